@@ -1,0 +1,48 @@
+"""The Flask application: the one place that wires."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from chatbot import logs
+from chatbot.config import Settings, load_settings
+from chatbot.queue import create_celery
+from chatbot.sessions import Sessions
+from chatbot.store import connect
+from chatbot.web.enqueue import Enqueuer
+from chatbot.web.hub import Hub
+from chatbot.web.routes import MAX_BODY, register
+from chatbot.web.services import Services
+from chatbot.web.socket import MAX_FRAME
+
+#: Connections to Redis of one web process: a step takes less than a millisecond, so few are in use at once.
+_MAX_CONNECTIONS = 50
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The application; settings come from the environment unless given. It connects to Redis when first used.
+
+    Raises `ConfigurationError` for a setting that makes no sense.
+    """
+    settings = settings or load_settings()
+    logs.configure(settings)
+    app = Flask("chatbot.web")
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config["SOCK_SERVER_OPTIONS"] = {
+        "ping_interval": settings.ping_interval,
+        "max_message_size": MAX_FRAME,
+        "receive_bytes": MAX_FRAME,
+    }
+    client = connect(settings.redis_url, _MAX_CONNECTIONS)
+    sessions = Sessions(client, ttl=settings.session_ttl, max_pending=settings.max_pending_messages)
+    celery = create_celery(settings)
+    app.extensions["celery"] = celery
+    app.extensions["chatbot"] = Services(
+        settings=settings,
+        client=client,
+        sessions=sessions,
+        hub=Hub(client, sessions),
+        enqueuer=Enqueuer(celery),
+    )
+    register(app)
+    return app

@@ -1,0 +1,230 @@
+"""All settings: read once from the environment and `.env`, checked at start, frozen from then on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote, urlsplit
+
+from dotenv import load_dotenv
+
+from chatbot.errors import ConfigurationError
+
+HUGGINGFACE = "huggingface"
+OPENAI_COMPLETIONS = "openai-completions"
+OPENAI_CHAT = "openai-chat"
+MODEL_APIS = (HUGGINGFACE, OPENAI_COMPLETIONS, OPENAI_CHAT)
+
+_OPENAI_PATHS = {OPENAI_COMPLETIONS: "/completions", OPENAI_CHAT: "/chat/completions"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one process. Times are in seconds unless the name says otherwise."""
+
+    redis_url: str = field(repr=False, default="redis://127.0.0.1:6379/0")
+    broker_url: str = field(repr=False, default="redis://127.0.0.1:6379/0")
+
+    model_url: str = "http://127.0.0.1:5001/v1/chat/completions"
+    model_api: str = OPENAI_CHAT
+    model_name: str = "EleutherAI/gpt-j-6B"
+    model_token: str | None = field(repr=False, default=None)
+    max_new_tokens: int = 256
+    history_messages: int = 4
+    system_prompt: str = ""
+    #: A model that takes longer to accept a connection is down.
+    model_connect_timeout: float = 5.0
+    #: Silence between two pieces of a reply, or before the first.
+    model_read_timeout: float = 60.0
+    #: One model call, from connecting to the last piece.
+    model_timeout: float = 120.0
+    #: Calls for one message before its failure is recorded; waits between them double from 1 s.
+    model_attempts: int = 5
+    #: How long a model may go on saying that it is being loaded before that counts as a failure.
+    model_loading_timeout: float = 300.0
+
+    #: A session's life after its last use.
+    session_ttl: int = 3600
+    max_message_length: int = 8000
+    max_pending_messages: int = 8
+    max_sockets: int = 12_000
+    allowed_origins: tuple[str, ...] = ()
+    #: Seconds between pings; a socket that leaves one unanswered is closed at the next.
+    ping_interval: float = 25.0
+
+    host: str = "127.0.0.1"
+    port: int = 5000
+    worker_concurrency: int = 100
+    #: What a worker may still take for the replies that it is at when it is told to end.
+    worker_shutdown_timeout: float = 10.0
+    log_format: str = "text"
+    log_level: str = "INFO"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """The settings that `environ` spells out, defaults for the rest.
+
+        Raises `ConfigurationError`, naming the variable, for a value that makes no sense.
+        """
+        env = _Reader(environ)
+        redis_url = _redis_url(env)
+        model_url, model_api = _model(env)
+        default = cls()
+        return cls(
+            redis_url=redis_url,
+            broker_url=env.url("CELERY_BROKER_URL", redis_url, ("redis", "rediss", "sentinel", "unix")),
+            model_url=model_url,
+            model_api=model_api,
+            model_name=env.text("MODEL_NAME", default.model_name),
+            model_token=env.optional("HUGGINGFACE_INFERENCE_TOKEN")
+            or env.optional("HUGGINFACE_INFERENCE_TOKEN"),
+            max_new_tokens=env.integer("MAX_NEW_TOKENS", default.max_new_tokens, 1, 1_000_000),
+            history_messages=env.integer("HISTORY_MESSAGES", default.history_messages, 1, 10_000),
+            system_prompt=env.text("SYSTEM_PROMPT", default.system_prompt),
+            model_connect_timeout=env.seconds("MODEL_CONNECT_TIMEOUT", default.model_connect_timeout),
+            model_read_timeout=env.seconds("MODEL_READ_TIMEOUT", default.model_read_timeout),
+            model_timeout=env.seconds("MODEL_TIMEOUT", default.model_timeout),
+            model_attempts=env.integer("MODEL_ATTEMPTS", default.model_attempts, 1, 100),
+            model_loading_timeout=env.seconds("MODEL_LOADING_TIMEOUT", default.model_loading_timeout),
+            session_ttl=env.integer("SESSION_TTL", default.session_ttl, 1, 10 * 365 * 86400),
+            max_message_length=env.integer("MAX_MESSAGE_LENGTH", default.max_message_length, 1, 65536),
+            max_pending_messages=env.integer("MAX_PENDING_MESSAGES", default.max_pending_messages, 1, 10_000),
+            max_sockets=env.integer("MAX_SOCKETS", default.max_sockets, 1, 1_000_000),
+            allowed_origins=env.origins("ALLOWED_ORIGINS"),
+            ping_interval=env.seconds("PING_INTERVAL", default.ping_interval),
+            host=env.text("HOST", default.host),
+            port=env.integer("PORT", default.port, 1, 65535),
+            worker_concurrency=env.integer("WORKER_CONCURRENCY", default.worker_concurrency, 1, 10_000),
+            worker_shutdown_timeout=env.seconds("WORKER_SHUTDOWN_TIMEOUT", default.worker_shutdown_timeout),
+            log_format=env.choice("LOG_FORMAT", default.log_format, ("text", "json")),
+            log_level=env.choice(
+                "LOG_LEVEL", default.log_level, ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+            ),
+        )
+
+
+def load_settings() -> Settings:
+    """The settings of this process: the environment, then what `.env` in the working folder adds to it.
+
+    `.env` goes into the environment, where Flower and gunicorn look for their own settings.
+    """
+    load_dotenv(os.path.join(os.getcwd(), ".env"))
+    return Settings.from_env(os.environ)
+
+
+class _Reader:
+    """Reads typed values out of an environment; an empty value is an unset one."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def optional(self, name: str) -> str | None:
+        return self._environ.get(name, "").strip() or None
+
+    def text(self, name: str, default: str) -> str:
+        return self.optional(name) or default
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        raw = self.optional(name)
+        if raw is None:
+            return default
+        try:
+            value = int(raw)
+        except ValueError:
+            raise ConfigurationError(f"{name} must be a whole number, not {raw!r}") from None
+        if not low <= value <= high:
+            raise ConfigurationError(f"{name} must be from {low} to {high}, not {value}")
+        return value
+
+    def seconds(self, name: str, default: float) -> float:
+        raw = self.optional(name)
+        if raw is None:
+            return default
+        try:
+            value = float(raw)
+        except ValueError:
+            raise ConfigurationError(f"{name} must be a number of seconds, not {raw!r}") from None
+        if not 0 < value < 1e7:
+            raise ConfigurationError(f"{name} must be more than 0 seconds and below 10 million, not {raw}")
+        return value
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        value = self.text(name, default)
+        for choice in choices:
+            if value.lower() == choice.lower():
+                return choice
+        raise ConfigurationError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+    def url(self, name: str, default: str, schemes: tuple[str, ...]) -> str:
+        value = self.text(name, default)
+        # The value may hold a password: it is not repeated in the error.
+        try:
+            parts = [urlsplit(part) for part in value.split(";")]
+            for part in parts:
+                _ = part.port
+        except ValueError as error:
+            raise ConfigurationError(f"{name} is not a URL: {error}") from None
+        if any(part.scheme not in schemes for part in parts):
+            wanted = ", ".join(f"{scheme}://" for scheme in schemes)
+            raise ConfigurationError(f"{name} must begin with one of {wanted}")
+        if any(not (part.hostname or part.path) for part in parts):
+            raise ConfigurationError(f"{name} names no host")
+        return value
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        values = tuple(v.strip().rstrip("/") for v in self.text(name, "").split(",") if v.strip())
+        for value in values:
+            parts = urlsplit(value)
+            if value != "*" and not (parts.scheme in ("http", "https") and parts.netloc and not parts.path):
+                raise ConfigurationError(
+                    f"{name} must list origins such as https://chat.example.org, separated by commas, "
+                    f"or be *; {value!r} is neither"
+                )
+        return values
+
+
+def _redis_url(env: _Reader) -> str:
+    """One URL out of REDIS_URL or REDIS_HOST, REDIS_PORT, REDIS_USER and REDIS_PASSWORD.
+
+    REDIS_URL may also be a bare `host:port`, as the tutorial had it, completed by user and password.
+    """
+    raw = env.optional("REDIS_URL")
+    user, password = env.optional("REDIS_USER") or "", env.optional("REDIS_PASSWORD")
+    login = f"{quote(user, safe='')}:{quote(password or '', safe='')}@" if user or password else ""
+    if raw is None:
+        host = env.text("REDIS_HOST", "127.0.0.1")
+        if "://" in host or "/" in host:
+            raise ConfigurationError("REDIS_HOST must be a host name; a whole address goes into REDIS_URL")
+        bracketed = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
+        port = env.integer("REDIS_PORT", 6379, 1, 65535)
+        address = bracketed if bracketed.rpartition(":")[2].isdigit() and ":" in host else f"{bracketed}:{port}"
+        return f"redis://{login}{address}/0"
+    if "://" not in raw:
+        raw = f"redis://{raw}"
+    url = env_url = raw
+    try:
+        parts = urlsplit(env_url)
+        if login and "@" not in parts.netloc and parts.scheme in ("redis", "rediss"):
+            url = parts._replace(netloc=login + parts.netloc).geturl()
+    except ValueError as error:
+        raise ConfigurationError(f"REDIS_URL is not a URL: {error}") from None
+    return _Reader({"REDIS_URL": url}).url("REDIS_URL", "", ("redis", "rediss", "unix", "sentinel"))
+
+
+def _model(env: _Reader) -> tuple[str, str]:
+    """The address that is posted to, and the protocol: told by MODEL_API, else by the address."""
+    url = env.url("MODEL_URL", Settings.model_url, ("http", "https"))
+    path = urlsplit(url).path.rstrip("/")
+    if path.endswith("/chat/completions"):
+        guess = OPENAI_CHAT
+    elif path.endswith("/completions"):
+        guess = OPENAI_COMPLETIONS
+    elif path.endswith("/v1"):
+        guess = OPENAI_CHAT
+    else:
+        guess = HUGGINGFACE
+    api = env.choice("MODEL_API", guess, MODEL_APIS)
+    if api in _OPENAI_PATHS and path.endswith("/v1"):
+        url = urlsplit(url)._replace(path=path + _OPENAI_PATHS[api]).geturl()
+    return url, api

@@ -1,0 +1,229 @@
+"""marshmallow schemas: every frame and document, in and out, and the one way to make or read each."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
+
+from chatbot.errors import ClientError
+
+MAX_NAME_LENGTH = 64
+MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+FRAME_TYPES = ("message", "stop", "retry")
+
+
+def utc_now() -> str:
+    """This moment, RFC 3339 in UTC with microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class _Text(fields.Field[str]):
+    """A string that UTF-8 can hold: JSON can spell lone surrogates, UTF-8 cannot."""
+
+    default_error_messages = {"invalid": "must be text", "surrogate": "holds half of a surrogate pair"}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise self.make_error("invalid")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise self.make_error("surrogate") from None
+        return value
+
+
+class _Name(_Text):
+    """A person's name: printable, not blank, without the white space around it."""
+
+    default_error_messages = {
+        "blank": "must not be blank",
+        "long": f"must have at most {MAX_NAME_LENGTH} characters",
+        "control": "must not hold control characters",
+    }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        name = super()._deserialize(value, attr, data, **kwargs).strip()
+        if not name:
+            raise self.make_error("blank")
+        if len(name) > MAX_NAME_LENGTH:
+            raise self.make_error("long")
+        # Joiners and direction marks are not "printable", and stand in real names.
+        if any(ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u2028\u2029" for c in name):
+            raise self.make_error("control")
+        return name
+
+
+class NameSchema(Schema):
+    """The body of `POST /token`."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    name = _Name(required=True, error_messages={"required": "is missing", "null": "is missing"})
+
+
+class ClientFrameSchema(Schema):
+    """A JSON frame from a client, of any type; what the types demand is checked in `parse_frame`."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    type = fields.String(required=True)
+    msg = _Text()
+    id = _Text(allow_none=True)
+
+
+class MessageSchema(Schema):
+    """A stored message."""
+
+    id = fields.String(required=True)
+    source = fields.String(required=True, validate=validate.OneOf(["human", "bot"]))
+    msg = fields.String(required=True)
+    timestamp = fields.String(required=True)
+    reply_to = fields.String(required=True, allow_none=True)
+    finish_reason = fields.String(
+        required=True, allow_none=True, validate=validate.OneOf(["stop", "length", "stopped"])
+    )
+
+
+class SessionSchema(Schema):
+    """A stored session: the RedisJSON document."""
+
+    name = fields.String(required=True)
+    session_start = fields.String(required=True)
+    messages = fields.List(fields.Nested(MessageSchema), required=True)
+
+
+_NAME = NameSchema()
+_FRAME = ClientFrameSchema()
+_MESSAGE = MessageSchema()
+_SESSION = SessionSchema()
+
+
+def parse_name(document: Any) -> str:
+    """The name in the body of `POST /token`. Raises `ClientError` `invalid_name`."""
+    try:
+        return str(_NAME.load(document)["name"])
+    except ValidationError as error:
+        raise ClientError(
+            "invalid_name", f'The name {_first(error)}: send {{"name": "Ada"}}, at most 64 characters'
+        ) from None
+
+
+def parse_frame(text: str, max_length: int) -> dict[str, str | None]:
+    """A client's text frame as `{"type", "msg", "id"}`, `id` None where the client gave none.
+
+    Raises `ClientError`: `empty_message`, `message_too_long`, `invalid_id`, `invalid_frame`, `unknown_type`.
+    """
+    document = _json_object(text)
+    if document is None:
+        return {"type": "message", "msg": _message_text(text, max_length, None), "id": None}
+    try:
+        frame: dict[str, Any] = _FRAME.load(document)
+    except ValidationError as error:
+        if isinstance(error.messages, dict) and "id" in error.messages:
+            _refuse_id()
+        known = document.get("id")
+        about = known if isinstance(known, str) and MESSAGE_ID.match(known) else None
+        field = next(iter(error.messages), "frame") if isinstance(error.messages, dict) else "frame"
+        raise ClientError("invalid_frame", f"{field!r} {_first(error)}", message_id=about) from None
+    message_id = frame.get("id")
+    if message_id is not None and not MESSAGE_ID.match(message_id):
+        _refuse_id()
+    kind = frame["type"]
+    if kind not in FRAME_TYPES:
+        raise ClientError(
+            "unknown_type", f"The types are {', '.join(FRAME_TYPES)}", message_id=message_id
+        )
+    if kind == "message":
+        if "msg" not in frame:
+            raise ClientError("invalid_frame", "'msg' is missing", message_id=message_id)
+        frame["msg"] = _message_text(frame["msg"], max_length, message_id)
+    elif kind == "retry" and message_id is None:
+        raise ClientError("invalid_id", "'id' must name the message to answer again")
+    return {"type": kind, "msg": frame.get("msg"), "id": message_id}
+
+
+def human_message(message_id: str, text: str) -> dict[str, Any]:
+    """A person's message as it is stored."""
+    return _message(message_id, "human", text, None, None)
+
+
+def bot_message(reply_id: str, text: str, reply_to: str, finish_reason: str) -> dict[str, Any]:
+    """A reply as it is stored."""
+    return _message(reply_id, "bot", text, reply_to, finish_reason)
+
+
+def new_session(name: str) -> dict[str, Any]:
+    """A session's document before its first message."""
+    document = {"name": name, "session_start": utc_now(), "messages": []}
+    _check(_SESSION, document)
+    return document
+
+
+def error_frame(error: ClientError) -> dict[str, Any]:
+    return {
+        "type": "error",
+        "code": error.code,
+        "message": error.message,
+        "id": error.message_id,
+        "retry_after": error.retry_after,
+    }
+
+
+def _message(
+    message_id: str, source: str, text: str, reply_to: str | None, finish_reason: str | None
+) -> dict[str, Any]:
+    document = {
+        "id": message_id,
+        "source": source,
+        "msg": text,
+        "timestamp": utc_now(),
+        "reply_to": reply_to,
+        "finish_reason": finish_reason,
+    }
+    _check(_MESSAGE, document)
+    return document
+
+
+def _check(schema: Schema, document: dict[str, Any]) -> None:
+    problems = schema.validate(document)
+    if problems:
+        raise ValueError(f"not a {type(schema).__name__}: fields {sorted(problems)}")
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ClientError("invalid_frame", "The JSON is nested too deeply") from None
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _message_text(text: str, max_length: int, message_id: str | None) -> str:
+    if not text.strip():
+        raise ClientError("empty_message", "The message is empty", message_id=message_id)
+    if len(text) > max_length:
+        raise ClientError(
+            "message_too_long", f"A message has at most {max_length} characters", message_id=message_id
+        )
+    return text
+
+
+def _refuse_id() -> NoReturn:
+    raise ClientError("invalid_id", "An id has 1 to 64 characters of A-Z, a-z, 0-9, _ and -")
+
+
+def _first(error: ValidationError) -> str:
+    messages: Any = error.messages
+    while isinstance(messages, (dict, list)):
+        messages = next(iter(messages.values() if isinstance(messages, dict) else messages), "is not valid")
+    return str(messages).rstrip(".")

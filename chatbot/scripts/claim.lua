@@ -1,0 +1,17 @@
+-- Takes the lease of a session that has unanswered messages and that nobody speaks for.
+-- ARGV: session, lease in ms, grace in ms, most messages in a prompt
+local session = ARGV[1]
+local message = exists() and redis.call('LINDEX', pending, 0)
+if not message then
+  redis.call('ZREM', ledger, session)
+  return {'idle'}
+end
+if attended() then
+  return {'taken'}
+end
+redis.call('HINCRBY', state, 'fence', 1)
+redis.call('HSET', state, 'looks', 0)
+redis.call('PEXPIRE', state, redis.call('PTTL', document))
+redis.call('DEL', partial)
+hold_lease(session, ARGV[2], ARGV[3])
+return assignment(message, tonumber(ARGV[4]))

@@ -1,0 +1,201 @@
+"""The session documents in RedisJSON, and what people do with them: begin, say, stop, retry, read, resume.
+
+A session is known by its id, a one-way hash of its token: whoever reads Redis, logs or Flower can open none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from chatbot.errors import ClientError, SessionNotFound, StoreUnavailable
+from chatbot.events import STOP_CHANNEL, to_json
+from chatbot.schemas import human_message, new_session
+from chatbot.store import Scripts, session_keys
+
+#: ms after which somebody should look at a message that no worker has taken: the queue takes a few ms, so that
+#: a task not taken by then was lost, or waits behind others, where a second one does no harm.
+LOOK_AFTER = 3000
+
+#: 256 bits.
+_TOKEN_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A message is stored and will be answered. `wake` tells whether a worker must be told of it."""
+
+    id: str
+    wake: bool = False
+    #: The reply that a repeated message has already.
+    reply: dict[str, Any] | None = None
+    #: What was told about a repeated message that failed.
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A session as one socket needs it, read in one step."""
+
+    name: str
+    session_start: str
+    #: Seconds.
+    expires_in: float
+    #: Messages in the log.
+    length: int
+    #: Whether all after the given message follows; None when no message was given.
+    recovered: bool | None
+    messages: list[dict[str, Any]]
+    #: Ids of messages without a reply, in the order in which they are answered.
+    pending: list[str]
+    #: What is generated so far of the reply to `pending[0]`.
+    partial: str
+    #: Ids of failed messages with what the person was told.
+    failed: dict[str, str]
+    #: Number of the last event that all this holds.
+    event: int
+
+
+def session_id(token: str) -> str:
+    """The id of a token's session: 32 hexadecimal characters of its SHA-256."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def reply_id(session: str, message_id: str) -> str:
+    """The id of the reply to a message: the same whoever generates it, and however often."""
+    return hashlib.sha256(f"{session}:{message_id}".encode()).hexdigest()[:32]
+
+
+class Sessions:
+    """Every method raises `StoreUnavailable` when Redis does not do its part."""
+
+    def __init__(self, client: redis.Redis, *, ttl: int, max_pending: int) -> None:
+        """`ttl` in seconds; `max_pending` unanswered messages are the most in a session."""
+        self._client = client
+        self._scripts = Scripts(client)
+        self._ttl_ms = ttl * 1000
+        self._max_pending = max_pending
+
+    def create(self, name: str) -> dict[str, Any]:
+        """A new session: `{"token", "name", "messages": [], "session_start"}`."""
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        document = new_session(name)
+        key = session_keys(session_id(token))[0]
+        try:
+            with self._client.pipeline(transaction=True) as pipeline:
+                pipeline.execute_command("JSON.SET", key, "$", to_json(document))
+                pipeline.pexpire(key, self._ttl_ms)
+                pipeline.execute()
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"create: {type(error).__name__}: {error}") from error
+        return {"token": token, **document}
+
+    def read(self, session: str) -> dict[str, Any]:
+        """The document with its whole history; its time to live starts anew. Raises `SessionNotFound`."""
+        answer = self._scripts.run("read", session_keys(session), self._ttl_ms)
+        if not answer:
+            raise SessionNotFound
+        document: dict[str, Any] = json.loads(answer)
+        return document
+
+    def accept(self, session: str, message_id: str | None, text: str) -> Accepted:
+        """Stores a message: from here on it cannot be lost. One with a known id is not a second message.
+
+        Raises `SessionNotFound`, and `ClientError` `too_many_pending` or `invalid_id`.
+        """
+        given = message_id or uuid.uuid4().hex
+        document = to_json(human_message(given, text))
+        status, *rest = self._scripts.run(
+            "accept", session_keys(session), session, given, document, self._ttl_ms, self._max_pending, LOOK_AFTER
+        )
+        if status == "accepted":
+            return Accepted(given, wake=not rest[0])
+        if status == "known":
+            return Accepted(given, reply=json.loads(rest[0]) if rest[0] else None, failure=rest[1] or None)
+        if status == "not_yours":
+            raise ClientError("invalid_id", "This id belongs to a reply: choose another", message_id=given)
+        raise self._refusal(status, given)
+
+    def retry(self, session: str, message_id: str) -> Accepted:
+        """Has a failed message answered again.
+
+        Raises `SessionNotFound`, and `ClientError` `not_retryable` or `too_many_pending`.
+        """
+        status, *rest = self._scripts.run(
+            "retry", session_keys(session), session, message_id, self._ttl_ms, self._max_pending, LOOK_AFTER
+        )
+        if status in ("accepted", "known"):
+            return Accepted(message_id, wake=status == "accepted" and not rest[0])
+        raise self._refusal(status, message_id)
+
+    def stop(self, session: str) -> bool:
+        """Stops the reply being generated; true when a worker must be told, as none is at it.
+
+        Raises `SessionNotFound`, and `ClientError` `nothing_to_stop`.
+        """
+        status, *rest = self._scripts.run("stop", session_keys(session), session, STOP_CHANNEL, self._ttl_ms)
+        if status == "stopping":
+            return not rest[0]
+        raise self._refusal(status, None)
+
+    def snapshot(
+        self, session: str, *, after: str | None = None, position: int | None = None, touch: bool = True
+    ) -> Snapshot:
+        """What follows the message `after`, or the log's `position`; no messages when neither is given.
+
+        Raises `SessionNotFound`.
+        """
+        answer = self._scripts.run(
+            "snapshot",
+            session_keys(session),
+            after or "",
+            self._ttl_ms if touch else "",
+            "" if position is None else position,
+        )
+        if answer[0] == "gone":
+            raise SessionNotFound
+        _, name, start, ttl, length, recovered, messages, partial, pending, failed, event = answer
+        return Snapshot(
+            name=json.loads(name),
+            session_start=json.loads(start),
+            expires_in=ttl / 1000,
+            length=length,
+            recovered=None if recovered == "" else recovered == "1",
+            messages=json.loads(messages) if messages else [],
+            pending=pending,
+            partial=partial,
+            failed=dict(zip(failed[::2], failed[1::2], strict=True)),
+            event=event,
+        )
+
+    def expires_in(self, session: str) -> float:
+        """Seconds that the session has still to live; 0 when it has ended."""
+        try:
+            return max(int(self._client.pttl(session_keys(session)[0])), 0) / 1000
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"expires_in: {type(error).__name__}: {error}") from error
+
+    @staticmethod
+    def _refusal(status: str, message_id: str | None) -> ClientError:
+        if status == "gone":
+            return SessionNotFound()
+        if status == "full":
+            return ClientError(
+                "too_many_pending",
+                "Too many messages wait for their replies: wait for one, then send this again",
+                message_id=message_id,
+                retry_after=1.0,
+            )
+        if status == "not_retryable":
+            return ClientError(
+                "not_retryable", "Only a message whose reply failed can be retried", message_id=message_id
+            )
+        if status == "nothing":
+            return ClientError("nothing_to_stop", "No reply is being generated")
+        raise StoreUnavailable(f"a script answered {status!r}")

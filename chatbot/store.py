@@ -1,0 +1,84 @@
+"""The connection to Redis, the names of keys, and the scripts that make each step on a session atomic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.commands.core import Script
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from chatbot.errors import StoreUnavailable
+
+#: Sessions with unanswered messages, scored by the time, in ms since 1970, at which somebody should look.
+LEDGER = "chat:ledger"
+#: Worker processes, scored by the time, in seconds since 1970, of their last sign of life.
+WORKERS = "chat:workers"
+
+#: A step takes Redis well under a millisecond; seconds of silence mean that it is gone or stuck.
+SOCKET_TIMEOUT = 5.0
+CONNECT_TIMEOUT = 2.0
+#: Seconds of waiting for a connection out of the pool before the store counts as unavailable.
+POOL_TIMEOUT = 5.0
+
+#: In the order of KEYS in scripts/_session.lua. The hash tag keeps one session's keys in one slot.
+_SUFFIXES = ("session", "index", "turns", "pending", "failed", "state", "partial", "lease")
+
+
+def connect(url: str, max_connections: int) -> redis.Redis:
+    """A client with a bounded pool; it connects at its first command.
+
+    A command is tried again once on a fresh connection when its own has been cut (Redis restarted): every
+    step here can come twice without harm.
+    """
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=max_connections,
+        timeout=POOL_TIMEOUT,
+        decode_responses=True,
+        protocol=2,
+        socket_timeout=SOCKET_TIMEOUT,
+        socket_connect_timeout=CONNECT_TIMEOUT,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+@lru_cache(maxsize=20_000)
+def session_keys(session_id: str) -> tuple[str, ...]:
+    """The keys of one session, in the order that the scripts expect, then the ledger."""
+    return (*(f"chat:{{{session_id}}}:{suffix}" for suffix in _SUFFIXES), LEDGER)
+
+
+class Scripts:
+    """The Lua scripts of `chatbot/scripts`, run by name. Redis trouble comes out as `StoreUnavailable`."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+        self._scripts: dict[str, Script] = {}
+
+    def script(self, name: str) -> Script:
+        if name not in self._scripts:
+            self._scripts[name] = self.client.register_script(source(name))
+        return self._scripts[name]
+
+    def run(self, name: str, keys: Sequence[str], *args: str | int | float) -> Any:
+        """The script's answer. Raises `StoreUnavailable`."""
+        try:
+            return self.script(name)(keys=keys, args=args)
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"{name}: {type(error).__name__}: {error}") from error
+
+
+def source(name: str) -> str:
+    """The text of a script, with the part that all session scripts share before it."""
+    folder = files("chatbot") / "scripts"
+    text = (folder / f"{name}.lua").read_text("utf-8")
+    return text if name == "sweep" else (folder / "_session.lua").read_text("utf-8") + text

@@ -1,0 +1,54 @@
+"""Telling the workers of a session, without making anybody wait for the broker.
+
+The message is in the ledger already: the queue is only the fast way, and what cannot be published the sweep finds.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from celery import Celery
+from kombu.exceptions import KombuError
+from redis import RedisError
+
+from chatbot.queue import GENERATE_REPLY
+
+logger = logging.getLogger(__name__)
+
+#: Threads that publish: a few round trips to the broker under way at once.
+_PUBLISHERS = 4
+
+
+class Enqueuer:
+    """Publishes `generate_reply` tasks in the background; a session that waits already is published once."""
+
+    def __init__(self, celery: Celery) -> None:
+        self._celery = celery
+        self._waiting: dict[str, None] = {}
+        self._changed = threading.Condition()
+        self._started = False
+
+    def enqueue(self, session: str) -> None:
+        """Returns at once."""
+        with self._changed:
+            self._waiting[session] = None
+            if not self._started:
+                self._started = True
+                for _ in range(_PUBLISHERS):
+                    threading.Thread(target=self._run, name="enqueuer", daemon=True).start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting:
+                    self._changed.wait()
+                session = next(iter(self._waiting))
+                del self._waiting[session]
+            try:
+                self._celery.send_task(GENERATE_REPLY, (session,), ignore_result=True)
+            except (KombuError, RedisError, OSError) as error:
+                logger.warning("the broker took no task, the sweep will send it: %s: %s", type(error).__name__, error)
+            except Exception:
+                logger.exception("publishing a task failed, the sweep will send it")

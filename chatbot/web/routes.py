@@ -1,0 +1,189 @@
+"""The HTTP routes, and the door of the websocket."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Flask, Response, abort, current_app, render_template, request
+from flask_sock import Sock
+from werkzeug.exceptions import HTTPException
+
+from chatbot.errors import ClientError, SessionNotFound, StoreUnavailable
+from chatbot.events import to_json
+from chatbot.schemas import parse_name
+from chatbot.sessions import session_id
+from chatbot.web.health import readiness
+from chatbot.web.services import Services
+from chatbot.web.socket import UNAVAILABLE, ChatSocket
+from chatbot.web.transport import Transport
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of a request's body: a name.
+MAX_BODY = 16 * 1024
+
+_SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+_TRANSPORT = "chatbot.transport"
+
+routes = Blueprint("chat", __name__)
+
+
+def services() -> Services:
+    """What the running app works with."""
+    found: Services = current_app.extensions["chatbot"]
+    return found
+
+
+@routes.get("/")
+def page() -> str:
+    """The chat page."""
+    return render_template("chat.html")
+
+
+@routes.post("/token")
+def token() -> Response:
+    """Begins a session for `name`: JSON, a form, or the query."""
+    return _json(services().sessions.create(parse_name({"name": _given_name()})), cache=False)
+
+
+@routes.get("/refresh_token")
+def refresh_token() -> Response:
+    """The session with its whole history; its time to live starts anew."""
+    given = _bearer_token()
+    if not given:
+        raise SessionNotFound
+    return _json({"token": given, **services().sessions.read(session_id(given))}, cache=False)
+
+
+@routes.get("/healthz")
+def healthz() -> Response:
+    """This process serves."""
+    return _json({"status": "ok"}, cache=False)
+
+
+@routes.get("/readyz")
+def readyz() -> Response:
+    """This process can serve a chat; else 503 naming the part that fails."""
+    ready, parts = readiness(services().client, services().hub)
+    if not ready:
+        failing = [part for part in ("redis", "redisjson", "listener") if parts[part] != "ok"]
+        parts["error"] = {"code": "not_ready", "message": f"Not ready: {', '.join(failing)}"}
+    return _json(parts, status=200 if ready else 503, cache=False)
+
+
+@routes.before_request
+def guard_websocket() -> None:
+    """What must get an HTTP status is refused here: later the handshake has been answered."""
+    if request.endpoint != "chat.chat":
+        return
+    if not _origin_allowed():
+        abort(403, "This page's origin may not connect: see ALLOWED_ORIGINS")
+    # simple-websocket would always accept compression, which costs memory a socket and saves little here.
+    request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+    for key in ("gunicorn.socket", "werkzeug.socket"):
+        if key in request.environ:
+            request.environ[key] = request.environ[_TRANSPORT] = Transport(request.environ[key])
+
+
+def register(app: Flask) -> None:
+    """Adds the routes, the websocket and the answers to errors."""
+    sock = Sock()
+
+    @sock.route("/chat", bp=routes)
+    def chat(ws: Any) -> None:
+        found = services()
+        socket = ChatSocket(
+            ws, request.environ[_TRANSPORT], found.sessions, found.hub, found.enqueuer, found.settings
+        )
+        socket.run(_bearer_token(), request.args.get("after"))
+
+    sock.init_app(app)
+    app.register_blueprint(routes)
+    app.register_error_handler(ClientError, _client_error)
+    app.register_error_handler(StoreUnavailable, _store_unavailable)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
+    app.after_request(_add_headers)
+
+
+def _given_name() -> Any:
+    body = request.get_data(cache=True)
+    if request.is_json or body.lstrip()[:1] == b"{":
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            raise ClientError("invalid_name", 'The body is not valid JSON: send {"name": "Ada"}') from None
+        return document.get("name") if isinstance(document, dict) else None
+    return request.form.get("name", request.args.get("name"))
+
+
+def _bearer_token() -> str | None:
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and value.strip():
+        return value.strip()
+    return request.args.get("token") or None
+
+
+def _origin_allowed() -> bool:
+    origin = request.headers.get("Origin")
+    if origin is None:
+        # No browser: it could claim any origin.
+        return True
+    allowed = services().settings.allowed_origins
+    if "*" in allowed or origin in allowed:
+        return True
+    return bool(urlsplit(origin).netloc) and urlsplit(origin).netloc == request.host
+
+
+def _json(document: dict[str, Any], *, status: int = 200, cache: bool = True) -> Response:
+    response = Response(to_json(document), status=status, mimetype="application/json")
+    if not cache:
+        response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _error(code: str, message: str, status: int) -> Response:
+    return _json({"error": {"code": code, "message": message}}, status=status, cache=False)
+
+
+def _client_error(error: ClientError) -> Response:
+    response = _error(error.code, error.message, error.status)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    return response
+
+
+def _store_unavailable(error: StoreUnavailable) -> Response:
+    logger.warning("a request could not be served: %s", error)
+    response = _error("unavailable", UNAVAILABLE, 503)
+    response.headers["Retry-After"] = "1"
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    message = error.description or error.name
+    response = _error(error.name.lower().replace(" ", "_"), message, status)
+    for name, value in error.get_headers():
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
+    return response
+
+
+def _unexpected(error: Exception) -> Response:
+    logger.error("a request failed", exc_info=error)
+    return _error("internal_error", "Something went wrong on the server", 500)
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in _SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response

@@ -1,0 +1,130 @@
+"""The Celery worker app: the shared app, the worker's settings, the schedule and the tasks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from functools import cached_property
+from typing import Any
+
+import redis
+from celery import Celery, signals
+
+from chatbot import logs
+from chatbot.config import Settings
+from chatbot.events import STOP_CHANNEL
+from chatbot.leases import Leases
+from chatbot.listener import Listener
+from chatbot.queue import SWEEP, create_celery
+from chatbot.store import WORKERS, connect
+from chatbot.worker.models import create_model
+from chatbot.worker.replies import Replies
+from chatbot.worker.streams import Streams
+from chatbot.worker.tasks import register
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two sweeps: what a dead worker leaves behind waits this long at most, after its lease.
+SWEEP_INTERVAL = 1.0
+#: Seconds after which a sweep that no worker has taken is dropped: the next ones are behind it.
+_SWEEP_EXPIRES = 5.0
+#: Seconds after which a worker that gave no sign of life is forgotten.
+_FORGET_AFTER = 60.0
+#: Connections to Redis besides one for each reply being generated.
+_SPARE_CONNECTIONS = 10
+
+
+class Parts:
+    """What the tasks of one process work with, made when first used: after the fork, where there is one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+
+    @cached_property
+    def client(self) -> redis.Redis:
+        return connect(self._settings.redis_url, self._settings.worker_concurrency + _SPARE_CONNECTIONS)
+
+    @cached_property
+    def leases(self) -> Leases:
+        return Leases(
+            self.client, ttl=self._settings.session_ttl, history_messages=self._settings.history_messages
+        )
+
+    @cached_property
+    def streams(self) -> Streams:
+        return Streams(self.leases)
+
+    @cached_property
+    def _replies(self) -> Replies:
+        listener = Listener(self.client, lambda _, session: self.streams.stop(session))
+        listener.subscribe(STOP_CHANNEL, timeout=1.0)
+        return Replies(self.leases, self.streams, create_model(self._settings), self._settings)
+
+    def replies(self) -> Replies:
+        """The same for every thread of the process."""
+        with self._lock:
+            return self._replies
+
+    def drain(self) -> None:
+        """Begins no further message, and hands back those that take longer than the worker may take to end."""
+        if "_replies" not in self.__dict__:
+            return
+        self._replies.draining = True
+        deadline = time.monotonic() + self._settings.worker_shutdown_timeout
+        while len(self.streams) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        handed_back = self.streams.cancel_all("shutdown")
+        if handed_back:
+            logger.warning("handed %d messages back to other workers", handed_back)
+
+
+def create_worker(settings: Settings) -> Celery:
+    """The app for `celery -A celery_worker worker`, `beat` and `flower`."""
+    celery = create_celery(settings)
+    celery.conf.update(
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        # A reply is a long wait for a model, not work: threads hold hundreds of them.
+        worker_pool="threads",
+        worker_concurrency=settings.worker_concurrency,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        # One entry that needs no memory: nothing on disk that two beats on one machine would fight over.
+        beat_scheduler="celery.beat:Scheduler",
+        beat_schedule={
+            "sweep": {
+                "task": SWEEP,
+                "schedule": SWEEP_INTERVAL,
+                "options": {"expires": _SWEEP_EXPIRES},
+            }
+        },
+    )
+    parts = Parts(settings)
+    register(celery, parts.replies, lambda: parts.leases)
+
+    # Signals hold their receivers weakly: these live as long as the process.
+    @signals.setup_logging.connect(weak=False)
+    def configure_logging(**_: Any) -> None:
+        logs.configure(settings)
+
+    @signals.worker_shutting_down.connect(weak=False)
+    def drain(**_: Any) -> None:
+        threading.Thread(target=parts.drain, name="drain", daemon=True).start()
+
+    @signals.heartbeat_sent.connect(weak=False)
+    def sign_of_life(sender: Any, **_: Any) -> None:
+        now = time.time()
+        try:
+            with parts.client.pipeline(transaction=False) as pipeline:
+                pipeline.zadd(WORKERS, {sender.eventer.hostname: now})
+                pipeline.zremrangebyscore(WORKERS, "-inf", now - _FORGET_AFTER)
+                pipeline.execute()
+        except redis.RedisError as error:
+            logger.warning("could not tell that this worker lives: %s", error)
+
+    return celery

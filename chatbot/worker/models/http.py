@@ -1,0 +1,295 @@
+"""Posting to a model server with `requests`: connection reuse, time limits, cancelling, and what errors mean."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, cast
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from chatbot.config import Settings
+from chatbot.errors import ModelError, ModelLoading, PermanentModelError, TransientModelError
+from chatbot.worker.models.base import Call
+
+#: Bytes of an error's body, or of a whole answer, that are read: far more than either needs.
+MAX_BODY = 8 * 1024 * 1024
+#: Characters of a server's error that go into a log line.
+MAX_DETAIL = 300
+#: Bytes asked of the connection at a time; what has arrived is handed out at once.
+_READ_SIZE = 65536
+
+#: Seconds given to the end of a body whose last event has been read: it comes with it, or not at all.
+_DRAIN_TIMEOUT = 0.01
+
+_current = threading.local()
+
+
+class _Tracked:
+    """Tells the running call which connection it uses, so that it can be ended from another thread."""
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        _report(self)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _report(self)
+        super().request(*args, **kwargs)  # type: ignore[misc]
+
+
+def _report(connection: Any) -> None:
+    call: Call | None = getattr(_current, "call", None)
+    if call is not None:
+        call.using(connection)
+
+
+class _TrackedHTTP(_Tracked, HTTPConnection):
+    pass
+
+
+class _TrackedHTTPS(_Tracked, HTTPSConnection):
+    pass
+
+
+class _PoolHTTP(HTTPConnectionPool):
+    ConnectionCls = _TrackedHTTP
+
+
+class _PoolHTTPS(HTTPSConnectionPool):
+    ConnectionCls = _TrackedHTTPS
+
+
+_POOLS = {"http": _PoolHTTP, "https": _PoolHTTPS}
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)  # type: ignore[no-untyped-call]
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+class Answer:
+    """A 200 from the model server; its body is read as it arrives."""
+
+    def __init__(self, response: requests.Response, call: Call) -> None:
+        self._raw = cast(urllib3.HTTPResponse, response.raw)
+        self._call = call
+        self.content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the body is a stream of server-sent events."""
+        return self.content_type == "text/event-stream"
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body, in whatever pieces it arrives."""
+        while True:
+            chunk = self._raw.read1(_READ_SIZE, decode_content=True)
+            self._call.check()
+            if not chunk:
+                return
+            yield chunk
+
+    def json(self) -> Any:
+        """The whole body as JSON. Raises `TransientModelError` when it is none."""
+        body = bytearray()
+        for chunk in self.chunks():
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise PermanentModelError("too_long", f"the answer is longer than {MAX_BODY} bytes")
+        try:
+            return json.loads(bytes(body))
+        except (ValueError, RecursionError):
+            raise TransientModelError("bad_answer", f"the answer is no JSON: {_excerpt(bytes(body))}") from None
+
+
+class ModelServer:
+    """The address that is posted to. Safe for many threads; each keeps its own session on a shared pool."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.url = settings.model_url
+        self.timeout = settings.model_timeout
+        self._timeouts = (settings.model_connect_timeout, settings.model_read_timeout)
+        self._headers = {"Accept": "text/event-stream, application/json", "User-Agent": "chatbot"}
+        if settings.model_token:
+            self._headers["Authorization"] = f"Bearer {settings.model_token}"
+        self._adapter = _Adapter(pool_connections=4, pool_maxsize=settings.worker_concurrency, max_retries=0)
+        self._local = threading.local()
+        # Proxies and certificates of the environment are looked up once: doing it for each call costs a
+        # millisecond, and `.netrc` must never replace the token.
+        environment = requests.Session().merge_environment_settings(self.url, {}, True, None, None)
+        self._proxies, self._verify = environment["proxies"], environment["verify"]
+
+    @contextmanager
+    def post(self, document: dict[str, Any], call: Call) -> Iterator[Answer]:
+        """Posts JSON and gives the answer to read from.
+
+        Raises `ModelError` for every failure, also for those while the body is being read, and `CallCancelled`
+        once the call is ended.
+        """
+        _current.call = call
+        response = None
+        try:
+            response = self._session().post(
+                self.url,
+                data=json.dumps(document).encode(),
+                headers={"Content-Type": "application/json"},
+                stream=True,
+                timeout=self._timeouts,
+                # A redirect to another host must not get the token.
+                allow_redirects=False,
+            )
+            answer = Answer(response, call)
+            if response.status_code != 200:
+                _raise_for_status(response, answer)
+            yield answer
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            call.check()
+            raise _connection_error(error) from error
+        finally:
+            _current.call = None
+            call.done()
+            if response is not None:
+                _give_back(response)
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = requests.Session()
+            session.trust_env = False
+            session.headers.update(self._headers)
+            session.proxies.update(self._proxies)
+            session.verify = self._verify
+            session.cookies.set_policy(_NoCookies())
+            session.mount("http://", self._adapter)
+            session.mount("https://", self._adapter)
+        return session
+
+
+class _NoCookies(requests.cookies.cookielib.DefaultCookiePolicy):  # type: ignore[name-defined,misc]
+    def set_ok(self, cookie: Any, request: Any) -> bool:
+        return False
+
+
+def raise_for_error(document: Any, status: int = 200, retry_after: float | None = None) -> None:
+    """Raises the `ModelError` that an answer with an `error` in it stands for; returns when it has none."""
+    error = document.get("error") if isinstance(document, dict) else None
+    if error is None and status == 200:
+        return
+    detail, kind = _describe(error if error is not None else document), ""
+    if isinstance(document, dict) and isinstance(document.get("error_type"), str):
+        kind = document["error_type"]
+    if "loading" in detail.lower() and status in (200, 503):
+        estimate = document.get("estimated_time") if isinstance(document, dict) else None
+        usable = isinstance(estimate, (int, float)) and 0 <= estimate < 86400
+        raise ModelLoading("loading", detail, retry_after=float(estimate) if usable else retry_after)
+    raise _status_error(status, kind, detail, retry_after)
+
+
+def _raise_for_status(response: requests.Response, answer: Answer) -> NoReturn:
+    status = response.status_code
+    if 300 <= status < 400:
+        target = urlsplit(response.headers.get("Location", ""))
+        raise PermanentModelError(
+            "redirect",
+            f"{status} to {target.scheme}://{target.hostname}: redirects are not followed; set MODEL_URL to the "
+            "address that answers",
+        )
+    body = bytearray()
+    for chunk in answer.chunks():
+        body += chunk
+        if len(body) > MAX_DETAIL * 20:
+            break
+    try:
+        document = json.loads(bytes(body))
+    except (ValueError, RecursionError):
+        document = _excerpt(bytes(body))
+    raise_for_error(document, status, _retry_after(response))
+    raise AssertionError("a status other than 200 always raises")
+
+
+def _status_error(status: int, kind: str, detail: str, retry_after: float | None) -> ModelError:
+    match status:
+        case 401 | 403:
+            return PermanentModelError(
+                "unauthorized", f"{status}: the server refuses the token; check HUGGINGFACE_INFERENCE_TOKEN: {detail}"
+            )
+        case 402:
+            return PermanentModelError("credits", f"402: the account has no credits left: {detail}")
+        case 404 | 405 | 410:
+            return PermanentModelError(
+                "not_found", f"{status}: nothing to post to at this address; check MODEL_URL and MODEL_API: {detail}"
+            )
+        case 429:
+            return TransientModelError("rate_limited", f"429: {detail}", retry_after=retry_after)
+        case 408 | 409 | 424 | 425:
+            return TransientModelError("busy", f"{status}: {detail}", retry_after=retry_after)
+        case 200:
+            if kind in ("validation", "invalid_request_error"):
+                return PermanentModelError(kind, detail)
+            return TransientModelError(kind or "generation", f"an error in the answer: {detail}")
+        case _ if 400 <= status < 500:
+            return PermanentModelError("refused", f"{status}: {detail}")
+        case _:
+            return TransientModelError("server_error", f"{status}: {detail}", retry_after=retry_after)
+
+
+def _connection_error(error: Exception) -> ModelError:
+    text = f"{type(error).__name__}: {error}"[:MAX_DETAIL]
+    if isinstance(error, requests.exceptions.SSLError):
+        return PermanentModelError("tls", text)
+    if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)):
+        return TransientModelError("timeout", text)
+    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema)):
+        return PermanentModelError("address", f"check MODEL_URL: {text}")
+    return TransientModelError("connection", text)
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    try:
+        seconds = float(response.headers.get("Retry-After", ""))
+    except ValueError:
+        # Absent, or a date: then the own backoff serves.
+        return None
+    return seconds if 0 <= seconds < 86400 else None
+
+
+def _describe(error: Any) -> str:
+    if isinstance(error, dict):
+        error = error.get("message", error)
+    return _one_line(error if isinstance(error, str) else json.dumps(error))
+
+
+def _excerpt(body: bytes) -> str:
+    return _one_line(body[: MAX_DETAIL * 2].decode("utf-8", "replace")) or "(empty)"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:MAX_DETAIL]
+
+
+def _give_back(response: requests.Response) -> None:
+    """Puts the connection back into the pool if the body is at its end, or about to be; else closes it."""
+    raw = cast(urllib3.HTTPResponse, response.raw)
+    sock = getattr(getattr(raw, "_connection", None), "sock", None)
+    try:
+        if sock is not None:
+            sock.settimeout(_DRAIN_TIMEOUT)
+            while raw.read1(_READ_SIZE):
+                continue
+    except (urllib3.exceptions.HTTPError, OSError, ValueError):
+        # Cut, cancelled, or not at its end: not to be used again.
+        raw.close()
+    raw.release_conn()

@@ -1,0 +1,88 @@
+"""The OpenAI protocols, which most servers speak: `/v1/chat/completions`, and `/v1/completions` for base models.
+
+Source: the OpenAI API reference, "Chat completions" and "Completions", and their streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from chatbot.config import OPENAI_CHAT, Settings
+from chatbot.errors import TransientModelError
+from chatbot.worker.models import sse
+from chatbot.worker.models.base import Call, Model, Piece
+from chatbot.worker.models.http import Answer, ModelServer, raise_for_error
+from chatbot.worker.prompts import STOP_SEQUENCES, Turn, chat_messages, completion_prompt
+
+_FINISH_REASONS = {"length": "length", "max_tokens": "length"}
+
+
+class OpenAI(Model):
+    """A model behind one of the OpenAI protocols: told by `MODEL_API`."""
+
+    def __init__(self, server: ModelServer, settings: Settings) -> None:
+        self._server = server
+        self._chat = settings.model_api == OPENAI_CHAT
+        self._system_prompt = settings.system_prompt
+        self._request: dict[str, Any] = {
+            "model": settings.model_name,
+            "max_tokens": settings.max_new_tokens,
+            "stream": True,
+        }
+        if not self._chat:
+            self.stop_sequences = STOP_SEQUENCES
+            self._request["stop"] = list(STOP_SEQUENCES)
+
+    def generate(self, conversation: Sequence[Turn], call: Call) -> Iterator[Piece]:
+        request: dict[str, Any] = dict(self._request)
+        if self._chat:
+            request["messages"] = chat_messages(conversation, self._system_prompt)
+        else:
+            request["prompt"] = completion_prompt(conversation)
+        with self._server.post(request, call) as answer:
+            yield from self._stream(answer) if answer.is_stream else self._whole(answer)
+
+    def _stream(self, answer: Answer) -> Iterator[Piece]:
+        pieces = 0
+        for data in sse.events(answer.chunks()):
+            if data == "[DONE]":
+                yield Piece("", "stop")
+                return
+            event = sse.parse(data)
+            raise_for_error(event)
+            choice = _choice(event)
+            if choice is None:
+                # Usage, or a server's own events.
+                continue
+            text = choice.get("text")
+            if text is None and isinstance(choice.get("delta"), dict):
+                text = choice["delta"].get("content")
+            if isinstance(text, str) and text:
+                pieces += 1
+                yield Piece(text)
+            reason = choice.get("finish_reason")
+            if isinstance(reason, str) and reason:
+                # Not every server sends [DONE] after it.
+                yield Piece("", _FINISH_REASONS.get(reason, "stop"))
+                return
+        raise TransientModelError("cut_off", f"the stream ended after {pieces} pieces, without its end")
+
+    def _whole(self, answer: Answer) -> Iterator[Piece]:
+        document = answer.json()
+        raise_for_error(document)
+        choice = _choice(document) if isinstance(document, dict) else None
+        if choice is None:
+            raise TransientModelError("bad_answer", "the answer holds no choices")
+        message = choice.get("message")
+        text = message.get("content") if isinstance(message, dict) else choice.get("text")
+        if not isinstance(text, str):
+            raise TransientModelError("bad_answer", "the answer's choice holds no text")
+        yield Piece(text, _FINISH_REASONS.get(str(choice.get("finish_reason")), "stop"))
+
+
+def _choice(document: dict[str, Any]) -> dict[str, Any] | None:
+    choices = document.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        return choices[0]
+    return None

@@ -1,0 +1,60 @@
+"""Server-sent events, as text-generation servers send them.
+
+Source: HTML Living Standard, 9.2.6 "Interpreting an event stream".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from chatbot.errors import PermanentModelError, TransientModelError
+
+#: Bytes of one event, far above any token's.
+MAX_EVENT = 4 * 1024 * 1024
+
+
+def events(chunks: Iterable[bytes]) -> Iterator[str]:
+    """The data of each event, as soon as its last line is there; comments and other fields are passed over.
+
+    An event that the stream's end cuts off is dropped. Raises `TransientModelError` for bytes that are not UTF-8.
+    """
+    buffer = b""
+    data: list[str] = []
+    for chunk in chunks:
+        buffer += chunk
+        if len(buffer) > MAX_EVENT:
+            raise PermanentModelError("too_long", f"an event is longer than {MAX_EVENT} bytes")
+        *lines, buffer = buffer.split(b"\n")
+        for raw in lines:
+            line = raw.rstrip(b"\r")
+            if line.startswith(b"data:"):
+                value = line[5:]
+                data.append(_text(value[1:] if value.startswith(b" ") else value))
+            elif not line and data:
+                yield "\n".join(data)
+                data.clear()
+    # Some servers leave out the last empty line.
+    if buffer.startswith(b"data:"):
+        data.append(_text(buffer[5:].strip()))
+    if data:
+        yield "\n".join(data)
+
+
+def parse(data: str) -> dict[str, Any]:
+    """An event's data as a JSON object. Raises `TransientModelError` when it is none."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        raise TransientModelError("bad_answer", f"an event is no JSON: {data[:100]!r}") from None
+    if not isinstance(document, dict):
+        raise TransientModelError("bad_answer", "an event is no JSON object")
+    return document
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise TransientModelError("bad_answer", "the stream is not UTF-8") from None

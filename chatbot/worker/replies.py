@@ -1,0 +1,168 @@
+"""Answering what is unanswered in a session, one message after the other. Knows nothing of Celery."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from chatbot.config import Settings
+from chatbot.errors import (
+    CallCancelled,
+    LeaseLost,
+    ModelError,
+    ModelLoading,
+    PermanentModelError,
+    StoreUnavailable,
+    TransientModelError,
+)
+from chatbot.leases import Assignment, Leases
+from chatbot.logs import bound
+from chatbot.worker.models.base import Call, Model
+from chatbot.worker.prompts import ReplyText, turns
+from chatbot.worker.streams import Stream, Streams
+
+logger = logging.getLogger(__name__)
+
+#: Seconds before the second attempt; doubled for each further one, up to the longest.
+_FIRST_BACKOFF = 1.0
+_LONGEST_BACKOFF = 30.0
+#: Seconds between questions whether the model is loaded, when the server does not say how long it takes.
+_LOADING_BACKOFF = 5.0
+#: Seconds that a finished reply is kept at hand for a Redis that is away: about a restart's length.
+_STORE_PATIENCE = 60.0
+
+T = TypeVar("T")
+
+
+class Replies:
+    """The worker's part in the promise: whatever happens here, every message that was taken on is answered, has its
+    failure recorded, or is left in the ledger for another worker."""
+
+    def __init__(self, leases: Leases, streams: Streams, model: Model, settings: Settings) -> None:
+        self._leases = leases
+        self._streams = streams
+        self._model = model
+        self._timeout = settings.model_timeout
+        self._attempts = settings.model_attempts
+        self._loading_timeout = settings.model_loading_timeout
+        #: Set when the worker is told to end: no further message is begun.
+        self.draining = False
+
+    def answer(self, session: str) -> int:
+        """Answers the session's unanswered messages until none is left; how many were settled.
+
+        None, when somebody else is at it. Raises `StoreUnavailable`; the ledger knows of what is left then.
+        """
+        settled = 0
+        if self.draining:
+            return settled
+        work = self._leases.claim(session)
+        while work is not None:
+            with bound(session=session, message=work.message_id):
+                try:
+                    work = self._answer(work)
+                except LeaseLost:
+                    logger.info("another worker has taken over")
+                    return settled
+            settled += 1
+        return settled
+
+    def _answer(self, work: Assignment) -> Assignment | None:
+        """Settles one message; the next one, if there is any."""
+        if work.stopped:
+            return self._commit(work, "", "stopped")
+        call = Call(self._timeout)
+        stream = self._streams.open(work, call)
+        try:
+            try:
+                finish_reason = self._generate(work, call, stream)
+            finally:
+                self._streams.close(stream)
+        except CallCancelled as cancelled:
+            return self._cancelled(work, stream, cancelled.reason)
+        except ModelError as error:
+            return self._failed(work, error)
+        except Exception:
+            # A bug must not leave the message hanging, nor be retried for ever.
+            logger.exception("generating a reply failed")
+            return self._failed(work, PermanentModelError("internal", "see the traceback above"))
+        return self._commit(work, stream.text, finish_reason)
+
+    def _generate(self, work: Assignment, call: Call, stream: Stream) -> str:
+        """Streams the reply into `stream`; why it ended."""
+        text = ReplyText(self._model.stop_sequences)
+        pieces = self._model.generate(turns(work.messages), call)
+        finish_reason = "stop"
+        for piece in pieces:
+            stream.add(text.feed(piece.text))
+            if text.stopped:
+                break
+            if piece.finish_reason is not None:
+                finish_reason = piece.finish_reason
+                break
+        stream.add(text.end())
+        # Gives the connection back, or ends a stream that goes on behind a stop sequence.
+        pieces.close()  # type: ignore[attr-defined]
+        return finish_reason
+
+    def _cancelled(self, work: Assignment, stream: Stream, reason: str) -> Assignment | None:
+        if reason == "lease" or stream.lost:
+            raise LeaseLost(work.session)
+        if reason == "stop":
+            return self._commit(work, stream.text, "stopped")
+        if reason == "shutdown":
+            logger.info("handing the message back: this worker ends")
+            self._insist(lambda: self._leases.hand_back(work))
+            return None
+        if stream.text:
+            logger.warning("the reply took longer than MODEL_TIMEOUT and is cut at %d characters", len(stream.text))
+            return self._commit(work, stream.text, "length")
+        return self._failed(work, TransientModelError("timeout", f"no reply within {self._timeout:g} s"))
+
+    def _failed(self, work: Assignment, error: ModelError) -> Assignment | None:
+        delay = self._delay(work, error)
+        if delay is None:
+            logger.error("the model gave no reply, for good: %s", error)
+            return self._insist(lambda: self._leases.fail(work, error.public, go_on=not self.draining))
+        logger.warning("the model gave no reply, again in %.1f s: %s", delay, error)
+        self._insist(lambda: self._leases.postpone(work, delay, loading=isinstance(error, ModelLoading)))
+        return None
+
+    def _delay(self, work: Assignment, error: ModelError) -> float | None:
+        """Seconds until the next attempt; None when there is to be none."""
+        if not isinstance(error, TransientModelError):
+            return None
+        asked = error.retry_after
+        if isinstance(error, ModelLoading):
+            if work.loading_for >= self._loading_timeout:
+                return None
+            wait = _LOADING_BACKOFF if asked is None else asked
+            return float(min(max(wait, 0.2), _LONGEST_BACKOFF))
+        if work.attempts + 1 >= self._attempts:
+            return None
+        if asked is not None and asked > self._loading_timeout:
+            return None
+        backoff = min(_FIRST_BACKOFF * 2**work.attempts, _LONGEST_BACKOFF) * random.uniform(0.8, 1.2)
+        return float(max(backoff, asked or 0.0))
+
+    def _commit(self, work: Assignment, text: str, finish_reason: str) -> Assignment | None:
+        return self._insist(
+            lambda: self._leases.commit(work, text, finish_reason, go_on=not self.draining)
+        )
+
+    def _insist(self, step: Callable[[], T]) -> T:
+        """Does what ends a message, again and again while Redis is away: the fence keeps that harmless."""
+        give_up = time.monotonic() + _STORE_PATIENCE
+        delay = 0.1
+        while True:
+            try:
+                return step()
+            except StoreUnavailable as error:
+                if time.monotonic() >= give_up:
+                    raise
+                logger.warning("Redis is away, trying again in %.1f s: %s", delay, error)
+            time.sleep(delay)
+            delay = min(delay * 2, 1.0)

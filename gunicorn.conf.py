@@ -1,0 +1,34 @@
+"""How `gunicorn wsgi:app` serves. WEB_CONCURRENCY sets the number of processes, as gunicorn has it."""
+
+import threading
+import time
+
+from chatbot.config import load_settings
+
+_settings = load_settings()
+
+bind = f"{_settings.host}:{_settings.port}"
+worker_class = "gevent"
+#: Each socket is one connection.
+worker_connections = _settings.max_sockets + 1000
+backlog = 4096
+#: Seconds for sockets to be told of the end and for requests to finish.
+graceful_timeout = 10
+#: The default line would hold the query, and with it tokens.
+access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(b)s %(L)s'
+control_socket_disable = True
+
+#: Seconds over which sockets are told to reconnect, so that they don't all come back at once.
+_SPREAD = 1.5
+
+
+def post_worker_init(worker):  # type: ignore[no-untyped-def]
+    """Tells this process' sockets when it is to end: gunicorn would wait for them, then cut them."""
+    hub = worker.wsgi.extensions["chatbot"].hub
+
+    def watch() -> None:
+        while worker.alive:
+            time.sleep(0.1)
+        hub.go_away(_SPREAD)
+
+    threading.Thread(target=watch, name="going-away", daemon=True).start()
