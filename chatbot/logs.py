@@ -35,8 +35,8 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    # Celery's line for each received and succeeded task says less than the task's own, at three times the cost.
-    for name in ("celery.worker.strategy", "celery.app.trace"):
+    # A line for each task received, sent and succeeded says less than the task's own, and the sweep's are endless.
+    for name in ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "celery.beat"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from functools import cached_property
@@ -121,7 +122,7 @@ def create_worker(settings: Settings) -> Celery:
         now = time.time()
         try:
             with parts.client.pipeline(transaction=False) as pipeline:
-                pipeline.zadd(WORKERS, {sender.eventer.hostname: now})
+                pipeline.zadd(WORKERS, {f"{sender.eventer.hostname} {os.getpid()}": now})
                 pipeline.zremrangebyscore(WORKERS, "-inf", now - _FORGET_AFTER)
                 pipeline.execute()
         except redis.RedisError as error:

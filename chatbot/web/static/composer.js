@@ -1,0 +1,69 @@
+/** The field for writing. What is typed is kept, also over a refresh of the page. */
+
+import { tabMemory } from './session.js';
+
+export class Composer {
+  #form = document.getElementById('composer');
+  #field = document.getElementById('draft');
+  #button = document.getElementById('send');
+  #enabled = true;
+
+  /** `send(text)` takes what was written. */
+  constructor(send) {
+    this.#field.value = tabMemory.get('chat.draft') ?? '';
+    this.#field.addEventListener('input', () => this.#changed());
+    this.#field.addEventListener('keydown', (event) => {
+      if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+      event.preventDefault();
+      this.#form.requestSubmit();
+    });
+    this.#form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      const text = this.#field.value;
+      if (!this.#enabled || !text.trim()) return;
+      this.#field.value = '';
+      this.#changed();
+      this.#field.focus();
+      send(text);
+    });
+    window.addEventListener('resize', () => this.fit());
+    this.#changed();
+  }
+
+  set enabled(value) {
+    if (value === this.#enabled) return;
+    this.#enabled = value;
+    this.#changed();
+  }
+
+  /** Puts a text back to be edited, before whatever is being typed. */
+  putBack(text) {
+    const typed = this.#field.value;
+    this.#field.value = typed ? `${text}\n${typed}` : text;
+    this.#field.setSelectionRange(text.length, text.length);
+    this.#changed();
+    this.focus();
+  }
+
+  focus() {
+    this.#field.focus();
+  }
+
+  /** Focus where it does not call up a keyboard over half of the screen. */
+  focusIfHandy() {
+    if (window.matchMedia('(hover: hover) and (pointer: fine)').matches) this.focus();
+  }
+
+  #changed() {
+    this.#button.disabled = !this.#enabled || !this.#field.value.trim();
+    tabMemory.set('chat.draft', this.#field.value);
+    this.fit();
+  }
+
+  /** As high as its text; the style sheet sets the limit. */
+  fit() {
+    this.#field.style.height = 'auto';
+    const border = this.#field.offsetHeight - this.#field.clientHeight;
+    if (this.#field.scrollHeight) this.#field.style.height = `${this.#field.scrollHeight + border}px`;
+  }
+}

@@ -1,0 +1,67 @@
+/** One reply of the bot, while it grows and once it is whole. Offsets count Unicode code points. */
+
+const isHigh = (unit) => unit >= 0xd800 && unit <= 0xdbff;
+const isLow = (unit) => unit >= 0xdc00 && unit <= 0xdfff;
+
+/** How many code points a string holds; a surrogate pair is one. */
+export function countPoints(text) {
+  let pairs = 0;
+  for (let i = 1; i < text.length; i += 1) {
+    if (isLow(text.charCodeAt(i)) && isHigh(text.charCodeAt(i - 1))) {
+      pairs += 1;
+      i += 1;
+    }
+  }
+  return text.length - pairs;
+}
+
+/** The index in UTF-16 units of code point `offset`, found from the nearer end of the text. */
+function unitIndex(text, points, offset) {
+  if (offset <= 0) return 0;
+  if (offset >= points) return text.length;
+  if (text.length === points) return offset;
+  if (offset <= points / 2) {
+    let index = 0;
+    for (let left = offset; left > 0; left -= 1) {
+      const pair = isHigh(text.charCodeAt(index)) && isLow(text.charCodeAt(index + 1));
+      index += pair ? 2 : 1;
+    }
+    return index;
+  }
+  let index = text.length;
+  for (let left = points - offset; left > 0; left -= 1) {
+    const pair = isLow(text.charCodeAt(index - 1)) && isHigh(text.charCodeAt(index - 2));
+    index -= pair ? 2 : 1;
+  }
+  return index;
+}
+
+export class Reply {
+  constructor(id) {
+    this.id = id;
+    this.text = '';
+    this.points = 0;
+    this.whole = false;
+    this.finishReason = null;
+    this.timestamp = null;
+  }
+
+  /** text = text[:offset] + msg; at the end of the text this costs only what is new. */
+  write(offset, msg) {
+    if (offset < this.points) {
+      this.text = this.text.slice(0, unitIndex(this.text, this.points, offset));
+      this.points = Math.max(0, offset);
+    }
+    this.text += msg;
+    this.points += countPoints(msg);
+  }
+
+  /** The final text, which wins over all that was written before. */
+  finish({ msg, finish_reason: finishReason = null, timestamp = null }) {
+    this.text = msg;
+    this.points = countPoints(msg);
+    this.finishReason = finishReason;
+    this.timestamp = timestamp;
+    this.whole = true;
+  }
+}

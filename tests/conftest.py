@@ -1,0 +1,47 @@
+"""Real parts for every test: a missing one fails the suite, it never skips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from chatbot.store import connect
+from tests.deployment import Deployment, redis_server
+from tests.model_server import ModelServer
+
+
+@pytest.fixture(scope="session")
+def model() -> Iterator[ModelServer]:
+    """A model server of the text-generation protocol, shared; `calm_model` puts it back before each test."""
+    with ModelServer(tokens=6) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def calm_model(request: pytest.FixtureRequest) -> None:
+    if "model" in request.fixturenames:
+        request.getfixturevalue("model").reset()
+
+
+@pytest.fixture(scope="session")
+def chat(model: ModelServer) -> Iterator[Deployment]:
+    """Two web processes, three workers and a beat on one Redis."""
+    with Deployment(model.url, webs=2, workers=3, model_attempts=2) as deployment:
+        yield deployment
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    with redis_server() as url:
+        yield url
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator[redis.Redis]:
+    """An empty Redis."""
+    client = connect(redis_url, 20)
+    client.flushall()
+    yield client
+    client.close()

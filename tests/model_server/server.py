@@ -1,0 +1,187 @@
+"""The server: which requests there were, and what each of them is to get."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections import OrderedDict, deque
+from dataclasses import asdict, fields
+from typing import Any
+
+import gevent.event  # type: ignore[import-untyped, unused-ignore]
+
+from .answer import Answer
+from .connection import Connection, Request
+from .faults import FAULTS, RefusedError, as_object
+from .orders import Order
+from .protocols import MAX_STOPS, OpenAI, TextGeneration, to_bytes
+from .state import CLOSED, DONE, FAULT, REFUSED, Record, Settings
+
+KEPT = 20_000  # records, and texts that order a counted fault: what bounds the memory
+
+OPENAI = frozenset({"/v1/completions", "/v1/chat/completions"})
+ROUTES = OPENAI | {"/", "/generate", "/generate_stream"}
+
+
+class Server:
+    def __init__(self, settings: Settings, *, model: str, keep_bodies: bool) -> None:
+        self.initial, self.settings = settings, Settings(**asdict(settings))
+        self.model, self.keep_bodies = model, keep_bodies
+        self.records: deque[Record] = deque(maxlen=KEPT)
+        self.counted: OrderedDict[str, int] = (
+            OrderedDict()
+        )  # requests with a text that orders a counted fault
+        self.received = self.active = self.version = 0
+        self.waiting: list[Any] = []
+
+    def accept(self, sock: Any, _address: Any) -> None:
+        Connection(self, sock).run()
+
+    # What is remembered
+
+    def arrive(self, request: Request) -> None:
+        if request.path in ("/control", "/requests") or request.method == "GET":
+            return
+        self.received += 1
+        self.active += 1
+        request.record = Record(self.received, request.method, request.path, time.time())
+        if self.keep_bodies:
+            request.record.headers = request.headers
+        self.records.append(request.record)
+        self.changed()
+
+    def sent(self, record: Record, tokens: int) -> None:
+        record.tokens += tokens
+        record.last_at = time.time()
+        if record.first_at is None:
+            record.first_at = record.last_at
+            self.changed()
+
+    def end(self, record: Record | None, outcome: str) -> None:
+        if record and record.outcome is None:
+            record.outcome, record.ended_at = outcome, time.time()
+            self.active -= 1
+            self.changed()
+
+    def changed(self) -> None:
+        self.version += 1
+        while self.waiting:
+            self.waiting.pop().set()
+
+    # What is asked
+
+    def handle(self, connection: Connection, request: Request) -> None:
+        record = request.record
+        try:
+            if record is None:
+                self.manage(connection, request)
+            else:
+                ask = self.understand(request, record)
+                order = Order.parse(ask.human)
+                record.fault = self.choose_fault(order)
+                Answer(self, connection, record, ask, order).give()
+                self.end(record, FAULT if record.fault else DONE)
+        except RefusedError as refused:
+            body = {"error": str(refused), "error_type": refused.error_type}
+            shaped = as_object(refused.status, body) if request.path in OPENAI else body
+            connection.answer(refused.status, to_bytes(shaped))
+            self.end(record, REFUSED)
+        except OSError:
+            self.end(record, CLOSED)
+            connection.hang_up()
+        except Exception:  # a mistake in here, or an absurd request: be loud
+            traceback.print_exc()
+            connection.answer(500, b'{"error":"the model server of the tests failed: see its output"}')
+            self.end(record, REFUSED)
+
+    def manage(self, connection: Connection, request: Request) -> None:
+        headers: dict[str, Any] = {}
+        body = b""
+        match request.method, request.path:
+            case "GET", "/requests":
+                since, version, wait = (
+                    float(request.query.get(n, ["0"])[0]) for n in ("since", "version", "wait")
+                )
+                if wait and version == self.version:
+                    event = gevent.event.Event()
+                    self.waiting.append(event)
+                    event.wait(wait)
+                names = [item.name for item in fields(Record)]
+                found = (record for record in self.records if record.number > since)
+                body = to_bytes([{name: getattr(record, name) for name in names} for record in found])
+                headers = {"x_version": self.version}
+            case "DELETE", "/requests":
+                self.records.clear()
+            case "GET" | "PUT" | "DELETE" as method, "/control":
+                if method == "PUT":
+                    self.control(json.loads(request.body))
+                elif method == "DELETE":
+                    self.settings = Settings(**asdict(self.initial))
+                    self.counted.clear()
+                body = to_bytes(asdict(self.settings) | {"received": self.received, "active": self.active})
+            case "GET", "/info":
+                told = {"model_id": self.model, "model_sha": None, "model_pipeline_tag": "text-generation"}
+                limits = {"max_stop_sequences": MAX_STOPS, "max_input_tokens": 1024, "max_total_tokens": 2048}
+                body = to_bytes(told | limits | {"version": "3.3.6", "router": "text-generation-router"})
+            case "GET", "/v1/models":
+                model = {"id": self.model, "object": "model", "created": 0, "owned_by": "tests"}
+                body = to_bytes({"object": "list", "data": [model]})
+            case "GET", "/health":
+                pass
+            case method, path:
+                raise nothing_here(method, path)
+        connection.answer(200, body, **headers)
+
+    def control(self, wanted: dict[str, Any]) -> None:
+        if unknown := wanted.keys() - {item.name for item in fields(Settings)}:
+            raise RefusedError(400, f"no such setting: {', '.join(sorted(unknown))}", "control")
+        if "fault" in wanted:
+            check_fault(wanted["fault"])
+            wanted = {"count": None, **wanted}
+        for name, value in wanted.items():
+            setattr(self.settings, name, value)
+
+    def understand(self, request: Request, record: Record) -> TextGeneration | OpenAI:
+        path = "/" if request.path.startswith("/models/") else request.path  # as the hosted service had it
+        if request.method != "POST" or path not in ROUTES:
+            raise nothing_here(request.method, request.path)
+        try:
+            body = json.loads(request.body)
+        except ValueError as error:
+            raise RefusedError(400, f"Failed to parse the request body as JSON: {error}") from None
+        if self.keep_bodies:
+            record.body = body
+        if not isinstance(body, dict):
+            raise RefusedError(422, "Failed to deserialize the JSON body into the target type")
+        ask = OpenAI(path, body, self.model, record.number) if path in OPENAI else TextGeneration(path, body)
+        record.stream = ask.stream
+        if self.keep_bodies:
+            record.prompt, record.messages = ask.prompt, ask.messages
+        return ask
+
+    def choose_fault(self, order: Order) -> str | None:
+        settings = self.settings
+        if order.fault is not None:
+            check_fault(order.fault)
+            if order.fault_count is None:
+                return order.fault
+            seen = self.counted.pop(order.text, 0)
+            self.counted[order.text] = seen + 1
+            if len(self.counted) > KEPT:
+                self.counted.popitem(last=False)
+            return order.fault if seen < order.fault_count else None
+        if settings.fault is None or settings.count == 0:
+            return None
+        if settings.count is not None:
+            settings.count -= 1
+        return settings.fault
+
+
+def check_fault(name: str | None) -> None:
+    if name is not None and name not in FAULTS:
+        raise RefusedError(400, f"no such fault: {name}", "control")
+
+
+def nothing_here(method: str, path: str) -> RefusedError:
+    return RefusedError(405 if path in ROUTES else 404, f"{method} {path}: nothing here", "not_found")
