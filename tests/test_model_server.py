@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import requests
+from huggingface_hub import InferenceClient, errors
 
 from tests.model_server import ModelServer, Record
 from tests.model_server.orders import Order, last_human
@@ -205,8 +206,8 @@ def test_a_limit_ends_the_reply_with_its_last_token(tgi: Asker) -> None:
 
 
 def test_a_stop_text_stays_in_the_reply(tgi: Asker) -> None:
-    *_, last = events(tgi.post("!say=Hi!\\nHuman: more", stream=True, details=True, stop=["\nHum"]))
-    assert (last["generated_text"], last["details"]["finish_reason"]) == ("Hi!\nHum", "stop_sequence")
+    *_, last = events(tgi.post("!say=Hello\\nHuman: more", stream=True, details=True, stop=[STOP]))
+    assert (last["generated_text"], last["details"]["finish_reason"]) == ("Hello\nHuman:", "stop_sequence")
 
 
 def test_a_stop_text_that_ends_within_a_token_is_not_seen(tgi: Asker) -> None:
@@ -230,14 +231,27 @@ def test_parameters_that_the_real_server_refuses_are_refused(tgi: Asker, paramet
     assert [record.outcome for record in tgi.server.requests()] == ["refused"]
 
 
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"{", 400),
+        (b"[]", 422),
+        (b"{}", 422),
+        (b'{"inputs": ""}', 422),
+        (b'{"inputs": "half: \\ud83d"}', 400),
+    ],
+)
+def test_a_body_that_makes_no_sense_is_refused(tgi: Asker, data: bytes, status: int) -> None:
+    assert tgi.http.post(tgi.server.url, data=data).status_code == status
+    assert [record.outcome for record in tgi.server.requests()] == ["refused"]
+
+
 # The client of the people who made that protocol
 
 
 @pytest.fixture
 def hub(server: ModelServer) -> Any:
-    return pytest.importorskip("huggingface_hub").InferenceClient(
-        model=server.url, token="hf_test", timeout=10
-    )
+    return InferenceClient(model=server.url, token="hf_test", timeout=10)
 
 
 @pytest.mark.parametrize("full", [True, False])
@@ -278,13 +292,11 @@ def test_the_hub_client_understands_a_stream_with_details(hub: Any) -> None:
     ],
 )
 def test_the_hub_client_names_the_failures(hub: Any, error: str, asked: dict[str, Any]) -> None:
-    errors = pytest.importorskip("huggingface_hub.errors")
     with pytest.raises(getattr(errors, error)):
         hub.text_generation(**{"prompt": prompt("hi")} | asked)
 
 
 def test_the_hub_client_names_a_failure_within_a_stream(hub: Any) -> None:
-    errors = pytest.importorskip("huggingface_hub.errors")
     stream = hub.text_generation(prompt("!fault=error_in_stream"), stream=True)
     assert [next(stream) for _ in range(3)] == ["You", " said:", " !fault=error_in_stream"]
     with pytest.raises(errors.GenerationError):
@@ -400,7 +412,7 @@ def test_a_failure_has_the_status_and_shape_of_the_real_one(
     ],
 )
 def test_a_page_comes_whatever_was_asked(
-    any_protocol: Asker, fault: str, status: int, kind: str, beginning: str, stream: bool
+    *, any_protocol: Asker, fault: str, status: int, kind: str, beginning: str, stream: bool
 ) -> None:
     answer = any_protocol.post(f"!fault={fault}", stream=stream)
     assert (answer.status_code, answer.headers["content-type"]) == (status, kind)
@@ -415,9 +427,9 @@ def test_a_redirect_leads_where_it_was_told_to(any_protocol: Asker) -> None:
 
 
 def test_broken_json_cannot_be_read(any_protocol: Asker) -> None:
-    with pytest.raises(ValueError, match="Unterminated|Expecting"):
+    with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
         any_protocol.post("!fault=broken_json").json()
-    with pytest.raises(ValueError, match="Unterminated|Expecting"):
+    with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
         events(any_protocol.post("!fault=broken_json", stream=True))
 
 
@@ -442,10 +454,8 @@ def test_an_error_can_come_after_three_tokens_of_a_stream(any_protocol: Asker) -
 def test_a_stream_can_be_cut_after_some_tokens(any_protocol: Asker, after: int) -> None:
     any_protocol.server.fault("cut_stream", after=after)
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
-        any_protocol.post("hi", stream=True).raw.stream().__next__ and events(
-            any_protocol.post("hi", stream=True)
-        )
-    *_, record = any_protocol.server.wait_until(ended)
+        events(any_protocol.post("hi", stream=True))
+    (record,) = any_protocol.server.wait_until(ended)
     assert (record.tokens, record.outcome) == (after, "fault")
 
 
@@ -530,7 +540,7 @@ def test_tokens_come_at_their_time(any_protocol: Asker) -> None:
     assert record.first_at is not None
     assert record.last_at is not None
     assert record.first_at - record.arrived_at >= 0.06
-    assert record.last_at - record.first_at >= 0.035
+    assert record.last_at - record.arrived_at >= 0.1
 
 
 def test_a_whole_reply_takes_as_long_as_a_streamed_one(any_protocol: Asker) -> None:
@@ -692,4 +702,5 @@ def test_a_server_ends_with_the_process_that_started_it() -> None:
         port = int(starter.stdout.readline())
         with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
             starter.kill()
-            assert connection.recv(1) == b"", "the end of the server closes its connections"
+            with contextlib.suppress(ConnectionResetError):  # if it was not even accepted
+                assert connection.recv(1) == b"", "the end of the server closes its connections"

@@ -77,41 +77,36 @@ class ReplyText:
         if self.stopped:
             return ""
         text = self._held + piece
-        if not self._begun:
-            text = text.lstrip() if not self._could_stop_at_start(text) else text
         cut = min((i for i in (text.find(s) for s in self._stop) if i >= 0), default=-1)
         if cut >= 0:
             self.stopped = True
             self._held = ""
             return self._out(text[:cut].rstrip())
-        keep = self._undecided(text)
-        self._held = text[len(text) - keep :]
-        return self._out(text[: len(text) - keep])
+        known = len(text) - self._undecided(text)
+        self._held = text[known:]
+        return self._out(text[:known])
 
     def end(self) -> str:
         """The text still held back, once no more pieces come."""
         text, self._held = self._held.rstrip(), ""
-        return self._out(text if self._begun else text.lstrip())
+        return self._out(text)
 
     def _out(self, text: str) -> str:
+        if not self._begun:
+            text = text.lstrip()
         self._begun = self._begun or bool(text)
         return _whole_characters(text)
 
-    def _could_stop_at_start(self, text: str) -> bool:
-        # "\nHuman:" at the very beginning is a stop sequence, though it begins with white space.
-        return any(s.startswith(text) or text.find(s) >= 0 for s in self._stop) and bool(text)
-
     def _undecided(self, text: str) -> int:
-        """Characters at the end that may be white space to drop, half a character, or half a stop sequence."""
-        keep = len(text) - len(text.rstrip())
-        if text and "\ud800" <= text[-1] <= "\udbff":
-            keep = max(keep, 1)
+        """Characters at the end that are not known to be said: half a stop sequence or half a character, and the
+        white space before them."""
+        half = 1 if text and "\ud800" <= text[-1] <= "\udbff" else 0
         for stop in self._stop:
-            for n in range(min(len(stop) - 1, len(text)), keep, -1):
+            for n in range(min(len(stop) - 1, len(text)), half, -1):
                 if text.endswith(stop[:n]):
-                    keep = n
+                    half = n
                     break
-        return keep
+        return len(text) - len(text[: len(text) - half].rstrip())
 
 
 def _whole_characters(text: str) -> str:

@@ -1,7 +1,7 @@
 """A stand-in for a text-generation server: the real protocols and failures, a reply known beforehand.
 
 As a process of its own: ``python -m tests.model_server --port 0 --first 200 --interval 50``; its first line
-of output is ``listening on http://127.0.0.1:PORT``. From a test: ``with ModelServer(interval=50) as server:``.
+of output is ``listening on http://127.0.0.1:PORT``. In a test: ``with ModelServer(interval=50) as server:``.
 
 It answers ``You said: TEXT .`` to what the human said last, unless that text begins with orders:
 

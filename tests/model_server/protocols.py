@@ -140,6 +140,8 @@ class OpenAI:
         stop = body.get("stop") or ()
         self.stops: tuple[str, ...] = (stop,) if isinstance(stop, str) else tuple(stop)
         limit = body.get("max_completion_tokens") or body.get("max_tokens")
+        if not isinstance(limit, int | None):
+            raise RefusedError(400, "max_tokens: Input should be a valid integer", "BadRequestError")
         self.limit: int = limit or (UNLIMITED if self.chat else DEFAULT_MAX_TOKENS)
         self.stream = body.get("stream") is True
         self.usage = bool((body.get("stream_options") or {}).get("include_usage"))

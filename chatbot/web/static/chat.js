@@ -231,7 +231,7 @@ export class Chat {
     if (this.#over) return;
     this.close();
     for (const turn of this.conversation.order) {
-      if (turn.state === 'sending' || turn.state === 'waiting') this.conversation.fail(turn, { code: 'expired' });
+      this.conversation.fail(turn, { code: 'expired' });
     }
     this.#connectionIs('expired');
   }

@@ -7,6 +7,7 @@ export class Composer {
   #field = document.getElementById('draft');
   #button = document.getElementById('send');
   #enabled = true;
+  #width = 0;
 
   /** `send(text)` takes what was written. */
   constructor(send) {
@@ -26,7 +27,9 @@ export class Composer {
       this.#field.focus();
       send(text);
     });
-    window.addEventListener('resize', () => this.fit());
+    new ResizeObserver(() => {
+      if (this.#field.offsetWidth !== this.#width) this.#fit();
+    }).observe(this.#field);
     this.#changed();
   }
 
@@ -57,11 +60,12 @@ export class Composer {
   #changed() {
     this.#button.disabled = !this.#enabled || !this.#field.value.trim();
     tabMemory.set('chat.draft', this.#field.value);
-    this.fit();
+    this.#fit();
   }
 
   /** As high as its text; the style sheet sets the limit. */
-  fit() {
+  #fit() {
+    this.#width = this.#field.offsetWidth;
     this.#field.style.height = 'auto';
     const border = this.#field.offsetHeight - this.#field.clientHeight;
     if (this.#field.scrollHeight) this.#field.style.height = `${this.#field.scrollHeight + border}px`;

@@ -10,7 +10,7 @@ const CONNECTIONS = {
   connecting: ['busy', 'Connecting'],
   reconnecting: ['trouble', 'Reconnecting'],
   unreachable: ['failed', 'Server out of reach'],
-  expired: ['failed', 'Chat ended'],
+  expired: ['failed', 'Chat expired'],
 };
 
 const at = (id) => document.getElementById(id);
@@ -101,7 +101,7 @@ function drawState() {
     forget();
     if (chat.conversation.order.length === 0) {
       showStart();
-      page.startHint.textContent = 'Your last chat has ended after a while without use. Start a new one any time.';
+      page.startHint.textContent = 'Your last chat has expired. Start a new one any time.';
       return;
     }
   }
@@ -152,7 +152,6 @@ function openChat(token, name, fresh) {
   page.state.hidden = false;
   page.newChat.hidden = false;
   drawState();
-  composer.fit();
   composer.focusIfHandy();
   chat.open();
 }

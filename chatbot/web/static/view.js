@@ -19,9 +19,9 @@ const FAILURES = {
   too_many_pending: 'Not sent: earlier messages still wait for a reply.',
   message_too_long: 'Not sent: the message is too long.',
   empty_message: 'Not sent: the message is empty.',
-  expired: 'The chat ended before this was answered.',
+  expired: 'The chat expired before this was answered.',
 };
-const EDITABLE = new Set(['message_too_long', 'empty_message', 'invalid_id']);
+const EDITABLE = new Set(['message_too_long', 'empty_message', 'invalid_id', 'expired']);
 const ENDINGS = { length: 'Ended at the length limit', stopped: 'Stopped' };
 
 function setText(node, text) {
@@ -41,10 +41,9 @@ function failureOf({ state, error, stored }) {
   if (state !== 'failed') return null;
   let text = FAILURES[error.code] ?? (error.message || 'Something went wrong.');
   if (stored && error.code !== 'expired') text = FAILURES.model_error;
-  else if (!stored && error.code === 'expired') text = 'Not sent: the chat has ended.';
+  if (!stored && error.code === 'expired') text = 'Not sent: the chat has expired.';
   if (error.retryAfter) text += ` Wait ${seconds(Math.ceil(error.retryAfter))}.`;
-  if (error.code === 'expired') return { text, action: stored ? null : 'edit', label: 'Move to the message field' };
-  if (stored) return { text, action: 'retry', label: 'Retry' };
+  if (stored) return { text, action: error.code === 'expired' ? null : 'retry', label: 'Retry' };
   if (EDITABLE.has(error.code)) return { text, action: 'edit', label: 'Edit' };
   return { text, action: 'sendAgain', label: 'Send again' };
 }
@@ -192,8 +191,7 @@ export class View {
     renderText(reply.text, turn.reply?.text ?? '');
     reply.text.hidden = !turn.reply?.text;
     reply.node.classList.toggle('growing', turn.state === 'waiting' && Boolean(turn.reply?.text));
-    const ending = turn.reply?.whole ? ENDINGS[turn.reply.finishReason] : '';
-    setText(reply.meta, [timeOf(turn.reply?.timestamp), ending].filter(Boolean).join(' · '));
+    setText(reply.meta, ENDINGS[turn.reply?.finishReason] ?? '');
     this.#showFailure(reply, turn.stored ? failure : null);
 
     progress.hidden = progressText === null;

