@@ -8,19 +8,20 @@ const ACK_LIMIT = 10_000;
 const SILENCE_LIMIT = 1_500;
 const FRAME_LIMIT = 64 * 1024;
 const UNREACHABLE_AFTER = 5; // attempts
+const TOLD = new Set(['ack', 'status', 'delta', 'message']);
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Chat {
   #listener;
   #socket;
-  token;
   #fresh;
   #over = false;
   #watch = 0;
   #syncing = null;
   #syncAgain = false;
   #connections = 0;
+  #settled = false; // nothing is sent before what is held here and there is clear
 
   /**
    * `listener` has state(), named(name), notice(text) and what Conversation tells. A `fresh` session was
@@ -109,7 +110,7 @@ export class Chat {
     const frame = { type: 'message', msg: turn.text, id: turn.id };
     if (new TextEncoder().encode(JSON.stringify(frame)).length > FRAME_LIMIT) {
       this.conversation.fail(turn, { code: 'message_too_long' });
-    } else if (this.#socket.send(frame)) {
+    } else if (this.#settled && this.#socket.send(frame)) {
       turn.sentAt = Date.now();
     }
   }
@@ -122,18 +123,14 @@ export class Chat {
       case 'error':
         this.#error(frame);
         break;
-      case 'ack':
-      case 'status':
-      case 'delta':
-      case 'message':
-        if (!this.conversation.apply(frame)) this.#sync();
-        break;
       default:
+        if (TOLD.has(frame.type) && !this.conversation.apply(frame)) this.#sync();
     }
   }
 
   async #begin({ name, pending = [], recovered }) {
     this.#connections += 1;
+    this.#settled = false;
     const connection = this.#connections;
     this.#listener.named(name);
     this.stopping = false;
@@ -141,14 +138,17 @@ export class Chat {
     const gap = recovered === false || (recovered !== true && !this.#fresh) || !known;
     this.#fresh = false;
 
+    const current = () => connection === this.#connections && this.#socket.ready && !this.#over;
+    if (gap) await this.#sync(); // it may hold what would be sent again
+    if (!current()) return;
+    this.#settled = true;
     for (const turn of this.conversation.unsent) this.#transmit(turn);
     for (const turn of this.conversation.waiting) {
       if (turn.retrying) this.retry(turn);
     }
 
     // What is neither answered nor pending has failed, unless its reply is just arriving.
-    await (gap ? this.#sync() : pause(SILENCE_LIMIT));
-    const current = () => connection === this.#connections && this.connection === 'online' && !this.#over;
+    if (!gap) await pause(SILENCE_LIMIT);
     const silent = () => this.conversation.silent.filter((turn) => !pending.includes(turn.id));
     if (!gap && current() && silent().length) await this.#sync();
     if (!current()) return;
@@ -157,7 +157,7 @@ export class Chat {
 
   #error(frame) {
     const turn = frame.id ? this.conversation.get(frame.id) : null;
-    if (frame.code === 'nothing_to_stop') this.stopping = false;
+    this.stopping = false;
     if (turn || (frame.id && frame.code === 'model_error')) {
       const known = this.conversation.apply(frame);
       if (!known || frame.code === 'not_retryable') this.#sync();
@@ -230,9 +230,7 @@ export class Chat {
   #expire() {
     if (this.#over) return;
     this.close();
-    for (const turn of this.conversation.order) {
-      this.conversation.fail(turn, { code: 'expired' });
-    }
+    for (const turn of this.conversation.order) this.conversation.fail(turn, { code: 'expired' });
     this.#connectionIs('expired');
   }
 

@@ -34,6 +34,7 @@ function newTurn(id, text, { stored = false, timestamp = null } = {}) {
 export class Conversation {
   #turns = new Map();
   #parked = [];
+  #sure = true; // of the order of the messages
   #listener;
 
   /** `listener` may have changed(turn), ordered(), finished(turn) and failed(turn). */
@@ -101,34 +102,35 @@ export class Conversation {
     this.#changed(turn);
   }
 
-  /** A new connection. False when it speaks of messages that are not known here. */
+  /** A new connection. False when the history is needed, as with apply(). */
   begin(pending) {
     for (const turn of this.order) {
       turn.heard = false;
       turn.status = null;
     }
-    let known = true;
+    this.#sure = true;
     for (const id of pending) {
       const turn = this.#turns.get(id);
       if (turn) this.#store(turn, true);
-      else known = false;
+      else this.#sure = false;
     }
     for (const turn of this.waiting) this.#changed(turn);
-    return known;
+    return this.#sure;
   }
 
   /** Stored messages that should be answered, but of which this connection has said nothing. */
   get silent() {
-    return this.waiting.filter((turn) => !turn.heard && !turn.reply);
+    return this.waiting.filter((turn) => !turn.heard);
   }
 
-  /** Takes a frame. False when it is about an unknown message: then it waits for merge(). */
+  /** Takes a frame. False when the history is needed, for an unknown message or for its place. */
   apply(frame) {
     if (frame.type === 'message') this.cursor = frame.id;
     const subject = subjectOf(frame);
     if (subject === null || this.#turns.has(subject)) {
+      this.#sure = frame.source !== 'human' || this.#turns.has(frame.id);
       this.#take(frame, subject);
-      return true;
+      return this.#sure;
     }
     if (this.#turns.has(frame.id)) return true; // a reply that stands alone, replayed
     this.#parked.push(frame);
@@ -187,13 +189,14 @@ export class Conversation {
 
   #acknowledge(turn) {
     if (turn.state === 'failed' && turn.stored && !turn.retrying) return;
-    // An earlier reply may be on its way still: only then is the place in the log left where it is.
+    // While an earlier reply may still be on its way, the cursor stays before it.
     if (!turn.stored && this.waiting.length === 0) this.cursor = turn.id;
-    this.#store(turn, true);
+    // A second ack says nothing new: the reply may have failed meanwhile.
+    this.#store(turn, !turn.stored || turn.retrying);
     this.#changed(turn);
   }
 
-  /** The server holds this message; it stands after all others that the server holds. */
+  /** The server holds this message. */
   #store(turn, heard) {
     const fresh = !turn.stored;
     turn.stored = true;
@@ -203,9 +206,15 @@ export class Conversation {
       turn.state = 'waiting';
       turn.error = null;
     }
-    if (!fresh) return;
+    if (fresh) this.#toEnd(turn);
+  }
+
+  /** After all else that the server holds, as far as is known here. */
+  #toEnd(turn) {
     const last = this.order.findLastIndex((other) => other.stored);
-    if (last >= 0 && this.order[last] !== turn) this.#move(turn, last);
+    if (this.order[last] === turn) return;
+    this.#sure = false;
+    this.#move(turn, last);
   }
 
   #noteStatus(turn, { state, retry_in: retryIn }) {
@@ -299,7 +308,7 @@ export class Conversation {
   #failSkipped() {
     const lastDone = this.order.findLastIndex((turn) => turn.state === 'done' && turn.text !== null);
     for (const turn of this.order.slice(0, Math.max(0, lastDone))) {
-      if (turn.state === 'waiting' && !turn.heard && !turn.reply) this.fail(turn, { code: 'model_error' });
+      if (turn.state === 'waiting' && !turn.heard) this.fail(turn, { code: 'model_error' });
     }
   }
 

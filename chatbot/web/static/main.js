@@ -13,28 +13,10 @@ const CONNECTIONS = {
   expired: ['failed', 'Chat expired'],
 };
 
-const at = (id) => document.getElementById(id);
-const page = {
-  start: at('start'),
-  startForm: at('start-form'),
-  startHint: at('start-hint'),
-  startError: at('start-error'),
-  startButton: at('start-button'),
-  name: at('name'),
-  chat: at('chat'),
-  newChat: at('new-chat'),
-  leave: at('leave'),
-  state: at('state'),
-  stateText: at('state-text'),
-  empty: at('empty'),
-  hello: at('hello'),
-  notice: at('notice'),
-  ended: at('ended'),
-  stop: at('stop'),
-  announcer: at('announcer'),
-};
+const page = Object.fromEntries(Array.from(document.querySelectorAll('[id]'), (node) => [node.id, node]));
 
 let chat = null;
+let ownName = browserMemory.get('chat.name') ?? '';
 let stateScheduled = false;
 let noticeTimer = 0;
 let spoken = '';
@@ -91,7 +73,7 @@ function drawState() {
   if (page.stateText.textContent !== text) page.stateText.textContent = text;
   if (chat.connection !== spoken) {
     if (chat.connection === 'reconnecting' && spoken === 'online') announce('Connection lost. Reconnecting.');
-    if (chat.connection === 'unreachable') announce('The server is out of reach.');
+    if (chat.connection === 'unreachable' || chat.connection === 'expired') announce(text);
     if (chat.connection === 'online' && spoken && spoken !== 'connecting') announce('Connected again.');
     spoken = chat.connection;
   }
@@ -157,7 +139,10 @@ function openChat(token, name, fresh) {
 }
 
 function greet(name) {
-  if (name) page.hello.textContent = `Hello, ${name}`;
+  if (!name) return;
+  ownName = name;
+  browserMemory.set('chat.name', name);
+  page.hello.textContent = `Hello, ${name}`;
 }
 
 function showStart(problem = '') {
@@ -165,7 +150,7 @@ function showStart(problem = '') {
   page.state.hidden = true;
   page.newChat.hidden = true;
   page.start.hidden = false;
-  page.name.value ||= browserMemory.get('chat.name') ?? '';
+  page.name.value ||= ownName;
   page.startError.textContent = problem;
   page.name.focus();
 }
@@ -183,7 +168,6 @@ async function start(name) {
   try {
     const session = await createSession(name);
     browserMemory.set('chat.token', session.token);
-    browserMemory.set('chat.name', session.name);
     openChat(session.token, session.name, true);
   } catch (error) {
     if (!error.code) throw error;
@@ -203,8 +187,7 @@ page.startForm.addEventListener('submit', (event) => {
 });
 
 function startAnother() {
-  const name = browserMemory.get('chat.name');
-  if (name) start(name);
+  if (ownName) start(ownName);
   else showStart();
 }
 
@@ -216,7 +199,7 @@ page.leave.addEventListener('close', () => {
   if (page.leave.returnValue === 'leave') startAnother();
   page.leave.returnValue = '';
 });
-at('ended-new').addEventListener('click', startAnother);
+page.endedNew.addEventListener('click', startAnother);
 page.stop.addEventListener('click', () => chat.stop());
 
 window.addEventListener('online', () => chat?.wake(true));
@@ -229,5 +212,5 @@ window.addEventListener('pagehide', () => {
 });
 
 const token = browserMemory.get('chat.token');
-if (token) openChat(token, browserMemory.get('chat.name'), false);
+if (token) openChat(token, ownName, false);
 else showStart();

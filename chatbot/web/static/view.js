@@ -1,12 +1,25 @@
 /** The log of messages on the page. Draws once a frame, and only the turns that changed. */
 
+const PIECE = 1000; // characters; what is shaped anew when a text grows
+const shown = new WeakMap(); // node → the text in it
+
 /** Puts the text of a message into a node. The one place where its looks are decided. */
 export function renderText(node, text) {
-  const shown = node.firstChild;
-  if (!shown) node.textContent = text;
-  else if (text.startsWith(shown.data)) {
-    if (text.length > shown.length) shown.appendData(text.slice(shown.length));
-  } else shown.data = text;
+  const before = shown.get(node) ?? '';
+  if (text === before) return;
+  shown.set(node, text);
+  if (!before || !text.startsWith(before)) {
+    node.textContent = text;
+    return;
+  }
+  const more = text.slice(before.length);
+  const last = node.lastChild;
+  const cut = last.length < PIECE ? 0 : more.search(/\s/) + 1;
+  if (cut === 0) last.appendData(more);
+  else {
+    last.appendData(more.slice(0, cut));
+    node.append(more.slice(cut));
+  }
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });

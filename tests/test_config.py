@@ -1,0 +1,118 @@
+"""Settings: the tutorial's `.env`, defaults, and bad values that are named."""
+
+import pytest
+
+from chatbot.config import Settings
+from chatbot.errors import ConfigurationError
+from tests.deployment import ROOT
+
+
+def settings(**environ: str) -> Settings:
+    return Settings.from_env(environ)
+
+
+def test_nothing_set_is_one_machine() -> None:
+    found = settings()
+    assert found == Settings()
+    assert found.broker_url == found.redis_url == "redis://127.0.0.1:6379/0"
+
+
+def test_the_tutorials_names_work() -> None:
+    found = settings(
+        REDIS_HOST="redis.example.org",
+        REDIS_PORT="10305",
+        REDIS_USER="ada",
+        REDIS_PASSWORD="p@ss/w:rd",
+        HUGGINFACE_INFERENCE_TOKEN="hf_abc",
+        MODEL_URL="https://api-inference.huggingface.co/models/EleutherAI/gpt-j-6B",
+    )
+    assert found.redis_url == "redis://ada:p%40ss%2Fw%3Ard@redis.example.org:10305/0"
+    assert found.broker_url == found.redis_url
+    assert found.model_api == "huggingface"
+    assert found.model_token == "hf_abc"
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({"REDIS_URL": "h:1234", "REDIS_USER": "u", "REDIS_PASSWORD": "p"}, "redis://u:p@h:1234"),
+        ({"REDIS_URL": "redis://h:1/2", "REDIS_PASSWORD": "p"}, "redis://:p@h:1/2"),
+        ({"REDIS_URL": "rediss://a:b@h:1/2", "REDIS_PASSWORD": "p"}, "rediss://a:b@h:1/2"),
+        ({"REDIS_HOST": "h:1234"}, "redis://h:1234/0"),
+        ({"REDIS_HOST": "::1", "REDIS_PORT": "7"}, "redis://[::1]:7/0"),
+        ({"REDIS_PORT": "7000"}, "redis://127.0.0.1:7000/0"),
+        ({"REDIS_URL": ""}, "redis://127.0.0.1:6379/0"),
+    ],
+)
+def test_the_address_of_redis_is_put_together(environ: dict[str, str], url: str) -> None:
+    assert Settings.from_env(environ).redis_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "api", "posted_to"),
+    [
+        ("http://h/v1", "openai-chat", "http://h/v1/chat/completions"),
+        ("http://h/v1/", "openai-chat", "http://h/v1/chat/completions"),
+        ("http://h/v1/completions", "openai-completions", "http://h/v1/completions"),
+        ("http://h/v1/chat/completions", "openai-chat", "http://h/v1/chat/completions"),
+        ("http://h/generate", "huggingface", "http://h/generate"),
+        ("http://h:8080", "huggingface", "http://h:8080"),
+    ],
+)
+def test_the_address_tells_the_protocol(url: str, api: str, posted_to: str) -> None:
+    found = settings(MODEL_URL=url)
+    assert (found.model_api, found.model_url) == (api, posted_to)
+
+
+def test_the_protocol_may_be_named() -> None:
+    found = settings(MODEL_URL="http://h/v1", MODEL_API="openai-completions")
+    assert found.model_url == "http://h/v1/completions"
+    assert settings(MODEL_URL="http://h/odd", MODEL_API="openai-chat").model_url == "http://h/odd"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "abc"),
+        ("PORT", "0"),
+        ("PORT", "70000"),
+        ("SESSION_TTL", "-1"),
+        ("SESSION_TTL", "1h"),
+        ("MODEL_TIMEOUT", "0"),
+        ("MODEL_TIMEOUT", "nan"),
+        ("MODEL_API", "gpt"),
+        ("MODEL_URL", "localhost:8080"),
+        ("MODEL_URL", "http://h:port/"),
+        ("REDIS_URL", "http://h"),
+        ("REDIS_HOST", "redis://h"),
+        ("REDIS_PORT", "x"),
+        ("CELERY_BROKER_URL", "amqp://h"),
+        ("ALLOWED_ORIGINS", "chat.example.org"),
+        ("LOG_LEVEL", "loud"),
+        ("HISTORY_MESSAGES", "0"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        settings(**{name: value})
+
+
+def test_secrets_are_not_repeated() -> None:
+    with pytest.raises(ConfigurationError) as error:
+        settings(REDIS_URL="amqp://u:secret@h")
+    assert "secret" not in str(error.value)
+    assert "secret" not in repr(settings(REDIS_URL="redis://u:secret@h", HUGGINGFACE_INFERENCE_TOKEN="secret"))
+
+
+def test_every_setting_has_its_line_in_the_example() -> None:
+    read: set[str] = set()
+
+    class Spy(dict[str, str]):
+        def get(self, name: str, default: object = None) -> str:  # type: ignore[override]
+            read.add(name)
+            return ""
+
+    Settings.from_env(Spy())
+    example = (ROOT / ".env.example").read_text("utf-8")
+    for name in read:
+        assert f"# {name}=" in example, name
