@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celery import Celery
 
+from chatbot import broker
 from chatbot.config import Settings
 
 GENERATE_REPLY = "chatbot.generate_reply"
@@ -15,6 +16,7 @@ _PUBLISH_TIMEOUT = 2.0
 
 def create_celery(settings: Settings) -> Celery:
     """A Celery app that can publish; it connects at its first task."""
+    broker.install()
     celery = Celery("chatbot", set_as_current=False)
     celery.conf.update(
         broker_url=settings.broker_url,
@@ -22,8 +24,8 @@ def create_celery(settings: Settings) -> Celery:
         broker_pool_limit=10,
         broker_pool_acquire_timeout=_PUBLISH_TIMEOUT,
         broker_transport_options={
-            # A task is at work for as long as one message takes, with time to spare. Coming twice does no harm.
-            "visibility_timeout": max(600, int(settings.model_timeout * 2)),
+            # The ledger has what is not done yet: see broker.py.
+            "ack_emulation": False,
             "socket_connect_timeout": _PUBLISH_TIMEOUT,
             "socket_timeout": 10.0,
             "socket_keepalive": True,

@@ -6,6 +6,7 @@ import { browserMemory, createSession, newId, tabMemory } from './session.js';
 import { View } from './view.js';
 
 const NOTICE_LASTS = 8_000;
+const ANNOUNCEMENT_LASTS = 20_000;
 const CONNECTIONS = {
   connecting: ['busy', 'Connecting'],
   reconnecting: ['trouble', 'Reconnecting'],
@@ -43,7 +44,7 @@ function announce(text) {
   const line = document.createElement('p');
   line.textContent = text;
   page.announcer.append(line);
-  while (page.announcer.childElementCount > 3) page.announcer.firstElementChild.remove();
+  setTimeout(() => line.remove(), ANNOUNCEMENT_LASTS);
 }
 
 function notice(text) {
@@ -200,7 +201,11 @@ page.leave.addEventListener('close', () => {
   page.leave.returnValue = '';
 });
 page.endedNew.addEventListener('click', startAnother);
-page.stop.addEventListener('click', () => chat.stop());
+page.stop.addEventListener('click', () => {
+  if (page.stop.matches(':focus-visible')) composer.focus();
+  else composer.focusIfHandy();
+  chat.stop();
+});
 
 window.addEventListener('online', () => chat?.wake(true));
 document.addEventListener('visibilitychange', () => {

@@ -1,0 +1,41 @@
+"""Celery's Redis transport, as this project needs it.
+
+kombu keeps a record of each task that is not acknowledged yet, so that it comes back. Here the ledger does that, for
+every way in which a task can get lost, so that record is turned off (`ack_emulation`): it costs two round trips a
+task, and with it a worker whose Redis restarts in the middle of a task dies of an `AttributeError` (kombu 5.7.0: the
+acknowledgement, and the restoring at close, go to a channel whose transport has been taken away).
+"""
+
+from __future__ import annotations
+
+from kombu.transport import TRANSPORT_ALIASES, redis
+
+
+class _Channel(redis.Channel):  # type: ignore[misc]
+    def close(self) -> None:
+        """Tasks that were fetched but not begun go back into the queue, unless Redis is what was lost."""
+        if self.connection is None or self.connection.client is None:
+            self.do_restore = False
+        super().close()
+
+
+class _SentinelChannel(redis.SentinelChannel, _Channel):  # type: ignore[misc]
+    pass
+
+
+class RedisTransport(redis.Transport):  # type: ignore[misc]
+    """For `redis://` and `rediss://`."""
+
+    Channel = _Channel
+
+
+class SentinelTransport(redis.SentinelTransport):  # type: ignore[misc]
+    """For `sentinel://`."""
+
+    Channel = _SentinelChannel
+
+
+def install() -> None:
+    """Has `redis://`, `rediss://` and `sentinel://` mean these transports in this process."""
+    for scheme, kind in (("redis", RedisTransport), ("rediss", RedisTransport), ("sentinel", SentinelTransport)):
+        TRANSPORT_ALIASES[scheme] = f"{kind.__module__}:{kind.__name__}"
