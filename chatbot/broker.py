@@ -11,25 +11,25 @@ from __future__ import annotations
 from kombu.transport import TRANSPORT_ALIASES, redis
 
 
-class _Channel(redis.Channel):  # type: ignore[misc]
+class _Channel(redis.Channel):
     def close(self) -> None:
         """Tasks that were fetched but not begun go back into the queue, unless Redis is what was lost."""
         if self.connection is None or self.connection.client is None:
             self.do_restore = False
-        super().close()
+        super().close()  # type: ignore[no-untyped-call]
 
 
-class _SentinelChannel(redis.SentinelChannel, _Channel):  # type: ignore[misc]
+class _SentinelChannel(redis.SentinelChannel, _Channel):
     pass
 
 
-class RedisTransport(redis.Transport):  # type: ignore[misc]
+class RedisTransport(redis.Transport):
     """For `redis://` and `rediss://`."""
 
     Channel = _Channel
 
 
-class SentinelTransport(redis.SentinelTransport):  # type: ignore[misc]
+class SentinelTransport(redis.SentinelTransport):
     """For `sentinel://`."""
 
     Channel = _SentinelChannel
@@ -37,5 +37,9 @@ class SentinelTransport(redis.SentinelTransport):  # type: ignore[misc]
 
 def install() -> None:
     """Has `redis://`, `rediss://` and `sentinel://` mean these transports in this process."""
-    for scheme, kind in (("redis", RedisTransport), ("rediss", RedisTransport), ("sentinel", SentinelTransport)):
+    for scheme, kind in (
+        ("redis", RedisTransport),
+        ("rediss", RedisTransport),
+        ("sentinel", SentinelTransport),
+    ):
         TRANSPORT_ALIASES[scheme] = f"{kind.__module__}:{kind.__name__}"

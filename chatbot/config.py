@@ -77,8 +77,7 @@ class Settings:
             model_url=model_url,
             model_api=model_api,
             model_name=env.text("MODEL_NAME", default.model_name),
-            model_token=env.optional("HUGGINGFACE_INFERENCE_TOKEN")
-            or env.optional("HUGGINFACE_INFERENCE_TOKEN"),
+            model_token=env.optional("HUGGINGFACE_INFERENCE_TOKEN") or env.optional("HUGGINFACE_INFERENCE_TOKEN"),
             max_new_tokens=env.integer("MAX_NEW_TOKENS", default.max_new_tokens, 1, 1_000_000),
             history_messages=env.integer("HISTORY_MESSAGES", default.history_messages, 1, 10_000),
             system_prompt=env.text("SYSTEM_PROMPT", default.system_prompt),
@@ -98,9 +97,7 @@ class Settings:
             worker_concurrency=env.integer("WORKER_CONCURRENCY", default.worker_concurrency, 1, 10_000),
             worker_shutdown_timeout=env.seconds("WORKER_SHUTDOWN_TIMEOUT", default.worker_shutdown_timeout),
             log_format=env.choice("LOG_FORMAT", default.log_format, ("text", "json")),
-            log_level=env.choice(
-                "LOG_LEVEL", default.log_level, ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-            ),
+            log_level=env.choice("LOG_LEVEL", default.log_level, ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
         )
 
 

@@ -70,9 +70,7 @@ class ModelError(ChatbotError):
 class TransientModelError(ModelError):
     """Likely to pass: try again, not before `retry_after` seconds where the server named them."""
 
-    def __init__(
-        self, kind: str, detail: str, *, retry_after: float | None = None, public: str | None = None
-    ) -> None:
+    def __init__(self, kind: str, detail: str, *, retry_after: float | None = None, public: str | None = None) -> None:
         super().__init__(kind, detail, public=public)
         self.retry_after = retry_after
 

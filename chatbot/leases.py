@@ -151,9 +151,7 @@ class Leases:
 
     def sweep(self) -> list[str]:
         """The sessions that are overdue: they are to be enqueued again."""
-        answer: list[str] = self._scripts.run(
-            "sweep", (LEDGER,), SWEEP_SIZE, GRACE, FIRST_WAIT, LONGEST_WAIT
-        )
+        answer: list[str] = self._scripts.run("sweep", (LEDGER,), SWEEP_SIZE, GRACE, FIRST_WAIT, LONGEST_WAIT)
         return answer
 
     def _progress(self, sha: str, reports: Sequence[Progress]) -> list[Any]:

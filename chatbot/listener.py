@@ -205,5 +205,3 @@ class Listener:
         self._confirmed.clear()
         if pubsub is not None:
             pubsub.close()
-
-

@@ -24,7 +24,10 @@ def utc_now() -> str:
 class _Text(fields.Field[str]):
     """A string that UTF-8 can hold: JSON can spell lone surrogates, UTF-8 cannot."""
 
-    default_error_messages = {"invalid": "must be text", "surrogate": "holds half of a surrogate pair"}
+    default_error_messages = {
+        "invalid": "must be text",
+        "surrogate": "holds half of a surrogate pair",
+    }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str):
@@ -136,9 +139,7 @@ def parse_frame(text: str, max_length: int) -> dict[str, str | None]:
         _refuse_id()
     kind = frame["type"]
     if kind not in FRAME_TYPES:
-        raise ClientError(
-            "unknown_type", f"The types are {', '.join(FRAME_TYPES)}", message_id=message_id
-        )
+        raise ClientError("unknown_type", f"The types are {', '.join(FRAME_TYPES)}", message_id=message_id)
     if kind == "message":
         if "msg" not in frame:
             raise ClientError("invalid_frame", "'msg' is missing", message_id=message_id)
@@ -212,9 +213,7 @@ def _message_text(text: str, max_length: int, message_id: str | None) -> str:
     if not text.strip():
         raise ClientError("empty_message", "The message is empty", message_id=message_id)
     if len(text) > max_length:
-        raise ClientError(
-            "message_too_long", f"A message has at most {max_length} characters", message_id=message_id
-        )
+        raise ClientError("message_too_long", f"A message has at most {max_length} characters", message_id=message_id)
     return text
 
 

@@ -112,7 +112,14 @@ class Sessions:
         given = message_id or uuid.uuid4().hex
         document = to_json(human_message(given, text))
         status, *rest = self._scripts.run(
-            "accept", session_keys(session), session, given, document, self._ttl_ms, self._max_pending, LOOK_AFTER
+            "accept",
+            session_keys(session),
+            session,
+            given,
+            document,
+            self._ttl_ms,
+            self._max_pending,
+            LOOK_AFTER,
         )
         if status == "accepted":
             return Accepted(given, wake=not rest[0])

@@ -95,6 +95,7 @@ class ChatClient:
             while True:
                 self.receive()
         except Closed as closed:
+            self.ws.shutdown()
             return closed
 
     def of_type(self, kind: str) -> list[dict[str, Any]]:

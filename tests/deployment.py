@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -119,7 +120,13 @@ class Deployment:
     """Redis, `webs` web processes, `workers` workers and a beat; ends with the `with`."""
 
     def __init__(
-        self, model_url: str, *, webs: int = 1, workers: int = 1, redis_args: tuple[str, ...] = (), **settings: Any
+        self,
+        model_url: str,
+        *,
+        webs: int = 1,
+        workers: int = 1,
+        redis_args: tuple[str, ...] = (),
+        **settings: Any,
     ) -> None:
         """`settings` are environment variables in lower case: `session_ttl=2`."""
         self._folder = tempfile.TemporaryDirectory(prefix="chatbot-test-")
@@ -147,8 +154,7 @@ class Deployment:
     def web(self, number: int, **env: str) -> Process:
         """A web process, not yet started."""
         port = str(free_port())
-        process = self._process(f"web{number}", [str(BIN / "gunicorn"), "wsgi:app"], PORT=port, **env)
-        return process
+        return self._process(f"web{number}", [str(BIN / "gunicorn"), "wsgi:app"], PORT=port, **env)
 
     def worker(self, number: int, **env: str) -> Process:
         """A worker, not yet started."""
@@ -187,7 +193,7 @@ class Deployment:
     def wait_until_ready(self) -> None:
         """Until every web process is ready and every worker has given a sign of life."""
         for number in range(len(self.webs)):
-            eventually(lambda n=number: self._ready_or_dead(n), START_TIMEOUT, f"web{number} is ready")
+            eventually(partial(self._ready_or_dead, number), START_TIMEOUT, f"web{number} is ready")
         eventually(lambda: self.live_workers() >= len(self.workers), START_TIMEOUT, "the workers live")
 
     def ready(self, web: int = 0) -> bool:

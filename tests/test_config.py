@@ -108,7 +108,7 @@ def test_every_setting_has_its_line_in_the_example() -> None:
     read: set[str] = set()
 
     class Spy(dict[str, str]):
-        def get(self, name: str, default: object = None) -> str:  # type: ignore[override]
+        def get(self, name: str, default: object = None) -> str:
             read.add(name)
             return ""
 

@@ -9,7 +9,12 @@ from tests.deployment import Deployment
 
 @pytest.mark.parametrize(
     "request_arguments",
-    [{"json": {"name": "Ada"}}, {"data": {"name": "Ada"}}, {"params": {"name": "Ada"}}, {"data": '{"name": "Ada"}'}],
+    [
+        {"json": {"name": "Ada"}},
+        {"data": {"name": "Ada"}},
+        {"params": {"name": "Ada"}},
+        {"data": '{"name": "Ada"}'},
+    ],
     ids=["json", "form", "query", "json without a content type"],
 )
 def test_a_name_begins_a_session(chat: Deployment, request_arguments: dict[str, object]) -> None:
@@ -66,9 +71,7 @@ def test_a_session_is_read_with_the_token_in_the_query_or_the_header(chat: Deplo
 def test_an_unknown_token_is_refused(chat: Deployment, query: str) -> None:
     response = requests.get(chat.url() + "/refresh_token" + query, timeout=10)
     assert response.status_code == 400
-    assert response.json() == {
-        "error": {"code": "session_not_found", "message": "Session expired or does not exist"}
-    }
+    assert response.json() == {"error": {"code": "session_not_found", "message": "Session expired or does not exist"}}
 
 
 def test_the_chat_page_is_served_with_a_strict_policy(chat: Deployment) -> None:

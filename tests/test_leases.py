@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -101,12 +102,13 @@ def test_whoever_lost_the_lease_can_write_nothing(
     expire_lease(redis_client, session)
     successor = claimed(leases, session)
     assert leases.progress([Progress(frozen, "late", 0, {"type": "delta"})]) == ["lost"]
-    for step in (
+    steps: tuple[Callable[[], object], ...] = (
         lambda: leases.commit(frozen, "late", "stop", go_on=True),
         lambda: leases.fail(frozen, "late", go_on=True),
         lambda: leases.postpone(frozen, 1, loading=False),
         lambda: leases.hand_back(frozen),
-    ):
+    )
+    for step in steps:
         with pytest.raises(LeaseLost):
             step()
     leases.commit(successor, "in time", "stop", go_on=True)
@@ -133,9 +135,7 @@ def test_a_report_after_the_reply_is_refused(sessions: Sessions, leases: Leases,
     assert leases.progress([Progress(work, "hi", 0, {"type": "delta"})]) == ["lost"]
 
 
-def test_a_reply_is_kept_once_though_its_commit_comes_twice(
-    sessions: Sessions, leases: Leases, session: str
-) -> None:
+def test_a_reply_is_kept_once_though_its_commit_comes_twice(sessions: Sessions, leases: Leases, session: str) -> None:
     sessions.accept(session, "m1", "hello")
     sessions.accept(session, "m2", "again")
     work = claimed(leases, session)
@@ -182,9 +182,7 @@ def test_stop_is_seen_by_the_next_report_and_only_for_its_message(
     assert leases.progress([Progress(following)]) == ["on"]
 
 
-def test_a_message_stopped_before_anybody_took_it_says_so(
-    sessions: Sessions, leases: Leases, session: str
-) -> None:
+def test_a_message_stopped_before_anybody_took_it_says_so(sessions: Sessions, leases: Leases, session: str) -> None:
     sessions.accept(session, "m1", "hello")
     assert sessions.stop(session) is True
     assert claimed(leases, session).stopped
@@ -195,9 +193,7 @@ def test_nothing_to_stop_is_told(sessions: Sessions, session: str) -> None:
         sessions.stop(session)
 
 
-def test_a_failure_is_recorded_and_can_be_retried_once(
-    sessions: Sessions, leases: Leases, session: str
-) -> None:
+def test_a_failure_is_recorded_and_can_be_retried_once(sessions: Sessions, leases: Leases, session: str) -> None:
     sessions.accept(session, "m1", "hello")
     assert leases.fail(claimed(leases, session), "It broke.", go_on=True) is None
     snapshot = sessions.snapshot(session)
@@ -212,9 +208,7 @@ def test_a_failure_is_recorded_and_can_be_retried_once(
         sessions.retry(session, "m1")
 
 
-def test_a_retried_messages_prompt_holds_no_later_message(
-    sessions: Sessions, leases: Leases, session: str
-) -> None:
+def test_a_retried_messages_prompt_holds_no_later_message(sessions: Sessions, leases: Leases, session: str) -> None:
     sessions.accept(session, "m1", "q1")
     leases.fail(claimed(leases, session), "It broke.", go_on=True)
     sessions.accept(session, "m2", "q2")
@@ -268,7 +262,8 @@ def test_the_sweep_names_what_is_overdue_once(
     redis_client.zadd(LEDGER, {session: 1})
     assert leases.sweep() == [session]
     second = redis_client.zscore(LEDGER, session)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert second > first + 2000
 
 
@@ -360,9 +355,7 @@ def test_a_snapshot_goes_on_after_any_message(sessions: Sessions, leases: Leases
     assert sessions.snapshot(session).recovered is None
 
 
-def test_control_characters_and_astral_text_survive_storage(
-    sessions: Sessions, leases: Leases, session: str
-) -> None:
+def test_control_characters_and_astral_text_survive_storage(sessions: Sessions, leases: Leases, session: str) -> None:
     text = 'a\0b\x7f\u2028 "quoted" \\ 👩🏽‍🚀 שלום'
     sessions.accept(session, "m1", text)
     leases.commit(claimed(leases, session), text, "stop", go_on=True)

@@ -67,7 +67,7 @@ def test_the_commands_come_from_this_python_installation(ports_env: dict[str, st
     celery = [str(scripts / "celery"), "-A", "celery_worker"]
     assert commands["web"] == [str(scripts / "gunicorn"), "wsgi:app"]
     assert commands["worker"] == [*celery, "worker", "--loglevel=INFO"]
-    assert commands["beat"] == [*celery, "beat", "--schedule", str(tmp_path / "beat-schedule")]
+    assert commands["beat"] == [*celery, "beat"]
     assert commands["flower"] == [*celery, "flower"]
 
 

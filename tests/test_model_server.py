@@ -164,9 +164,7 @@ def test_several_orders_can_stand_before_the_text() -> None:
 # The text-generation protocol
 
 
-def test_generate_answers_a_bare_object_and_the_root_a_list(
-    http: requests.Session, server: ModelServer
-) -> None:
+def test_generate_answers_a_bare_object_and_the_root_a_list(http: requests.Session, server: ModelServer) -> None:
     body = {"inputs": prompt("hi"), "parameters": {"return_full_text": False}}
     assert http.post(server.url + "/generate", json=body).json() == {"generated_text": "You said: hi ."}
     assert http.post(server.url + "/", json=body).json() == [{"generated_text": "You said: hi ."}]
@@ -174,9 +172,7 @@ def test_generate_answers_a_bare_object_and_the_root_a_list(
     assert hosted.json() == [{"generated_text": "You said: hi ."}]
 
 
-def test_the_root_repeats_the_prompt_unless_told_otherwise(
-    http: requests.Session, server: ModelServer
-) -> None:
+def test_the_root_repeats_the_prompt_unless_told_otherwise(http: requests.Session, server: ModelServer) -> None:
     body: dict[str, Any] = {"inputs": prompt("hi")}
     assert http.post(server.url, json=body).json()[0]["generated_text"] == prompt("hi") + "You said: hi ."
     assert http.post(server.url + "/generate", json=body).json()["generated_text"] == "You said: hi ."
@@ -191,9 +187,7 @@ def test_a_stream_ends_with_the_text_and_the_reason_only_if_asked(tgi: Asker) ->
     assert all(event["generated_text"] is None for event in first)
     assert set(first[0]["token"]) == {"id", "text", "logprob", "special"}
     assert (last["generated_text"], last["details"]) == ("You said: hi .", None)
-    assert last["token"]["special"], (
-        "the end of the text is a token too, and its text is not part of the reply"
-    )
+    assert last["token"]["special"], "the end of the text is a token too, and its text is not part of the reply"
     last = events(tgi.post("hi", stream=True, details=True))[-1]
     assert last["details"]["finish_reason"] == "eos_token"
 
@@ -477,9 +471,7 @@ def test_a_server_can_fall_silent(any_protocol: Asker, fault: str, tokens: int) 
 def test_a_stream_can_be_endless(any_protocol: Asker) -> None:
     any_protocol.server.control(interval=1)
     answer = any_protocol.post("!fault=endless", stream=True, stop=["w1"])
-    lines = [
-        line for line, _ in zip(answer.iter_lines(), range(100), strict=False) if line.startswith(b"data:")
-    ]
+    lines = [line for line, _ in zip(answer.iter_lines(), range(100), strict=False) if line.startswith(b"data:")]
     answer.close()
     assert any_protocol.piece(json.loads(lines[-1].removeprefix(b"data:"))).startswith(" w")
     (record,) = any_protocol.server.wait_until(ended)
@@ -606,9 +598,7 @@ def test_numbers_go_on_when_the_memory_is_emptied(tgi: Asker) -> None:
     assert [record.number for record in tgi.server.requests()] == [second.number + 1]
 
 
-@pytest.mark.parametrize(
-    "order", [f"!first={LONG}", f"!interval={LONG}", "!fault=silent", "!fault=silent_stream"]
-)
+@pytest.mark.parametrize("order", [f"!first={LONG}", f"!interval={LONG}", "!fault=silent", "!fault=silent_stream"])
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_goes_is_noticed_at_once(any_protocol: Asker, order: str, stream: bool) -> None:
     server = any_protocol.server

@@ -81,9 +81,7 @@ def test_a_base_model_does_not_play_the_persons_part(api: str, model: ModelServe
     assert reply == "I am the bot."
 
 
-def test_the_token_goes_to_the_server_and_the_connection_is_used_again(
-    make: ModelFactory, model: ModelServer
-) -> None:
+def test_the_token_goes_to_the_server_and_the_connection_is_used_again(make: ModelFactory, model: ModelServer) -> None:
     asked = make()
     for n in range(3):
         ask(asked, f"question {n}")
@@ -178,9 +176,7 @@ def test_a_cancelled_call_ends_at_once_and_the_server_sees_it_close(
     begun = model.requests()[-1].number if model.requests() else 0
 
     def cancel() -> None:
-        model.wait_until(
-            lambda r: bool(r) and (r[-1].first_at is not None or when.startswith("before")), since=begun
-        )
+        model.wait_until(lambda r: bool(r) and (r[-1].first_at is not None or when.startswith("before")), since=begun)
         call.cancel("stop")
 
     thread = threading.Thread(target=cancel)

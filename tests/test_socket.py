@@ -38,7 +38,9 @@ def test_plain_text_is_a_message_and_gets_its_reply(chat: Deployment) -> None:
     assert RFC3339_UTC.match(reply["timestamp"])
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", '"quoted"', "{not json", "7", "null", "{'a': 1}", "<b>&amp;</b>", "👋 שלום"])
+@pytest.mark.parametrize(
+    "text", ["[1, 2]", '"quoted"', "{not json", "7", "null", "{'a': 1}", "<b>&amp;</b>", "👋 שלום"]
+)
 def test_text_that_is_no_json_object_is_a_message_as_typed(chat: Deployment, text: str) -> None:
     with ChatClient(chat.url()) as client:
         client.send_text(text)
@@ -214,15 +216,15 @@ def test_messages_differ_in_id_and_time(chat: Deployment) -> None:
     assert [m["timestamp"] for m in messages] == sorted(m["timestamp"] for m in messages)
     for message in messages:
         assert set(message) == {"id", "source", "msg", "timestamp", "reply_to", "finish_reason"}
-        assert "Human:" not in message["msg"] and "Bot:" not in message["msg"]
+        assert "Human:" not in message["msg"]
+        assert "Bot:" not in message["msg"]
 
 
 def test_a_stored_session_is_one_json_document(chat: Deployment) -> None:
     with ChatClient(chat.url()) as client:
         client.ask("keep this")
     documents = [
-        json.loads(chat.client.execute_command("JSON.GET", key))
-        for key in chat.client.scan_iter("chat:*:session")
+        json.loads(chat.client.execute_command("JSON.GET", key)) for key in chat.client.scan_iter("chat:*:session")
     ]
     found = [d for d in documents if any(m["msg"] == "keep this" for m in d["messages"])]
     assert [set(document) for document in found] == [{"name", "session_start", "messages"}]
@@ -234,8 +236,8 @@ def test_a_session_ends_after_its_time_while_connected(model: ModelServer) -> No
         client.ask("my last words")
         closed = client.closed()
         assert (closed.code, closed.reason) == (1008, "Session expired")
-        client = ChatClient(short.url(), client.token)
-        assert client.closed().reason == "Session not authenticated or expired token"
+        again = ChatClient(short.url(), client.token)
+        assert again.closed().reason == "Session not authenticated or expired token"
         # Nothing of the session is left.
         eventually(lambda: not list(short.client.scan_iter("chat:{*")))
 

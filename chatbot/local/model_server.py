@@ -87,9 +87,7 @@ def main() -> int:
     """Read the command line and serve. Returns the exit status: 1, with a message, when it cannot serve."""
     parser = argparse.ArgumentParser(prog="python -m chatbot.local.model_server", description=__doc__)
     parser.add_argument("--port", type=int, default=5001, help="on 127.0.0.1 (default: %(default)s)")
-    parser.add_argument(
-        "--threads", type=int, default=usable_cores(), help="default: all cores (%(default)s)"
-    )
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: all cores (%(default)s)")
     options = parser.parse_args()
     trouble = why_unusable(options.port) if LOWEST <= options.port <= HIGHEST else "is not a port number"
     if trouble:

@@ -72,8 +72,7 @@ def make_plan(env: Environment, data_dir: Path) -> Plan:
     child_env = child_environment(env, chosen)
     scripts = Path(sys.executable).parent
     celery = [str(scripts / "celery"), "-A", "celery_worker"]
-    schedule = str(data_dir.absolute() / "beat-schedule")
-    flower_host = child_env["FLOWER_ADDRESS"] if child_env["FLOWER_ADDRESS"] != "0.0.0.0" else ports.HOST
+    flower_host = child_env["FLOWER_ADDRESS"] if child_env["FLOWER_ADDRESS"] != "0.0.0.0" else ports.HOST  # noqa: S104 - compared, not bound
     processes: list[Process] = []
     if chosen.redis is not None:
         ready = partial(probes.redis_answers, chosen.redis)
@@ -89,7 +88,7 @@ def make_plan(env: Environment, data_dir: Path) -> Plan:
     processes += [
         Process("web", [str(scripts / "gunicorn"), "wsgi:app"], child_env, web_ready, first),
         Process("worker", [*celery, "worker", "--loglevel=INFO"], child_env, workers_ready, first, grace=15),
-        Process("beat", [*celery, "beat", "--schedule", schedule], child_env, None, first, grace=5),
+        Process("beat", [*celery, "beat"], child_env, None, first, grace=5),
         Process("flower", [*celery, "flower"], child_env, flower_ready, first, grace=5),
     ]
     names = {process.name for process in processes}

@@ -30,6 +30,4 @@ def why_unusable(port: int) -> str | None:
 
 def usable_port(start: int, avoid: Collection[int] = ()) -> int | None:
     """Return the first usable port from ``start`` upwards that is not in ``avoid``, None if there is none."""
-    return next(
-        (port for port in range(start, HIGHEST + 1) if port not in avoid and why_unusable(port) is None), None
-    )
+    return next((port for port in range(start, HIGHEST + 1) if port not in avoid and why_unusable(port) is None), None)

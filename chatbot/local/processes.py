@@ -146,7 +146,7 @@ class _Run:
         while not self._over.wait(PROBE_EVERY):
             try:
                 ready()
-            except Exception as error:  # whatever a probe raises means: not ready
+            except Exception as error:  # noqa: BLE001 - whatever a probe raises means: not ready
                 self.missing = str(error) or type(error).__name__
                 if isinstance(error, NeverReady):
                     self._post(_Hopeless(self))

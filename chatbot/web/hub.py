@@ -80,7 +80,8 @@ class Subscriber:
             if self._holds:
                 return True
             held, self._held = self._held, []
-            return all([self._pass(event, frame) for event, frame in held])
+            complete = [self._pass(event, frame) for event, frame in held]
+            return all(complete)
 
     def send(self, frame: bytes) -> None:
         """Sends a frame past the events."""
@@ -213,9 +214,7 @@ def replay(session: str, snapshot: Snapshot) -> list[dict[str, Any]]:
     """The frames that bring a socket to where the snapshot is: messages, failures, the reply in progress."""
     frames: list[dict[str, Any]] = [{"type": "message", **message} for message in snapshot.messages]
     for message_id, told in snapshot.failed.items():
-        frames.append(
-            {"type": "error", "code": "model_error", "message": told, "id": message_id, "retry_after": None}
-        )
+        frames.append({"type": "error", "code": "model_error", "message": told, "id": message_id, "retry_after": None})
     if snapshot.partial and snapshot.pending:
         frames.append(
             {
@@ -227,4 +226,3 @@ def replay(session: str, snapshot: Snapshot) -> list[dict[str, Any]]:
             }
         )
     return frames
-

@@ -100,9 +100,7 @@ def register(app: Flask) -> None:
     @sock.route("/chat", bp=routes)
     def chat(ws: Any) -> None:
         found = services()
-        socket = ChatSocket(
-            ws, request.environ[_TRANSPORT], found.sessions, found.hub, found.enqueuer, found.settings
-        )
+        socket = ChatSocket(ws, request.environ[_TRANSPORT], found.sessions, found.hub, found.enqueuer, found.settings)
         socket.run(_bearer_token(), request.args.get("after"))
 
     sock.init_app(app)

@@ -106,7 +106,8 @@ class ChatSocket:
         )
         for frame in replay(session, snapshot):
             if not self._transport.wait_until_below(_REPLAY_AHEAD, SEND_DEADLINE):
-                return self._close(TRY_LATER, "This client reads too slowly")
+                self._close(TRY_LATER, "This client reads too slowly")
+                return
             self._send(frame)
         if not self._subscriber.release(snapshot) or self._subscriber.missed:
             self._hub.resync([self._subscriber])

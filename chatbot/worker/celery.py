@@ -49,9 +49,7 @@ class Parts:
 
     @cached_property
     def leases(self) -> Leases:
-        return Leases(
-            self.client, ttl=self._settings.session_ttl, history_messages=self._settings.history_messages
-        )
+        return Leases(self.client, ttl=self._settings.session_ttl, history_messages=self._settings.history_messages)
 
     @cached_property
     def streams(self) -> Streams:

@@ -149,9 +149,7 @@ class Replies:
         return float(max(backoff, asked or 0.0))
 
     def _commit(self, work: Assignment, text: str, finish_reason: str) -> Assignment | None:
-        return self._insist(
-            lambda: self._leases.commit(work, text, finish_reason, go_on=not self.draining)
-        )
+        return self._insist(lambda: self._leases.commit(work, text, finish_reason, go_on=not self.draining))
 
     def _insist(self, step: Callable[[], T]) -> T:
         """Does what ends a message, again and again while Redis is away: the fence keeps that harmless."""

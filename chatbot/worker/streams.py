@@ -216,4 +216,3 @@ class Streams:
 def _due(stream: Stream) -> float:
     """The time at which the stream's text is to be reported: at once if it said nothing for a while."""
     return stream.last_report + GATHER if stream.reported else 0.0
-

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tests.deployment import Deployment, eventually
 from tests.faults.load import Crowd
@@ -125,9 +126,13 @@ def run(chat: Deployment, name: str, times: int, people: int) -> Crowd:
         for turn in range(times):
             # Every fault meets people in the middle of replies, after new ones were answered.
             goal = crowd.answered() + max(people // 2, 1)
-            eventually(lambda g=goal: crowd.answered() >= g, 60, f"people are answered before fault {turn}")
+            eventually(partial(_answered, crowd, goal), 60, f"people are answered before fault {turn}")
             eventually(lambda: crowd.talking() >= max(people // 4, 1), 60, "replies are being streamed")
             fault.inflict(chat, crowd, turn)
         goal = crowd.answered() + people
         eventually(lambda: crowd.answered() >= goal, 60, "people are answered after the last fault")
     return crowd
+
+
+def _answered(crowd: Crowd, goal: int) -> bool:
+    return crowd.answered() >= goal

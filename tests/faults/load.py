@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import requests
@@ -211,7 +212,7 @@ class Crowd:
             outcome.doubled += len(replied) - len(set(replied)) + len(humans) - len(set(humans))
             order = {message_id: n for n, message_id in enumerate(humans)}
             places = [order[r] for r in replied if r in order]
-            outcome.out_of_order += sum(a > b for a, b in zip(places, places[1:], strict=False))
+            outcome.out_of_order += sum(a > b for a, b in pairwise(places))
             for exchange in person.exchanges:
                 for fault in self._faults:
                     if exchange.acknowledged_at and exchange.acknowledged_at <= fault <= exchange.answered_at:

@@ -32,9 +32,7 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=0, metavar="MS", help="between two tokens")
     parser.add_argument("--tokens", type=int, default=0, metavar="N", help="in a reply, at least")
     parser.add_argument("--no-record", action="store_true", help="keep no bodies, prompts and headers")
-    parser.add_argument(
-        "--until-stdin-closes", action="store_true", help="end with the process that started it"
-    )
+    parser.add_argument("--until-stdin-closes", action="store_true", help="end with the process that started it")
     given = parser.parse_args()
     settings = Settings(first=given.first, interval=given.interval, tokens=given.tokens)
     server = Server(settings, model=given.model, keep_bodies=not given.no_record)

@@ -83,9 +83,7 @@ class ModelServer:
         """Those kept, in the order of their arrival, with a number greater than ``since``."""
         return [Record(**item) for item in self._call("GET", f"/requests?since={since}")[0]]
 
-    def wait_until(
-        self, true: Callable[[list[Record]], bool], *, since: int = 0, timeout: float = 10
-    ) -> list[Record]:
+    def wait_until(self, true: Callable[[list[Record]], bool], *, since: int = 0, timeout: float = 10) -> list[Record]:
         """The records, once ``true`` of them: tried whenever one arrives, sends its first token, or ends."""
         version, deadline = -1, time.monotonic() + timeout
         while True:

@@ -114,9 +114,7 @@ class OpenAI:
     """The completions and chat completions of OpenAI, as vLLM and llama.cpp serve them."""
 
     openai = True
-    FIELDS = frozenset(
-        {"model", "prompt", "messages", "max_tokens", "max_completion_tokens", "stop", "stream"}
-    )
+    FIELDS = frozenset({"model", "prompt", "messages", "max_tokens", "max_completion_tokens", "stop", "stream"})
     FIELDS |= {"stream_options", "temperature", "top_p", "n", "seed", "presence_penalty", "frequency_penalty"}
     FIELDS |= {"logit_bias", "logprobs", "top_logprobs", "user", "echo", "suffix", "best_of"}
 

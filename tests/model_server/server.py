@@ -30,9 +30,7 @@ class Server:
         self.initial, self.settings = settings, Settings(**asdict(settings))
         self.model, self.keep_bodies = model, keep_bodies
         self.records: deque[Record] = deque(maxlen=KEPT)
-        self.counted: OrderedDict[str, int] = (
-            OrderedDict()
-        )  # requests with a text that orders a counted fault
+        self.counted: OrderedDict[str, int] = OrderedDict()  # requests with a text that orders a counted fault
         self.received = self.active = self.version = 0
         self.waiting: list[Any] = []
 
@@ -102,9 +100,7 @@ class Server:
         body = b""
         match request.method, request.path:
             case "GET", "/requests":
-                since, version, wait = (
-                    float(request.query.get(n, ["0"])[0]) for n in ("since", "version", "wait")
-                )
+                since, version, wait = (float(request.query.get(n, ["0"])[0]) for n in ("since", "version", "wait"))
                 if wait and version == self.version:
                     event = gevent.event.Event()
                     self.waiting.append(event)

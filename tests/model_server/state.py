@@ -27,9 +27,7 @@ class Record:
     first_at: float | None = None
     last_at: float | None = None
     outcome: str | None = None  # None while it goes on
-    ended_at: float | None = (
-        None  # when the outcome was known: of closed_by_client, when the close was noticed
-    )
+    ended_at: float | None = None  # when the outcome was known: of closed_by_client, when the close was noticed
 
 
 @dataclass

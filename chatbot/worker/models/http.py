@@ -71,11 +71,11 @@ _POOLS = {"http": _PoolHTTP, "https": _PoolHTTPS}
 
 class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call]
+        super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)  # type: ignore[no-untyped-call]
+        manager = super().proxy_manager_for(*args, **kwargs)
         manager.pool_classes_by_scheme = _POOLS
         return manager
 
@@ -193,8 +193,9 @@ def raise_for_error(document: Any, status: int = 200, retry_after: float | None 
         kind = document["error_type"]
     if "loading" in detail.lower() and status in (200, 503):
         estimate = document.get("estimated_time") if isinstance(document, dict) else None
-        usable = isinstance(estimate, (int, float)) and 0 <= estimate < 86400
-        raise ModelLoading("loading", detail, retry_after=float(estimate) if usable else retry_after)
+        if isinstance(estimate, (int, float)) and 0 <= estimate < 86400:
+            retry_after = float(estimate)
+        raise ModelLoading("loading", detail, retry_after=retry_after)
     raise _status_error(status, kind, detail, retry_after)
 
 
@@ -224,13 +225,15 @@ def _status_error(status: int, kind: str, detail: str, retry_after: float | None
     match status:
         case 401 | 403:
             return PermanentModelError(
-                "unauthorized", f"{status}: the server refuses the token; check HUGGINGFACE_INFERENCE_TOKEN: {detail}"
+                "unauthorized",
+                f"{status}: the server refuses the token; check HUGGINGFACE_INFERENCE_TOKEN: {detail}",
             )
         case 402:
             return PermanentModelError("credits", f"402: the account has no credits left: {detail}")
         case 404 | 405 | 410:
             return PermanentModelError(
-                "not_found", f"{status}: nothing to post to at this address; check MODEL_URL and MODEL_API: {detail}"
+                "not_found",
+                f"{status}: nothing to post to at this address; check MODEL_URL and MODEL_API: {detail}",
             )
         case 429:
             return TransientModelError("rate_limited", f"429: {detail}", retry_after=retry_after)
@@ -259,7 +262,7 @@ def _connection_error(error: Exception) -> ModelError:
 
 def _retry_after(response: requests.Response) -> float | None:
     try:
-        seconds = float(response.headers.get("Retry-After", ""))
+        seconds = float(str(response.headers.get("Retry-After")))
     except ValueError:
         # Absent, or a date: then the own backoff serves.
         return None
