@@ -21,8 +21,9 @@ def model() -> Iterator[ModelServer]:
 
 @pytest.fixture(autouse=True)
 def calm_model(request: pytest.FixtureRequest) -> None:
-    if "model" in request.fixturenames:
-        request.getfixturevalue("model").reset()
+    server = request.getfixturevalue("model") if "model" in request.fixturenames else None
+    if isinstance(server, ModelServer):
+        server.reset()
 
 
 @pytest.fixture(scope="session")

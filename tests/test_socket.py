@@ -251,9 +251,9 @@ def test_unanswered_pings_close_the_socket(model: ModelServer) -> None:
 
 
 def test_closing_is_clean_from_the_clients_side(chat: Deployment) -> None:
-    client = ChatClient(chat.url())
-    client.receive()
-    client.ws.send_close(1000)
-    with pytest.raises(Closed) as closed:
+    with ChatClient(chat.url()) as client:
         client.receive()
-    assert closed.value.code == 1000
+        client.ws.send_close(1000)
+        with pytest.raises(Closed) as closed:
+            client.receive()
+        assert closed.value.code == 1000
