@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format chaos clean
+.PHONY: help run test lint format chaos picture clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ format: $(VENV)/.dev ## Put the code into the one format
 
 chaos: $(VENV)/.dev ## Kill processes under load and count what is lost; ARGS="--help" for the counts
 	$(BIN)/python -m tests.faults $(ARGS)
+
+picture: $(VENV)/.dev ## Take the picture of the page that the README shows (needs Chromium)
+	$(BIN)/python -m tests.picture
 
 clean: ## Remove the virtual environment and caches; keeps .data, where Redis keeps the chats
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

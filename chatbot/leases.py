@@ -7,7 +7,7 @@ once somebody else has claimed, so a worker that was frozen and wakes up late ca
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,18 +19,18 @@ from chatbot.schemas import bot_message
 from chatbot.sessions import reply_id
 from chatbot.store import LEDGER, Scripts, session_keys
 
-#: ms a lease lives unless renewed. A dead worker's session is picked up this long after its last renewal at the
-#: latest, plus the sweep's period; a worker that is starved for this long loses its reply to another.
+#: ms a lease lives unless renewed. A frozen or unreachable worker's session is picked up this long after its last
+#: renewal, a killed one's at the next sweep; a worker that is starved for this long loses its reply to another.
 LEASE = 5000
 #: ms between two renewals: two may fail before the lease is lost.
 RENEW = 1500
 #: ms after a lease's end before the sweep looks: clocks do not matter, Redis' own is used everywhere.
 GRACE = 250
 #: ms between two looks at a session that waits in vain: at first, doubling up to at most.
-FIRST_WAIT = 3000
+FIRST_WAIT = 2000
 LONGEST_WAIT = 60_000
-#: Sessions named by one sweep; more wait for the next, a second later.
-SWEEP_SIZE = 500
+#: Sessions that one sweep looks at; more wait for the next, a second later.
+SWEEP_SIZE = 1000
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,15 @@ class Progress:
 class Leases:
     """Every method raises `StoreUnavailable` when Redis does not do its part."""
 
-    def __init__(self, client: redis.Redis, *, ttl: int, history_messages: int) -> None:
-        """`ttl` in seconds; a prompt holds at most `history_messages` messages, the one to answer included."""
+    def __init__(
+        self, client: redis.Redis, *, ttl: int, history_messages: int, channel: Callable[[], str] = str
+    ) -> None:
+        """`ttl` in seconds; a prompt holds at most `history_messages` messages, the one to answer included.
+
+        `channel` names one that this process listens to, or '' while it listens to none: when nobody listens to it
+        any more the process is dead, and its leases need not be waited for.
+        """
+        self._channel = channel
         self._client = client
         self._scripts = Scripts(client)
         self._ttl_ms = ttl * 1000
@@ -79,7 +86,9 @@ class Leases:
 
     def claim(self, session: str) -> Assignment | None:
         """The session's next unanswered message; None when there is none, or somebody else is at it."""
-        answer = self._scripts.run("claim", session_keys(session), session, LEASE, GRACE, self._history)
+        answer = self._scripts.run(
+            "claim", session_keys(session), session, LEASE, GRACE, self._history, self._channel()
+        )
         return self._assignment(session, answer)
 
     def progress(self, reports: Sequence[Progress]) -> list[str]:
@@ -151,10 +160,11 @@ class Leases:
 
     def sweep(self) -> list[str]:
         """The sessions that are overdue: they are to be enqueued again."""
-        answer: list[str] = self._scripts.run("sweep", (LEDGER,), SWEEP_SIZE, GRACE, FIRST_WAIT, LONGEST_WAIT)
+        answer: list[str] = self._scripts.run("sweep", (LEDGER,), SWEEP_SIZE, LEASE, GRACE, FIRST_WAIT, LONGEST_WAIT)
         return answer
 
     def _progress(self, sha: str, reports: Sequence[Progress]) -> list[Any]:
+        channel = self._channel()
         with self._client.pipeline(transaction=False) as pipeline:
             for report in reports:
                 work = report.assignment
@@ -172,6 +182,7 @@ class Leases:
                     report.offset,
                     events_channel(work.session),
                     to_json(report.frame) if report.frame else "",
+                    channel,
                 )
             return pipeline.execute(raise_on_error=False)
 
@@ -188,6 +199,7 @@ class Leases:
             work.message_id,
             *args,
             self._ttl_ms,
+            self._channel(),
         )
         if answer[0] == "lost":
             raise LeaseLost(work.session)

@@ -71,6 +71,11 @@ class Listener:
             self._changed.notify_all()
 
     @property
+    def channel(self) -> str:
+        """The channel of the heartbeat while it is heard, else ''. Nobody else listens to it."""
+        return self._heartbeat_channel if self.hears else ""
+
+    @property
     def hears(self) -> bool:
         """Whether the listener heard its own heartbeat lately."""
         return time.monotonic() - self._heard < DEAF_AFTER

@@ -21,7 +21,7 @@ from chatbot.store import Scripts, session_keys
 
 #: ms after which somebody should look at a message that no worker has taken: the queue takes a few ms, so that
 #: a task not taken by then was lost, or waits behind others, where a second one does no harm.
-LOOK_AFTER = 3000
+LOOK_AFTER = 2000
 
 #: 256 bits.
 _TOKEN_BYTES = 32

@@ -30,8 +30,9 @@ local function owns(fence)
   return redis.call('HGET', state, 'fence') == fence
 end
 
-local function hold_lease(session, lease_ms, grace_ms)
-  redis.call('SET', lease, 1, 'PX', lease_ms)
+-- `channel` is one that the owner listens to for as long as its process lives: see sweep.lua.
+local function hold_lease(session, lease_ms, grace_ms, channel)
+  redis.call('SET', lease, channel, 'PX', lease_ms)
   redis.call('ZADD', ledger, now() + lease_ms + grace_ms, session)
 end
 
@@ -84,7 +85,7 @@ local function assignment(message, limit)
 end
 
 -- After a message is settled: the next one that is unanswered, or, in the same step, the lease let go.
-local function settle(message, session, lease_ms, grace_ms, limit, go_on)
+local function settle(message, session, lease_ms, grace_ms, limit, go_on, channel)
   redis.call('LPOP', pending)
   redis.call('DEL', partial)
   redis.call('HDEL', state, 'attempts', 'hold', 'loading', 'stop')
@@ -99,6 +100,6 @@ local function settle(message, session, lease_ms, grace_ms, limit, go_on)
     redis.call('ZADD', ledger, now(), session)
     return {'released'}
   end
-  hold_lease(session, lease_ms, grace_ms)
+  hold_lease(session, lease_ms, grace_ms, channel)
   return assignment(following, limit)
 end

@@ -1,5 +1,5 @@
 -- Takes the lease of a session that has unanswered messages and that nobody speaks for.
--- ARGV: session, lease in ms, grace in ms, most messages in a prompt
+-- ARGV: session, lease in ms, grace in ms, most messages in a prompt, channel of the owner
 local session = ARGV[1]
 local message = exists() and redis.call('LINDEX', pending, 0)
 if not message then
@@ -13,5 +13,5 @@ redis.call('HINCRBY', state, 'fence', 1)
 redis.call('HSET', state, 'looks', 0)
 redis.call('PEXPIRE', state, redis.call('PTTL', document))
 redis.call('DEL', partial)
-hold_lease(session, ARGV[2], ARGV[3])
+hold_lease(session, ARGV[2], ARGV[3], ARGV[5])
 return assignment(message, tonumber(ARGV[4]))

@@ -1,6 +1,6 @@
 -- Keeps a reply, tells of it, and goes on to the next message or lets go, in one step.
 -- ARGV: session, fence, lease in ms, grace in ms, most messages in a prompt, go on?, message,
---       reply id, reply as JSON, channel, frame, time to live in ms
+--       reply id, reply as JSON, channel, frame, time to live in ms, channel of the owner
 local message, reply_id = ARGV[7], ARGV[8]
 if not owns(ARGV[2]) or not exists() or redis.call('LINDEX', pending, 0) ~= message then
   return {'lost'}
@@ -14,4 +14,4 @@ if not string.find(entry, ':') then
   publish(ARGV[10], ARGV[11], length)
 end
 touch(ARGV[12])
-return settle(message, ARGV[1], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6])
+return settle(message, ARGV[1], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[13])

@@ -99,7 +99,7 @@ class ChatSocket:
                 "type": "session",
                 "name": snapshot.name,
                 "session_start": snapshot.session_start,
-                "expires_in": int(snapshot.expires_in),
+                "expires_in": round(snapshot.expires_in),
                 "recovered": snapshot.recovered,
                 "pending": snapshot.pending,
             }

@@ -32,6 +32,8 @@ SWEEP_INTERVAL = 1.0
 _SWEEP_EXPIRES = 5.0
 #: Seconds after which a worker that gave no sign of life is forgotten.
 _FORGET_AFTER = 60.0
+#: Seconds that the first task waits for the listener; without it all works, only slower when things go wrong.
+_FIRST_SUBSCRIPTION = 1.0
 #: Connections to Redis besides one for each reply being generated.
 _SPARE_CONNECTIONS = 10
 
@@ -49,7 +51,16 @@ class Parts:
 
     @cached_property
     def leases(self) -> Leases:
-        return Leases(self.client, ttl=self._settings.session_ttl, history_messages=self._settings.history_messages)
+        return Leases(
+            self.client,
+            ttl=self._settings.session_ttl,
+            history_messages=self._settings.history_messages,
+            channel=lambda: self.listener.channel,
+        )
+
+    @cached_property
+    def listener(self) -> Listener:
+        return Listener(self.client, lambda _, session: self.streams.stop(session))
 
     @cached_property
     def streams(self) -> Streams:
@@ -57,8 +68,8 @@ class Parts:
 
     @cached_property
     def _replies(self) -> Replies:
-        listener = Listener(self.client, lambda _, session: self.streams.stop(session))
-        listener.subscribe(STOP_CHANNEL, timeout=1.0)
+        self.listener.subscribe(STOP_CHANNEL, timeout=_FIRST_SUBSCRIPTION)
+        self.listener.wait_until_hearing(_FIRST_SUBSCRIPTION)
         return Replies(self.leases, self.streams, create_model(self._settings), self._settings)
 
     def replies(self) -> Replies:

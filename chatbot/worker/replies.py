@@ -93,11 +93,15 @@ class Replies:
 
     def _generate(self, work: Assignment, call: Call, stream: Stream) -> str:
         """Streams the reply into `stream`; why it ended."""
+        began = time.monotonic()
+        first: float | None = None
         text = ReplyText(self._model.stop_sequences)
         pieces = self._model.generate(turns(work.messages), call)
         finish_reason = "stop"
         for piece in pieces:
             stream.add(text.feed(piece.text))
+            if first is None and stream.text:
+                first = time.monotonic() - began
             if text.stopped:
                 break
             if piece.finish_reason is not None:
@@ -106,6 +110,13 @@ class Replies:
         stream.add(text.end())
         # Gives the connection back, or ends a stream that goes on behind a stop sequence.
         pieces.close()  # type: ignore[attr-defined]
+        logger.info(
+            "replied with %d characters in %.3f s, the first after %.3f s (%s)",
+            len(stream.text),
+            time.monotonic() - began,
+            first or 0.0,
+            finish_reason,
+        )
         return finish_reason
 
     def _cancelled(self, work: Assignment, stream: Stream, reason: str) -> Assignment | None:
