@@ -109,6 +109,7 @@ class Hub:
         self._lock = threading.Lock()
         self._subscribers: dict[str, set[Subscriber]] = {}
         self._listener = Listener(client, self._heard, lambda: self.resync(self.subscribers()))
+        self._count = 0
         self._resyncing: set[Subscriber] = set()
 
     @property
@@ -120,7 +121,7 @@ class Hub:
         return self._listener.wait_until_hearing(timeout)
 
     def __len__(self) -> int:
-        return sum(len(group) for group in self._subscribers.values())
+        return self._count
 
     def attach(self, subscriber: Subscriber) -> None:
         """Subscribes; events are held until `Subscriber.release`.
@@ -130,6 +131,7 @@ class Hub:
         channel = events_channel(subscriber.session)
         with self._lock:
             self._subscribers.setdefault(channel, set()).add(subscriber)
+            self._count += 1
         if not self._listener.subscribe(channel, _SUBSCRIBE_TIMEOUT):
             self.detach(subscriber)
             raise StoreUnavailable(f"subscribing took more than {_SUBSCRIBE_TIMEOUT:.0f} s")
@@ -139,9 +141,10 @@ class Hub:
         channel = events_channel(subscriber.session)
         with self._lock:
             group = self._subscribers.get(channel)
-            if group is None:
+            if group is None or subscriber not in group:
                 return
-            group.discard(subscriber)
+            group.remove(subscriber)
+            self._count -= 1
             if group:
                 return
             del self._subscribers[channel]
