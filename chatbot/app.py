@@ -6,6 +6,7 @@ from flask import Flask
 
 from chatbot import logs
 from chatbot.config import Settings, load_settings
+from chatbot.listener import LISTENER_CONNECTIONS
 from chatbot.queue import create_celery
 from chatbot.sessions import Sessions
 from chatbot.store import connect
@@ -34,6 +35,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         "receive_bytes": MAX_FRAME,
     }
     client = connect(settings.redis_url, _MAX_CONNECTIONS)
+    listening = connect(settings.redis_url, LISTENER_CONNECTIONS, retries=0)
     sessions = Sessions(client, ttl=settings.session_ttl, max_pending=settings.max_pending_messages)
     celery = create_celery(settings)
     app.extensions["celery"] = celery
@@ -41,7 +43,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         settings=settings,
         client=client,
         sessions=sessions,
-        hub=Hub(client, sessions),
+        hub=Hub(listening, sessions),
         enqueuer=Enqueuer(celery),
     )
     register(app)

@@ -17,6 +17,8 @@ import redis
 
 logger = logging.getLogger(__name__)
 
+#: Connections of a listener: one to hear, one for its heartbeat, one while an old one is being replaced.
+LISTENER_CONNECTIONS = 3
 #: Seconds between heartbeats; several are missed before the connection counts as dead.
 HEARTBEAT_INTERVAL = 2.0
 #: Seconds without any heartbeat heard after which the connection is replaced.
@@ -34,7 +36,7 @@ class Listener:
     """Hears channels and calls `on_message(channel, payload)` for each message, in order, from one thread.
 
     `on_break()` is called, from the same thread, each time that messages may have been missed, once all channels
-    are subscribed again. Neither may block.
+    are subscribed again. Neither may block. `client` must not retry by itself: see `store.connect`.
     """
 
     def __init__(

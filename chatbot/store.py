@@ -30,11 +30,12 @@ POOL_TIMEOUT = 5.0
 _SUFFIXES = ("session", "index", "turns", "pending", "failed", "state", "partial", "lease")
 
 
-def connect(url: str, max_connections: int) -> redis.Redis:
+def connect(url: str, max_connections: int, *, retries: int = 1) -> redis.Redis:
     """A client with a bounded pool; it connects at its first command.
 
     A command is tried again once on a fresh connection when its own has been cut (Redis restarted): every
-    step here can come twice without harm.
+    step here can come twice without harm. With `retries` 0 every cut is told, also to a subscriber, which would
+    otherwise be connected again without a word of what it missed.
     """
     pool = redis.BlockingConnectionPool.from_url(
         url,
@@ -45,7 +46,7 @@ def connect(url: str, max_connections: int) -> redis.Redis:
         socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=CONNECT_TIMEOUT,
         socket_keepalive=True,
-        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        retry=Retry(NoBackoff(), retries, supported_errors=(redis.ConnectionError,)),
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
     return redis.Redis(connection_pool=pool)

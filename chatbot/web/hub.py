@@ -102,7 +102,7 @@ class Subscriber:
 
 
 class Hub:
-    """Attaches sockets to sessions."""
+    """Attaches sockets to sessions. `client` is the listener's own: it must not retry by itself."""
 
     def __init__(self, client: redis.Redis, sessions: Sessions) -> None:
         self._sessions = sessions
@@ -119,6 +119,10 @@ class Hub:
 
     def wait_until_hearing(self, timeout: float) -> bool:
         return self._listener.wait_until_hearing(timeout)
+
+    def close(self) -> None:
+        """Ends listening."""
+        self._listener.close()
 
     def __len__(self) -> int:
         return self._count

@@ -16,7 +16,7 @@ from chatbot import logs
 from chatbot.config import Settings
 from chatbot.events import STOP_CHANNEL
 from chatbot.leases import Leases
-from chatbot.listener import Listener
+from chatbot.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.queue import SWEEP, create_celery
 from chatbot.store import WORKERS, connect
 from chatbot.worker.models import create_model
@@ -60,7 +60,8 @@ class Parts:
 
     @cached_property
     def listener(self) -> Listener:
-        return Listener(self.client, lambda _, session: self.streams.stop(session))
+        client = connect(self._settings.redis_url, LISTENER_CONNECTIONS, retries=0)
+        return Listener(client, lambda _, session: self.streams.stop(session))
 
     @cached_property
     def streams(self) -> Streams:
