@@ -7,6 +7,7 @@ import sys
 
 from playwright.sync_api import expect
 
+from chatbot.local.plan import SYSTEM_PROMPT
 from tests.browser import browser, find
 from tests.deployment import ROOT, Deployment, Process, eventually, free_port
 
@@ -21,7 +22,7 @@ def main() -> int:
         print("No Chromium was found: install it (Debian: apt install chromium), or set CHROMIUM to it")
         return 1
     port = free_port()
-    chat = Deployment(f"http://127.0.0.1:{port}/v1/chat/completions", max_new_tokens=80)
+    chat = Deployment(f"http://127.0.0.1:{port}/v1/chat/completions", max_new_tokens=80, system_prompt=SYSTEM_PROMPT)
     command = [sys.executable, "-m", "chatbot.local.model_server", "--port", str(port)]
     model = Process("model", command, chat.env, chat.folder / "model.log").start()
     try:

@@ -115,6 +115,7 @@ def test_the_children_find_each_other_and_keep_everything_else() -> None:
         "MODEL_API": "openai-chat",
         "MODEL_NAME": "SmolLM2-135M-Instruct",
         "MAX_NEW_TOKENS": "256",
+        "SYSTEM_PROMPT": "You are a helpful assistant.",
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
     }

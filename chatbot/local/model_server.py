@@ -18,8 +18,8 @@ from chatbot.local.ports import HIGHEST, HOST, LOWEST, why_unusable
 MODEL_NAME = "SmolLM2-135M-Instruct"
 SLOTS = 4  # replies generated at the same time; more of them wait their turn
 SLOT_CONTEXT = 2048  # tokens of prompt and reply together, for each slot
-TEMPERATURE = 0.3
-REPEAT_PENALTY = 1.15
+TEMPERATURE = 0.2  # so small a model rambles at the usual one
+REPEAT_PENALTY = 1.1  # and repeats itself without end
 PROMPT_CACHE = 256  # MiB; the server's own default, 8192, is too much for a laptop
 QUIET = 2  # llama.cpp's verbosity: errors and warnings
 
@@ -73,7 +73,6 @@ def serve(port: int, threads: int) -> NoReturn:
     params.cpuparams.n_threads = threads
     params.cache_ram_mib = PROMPT_CACHE
     params.warmup = True
-    # So small a model falls into repeating itself at the usual temperature.
     params.sampling.temp = TEMPERATURE
     params.sampling.penalty_repeat = REPEAT_PENALTY
     params.verbosity = QUIET

@@ -12,6 +12,7 @@ from chatbot.local.processes import Process
 
 STOP_ORDER = ("web", "beat", "flower", "worker", "model", "redis")
 REPLY_TOKENS = "256"  # bounds a reply of the local model, which seldom finds an end by itself
+SYSTEM_PROMPT = "You are a helpful assistant."
 
 Environment = Mapping[str, str]
 
@@ -162,6 +163,7 @@ def child_environment(env: Environment, chosen: Ports) -> dict[str, str]:
         child_env["MODEL_API"] = "openai-chat"
         child_env["MODEL_NAME"] = model_server.MODEL_NAME
         child_env["MAX_NEW_TOKENS"] = env.get("MAX_NEW_TOKENS") or REPLY_TOKENS
+        child_env["SYSTEM_PROMPT"] = env.get("SYSTEM_PROMPT") or SYSTEM_PROMPT
         # A proxy for the outside world cannot reach this machine's own addresses.
         direct = [*filter(None, [env.get("no_proxy") or env.get("NO_PROXY")]), "127.0.0.1", "localhost"]
         child_env["no_proxy"] = child_env["NO_PROXY"] = ",".join(direct)
