@@ -24,6 +24,8 @@ from chatbot.web.transport import text_frame
 
 logger = logging.getLogger(__name__)
 
+#: Close code and reason of a process that is about to end.
+GOING_AWAY = (1001, "The server is going away: reconnect")
 #: Seconds for a subscription to be confirmed: Redis takes a millisecond, a restart of it a few seconds.
 _SUBSCRIBE_TIMEOUT = 5.0
 #: Events that may wait while one socket's replay is read and sent.
@@ -110,6 +112,8 @@ class Hub:
         self._subscribers: dict[str, set[Subscriber]] = {}
         self._listener = Listener(client, self._heard, lambda: self.resync(self.subscribers()))
         self._count = 0
+        #: The process is about to end.
+        self.leaving = False
         self._resyncing: set[Subscriber] = set()
 
     @property
@@ -155,10 +159,14 @@ class Hub:
             self._listener.unsubscribe(channel)
 
     def go_away(self, spread: float) -> None:
-        """Tells every socket to reconnect elsewhere, evenly over `spread` seconds, so that they don't all at once."""
+        """Tells every socket to reconnect elsewhere, evenly over `spread` seconds, so that they don't all at once.
+
+        From here on `leaving` is true: who comes now is to be sent away at once.
+        """
+        self.leaving = True
         everyone = self.subscribers()
         for subscriber in everyone:
-            subscriber.end(1001, "The server is going away: reconnect")
+            subscriber.end(*GOING_AWAY)
             time.sleep(spread / len(everyone))
 
     def subscribers(self) -> list[Subscriber]:

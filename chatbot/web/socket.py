@@ -15,7 +15,7 @@ from chatbot.logs import bound
 from chatbot.schemas import error_frame, parse_frame
 from chatbot.sessions import Accepted, Sessions, Snapshot, session_id
 from chatbot.web.enqueue import Enqueuer
-from chatbot.web.hub import Hub, Subscriber, replay
+from chatbot.web.hub import GOING_AWAY, Hub, Subscriber, replay
 from chatbot.web.transport import LINGER, SEND_DEADLINE, Transport, text_frame
 
 logger = logging.getLogger(__name__)
@@ -75,6 +75,8 @@ class ChatSocket:
             if len(self._hub) >= self._settings.max_sockets:
                 return self._close(TRY_LATER, "Too many connections: try again later")
             self._hub.attach(self._subscriber)
+            if self._hub.leaving:
+                return self._close(*GOING_AWAY)
             self._replay(session, self._sessions.snapshot(session, after=after))
         except SessionNotFound:
             return self._close(POLICY, NOT_AUTHENTICATED)
