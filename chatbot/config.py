@@ -32,6 +32,12 @@ class Settings:
     model_token: str | None = field(repr=False, default=None)
     max_new_tokens: int = 256
     history_messages: int = 4
+    #: An estimate bounds what of the history goes into a prompt; the newest message always does.
+    max_prompt_tokens: int = 1792
+    #: None leaves it to the server.
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
     system_prompt: str = ""
     #: A model that takes longer to accept a connection is down.
     model_connect_timeout: float = 5.0
@@ -80,6 +86,10 @@ class Settings:
             model_token=env.optional("HUGGINGFACE_INFERENCE_TOKEN") or env.optional("HUGGINFACE_INFERENCE_TOKEN"),
             max_new_tokens=env.integer("MAX_NEW_TOKENS", default.max_new_tokens, 1, 1_000_000),
             history_messages=env.integer("HISTORY_MESSAGES", default.history_messages, 1, 10_000),
+            max_prompt_tokens=env.integer("MAX_PROMPT_TOKENS", default.max_prompt_tokens, 1, 10_000_000),
+            temperature=env.fraction("TEMPERATURE", 0, 5),
+            top_p=env.fraction("TOP_P", 0, 1),
+            seed=env.integer("SEED", 0, 0, 2**31 - 1) if env.optional("SEED") else None,
             system_prompt=env.text("SYSTEM_PROMPT", default.system_prompt),
             model_connect_timeout=env.seconds("MODEL_CONNECT_TIMEOUT", default.model_connect_timeout),
             model_read_timeout=env.seconds("MODEL_READ_TIMEOUT", default.model_read_timeout),
@@ -144,6 +154,18 @@ class _Reader:
             raise ConfigurationError(f"{name} must be a number of seconds, not {raw!r}") from None
         if not 0 < value < 1e7:
             raise ConfigurationError(f"{name} must be more than 0 seconds and below 10 million, not {raw}")
+        return value
+
+    def fraction(self, name: str, low: float, high: float) -> float | None:
+        raw = self.optional(name)
+        if raw is None:
+            return None
+        try:
+            value = float(raw)
+        except ValueError:
+            raise ConfigurationError(f"{name} must be a number, not {raw!r}") from None
+        if not low <= value <= high:
+            raise ConfigurationError(f"{name} must be from {low:g} to {high:g}, not {raw}")
         return value
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:

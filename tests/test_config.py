@@ -90,6 +90,10 @@ def test_the_protocol_may_be_named() -> None:
         ("ALLOWED_ORIGINS", "chat.example.org"),
         ("LOG_LEVEL", "loud"),
         ("HISTORY_MESSAGES", "0"),
+        ("TEMPERATURE", "hot"),
+        ("TEMPERATURE", "-1"),
+        ("TOP_P", "1.5"),
+        ("SEED", "x"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_named(name: str, value: str) -> None:

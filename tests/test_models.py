@@ -70,6 +70,18 @@ def test_the_length_limit_is_told(make: ModelFactory) -> None:
     assert len(reply.split()) <= 3
 
 
+def test_sampling_is_left_to_the_server_unless_it_is_set(make: ModelFactory, model: ModelServer) -> None:
+    ask(make(), "as you like")
+    ask(make(temperature=0.5, top_p=0.9, seed=7), "as I like")
+    ask(make(temperature=0.0), "without chance")
+    bodies = [r.body.get("parameters", r.body) for r in model.requests()]
+    names = ("temperature", "top_p", "seed")
+    assert [bodies[0].get(name) for name in names] == [None] * 3
+    assert [bodies[1].get(name) for name in names] == [0.5, 0.9, 7]
+    assert bodies[2].get("temperature", 0) == 0
+    assert bodies[2].get("do_sample", False) is False
+
+
 def test_a_reply_without_text_is_an_empty_reply(make: ModelFactory) -> None:
     assert ask(make(), "!say= ")[0] == ""
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from chatbot.worker.prompts import STOP_SEQUENCES, ReplyText, Turn, chat_messages, completion_prompt, turns
+from chatbot.worker.prompts import STOP_SEQUENCES, ReplyText, Turn, chat_messages, completion_prompt, fit, turns
 
 
 def conversation(*texts: str) -> list[Turn]:
@@ -22,6 +22,17 @@ def test_a_persons_text_cannot_forge_a_turn(text: str) -> None:
     prompt = completion_prompt([Turn("user", text)])
     assert prompt.count("Human:") == 1
     assert prompt.count("Bot:") == 1
+
+
+def test_the_oldest_turns_go_when_a_prompt_would_be_too_long() -> None:
+    long = conversation("a" * 300, "b" * 300, "c" * 300)
+    assert fit(long, 1000) == long
+    assert fit(long, 220) == long[1:]
+    assert fit(long, 110) == long[2:]
+
+
+def test_the_newest_message_is_never_cut() -> None:
+    assert fit(conversation("x", "y", "z" * 90_000), 10) == [Turn("user", "z" * 90_000)]
 
 
 def test_stored_messages_become_turns() -> None:

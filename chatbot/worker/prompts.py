@@ -28,6 +28,23 @@ def turns(messages: Iterable[Mapping[str, Any]]) -> list[Turn]:
     return [Turn("user" if m["source"] == "human" else "assistant", m["msg"]) for m in messages]
 
 
+def fit(conversation: Sequence[Turn], max_tokens: int) -> Sequence[Turn]:
+    """The newest turns that are estimated to fit, and the last one in any case: it is never cut silently."""
+    kept = len(conversation) - 1
+    room = max_tokens - estimated_tokens(conversation[kept].text)
+    while kept > 0:
+        room -= estimated_tokens(conversation[kept - 1].text)
+        if room < 0:
+            break
+        kept -= 1
+    return conversation[kept:]
+
+
+def estimated_tokens(text: str) -> int:
+    """Tokens of a turn, by rule of thumb and rather too many: three bytes each, and a few for its label."""
+    return len(text.encode()) // 3 + 4
+
+
 def completion_prompt(conversation: Sequence[Turn]) -> str:
     """`Human: …` and `Bot: …` lines for a base model, ending in `Bot:` for it to go on from.
 

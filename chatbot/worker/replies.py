@@ -21,7 +21,7 @@ from chatbot.errors import (
 from chatbot.leases import Assignment, Leases
 from chatbot.logs import bound
 from chatbot.worker.models.base import Call, Model
-from chatbot.worker.prompts import ReplyText, turns
+from chatbot.worker.prompts import ReplyText, fit, turns
 from chatbot.worker.streams import Stream, Streams
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class Replies:
         self._leases = leases
         self._streams = streams
         self._model = model
+        self._max_prompt_tokens = settings.max_prompt_tokens
         self._timeout = settings.model_timeout
         self._attempts = settings.model_attempts
         self._loading_timeout = settings.model_loading_timeout
@@ -96,7 +97,7 @@ class Replies:
         began = time.monotonic()
         first: float | None = None
         text = ReplyText(self._model.stop_sequences)
-        pieces = self._model.generate(turns(work.messages), call)
+        pieces = self._model.generate(fit(turns(work.messages), self._max_prompt_tokens), call)
         finish_reason = "stop"
         for piece in pieces:
             stream.add(text.feed(piece.text))

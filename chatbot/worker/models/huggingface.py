@@ -26,18 +26,26 @@ class TextGeneration(Model):
     def __init__(self, server: ModelServer, settings: Settings) -> None:
         self._server = server
         self._max_new_tokens = settings.max_new_tokens
+        self._parameters: dict[str, Any] = {
+            "max_new_tokens": settings.max_new_tokens,
+            "return_full_text": False,
+            # A temperature of 0 is spelled so; the server refuses the number.
+            "do_sample": settings.temperature != 0,
+            "stop": list(self.stop_sequences),
+            # Without it a stream does not say why it ended.
+            "details": True,
+        }
+        if settings.temperature:
+            self._parameters["temperature"] = settings.temperature
+        if settings.top_p is not None and 0 < settings.top_p < 1:
+            self._parameters["top_p"] = settings.top_p
+        if settings.seed is not None:
+            self._parameters["seed"] = settings.seed
 
     def generate(self, conversation: Sequence[Turn], call: Call) -> Iterator[Piece]:
         request = {
             "inputs": completion_prompt(conversation),
-            "parameters": {
-                "max_new_tokens": self._max_new_tokens,
-                "return_full_text": False,
-                "do_sample": True,
-                "stop": list(self.stop_sequences),
-                # Without it a stream does not say why it ended.
-                "details": True,
-            },
+            "parameters": self._parameters,
             "stream": True,
         }
         with self._server.post(request, call) as answer:

@@ -30,6 +30,9 @@ class OpenAI(Model):
             "max_tokens": settings.max_new_tokens,
             "stream": True,
         }
+        for name in ("temperature", "top_p", "seed"):
+            if (value := getattr(settings, name)) is not None:
+                self._request[name] = value
         if not self._chat:
             self.stop_sequences = STOP_SEQUENCES
             self._request["stop"] = list(STOP_SEQUENCES)
