@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import click
 from flask import Flask
 
 from chatbot import logs
@@ -47,4 +48,14 @@ def create_app(settings: Settings | None = None) -> Flask:
         enqueuer=Enqueuer(celery),
     )
     register(app)
+
+    @app.cli.command("model-check")
+    def model_check() -> None:
+        """Ask the configured model one question and say what was found; exit status 1 when it gave no reply."""
+        # Only this command needs the worker's side.
+        from chatbot.worker.check import check
+
+        if not check(settings, click.echo):
+            raise SystemExit(1)
+
     return app
