@@ -4,6 +4,7 @@ import threading
 import time
 
 from chatbot.config import load_settings
+from chatbot.logs import Redactor
 
 _settings = load_settings()
 
@@ -20,6 +21,11 @@ control_socket_disable = True
 
 #: Seconds over which sockets are told to reconnect, so that they don't all come back at once.
 _SPREAD = 1.5
+
+
+def on_starting(server):  # type: ignore[no-untyped-def]
+    """gunicorn repeats malformed requests in its log, tokens and all."""
+    server.log.error_log.addFilter(Redactor())
 
 
 def post_worker_init(worker):  # type: ignore[no-untyped-def]

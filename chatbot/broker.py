@@ -8,10 +8,22 @@ acknowledgement, and the restoring at close, go to a channel whose transport has
 
 from __future__ import annotations
 
+from typing import Any
+
 from kombu.transport import TRANSPORT_ALIASES, redis
 
 
 class _Channel(redis.Channel):
+    _sync_client: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """One client for a pool: kombu makes a new one for each command, which costs more than the command."""
+        if asynchronous:
+            return super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
+        if self._sync_client is None or self._sync_client.connection_pool is not self.pool:
+            self._sync_client = super()._create_client()  # type: ignore[no-untyped-call]
+        return self._sync_client
+
     def close(self) -> None:
         """Tasks that were fetched but not begun go back into the queue, unless Redis is what was lost."""
         if self.connection is None or self.connection.client is None:

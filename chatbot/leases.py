@@ -114,9 +114,18 @@ class Leases:
                 raise StoreUnavailable(f"progress: {type(answer).__name__}: {answer}")
         return answers
 
-    def commit(self, work: Assignment, text: str, finish_reason: str, *, go_on: bool) -> Assignment | None:
+    def commit(
+        self,
+        work: Assignment,
+        text: str,
+        finish_reason: str,
+        *,
+        go_on: bool,
+        last_delta: dict[str, Any] | None = None,
+    ) -> Assignment | None:
         """Keeps the reply and tells of it; the next message when there is one and `go_on`, else lets go.
 
+        `last_delta` holds what of the text was not reported yet, so that the deltas make the whole.
         Raises `LeaseLost`: then nothing was kept.
         """
         reply = bot_message(work.reply_id, text, work.message_id, finish_reason)
@@ -128,6 +137,7 @@ class Leases:
             to_json(reply),
             events_channel(work.session),
             to_json({"type": "message", **reply}),
+            after=(to_json(last_delta) if last_delta else "",),
         )
 
     def fail(self, work: Assignment, told: str, *, go_on: bool) -> Assignment | None:
@@ -186,7 +196,9 @@ class Leases:
                 )
             return pipeline.execute(raise_on_error=False)
 
-    def _settle(self, script: str, work: Assignment, go_on: bool, *args: str) -> Assignment | None:
+    def _settle(
+        self, script: str, work: Assignment, go_on: bool, *args: str, after: tuple[str, ...] = ()
+    ) -> Assignment | None:
         answer = self._scripts.run(
             script,
             session_keys(work.session),
@@ -200,6 +212,7 @@ class Leases:
             *args,
             self._ttl_ms,
             self._channel(),
+            *after,
         )
         if answer[0] == "lost":
             raise LeaseLost(work.session)

@@ -45,6 +45,14 @@ def redact(text: str) -> str:
     return _TOKEN.sub(r"\1[redacted]", text)
 
 
+class Redactor(logging.Filter):
+    """For loggers with handlers of their own, such as gunicorn's, which repeats malformed requests."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact(record.getMessage()), ()
+        return True
+
+
 class _Text(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")

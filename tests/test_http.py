@@ -1,10 +1,12 @@
 """The HTTP side of the wire contract, against real processes."""
 
+import socket
+
 import pytest
 import requests
 
 from tests.client import ChatClient, new_session
-from tests.deployment import Deployment
+from tests.deployment import Deployment, eventually
 
 
 @pytest.mark.parametrize(
@@ -101,6 +103,34 @@ def test_a_body_too_large_for_a_name_is_refused(chat: Deployment) -> None:
     response = requests.post(chat.url() + "/token", json={"name": "x" * 100_000}, timeout=10)
     assert response.status_code in (400, 413)
     assert "error" in response.json()
+
+
+def test_a_malformed_request_leaves_no_token_in_the_log(chat: Deployment) -> None:
+    token = new_session(chat.url())["token"]
+    requests_sent = (
+        f"GET /refresh_token?token={token}\x01 x y HTTP/1.1\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization Bearer {token}\r\n\r\n",
+    )
+    port = int(chat.webs[0].env["PORT"])
+    for text in requests_sent:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+            sock.sendall(text.encode())
+            while sock.recv(4096):
+                continue
+    log = eventually(lambda: "[redacted]" in chat.webs[0].log and chat.webs[0].log, what="the requests are logged")
+    assert token not in log
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Sec-WebSocket-Version": "13"}, {"Sec-WebSocket-Key": "x" * 24, "Sec-WebSocket-Version": "8"}],
+)
+def test_half_a_websocket_handshake_is_a_bad_request(chat: Deployment, headers: dict[str, str]) -> None:
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", **headers}
+    response = requests.get(chat.url() + "/chat?token=x", headers=upgrade, timeout=10)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "bad_request"
+    assert "Traceback" not in chat.webs[0].log
 
 
 def test_no_token_reaches_a_log_or_redis(chat: Deployment) -> None:

@@ -130,6 +130,26 @@ def test_a_missing_event_is_noticed_by_its_number(
     eventually(lambda: socket.replies() == ["a1", "a2"])
 
 
+def test_nothing_goes_out_past_a_gap_and_what_is_missing_comes_first(
+    hub: Hub, sessions: Sessions, leases: Leases, session: str
+) -> None:
+    socket = Socket(hub, session)
+    socket.attach(sessions)
+    socket.subscriber.hold()
+    for number in (1, 2, 3):
+        answer(sessions, leases, session, number)
+    eventually(lambda: len(socket.subscriber._held) == 6)
+    # The first reply's delta is lost, amid events that follow one another.
+    del socket.subscriber._held[0]
+    assert socket.subscriber.release() is False
+    assert socket.frames == []
+    assert socket.subscriber.position == 0
+    hub.resync([socket.subscriber])
+    eventually(partial(_has, socket, ["a1", "a2", "a3"]))
+    answer(sessions, leases, session, 4)
+    eventually(partial(_has, socket, ["a1", "a2", "a3", "a4"]))
+
+
 def test_garbage_on_a_channel_harms_nobody(
     hub: Hub, sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:

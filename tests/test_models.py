@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -91,6 +94,34 @@ def test_a_base_model_does_not_play_the_persons_part(api: str, model: ModelServe
     settings = Settings(model_url=model.url + PATHS[api], model_api=api, max_new_tokens=500)
     reply, _ = ask(create_model(settings), "!say=I am the bot.\\nHuman: and I am you\\nBot: indeed")
     assert reply == "I am the bot."
+
+
+def test_a_model_that_goes_on_behind_a_stop_sequence_is_hung_up_on() -> None:
+    sent = 0
+
+    def talk_on() -> None:
+        nonlocal sent
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+            connection.sendall(head.encode())
+            for text in ("Done.", "\nHu", "man:", *[" and on"] * 5000):
+                token = {"id": 1, "text": text, "special": False}
+                event = f"data:{json.dumps({'token': token, 'generated_text': None})}\n\n"
+                connection.sendall(f"{len(event):x}\r\n{event}\r\n".encode())
+                sent += 1
+                # Faster than anybody waits for the end of a stream: a model that ignores `stop`.
+                time.sleep(0.001)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=talk_on)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        reply, _ = ask(create_model(Settings(model_url=url, model_api="huggingface")), "go on")
+        thread.join()
+    assert reply == "Done."
+    assert sent < 1000
 
 
 def test_the_token_goes_to_the_server_and_the_connection_is_used_again(make: ModelFactory, model: ModelServer) -> None:

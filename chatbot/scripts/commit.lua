@@ -1,6 +1,6 @@
 -- Keeps a reply, tells of it, and goes on to the next message or lets go, in one step.
 -- ARGV: session, fence, lease in ms, grace in ms, most messages in a prompt, go on?, message,
---       reply id, reply as JSON, channel, frame, time to live in ms, channel of the owner
+--       reply id, reply as JSON, channel, frame, time to live in ms, channel of the owner, frame with the last of the text or ''
 local message, reply_id = ARGV[7], ARGV[8]
 if not owns(ARGV[2]) or not exists() or redis.call('LINDEX', pending, 0) ~= message then
   return {'lost'}
@@ -8,6 +8,9 @@ end
 local turn = string.match(redis.call('HGET', index, message), '^h:%d+:(%d+)$')
 local entry = redis.call('LINDEX', turns, turn)
 if not string.find(entry, ':') then
+  if ARGV[14] ~= '' then
+    publish(ARGV[10], ARGV[14])
+  end
   local length = redis.call('JSON.ARRAPPEND', document, '.messages', ARGV[9])
   redis.call('LSET', turns, turn, entry .. ':' .. (length - 1))
   redis.call('HSET', index, reply_id, 'b:' .. (length - 1))

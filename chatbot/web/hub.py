@@ -49,19 +49,24 @@ class Subscriber:
         # Live events are held while this is above zero. The first to let go is the replay of whoever attaches.
         self._holds = 1
         self._held: list[tuple[Event, bytes]] = []
+        # An event is missing before the first that is held.
+        self._gap = False
         #: Set when events were missed before the first replay was done.
         self.missed = False
         self.attached = False
 
     def deliver(self, event: Event, frame: bytes) -> bool:
-        """Passes a live event on, or holds it; false when one before it is missing."""
+        """Passes a live event on, or holds it; false when one before it is missing.
+
+        From then on all are held until `release` brings a snapshot: nothing goes out past a gap.
+        """
         with self._lock:
-            if self._holds:
+            if self._holds or self._gap:
                 self._held.append((event, frame))
                 if len(self._held) > _MAX_HELD:
                     self.end(1013, "Try again later")
                 return True
-            return self._pass(event, frame)
+            return self._pass_all([(event, frame)])
 
     def hold(self) -> None:
         """From here on live events wait for `release`."""
@@ -77,13 +82,13 @@ class Subscriber:
             if snapshot is not None:
                 self.position = snapshot.length
                 self._event = snapshot.event
+                self._gap = False
                 self.attached = True
             self._holds -= 1
-            if self._holds:
+            if self._holds or self._gap:
                 return True
             held, self._held = self._held, []
-            complete = [self._pass(event, frame) for event, frame in held]
-            return all(complete)
+            return self._pass_all(held)
 
     def send(self, frame: bytes) -> None:
         """Sends a frame past the events."""
@@ -91,16 +96,18 @@ class Subscriber:
             # Once the socket is gone its reader finds out and detaches it.
             self._send(frame)
 
-    def _pass(self, event: Event, frame: bytes) -> bool:
-        if event.number <= self._event:
-            return True
-        complete = event.number == self._event + 1
-        self._event = event.number
-        if complete:
-            # Otherwise what is missing comes first: the position stays where the gap is.
+    def _pass_all(self, events: list[tuple[Event, bytes]]) -> bool:
+        for at, (event, frame) in enumerate(events):
+            if event.number <= self._event:
+                continue
+            if event.number != self._event + 1:
+                self._gap = True
+                self._held = events[at:]
+                return False
+            self._event = event.number
             self.position = event.position or self.position
-        self.send(frame)
-        return complete
+            self.send(frame)
+        return True
 
 
 class Hub:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Flask, Response, abort, current_app, render_template, request
 from flask_sock import Sock
 from werkzeug.exceptions import HTTPException
+from wsproto.utilities import RemoteProtocolError
 
 from chatbot.errors import ClientError, SessionNotFound, StoreUnavailable
 from chatbot.events import to_json
@@ -86,6 +87,8 @@ def guard_websocket() -> None:
         return
     if not _origin_allowed():
         abort(403, "This page's origin may not connect: see ALLOWED_ORIGINS")
+    if not request.headers.get("Sec-WebSocket-Key") or request.headers.get("Sec-WebSocket-Version") != "13":
+        abort(400, "This is no websocket handshake of version 13")
     # simple-websocket would always accept compression, which costs memory a socket and saves little here.
     request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
     for key in ("gunicorn.socket", "werkzeug.socket"):
@@ -108,6 +111,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(ClientError, _client_error)
     app.register_error_handler(StoreUnavailable, _store_unavailable)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(RemoteProtocolError, _bad_handshake)
     app.register_error_handler(Exception, _unexpected)
     app.after_request(_add_headers)
 
@@ -174,6 +178,10 @@ def _http_error(error: HTTPException) -> Response:
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value
     return response
+
+
+def _bad_handshake(_: RemoteProtocolError) -> Response:
+    return _error("bad_request", "This is no websocket handshake", 400)
 
 
 def _unexpected(error: Exception) -> Response:

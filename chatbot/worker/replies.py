@@ -90,7 +90,7 @@ class Replies:
             # A bug must not leave the message hanging, nor be retried for ever.
             logger.exception("generating a reply failed")
             return self._failed(work, PermanentModelError("internal", "see the traceback above"))
-        return self._commit(work, stream.text, finish_reason)
+        return self._commit(work, stream.text, finish_reason, stream)
 
     def _generate(self, work: Assignment, call: Call, stream: Stream) -> str:
         """Streams the reply into `stream`; why it ended."""
@@ -124,14 +124,14 @@ class Replies:
         if reason == "lease" or stream.lost:
             raise LeaseLost(work.session)
         if reason == "stop":
-            return self._commit(work, stream.text, "stopped")
+            return self._commit(work, stream.text, "stopped", stream)
         if reason == "shutdown":
             logger.info("handing the message back: this worker ends")
             self._insist(lambda: self._leases.hand_back(work))
             return None
         if stream.text:
             logger.warning("the reply took longer than MODEL_TIMEOUT and is cut at %d characters", len(stream.text))
-            return self._commit(work, stream.text, "length")
+            return self._commit(work, stream.text, "length", stream)
         return self._failed(work, TransientModelError("timeout", f"no reply within {self._timeout:g} s"))
 
     def _failed(self, work: Assignment, error: ModelError) -> Assignment | None:
@@ -160,8 +160,13 @@ class Replies:
         backoff = min(_FIRST_BACKOFF * 2**work.attempts, _LONGEST_BACKOFF) * random.uniform(0.8, 1.2)
         return float(max(backoff, asked or 0.0))
 
-    def _commit(self, work: Assignment, text: str, finish_reason: str) -> Assignment | None:
-        return self._insist(lambda: self._leases.commit(work, text, finish_reason, go_on=not self.draining))
+    def _commit(
+        self, work: Assignment, text: str, finish_reason: str, stream: Stream | None = None
+    ) -> Assignment | None:
+        last_delta = stream.last_delta() if stream else None
+        return self._insist(
+            lambda: self._leases.commit(work, text, finish_reason, go_on=not self.draining, last_delta=last_delta)
+        )
 
     def _insist(self, step: Callable[[], T]) -> T:
         """Does what ends a message, again and again while Redis is away: the fence keeps that harmless."""

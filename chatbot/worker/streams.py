@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from typing import Any
 
 from chatbot.errors import StoreUnavailable
 from chatbot.leases import RENEW, Assignment, Leases, Progress
@@ -61,14 +62,21 @@ class Stream:
         if not new:
             return Progress(self.assignment)
         self.reported_bytes += len(new.encode())
-        frame = {
+        return Progress(self.assignment, new, byte_offset, self._delta(offset, new))
+
+    def last_delta(self) -> dict[str, Any] | None:
+        """What was not reported before the stream was closed."""
+        rest = self.text[self.reported :]
+        return self._delta(self.reported, rest) if rest else None
+
+    def _delta(self, offset: int, text: str) -> dict[str, Any]:
+        return {
             "type": "delta",
             "id": self.assignment.reply_id,
             "reply_to": self.assignment.message_id,
             "offset": offset,
-            "msg": new,
+            "msg": text,
         }
-        return Progress(self.assignment, new, byte_offset, frame)
 
     def start_over(self) -> None:
         """The next report holds the whole text. The lock is held."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, cast
@@ -290,8 +291,12 @@ def _give_back(response: requests.Response) -> None:
     try:
         if sock is not None:
             sock.settimeout(_DRAIN_TIMEOUT)
+            deadline = time.monotonic() + _DRAIN_TIMEOUT
             while raw.read1(_READ_SIZE):
-                continue
+                if time.monotonic() > deadline:
+                    # It goes on, behind a stop sequence say: that is nobody's business any more.
+                    raw.close()
+                    break
     except (urllib3.exceptions.HTTPError, OSError, ValueError):
         # Cut, cancelled, or not at its end: not to be used again.
         raw.close()
