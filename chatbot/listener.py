@@ -67,10 +67,13 @@ class Listener:
                 self._thread.start()
 
     def close(self) -> None:
-        """Ends listening."""
+        """Ends listening, within a second."""
         with self._lock:
             self._closed = True
             self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join(_POLL * 2)
 
     @property
     def channel(self) -> str:

@@ -45,4 +45,4 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     client = connect(redis_url, 20)
     client.flushall()
     yield client
-    client.close()
+    client.connection_pool.disconnect()

@@ -212,6 +212,8 @@ class Deployment:
         return 0
 
     def stop(self) -> None:
+        if self._client is not None:
+            self._client.connection_pool.disconnect()
         for process in self.processes:
             process.kill()
         self._folder.cleanup()
@@ -249,8 +251,8 @@ def redis_server(*arguments: str) -> Iterator[str]:
         url = f"redis://127.0.0.1:{port}/0"
 
         def answers() -> bool:
-            with contextlib.suppress(redis.ConnectionError):
-                return bool(redis.Redis.from_url(url).ping())
+            with contextlib.suppress(redis.ConnectionError), redis.Redis.from_url(url) as client:
+                return bool(client.ping())
             return False
 
         try:

@@ -59,9 +59,11 @@ def leases(redis_client: redis.Redis) -> Leases:
 
 @pytest.fixture
 def hub(redis_url: str, sessions: Sessions) -> Iterator[Hub]:
-    hub = Hub(connect(redis_url, LISTENER_CONNECTIONS, retries=0), sessions)
+    client = connect(redis_url, LISTENER_CONNECTIONS, retries=0)
+    hub = Hub(client, sessions)
     yield hub
     hub.close()
+    client.connection_pool.disconnect()
 
 
 @pytest.fixture
@@ -219,3 +221,4 @@ def test_a_listener_hears_itself_and_says_when_it_was_away(redis_client: redis.R
         assert listener.subscribe("anything", timeout=5)
     finally:
         listener.close()
+        client.connection_pool.disconnect()

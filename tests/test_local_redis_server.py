@@ -1,5 +1,6 @@
 """The Redis and the model that `make run` starts: the real ones."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -196,12 +197,14 @@ def start_model(port: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def ask(port: int, **more: object) -> http.client.HTTPResponse:
+@contextlib.contextmanager
+def ask(port: int, **more: object) -> Iterator[http.client.HTTPResponse]:
     body = {"messages": [{"role": "user", "content": "Say hello."}], **more}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     headers = {"Content-Type": "application/json"}
-    connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-    return connection.getresponse()
+    with contextlib.closing(connection):
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        yield connection.getresponse()
 
 
 def test_the_model_answers_whole_and_in_pieces(model: tuple[int, subprocess.Popen[str]]) -> None:
