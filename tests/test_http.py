@@ -121,6 +121,16 @@ def test_a_malformed_request_leaves_no_token_in_the_log(chat: Deployment) -> Non
     assert token not in log
 
 
+def test_a_body_in_broken_chunks_is_a_bad_request(chat: Deployment) -> None:
+    head = "POST /token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", int(chat.webs[0].env["PORT"])), timeout=10) as sock:
+        sock.sendall(f"{head}zz\r\nname=Ada\r\n0\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: sock.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b'"bad_request"' in answer
+    assert "Traceback" not in chat.webs[0].log
+
+
 @pytest.mark.parametrize(
     "headers",
     [{}, {"Sec-WebSocket-Version": "13"}, {"Sec-WebSocket-Key": "x" * 24, "Sec-WebSocket-Version": "8"}],

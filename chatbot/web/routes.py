@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, abort, current_app, render_template, request
 from flask_sock import Sock
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 from wsproto.utilities import RemoteProtocolError
 
@@ -117,7 +118,12 @@ def register(app: Flask) -> None:
 
 
 def _given_name() -> Any:
-    body = request.get_data(cache=True)
+    try:
+        body = request.get_data(cache=True)
+    except (OSError, ParseException) as error:
+        # Broken chunks, or a client that went away in the middle.
+        logger.info("a body could not be read: %s", error)
+        raise ClientError("bad_request", "The body could not be read: send it whole") from None
     if request.is_json or body.lstrip()[:1] == b"{":
         try:
             document = json.loads(body)
