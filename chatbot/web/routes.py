@@ -113,6 +113,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(StoreUnavailable, _store_unavailable)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(RemoteProtocolError, _bad_handshake)
+    app.register_error_handler(ConnectionError, _client_gone)
     app.register_error_handler(Exception, _unexpected)
     app.after_request(_add_headers)
 
@@ -188,6 +189,12 @@ def _http_error(error: HTTPException) -> Response:
 
 def _bad_handshake(_: RemoteProtocolError) -> Response:
     return _error("bad_request", "This is no websocket handshake", 400)
+
+
+def _client_gone(error: ConnectionError) -> Response:
+    """The client hung up in the middle of a handshake: nobody reads this answer."""
+    logger.info("a client hung up: %s", error)
+    return _error("bad_request", "The connection is closed", 400)
 
 
 def _unexpected(error: Exception) -> Response:
