@@ -20,14 +20,21 @@ _OPENAI_PATHS = {OPENAI_COMPLETIONS: "/completions", OPENAI_CHAT: "/chat/complet
 
 
 @dataclass(frozen=True)
+class ModelAddress:
+    """A model server: where is posted to, and in which protocol. The URL may hold credentials."""
+
+    url: str = field(repr=False)
+    api: str
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of one process. Times are in seconds unless the name says otherwise."""
 
     redis_url: str = field(repr=False, default="redis://127.0.0.1:6379/0")
     broker_url: str = field(repr=False, default="redis://127.0.0.1:6379/0")
 
-    model_url: str = "http://127.0.0.1:5001/v1/chat/completions"
-    model_api: str = OPENAI_CHAT
+    model_servers: tuple[ModelAddress, ...] = (ModelAddress("http://127.0.0.1:5001/v1/chat/completions", OPENAI_CHAT),)
     model_name: str = "EleutherAI/gpt-j-6B"
     model_token: str | None = field(repr=False, default=None)
     max_new_tokens: int = 256
@@ -38,6 +45,8 @@ class Settings:
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
+    #: The tutorial's parameter, of the text-generation protocol only.
+    use_cache: bool | None = None
     system_prompt: str = ""
     #: A model that takes longer to accept a connection is down.
     model_connect_timeout: float = 5.0
@@ -47,6 +56,8 @@ class Settings:
     model_timeout: float = 120.0
     #: Calls for one message before its failure is recorded; waits between them double from 1 s.
     model_attempts: int = 5
+    #: How long a model server that failed is left alone where others can be asked.
+    model_rest: float = 30.0
     #: How long a model may go on saying that it is being loaded before that counts as a failure.
     model_loading_timeout: float = 300.0
 
@@ -75,13 +86,11 @@ class Settings:
         """
         env = _Reader(environ)
         redis_url = _redis_url(env)
-        model_url, model_api = _model(env)
         default = cls()
         return cls(
             redis_url=redis_url,
             broker_url=env.url("CELERY_BROKER_URL", redis_url, ("redis", "rediss", "sentinel", "unix")),
-            model_url=model_url,
-            model_api=model_api,
+            model_servers=_model_servers(env),
             model_name=env.text("MODEL_NAME", default.model_name),
             model_token=env.optional("HUGGINGFACE_INFERENCE_TOKEN") or env.optional("HUGGINFACE_INFERENCE_TOKEN"),
             max_new_tokens=env.integer("MAX_NEW_TOKENS", default.max_new_tokens, 1, 1_000_000),
@@ -90,11 +99,13 @@ class Settings:
             temperature=env.fraction("TEMPERATURE", 0, 5),
             top_p=env.fraction("TOP_P", 0, 1),
             seed=env.integer("SEED", 0, 0, 2**31 - 1) if env.optional("SEED") else None,
+            use_cache=env.boolean("USE_CACHE"),
             system_prompt=env.text("SYSTEM_PROMPT", default.system_prompt),
             model_connect_timeout=env.seconds("MODEL_CONNECT_TIMEOUT", default.model_connect_timeout),
             model_read_timeout=env.seconds("MODEL_READ_TIMEOUT", default.model_read_timeout),
             model_timeout=env.seconds("MODEL_TIMEOUT", default.model_timeout),
             model_attempts=env.integer("MODEL_ATTEMPTS", default.model_attempts, 1, 100),
+            model_rest=env.seconds("MODEL_REST", default.model_rest),
             model_loading_timeout=env.seconds("MODEL_LOADING_TIMEOUT", default.model_loading_timeout),
             session_ttl=env.integer("SESSION_TTL", default.session_ttl, 1, 10 * 365 * 86400),
             max_message_length=env.integer("MAX_MESSAGE_LENGTH", default.max_message_length, 1, 65536),
@@ -168,6 +179,16 @@ class _Reader:
             raise ConfigurationError(f"{name} must be from {low:g} to {high:g}, not {raw}")
         return value
 
+    def boolean(self, name: str) -> bool | None:
+        raw = self.optional(name)
+        if raw is None:
+            return None
+        if raw.lower() in ("true", "1", "yes", "on"):
+            return True
+        if raw.lower() in ("false", "0", "no", "off"):
+            return False
+        raise ConfigurationError(f"{name} must be true or false, not {raw!r}")
+
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         value = self.text(name, default)
         for choice in choices:
@@ -176,7 +197,10 @@ class _Reader:
         raise ConfigurationError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
     def url(self, name: str, default: str, schemes: tuple[str, ...]) -> str:
-        value = self.text(name, default)
+        return self.checked_url(name, self.text(name, default), schemes)
+
+    @staticmethod
+    def checked_url(name: str, value: str, schemes: tuple[str, ...]) -> str:
         # The value may hold a password: it is not repeated in the error.
         try:
             parts = [urlsplit(part) for part in value.split(";")]
@@ -231,9 +255,18 @@ def _redis_url(env: _Reader) -> str:
     return _Reader({"REDIS_URL": url}).url("REDIS_URL", "", ("redis", "rediss", "unix", "sentinel"))
 
 
-def _model(env: _Reader) -> tuple[str, str]:
-    """The address that is posted to, and the protocol: told by MODEL_API, else by the address."""
-    url = env.url("MODEL_URL", Settings.model_url, ("http", "https"))
+def _model_servers(env: _Reader) -> tuple[ModelAddress, ...]:
+    """The addresses that MODEL_URL lists, each with its protocol: told by MODEL_API, else by the address."""
+    listed = env.text("MODEL_URL", Settings.model_servers[0].url).split(",")
+    urls = [env.checked_url("MODEL_URL", url.strip(), ("http", "https")) for url in listed if url.strip()]
+    if not urls:
+        raise ConfigurationError("MODEL_URL names no address")
+    if len(set(urls)) < len(urls):
+        raise ConfigurationError("MODEL_URL names the same address twice")
+    return tuple(_model_address(env, url) for url in urls)
+
+
+def _model_address(env: _Reader, url: str) -> ModelAddress:
     path = urlsplit(url).path.rstrip("/")
     if path.endswith("/chat/completions"):
         guess = OPENAI_CHAT
@@ -246,4 +279,4 @@ def _model(env: _Reader) -> tuple[str, str]:
     api = env.choice("MODEL_API", guess, MODEL_APIS)
     if api in _OPENAI_PATHS and path.endswith("/v1"):
         url = urlsplit(url)._replace(path=path + _OPENAI_PATHS[api]).geturl()
-    return url, api
+    return ModelAddress(url, api)

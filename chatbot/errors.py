@@ -60,11 +60,14 @@ class ModelError(ChatbotError):
     public = "The model could not answer this message. You can try again."
 
     def __init__(self, kind: str, detail: str, *, public: str | None = None) -> None:
-        super().__init__(f"{kind}: {detail}")
+        super().__init__(kind, detail)
         self.kind = kind
         self.detail = detail
         if public is not None:
             self.public = public
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}"
 
 
 class TransientModelError(ModelError):
@@ -82,7 +85,17 @@ class ModelLoading(TransientModelError):
 
 
 class PermanentModelError(ModelError):
-    """The same request would fail again."""
+    """The same request to the same server would fail again."""
+
+
+class RequestRefused(PermanentModelError):
+    """The request is at fault: no server would take it."""
+
+
+class PromptTooLong(RequestRefused):
+    """More than the model can read at once."""
+
+    public = "This message is too long for the model."
 
 
 class CallCancelled(ChatbotError):

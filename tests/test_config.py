@@ -2,7 +2,7 @@
 
 import pytest
 
-from chatbot.config import Settings
+from chatbot.config import ModelAddress, Settings
 from chatbot.errors import ConfigurationError
 from tests.deployment import ROOT
 
@@ -28,7 +28,7 @@ def test_the_tutorials_names_work() -> None:
     )
     assert found.redis_url == "redis://ada:p%40ss%2Fw%3Ard@redis.example.org:10305/0"
     assert found.broker_url == found.redis_url
-    assert found.model_api == "huggingface"
+    assert [server.api for server in found.model_servers] == ["huggingface"]
     assert found.model_token == "hf_abc"
 
 
@@ -60,14 +60,27 @@ def test_the_address_of_redis_is_put_together(environ: dict[str, str], url: str)
     ],
 )
 def test_the_address_tells_the_protocol(url: str, api: str, posted_to: str) -> None:
-    found = settings(MODEL_URL=url)
-    assert (found.model_api, found.model_url) == (api, posted_to)
+    assert settings(MODEL_URL=url).model_servers == (ModelAddress(posted_to, api),)
 
 
 def test_the_protocol_may_be_named() -> None:
     found = settings(MODEL_URL="http://h/v1", MODEL_API="openai-completions")
-    assert found.model_url == "http://h/v1/completions"
-    assert settings(MODEL_URL="http://h/odd", MODEL_API="openai-chat").model_url == "http://h/odd"
+    assert found.model_servers == (ModelAddress("http://h/v1/completions", "openai-completions"),)
+    found = settings(MODEL_URL="http://h/odd", MODEL_API="openai-chat")
+    assert found.model_servers == (ModelAddress("http://h/odd", "openai-chat"),)
+
+
+def test_several_model_servers_may_be_named_each_with_its_protocol() -> None:
+    found = settings(MODEL_URL="http://a/v1/completions, http://b/generate,http://c:81/v1/,")
+    assert found.model_servers == (
+        ModelAddress("http://a/v1/completions", "openai-completions"),
+        ModelAddress("http://b/generate", "huggingface"),
+        ModelAddress("http://c:81/v1/chat/completions", "openai-chat"),
+    )
+
+
+def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
+    assert "secret" not in repr(settings(MODEL_URL="https://ada:secret@h/v1?key=secret"))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +96,11 @@ def test_the_protocol_may_be_named() -> None:
         ("MODEL_API", "gpt"),
         ("MODEL_URL", "localhost:8080"),
         ("MODEL_URL", "http://h:port/"),
+        ("MODEL_URL", "http://h/v1,localhost:8080"),
+        ("MODEL_URL", "http://h/v1,http://h/v1"),
+        ("MODEL_URL", ","),
+        ("MODEL_REST", "-1"),
+        ("USE_CACHE", "perhaps"),
         ("REDIS_URL", "http://h"),
         ("REDIS_HOST", "redis://h"),
         ("REDIS_PORT", "x"),

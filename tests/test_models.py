@@ -8,30 +8,44 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from chatbot.config import MODEL_APIS, Settings
-from chatbot.errors import CallCancelled, ModelError, ModelLoading, PermanentModelError, TransientModelError
+from chatbot.config import HUGGINGFACE, OPENAI_CHAT, OPENAI_COMPLETIONS, ModelAddress, Settings
+from chatbot.errors import (
+    CallCancelled,
+    ModelError,
+    ModelLoading,
+    PermanentModelError,
+    PromptTooLong,
+    RequestRefused,
+    TransientModelError,
+)
 from chatbot.worker.models import create_model
 from chatbot.worker.models.base import Call, Model
-from chatbot.worker.prompts import ReplyText, Turn
+from chatbot.worker.prompts import Turn
 from tests.model_server import ModelServer
 
-PATHS = {"huggingface": "/", "openai-completions": "/v1/completions", "openai-chat": "/v1/chat/completions"}
+#: Every address that can be posted to, and its protocol.
+PATHS = {
+    "/": HUGGINGFACE,
+    "/generate": HUGGINGFACE,
+    "/v1/completions": OPENAI_COMPLETIONS,
+    "/v1/chat/completions": OPENAI_CHAT,
+}
+BASE_MODELS = [path for path, api in PATHS.items() if api != OPENAI_CHAT]
 
 ModelFactory = Callable[..., Model]
 
 
-@pytest.fixture(params=MODEL_APIS)
+@pytest.fixture(params=PATHS)
 def make(request: pytest.FixtureRequest, model: ModelServer) -> ModelFactory:
-    """A model of each protocol; `changes` are settings."""
+    """A model at each address; `changes` are settings, `base` another server."""
 
-    def factory(**changes: object) -> Model:
+    def factory(base: str = "", **changes: object) -> Model:
         settings = Settings(
-            model_url=model.url + PATHS[request.param],
-            model_api=request.param,
+            model_servers=(ModelAddress((base or model.url) + request.param, PATHS[request.param]),),
             model_token="hf_secret-secret",
             model_read_timeout=1.0,
             max_new_tokens=64,
@@ -41,18 +55,39 @@ def make(request: pytest.FixtureRequest, model: ModelServer) -> ModelFactory:
     return factory
 
 
+def at(url: str, api: str = HUGGINGFACE, **changes: object) -> Model:
+    """A model at one address."""
+    return create_model(Settings(model_servers=(ModelAddress(url, api),), **changes))  # type: ignore[arg-type]
+
+
 def ask(model: Model, text: str, call: Call | None = None) -> tuple[str, str | None]:
     """The reply and why it ended."""
-    said = ReplyText(model.stop_sequences)
-    reply, reason = "", None
-    pieces = model.generate([Turn("user", text)], call or Call(30))
-    for piece in pieces:
-        reply += said.feed(piece.text)
-        reason = piece.finish_reason or reason
-        if said.stopped or reason:
-            break
-    pieces.close()  # type: ignore[attr-defined]
-    return reply + said.end(), reason
+    pieces = list(model.generate([Turn("user", text)], call or Call(30)))
+    assert [piece.finish_reason for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
+    return "".join(piece.text for piece in pieces), pieces[-1].finish_reason
+
+
+@contextlib.contextmanager
+def answering(*answers: bytes) -> Iterator[str]:
+    """A server that gives these answers, whatever it is asked, one to a connection; its URL."""
+
+    def serve() -> None:
+        for answer in answers:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
+def answer(status: str, body: str, content_type: str = "application/json", *headers: str) -> bytes:
+    head = [f"HTTP/1.1 {status}", f"Content-Type: {content_type}", f"Content-Length: {len(body.encode())}", *headers]
+    return "\r\n".join([*head, "Connection: close", "", body]).encode()
 
 
 def test_a_question_gets_its_reply(make: ModelFactory) -> None:
@@ -89,11 +124,50 @@ def test_a_reply_without_text_is_an_empty_reply(make: ModelFactory) -> None:
     assert ask(make(), "!say= ")[0] == ""
 
 
-@pytest.mark.parametrize("api", ["huggingface", "openai-completions"])
-def test_a_base_model_does_not_play_the_persons_part(api: str, model: ModelServer) -> None:
-    settings = Settings(model_url=model.url + PATHS[api], model_api=api, max_new_tokens=500)
-    reply, _ = ask(create_model(settings), "!say=I am the bot.\\nHuman: and I am you\\nBot: indeed")
-    assert reply == "I am the bot."
+@pytest.mark.parametrize("path", BASE_MODELS)
+@pytest.mark.parametrize("dialect", ["", "!fault=lax "])
+def test_a_base_model_does_not_play_the_persons_part(path: str, dialect: str, model: ModelServer) -> None:
+    asked = at(model.url + path, PATHS[path], max_new_tokens=500)
+    reply, reason = ask(asked, f"{dialect}!say=I am the bot.\\nHuman: and I am you\\nBot: indeed")
+    assert (reply, reason) == ("I am the bot.", "stop")
+
+
+def test_every_dialect_gets_a_reply(make: ModelFactory) -> None:
+    for dialect in ("lax", "strict"):
+        assert ask(make(), f"!fault={dialect} hello")[0].startswith("You said: !fault=")
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_the_tutorials_parameter_goes_where_it_is_known(
+    make: ModelFactory, model: ModelServer, use_cache: bool
+) -> None:
+    ask(make(), "without")
+    ask(make(use_cache=use_cache), "with")
+    bodies = [r.body for r in model.requests()]
+    assert "use_cache" not in json.dumps(bodies[0])
+    assert ["use_cache" in json.dumps(bodies[1]), bodies[1].get("parameters", {}).get("use_cache", use_cache)] == [
+        "parameters" in bodies[1],
+        use_cache,
+    ]
+
+
+def test_generate_without_a_stream_of_its_own_is_asked_for_the_whole() -> None:
+    whole = answer("200 OK", json.dumps({"generated_text": " As a whole."}))
+    with answering(answer("404 Not Found", ""), whole, whole) as url:
+        asked = at(f"{url}/generate")
+        assert ask(asked, "hello") == ("As a whole.", "stop")
+        # It is remembered: the second question takes one request.
+        assert ask(asked, "hello") == ("As a whole.", "stop")
+
+
+def test_a_service_that_calls_the_limit_otherwise_gets_its_name() -> None:
+    told = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+    refused = answer("400 Bad Request", json.dumps({"error": {"message": told, "type": "invalid_request_error"}}))
+    reply = answer("200 OK", json.dumps({"choices": [{"message": {"content": "Hi."}, "finish_reason": "stop"}]}))
+    with answering(refused, reply, reply) as url:
+        asked = at(f"{url}/v1/chat/completions", OPENAI_CHAT)
+        assert ask(asked, "hello") == ("Hi.", "stop")
+        assert ask(asked, "hello") == ("Hi.", "stop")
 
 
 def test_a_model_that_goes_on_behind_a_stop_sequence_is_hung_up_on() -> None:
@@ -118,7 +192,7 @@ def test_a_model_that_goes_on_behind_a_stop_sequence_is_hung_up_on() -> None:
         thread = threading.Thread(target=talk_on)
         thread.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        reply, _ = ask(create_model(Settings(model_url=url, model_api="huggingface")), "go on")
+        reply, _ = ask(at(url), "go on")
         thread.join()
     assert reply == "Done."
     assert sent < 1000
@@ -141,9 +215,9 @@ def test_the_token_goes_to_the_server_and_the_connection_is_used_again(make: Mod
         ("rate_limited", "rate_limited", TransientModelError),
         ("unauthorized", "unauthorized", PermanentModelError),
         ("unauthorized_plain", "unauthorized", PermanentModelError),
-        ("bad_request", "refused", PermanentModelError),
+        ("bad_request", "refused", RequestRefused),
         ("credits", "credits", PermanentModelError),
-        ("invalid", "refused", PermanentModelError),
+        ("invalid", "too_long", PromptTooLong),
         ("failed_dependency", "busy", TransientModelError),
         ("server_error", "server_error", TransientModelError),
         ("html", "server_error", TransientModelError),
@@ -169,6 +243,7 @@ def test_each_failure_is_told_apart(
         assert caught.value.kind == kind
     assert "secret" not in str(caught.value)
     assert "hello" not in caught.value.public
+    assert f"asked {model.url}/" in str(caught.value)
     # And the next question is answered, whatever became of the connection.
     model.fault(None)
     assert ask(make(), "again")[0].startswith("You said: again")
@@ -185,10 +260,54 @@ def test_a_servers_own_estimate_is_honoured(make: ModelFactory, model: ModelServ
     assert limited.value.retry_after == 3
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://no-such-host.invalid/"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://no-such-host.invalid"])
 def test_a_server_that_is_not_there_is_a_passing_failure(make: ModelFactory, url: str) -> None:
     with pytest.raises(TransientModelError, match="connection"):
-        ask(make(model_url=url), "hello")
+        ask(make(url), "hello")
+
+
+def test_a_stream_that_never_ends_is_ended_by_its_time(make: ModelFactory, model: ModelServer) -> None:
+    begun = time.monotonic()
+    call = Call(0.5)
+    timer = threading.Timer(0.5, call.cancel, ["deadline"])
+    timer.start()
+    with pytest.raises(CallCancelled, match="deadline"):
+        ask(make(), "!fault=endless go on", call)
+    assert time.monotonic() - begun < 5
+    model.wait_until(lambda records: all(r.outcome for r in records))
+    timer.join()
+
+
+@pytest.mark.parametrize("api", [HUGGINGFACE, OPENAI_COMPLETIONS, OPENAI_CHAT])
+def test_what_a_server_quotes_stays_out_of_the_logs(api: str) -> None:
+    said = "my diary of the 7th of May"
+    quoted = json.dumps(
+        {
+            "error": f"the token hf_secret-secret of ?key=k-e-y may not ask Human: {said}",
+            "detail": [{"input": said}],
+        }
+    )
+    with answering(answer("400 Bad Request", quoted)) as url:
+        address = f"{url.replace('//', '//ada:pass-word@')}/v1?key=k-e-y"
+        with pytest.raises(RequestRefused) as caught:
+            ask(at(address, api, model_token="hf_secret-secret"), said)
+    for secret in ("hf_secret", "pass-word", "k-e-y", "diary", "May"):
+        assert secret not in str(caught.value)
+    assert "may not ask" in str(caught.value)
+
+
+def test_what_a_server_says_instead_of_a_reply_stays_out_of_the_logs() -> None:
+    secret = "what the model said"
+    event = f'data: {{"choices": [{{"text": "{secret}\n\n'
+    for body, kind in ((f'{{"generated_text": "{secret}', "application/json"), (event, "text/event-stream")):
+        with answering(answer("200 OK", body, kind)) as url, pytest.raises(TransientModelError) as caught:
+            ask(at(url), "hello")
+        assert secret not in str(caught.value)
+
+
+def test_a_tls_connection_that_is_cut_is_a_passing_failure() -> None:
+    with answering(b"") as url, pytest.raises(TransientModelError, match="connection"):
+        ask(at(url.replace("http:", "https:")), "hello")
 
 
 def test_tls_that_is_none_is_a_lasting_failure(make: ModelFactory) -> None:
@@ -203,7 +322,7 @@ def test_tls_that_is_none_is_a_lasting_failure(make: ModelFactory) -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(PermanentModelError, match="tls"):
-            ask(make(model_url=f"https://127.0.0.1:{plain.getsockname()[1]}/"), "hello")
+            ask(make(f"https://127.0.0.1:{plain.getsockname()[1]}"), "hello")
         thread.join()
 
 

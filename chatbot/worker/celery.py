@@ -20,6 +20,7 @@ from chatbot.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.queue import SWEEP, create_celery
 from chatbot.store import WORKERS, connect
 from chatbot.worker.models import create_model
+from chatbot.worker.prompts import most_turns
 from chatbot.worker.replies import Replies
 from chatbot.worker.streams import Streams
 from chatbot.worker.tasks import register
@@ -54,7 +55,7 @@ class Parts:
         return Leases(
             self.client,
             ttl=self._settings.session_ttl,
-            history_messages=self._settings.history_messages,
+            history_messages=min(self._settings.history_messages, most_turns(self._settings.max_prompt_tokens)),
             channel=lambda: self.listener.channel,
         )
 

@@ -1,51 +1,106 @@
-"""Asks the configured model one question and says what it found: for operators, before anybody chats."""
+"""Asks each configured model server one question and says what it found: for operators, before anybody chats."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
+from urllib.parse import urlsplit
 
-from chatbot.config import Settings
+from chatbot.config import HUGGINGFACE, ModelAddress, Settings
 from chatbot.errors import CallCancelled, ModelError
-from chatbot.worker.models import create_model
+from chatbot.worker.models import create_adapter
 from chatbot.worker.models.base import Call
-from chatbot.worker.prompts import ReplyText, Turn, estimated_tokens
+from chatbot.worker.models.http import ModelServer
+from chatbot.worker.models.masking import address
+from chatbot.worker.prompts import Turn, estimated_tokens
 
 QUESTION = "Hello! Say in one sentence who you are."
+#: Kinds of `ModelError` that mean that nobody answered at all.
+_UNREACHABLE = ("connection", "tls", "address")
+#: Names of models that are shown, of those that a server offers.
+_OFFERED = 5
+
+Say = Callable[[str], object]
 
 
-def check(settings: Settings, say: Callable[[str], object]) -> bool:
-    """Whether the model gave a reply; `say` gets each line of the report."""
-    say(f"address:   {settings.model_url}")
-    say(f"protocol:  {settings.model_api}")
-    say(f"model:     {settings.model_name}")
+def check(settings: Settings, say: Say) -> bool:
+    """Whether every server gave a reply; `say` gets each line of the report."""
+    replied = 0
+    for server in settings.model_servers:
+        replied += _check(server, settings, say)
+    if len(settings.model_servers) > 1:
+        say(f"{replied} of {len(settings.model_servers)} model servers replied")
+    return replied == len(settings.model_servers)
+
+
+def _check(server: ModelAddress, settings: Settings, say: Say) -> bool:
+    say(f"address:   {address(server.url)}")
+    say(f"protocol:  {server.api}")
     say(f"token:     {'set' if settings.model_token else 'not set'}")
-    model = create_model(settings)
-    said = ReplyText(model.stop_sequences)
-    reply, reason, pieces = "", None, 0
+    reply, reason, pieces = "", "", 0
     began, first = time.monotonic(), 0.0
     try:
-        for piece in model.generate([Turn("user", QUESTION)], Call(settings.model_timeout)):
-            pieces += bool(piece.text)
-            first = first or time.monotonic() - began
-            reply += said.feed(piece.text)
-            reason = piece.finish_reason
-            if reason or said.stopped:
-                break
+        with closing(
+            create_adapter(server, settings).generate([Turn("user", QUESTION)], Call(settings.model_timeout))
+        ) as answer:
+            for piece in answer:
+                if piece.text:
+                    first = first or time.monotonic() - began
+                    pieces += 1
+                reply += piece.text
+                reason = piece.finish_reason or ""
+        failure = None
     except ModelError as error:
-        say(f"verdict:   NO REPLY: {error}")
-        return False
+        failure = error
     except CallCancelled:
-        say(f"verdict:   NO REPLY within MODEL_TIMEOUT, {settings.model_timeout:g} s")
+        say("reachable: yes, but it goes on for longer than MODEL_TIMEOUT" if reply else "reachable: perhaps")
+        say(f"verdict:   NO WHOLE REPLY within MODEL_TIMEOUT, {settings.model_timeout:g} s")
         return False
-    reply += said.end()
     took = time.monotonic() - began
+    unreachable = failure is not None and failure.kind in _UNREACHABLE
+    say(f"reachable: {'no' if unreachable else 'yes'}")
+    if not unreachable:
+        say(f"model:     {_model(server, settings)}")
+    if failure is not None:
+        say(f"verdict:   NO REPLY: {failure}")
+        return False
     say(f"reply:     {reply!r}")
-    say(f"streamed:  {'yes' if pieces > 1 else 'no'}, {pieces} pieces; ended by {reason or 'a stop sequence'}")
-    say(f"first piece after {first:.2f} s, all after {took:.2f} s")
+    say(f"ended by:  {'the length limit, MAX_NEW_TOKENS' if reason == 'length' else 'the model'}")
+    say(f"streamed:  {f'yes, {pieces} pieces' if pieces > 1 else 'no'}")
+    say(f"time:      {first:.2f} s to the first token, {took:.2f} s in all")
     if pieces > 1 and took > first:
-        say(f"speed:     {(pieces - 1) / (took - first):.1f} pieces/s")
+        say(f"speed:     {(pieces - 1) / (took - first):.1f} tokens/s, each piece taken for one")
     else:
-        say(f"speed:     about {estimated_tokens(reply) / took:.0f} tokens/s, estimated")
+        say(f"speed:     {estimated_tokens(reply) / took:.1f} tokens/s, estimated from the reply's length")
     say("verdict:   OK" if reply else "verdict:   OK, but the reply is empty")
     return True
+
+
+def _model(server: ModelAddress, settings: Settings) -> str:
+    """The model's name as the server tells it, beside the one that it is asked for."""
+    offered = _offered(server, settings)
+    if server.api == HUGGINGFACE:
+        # The protocol names no model: whatever the server runs answers.
+        return offered[0] if offered else "not told"
+    if not offered:
+        return f"{settings.model_name} (the server lists none)"
+    if settings.model_name in offered:
+        return f"{settings.model_name}, which the server lists"
+    more = ", ..." if len(offered) > _OFFERED else ""
+    return f"{settings.model_name} (MODEL_NAME); the server lists {', '.join(offered[:_OFFERED])}{more}"
+
+
+def _offered(server: ModelAddress, settings: Settings) -> list[str]:
+    parts = urlsplit(server.url)
+    if server.api == HUGGINGFACE:
+        path = parts.path.rstrip("/").removesuffix("_stream").removesuffix("/generate") + "/info"
+    else:
+        path = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/chat") + "/models"
+    told = ModelServer(server.url, settings).get(parts._replace(path=path).geturl())
+    if not isinstance(told, dict):
+        return []
+    listed = [told.get("model_id")]
+    if isinstance(told.get("data"), list):
+        listed = [model.get("id") for model in told["data"] if isinstance(model, dict)]
+    return [name for name in listed if isinstance(name, str)]

@@ -12,6 +12,7 @@ BOT = "Bot:"
 #: A base model goes on to play both parts: whatever comes from here on is not its reply.
 STOP_SEQUENCES = (f"\n{HUMAN}", f"\n{BOT}")
 
+_LABEL_TOKENS = 4
 _LABEL = re.compile(r"\b(human|bot)(?=\s*:)", re.IGNORECASE)
 
 
@@ -40,9 +41,14 @@ def fit(conversation: Sequence[Turn], max_tokens: int) -> Sequence[Turn]:
     return conversation[kept:]
 
 
+def most_turns(max_tokens: int) -> int:
+    """More turns than this fit in no case: so many are worth reading."""
+    return max_tokens // _LABEL_TOKENS + 1
+
+
 def estimated_tokens(text: str) -> int:
     """Tokens of a turn, by rule of thumb and rather too many: three bytes each, and a few for its label."""
-    return len(text.encode()) // 3 + 4
+    return len(text.encode()) // 3 + _LABEL_TOKENS
 
 
 def completion_prompt(conversation: Sequence[Turn]) -> str:

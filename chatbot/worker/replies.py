@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import TypeVar
 
 from chatbot.config import Settings
@@ -15,13 +16,14 @@ from chatbot.errors import (
     ModelError,
     ModelLoading,
     PermanentModelError,
+    PromptTooLong,
     StoreUnavailable,
     TransientModelError,
 )
 from chatbot.leases import Assignment, Leases
 from chatbot.logs import bound
-from chatbot.worker.models.base import Call, Model
-from chatbot.worker.prompts import ReplyText, fit, turns
+from chatbot.worker.models.base import Call, Model, Pieces
+from chatbot.worker.prompts import estimated_tokens, fit, turns
 from chatbot.worker.streams import Stream, Streams
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ _LONGEST_BACKOFF = 30.0
 _LOADING_BACKOFF = 5.0
 #: Seconds that a finished reply is kept at hand for a Redis that is away: about a restart's length.
 _STORE_PATIENCE = 60.0
+#: Characters of a reply. What is longer comes from a server that knows no end and no MAX_NEW_TOKENS.
+MAX_REPLY_LENGTH = 1_000_000
 
 T = TypeVar("T")
 
@@ -45,7 +49,8 @@ class Replies:
         self._leases = leases
         self._streams = streams
         self._model = model
-        self._max_prompt_tokens = settings.max_prompt_tokens
+        instructions = estimated_tokens(settings.system_prompt) if settings.system_prompt else 0
+        self._max_prompt_tokens = settings.max_prompt_tokens - instructions
         self._timeout = settings.model_timeout
         self._attempts = settings.model_attempts
         self._loading_timeout = settings.model_loading_timeout
@@ -96,21 +101,17 @@ class Replies:
         """Streams the reply into `stream`; why it ended."""
         began = time.monotonic()
         first: float | None = None
-        text = ReplyText(self._model.stop_sequences)
-        pieces = self._model.generate(fit(turns(work.messages), self._max_prompt_tokens), call)
         finish_reason = "stop"
-        for piece in pieces:
-            stream.add(text.feed(piece.text))
-            if first is None and stream.text:
-                first = time.monotonic() - began
-            if text.stopped:
-                break
-            if piece.finish_reason is not None:
-                finish_reason = piece.finish_reason
-                break
-        stream.add(text.end())
-        # Gives the connection back, or ends a stream that goes on behind a stop sequence.
-        pieces.close()  # type: ignore[attr-defined]
+        with closing(self._pieces(work, call, stream)) as pieces:
+            for piece in pieces:
+                stream.add(piece.text)
+                if first is None and stream.text:
+                    first = time.monotonic() - began
+                finish_reason = piece.finish_reason or finish_reason
+                if len(stream.text) > MAX_REPLY_LENGTH:
+                    logger.warning("the reply does not end and is cut at %d characters", len(stream.text))
+                    finish_reason = "length"
+                    break
         logger.info(
             "replied with %d characters in %.3f s, the first after %.3f s (%s)",
             len(stream.text),
@@ -119,6 +120,19 @@ class Replies:
             finish_reason,
         )
         return finish_reason
+
+    def _pieces(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
+        """The reply; asked for with less of the history where the estimate of the prompt's length was too low."""
+        conversation = fit(turns(work.messages), self._max_prompt_tokens)
+        while True:
+            try:
+                yield from self._model.generate(conversation, call)
+                return
+            except PromptTooLong as error:
+                if len(conversation) == 1 or stream.text:
+                    raise
+                conversation = conversation[(len(conversation) + 1) // 2 :]
+                logger.warning("asking again with the last %d messages: %s", len(conversation), error)
 
     def _cancelled(self, work: Assignment, stream: Stream, reason: str) -> Assignment | None:
         if reason == "lease" or stream.lost:

@@ -6,12 +6,16 @@ import socket
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
 from chatbot.errors import CallCancelled
-from chatbot.worker.prompts import Turn
+from chatbot.worker.prompts import ReplyText, Turn
+
+#: The pieces of a reply. Closing them early ends the model call.
+Pieces = Generator["Piece", None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +27,40 @@ class Piece:
 
 
 class Model(ABC):
-    """A text-generation model behind HTTP."""
+    """A text-generation model: a conversation in, pieces of text and a finish reason out."""
+
+    @abstractmethod
+    def generate(self, conversation: Sequence[Turn], call: Call) -> Pieces:
+        """The reply to the last turn, piece by piece as the model generates it.
+
+        The last piece, and only it, has a finish reason. Raises `ModelError`, transient or permanent by type, and
+        `CallCancelled` once `call` is cancelled. A reply that ends without its end, by a lost connection say,
+        raises as well.
+        """
+
+
+class Adapter(Model):
+    """A model server, asked in its protocol."""
 
     #: What ends a reply, besides the model itself.
     stop_sequences: tuple[str, ...] = ()
 
-    @abstractmethod
-    def generate(self, conversation: Sequence[Turn], call: Call) -> Iterator[Piece]:
-        """The reply to the last turn, piece by piece as the model generates it.
+    def generate(self, conversation: Sequence[Turn], call: Call) -> Pieces:
+        text = ReplyText(self.stop_sequences)
+        with closing(self._ask(conversation, call)) as pieces:
+            for piece in pieces:
+                shown = text.feed(piece.text)
+                reason = "stop" if text.stopped else piece.finish_reason
+                if reason is not None:
+                    yield Piece(shown + text.end(), reason)
+                    return
+                if shown:
+                    yield Piece(shown)
+        raise AssertionError("an adapter's last piece has a finish reason")
 
-        Raises `ModelError`, transient or permanent by type, and `CallCancelled` once `call` is cancelled. A
-        reply that ends without its end, by a lost connection say, raises as well.
-        """
+    @abstractmethod
+    def _ask(self, conversation: Sequence[Turn], call: Call) -> Pieces:
+        """Like `generate`; pieces may be empty, and hold white space and stop sequences as the server sends them."""
 
 
 class _Connection(Protocol):

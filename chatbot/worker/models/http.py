@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -17,8 +19,16 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from chatbot.config import Settings
-from chatbot.errors import ModelError, ModelLoading, PermanentModelError, TransientModelError
+from chatbot.errors import (
+    ModelError,
+    ModelLoading,
+    PermanentModelError,
+    PromptTooLong,
+    RequestRefused,
+    TransientModelError,
+)
 from chatbot.worker.models.base import Call
+from chatbot.worker.models.masking import Mask, address
 
 #: Bytes of an error's body, or of a whole answer, that are read: far more than either needs.
 MAX_BODY = 8 * 1024 * 1024
@@ -29,6 +39,13 @@ _READ_SIZE = 65536
 
 #: Seconds given to the end of a body whose last event has been read: it comes with it, or not at all.
 _DRAIN_TIMEOUT = 0.01
+
+#: What servers say of a prompt that does not fit.
+_TOO_LONG = re.compile(
+    r"context (length|size|window)|exceed_context|(too|maximum) (long|tokens|length)|tokens? limit"
+    r"|must have less than \d+ tokens|`?inputs`? (tokens|must)|max_new_tokens` must be <=|longest (allowed|prompt)",
+    re.IGNORECASE,
+)
 
 _current = threading.local()
 
@@ -113,19 +130,23 @@ class Answer:
         try:
             return json.loads(bytes(body))
         except (ValueError, RecursionError):
-            raise TransientModelError("bad_answer", f"the answer is no JSON: {_excerpt(bytes(body))}") from None
+            # A page from a proxy says what is wrong; anything else may be what the model said.
+            shown = f": {_excerpt(bytes(body))}" if body.lstrip().startswith(b"<") else ""
+            raise TransientModelError("bad_answer", f"the answer is no JSON, {len(body)} bytes{shown}") from None
 
 
 class ModelServer:
     """The address that is posted to. Safe for many threads; each keeps its own session on a shared pool."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.url = settings.model_url
-        self.timeout = settings.model_timeout
+    def __init__(self, url: str, settings: Settings) -> None:
+        self.url = url
+        #: The address without credentials, for people.
+        self.name = address(url)
         self._timeouts = (settings.model_connect_timeout, settings.model_read_timeout)
         self._headers = {"Accept": "text/event-stream, application/json", "User-Agent": "chatbot"}
         if settings.model_token:
             self._headers["Authorization"] = f"Bearer {settings.model_token}"
+        self._mask = Mask(url, settings.model_token)
         self._adapter = _Adapter(pool_connections=4, pool_maxsize=settings.worker_concurrency, max_retries=0)
         self._local = threading.local()
         # Proxies and certificates of the environment are looked up once: doing it for each call costs a
@@ -134,17 +155,27 @@ class ModelServer:
         self._proxies, self._verify = environment["proxies"], environment["verify"]
 
     @contextmanager
-    def post(self, document: dict[str, Any], call: Call) -> Iterator[Answer]:
+    def post(self, document: dict[str, Any], call: Call, url: str | None = None) -> Iterator[Answer]:
         """Posts JSON and gives the answer to read from.
 
         Raises `ModelError` for every failure, also for those while the body is being read, and `CallCancelled`
-        once the call is ended.
+        once the call is ended. What the server says of a failure is told without credentials, and without what
+        people said.
         """
+        try:
+            with self._post(document, call, url or self.url) as answer:
+                yield answer
+        except ModelError as error:
+            error.detail = f"{self._mask(error.detail, document)} (asked {self.name})"
+            raise
+
+    @contextmanager
+    def _post(self, document: dict[str, Any], call: Call, url: str) -> Iterator[Answer]:
         _current.call = call
         response = None
         try:
             response = self._session().post(
-                self.url,
+                url,
                 data=json.dumps(document).encode(),
                 headers={"Content-Type": "application/json"},
                 stream=True,
@@ -164,6 +195,14 @@ class ModelServer:
             call.done()
             if response is not None:
                 _give_back(response)
+
+    def get(self, url: str) -> Any:
+        """What the server tells at another address of its own, as JSON; None when it tells nothing there."""
+        try:
+            response = self._session().get(url, timeout=self._timeouts, allow_redirects=False)
+            return response.json() if response.status_code == 200 else None
+        except (requests.RequestException, ValueError):
+            return None
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
@@ -240,25 +279,44 @@ def _status_error(status: int, kind: str, detail: str, retry_after: float | None
             return TransientModelError("rate_limited", f"429: {detail}", retry_after=retry_after)
         case 408 | 409 | 424 | 425:
             return TransientModelError("busy", f"{status}: {detail}", retry_after=retry_after)
+        case 200 if kind in ("validation", "invalid_request_error"):
+            return _refusal(f"an error in the answer: {detail}")
         case 200:
-            if kind in ("validation", "invalid_request_error"):
-                return PermanentModelError(kind, detail)
             return TransientModelError(kind or "generation", f"an error in the answer: {detail}")
         case _ if 400 <= status < 500:
-            return PermanentModelError("refused", f"{status}: {detail}")
+            return _refusal(f"{status}: {detail}")
         case _:
             return TransientModelError("server_error", f"{status}: {detail}", retry_after=retry_after)
 
 
+def _refusal(detail: str) -> ModelError:
+    if _TOO_LONG.search(detail):
+        return PromptTooLong(
+            "too_long", f"{detail}: MAX_PROMPT_TOKENS and MAX_NEW_TOKENS must fit the model's context together"
+        )
+    return RequestRefused("refused", detail)
+
+
 def _connection_error(error: Exception) -> ModelError:
-    text = f"{type(error).__name__}: {error}"[:MAX_DETAIL]
-    if isinstance(error, requests.exceptions.SSLError):
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, requests.exceptions.SSLError) and not _is_cut_off(error):
         return PermanentModelError("tls", text)
     if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)):
         return TransientModelError("timeout", text)
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema)):
         return PermanentModelError("address", f"check MODEL_URL: {text}")
     return TransientModelError("connection", text)
+
+
+def _is_cut_off(error: BaseException) -> bool:
+    """Whether a TLS connection only ended too early: a server that restarts does that."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError)):
+            return True
+        reason = seen.args[0] if seen.args and isinstance(seen.args[0], BaseException) else None
+        seen = getattr(seen, "reason", None) if isinstance(getattr(seen, "reason", None), BaseException) else reason
+    return False
 
 
 def _retry_after(response: requests.Response) -> float | None:

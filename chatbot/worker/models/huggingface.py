@@ -5,20 +5,21 @@ Source: the HTTP interface of text-generation-inference, `POST /` and `/generate
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from chatbot.config import Settings
-from chatbot.errors import TransientModelError
+from chatbot.errors import PermanentModelError, TransientModelError
 from chatbot.worker.models import sse
-from chatbot.worker.models.base import Call, Model, Piece
+from chatbot.worker.models.base import Adapter, Call, Piece, Pieces
 from chatbot.worker.models.http import Answer, ModelServer, raise_for_error
 from chatbot.worker.prompts import STOP_SEQUENCES, Turn, completion_prompt
 
 _FINISH_REASONS = {"length": "length"}
 
 
-class TextGeneration(Model):
+class TextGeneration(Adapter):
     """A base model, asked by a prompt of `Human:` and `Bot:` lines."""
 
     stop_sequences = STOP_SEQUENCES
@@ -41,17 +42,32 @@ class TextGeneration(Model):
             self._parameters["top_p"] = settings.top_p
         if settings.seed is not None:
             self._parameters["seed"] = settings.seed
+        if settings.use_cache is not None:
+            self._parameters["use_cache"] = settings.use_cache
+        #: `/generate` answers whole only: its stream has an address of its own, which not every server has.
+        self._stream_url = _stream_url(server.url)
 
-    def generate(self, conversation: Sequence[Turn], call: Call) -> Iterator[Piece]:
+    def _ask(self, conversation: Sequence[Turn], call: Call) -> Pieces:
         request = {
             "inputs": completion_prompt(conversation),
             "parameters": self._parameters,
             "stream": True,
         }
-        with self._server.post(request, call) as answer:
+        if self._stream_url is not None:
+            try:
+                yield from self._post(request, call, self._stream_url)
+                return
+            except PermanentModelError as error:
+                if error.kind != "not_found":
+                    raise
+                self._stream_url = None
+        yield from self._post(request, call, self._server.url)
+
+    def _post(self, request: dict[str, Any], call: Call, url: str) -> Pieces:
+        with self._server.post(request, call, url) as answer:
             yield from self._stream(answer) if answer.is_stream else self._whole(answer, request["inputs"])
 
-    def _stream(self, answer: Answer) -> Iterator[Piece]:
+    def _stream(self, answer: Answer) -> Pieces:
         tokens = 0
         for data in sse.events(answer.chunks()):
             event = sse.parse(data)
@@ -68,7 +84,7 @@ class TextGeneration(Model):
                 return
         raise TransientModelError("cut_off", f"the stream ended after {tokens} tokens, without its last event")
 
-    def _whole(self, answer: Answer, prompt: Any) -> Iterator[Piece]:
+    def _whole(self, answer: Answer, prompt: Any) -> Pieces:
         document = answer.json()
         raise_for_error(document)
         result = document[0] if isinstance(document, list) and document else document
@@ -85,3 +101,9 @@ class TextGeneration(Model):
         if isinstance(details, dict) and isinstance(details.get("finish_reason"), str):
             return _FINISH_REASONS.get(details["finish_reason"], "stop")
         return "length" if tokens >= self._max_new_tokens else "stop"
+
+
+def _stream_url(url: str) -> str | None:
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    return parts._replace(path=path + "_stream").geturl() if path.endswith("/generate") else None

@@ -5,31 +5,30 @@ Source: the OpenAI API reference, "Chat completions" and "Completions", and thei
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from chatbot.config import OPENAI_CHAT, Settings
-from chatbot.errors import TransientModelError
+from chatbot.errors import RequestRefused, TransientModelError
 from chatbot.worker.models import sse
-from chatbot.worker.models.base import Call, Model, Piece
+from chatbot.worker.models.base import Adapter, Call, Piece, Pieces
 from chatbot.worker.models.http import Answer, ModelServer, raise_for_error
 from chatbot.worker.prompts import STOP_SEQUENCES, Turn, chat_messages, completion_prompt
 
 _FINISH_REASONS = {"length": "length", "max_tokens": "length"}
 
 
-class OpenAI(Model):
+class OpenAI(Adapter):
     """A model behind one of the OpenAI protocols: told by `MODEL_API`."""
 
-    def __init__(self, server: ModelServer, settings: Settings) -> None:
+    def __init__(self, server: ModelServer, api: str, settings: Settings) -> None:
         self._server = server
-        self._chat = settings.model_api == OPENAI_CHAT
+        self._chat = api == OPENAI_CHAT
         self._system_prompt = settings.system_prompt
-        self._request: dict[str, Any] = {
-            "model": settings.model_name,
-            "max_tokens": settings.max_new_tokens,
-            "stream": True,
-        }
+        self._max_new_tokens = settings.max_new_tokens
+        #: The name of the length limit: newer models of OpenAI's own service take only the other one.
+        self._limit = "max_tokens"
+        self._request: dict[str, Any] = {"model": settings.model_name, "stream": True}
         for name in ("temperature", "top_p", "seed"):
             if (value := getattr(settings, name)) is not None:
                 self._request[name] = value
@@ -37,16 +36,26 @@ class OpenAI(Model):
             self.stop_sequences = STOP_SEQUENCES
             self._request["stop"] = list(STOP_SEQUENCES)
 
-    def generate(self, conversation: Sequence[Turn], call: Call) -> Iterator[Piece]:
+    def _ask(self, conversation: Sequence[Turn], call: Call) -> Pieces:
         request: dict[str, Any] = dict(self._request)
         if self._chat:
             request["messages"] = chat_messages(conversation, self._system_prompt)
         else:
             request["prompt"] = completion_prompt(conversation)
+        limit = self._limit
+        try:
+            yield from self._post(request | {limit: self._max_new_tokens}, call)
+        except RequestRefused as error:
+            if limit != "max_tokens" or "max_completion_tokens" not in error.detail:
+                raise
+            self._limit = "max_completion_tokens"
+            yield from self._post(request | {self._limit: self._max_new_tokens}, call)
+
+    def _post(self, request: dict[str, Any], call: Call) -> Pieces:
         with self._server.post(request, call) as answer:
             yield from self._stream(answer) if answer.is_stream else self._whole(answer)
 
-    def _stream(self, answer: Answer) -> Iterator[Piece]:
+    def _stream(self, answer: Answer) -> Pieces:
         pieces = 0
         for data in sse.events(answer.chunks()):
             if data == "[DONE]":
@@ -71,7 +80,7 @@ class OpenAI(Model):
                 return
         raise TransientModelError("cut_off", f"the stream ended after {pieces} pieces, without its end")
 
-    def _whole(self, answer: Answer) -> Iterator[Piece]:
+    def _whole(self, answer: Answer) -> Pieces:
         document = answer.json()
         raise_for_error(document)
         choice = _choice(document) if isinstance(document, dict) else None

@@ -47,7 +47,7 @@ def parse(data: str) -> dict[str, Any]:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
-        raise TransientModelError("bad_answer", f"an event is no JSON: {data[:100]!r}") from None
+        raise TransientModelError("bad_answer", f"an event of {len(data)} characters is no JSON") from None
     if not isinstance(document, dict):
         raise TransientModelError("bad_answer", "an event is no JSON object")
     return document
