@@ -305,6 +305,14 @@ def test_what_a_server_says_instead_of_a_reply_stays_out_of_the_logs() -> None:
         assert secret not in str(caught.value)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_stream_may_begin_with_a_mark_and_end_its_lines_in_either_way(end: str) -> None:
+    events = [{"token": {"text": "Hi"}}, {"token": {"text": "."}, "generated_text": "Hi."}]
+    body = "\ufeff" + "".join(f": quiet{end}data:{json.dumps(event)}{end}{end}" for event in events)
+    with answering(answer("200 OK", body, "text/event-stream")) as url:
+        assert ask(at(url), "hello") == ("Hi.", "stop")
+
+
 def test_a_tls_connection_that_is_cut_is_a_passing_failure() -> None:
     with answering(b"") as url, pytest.raises(TransientModelError, match="connection"):
         ask(at(url.replace("http:", "https:")), "hello")

@@ -139,6 +139,16 @@ def test_stop_before_the_first_token_gives_an_empty_reply(chat: Deployment, mode
         assert (reply["msg"], reply["finish_reason"]) == ("", "stopped")
 
 
+def test_a_stop_sequence_shows_in_no_delta(chat: Deployment, model: ModelServer) -> None:
+    model.control(interval=60)
+    with ChatClient(chat.url()) as client:
+        reply = client.ask("!say=I am the bot.\\nHuman: and I am you")
+        assert reply["msg"] == "I am the bot."
+        deltas = client.of_type("delta")
+        assert len(deltas) > 1
+        assert "".join(delta["msg"] for delta in deltas) == "I am the bot."
+
+
 def test_a_failure_that_passes_is_told_and_then_forgotten(chat: Deployment, model: ModelServer) -> None:
     with ChatClient(chat.url()) as client:
         client.send("!fault=server_error*1 please", "m1")

@@ -54,8 +54,8 @@ def _check(server: ModelAddress, settings: Settings, say: Say) -> bool:
     except ModelError as error:
         failure = error
     except CallCancelled:
-        say("reachable: yes, but it goes on for longer than MODEL_TIMEOUT" if reply else "reachable: perhaps")
-        say(f"verdict:   NO WHOLE REPLY within MODEL_TIMEOUT, {settings.model_timeout:g} s")
+        what = "a reply that goes on for too long" if reply else "silence"
+        say(f"verdict:   NO REPLY: {what}, ended after MODEL_TIMEOUT, {settings.model_timeout:g} s")
         return False
     took = time.monotonic() - began
     unreachable = failure is not None and failure.kind in _UNREACHABLE

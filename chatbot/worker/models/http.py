@@ -143,7 +143,12 @@ class ModelServer:
         #: The address without credentials, for people.
         self.name = address(url)
         self._timeouts = (settings.model_connect_timeout, settings.model_read_timeout)
-        self._headers = {"Accept": "text/event-stream, application/json", "User-Agent": "chatbot"}
+        self._headers = {
+            "Accept": "text/event-stream, application/json",
+            # A proxy that compresses gathers the pieces first.
+            "Accept-Encoding": "identity",
+            "User-Agent": "chatbot",
+        }
         if settings.model_token:
             self._headers["Authorization"] = f"Bearer {settings.model_token}"
         self._mask = Mask(url, settings.model_token)
@@ -189,7 +194,7 @@ class ModelServer:
             yield answer
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             call.check()
-            raise _connection_error(error) from error
+            raise _connection_error(error, *self._timeouts) from error
         finally:
             _current.call = None
             call.done()
@@ -297,26 +302,32 @@ def _refusal(detail: str) -> ModelError:
     return RequestRefused("refused", detail)
 
 
-def _connection_error(error: Exception) -> ModelError:
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, requests.exceptions.SSLError) and not _is_cut_off(error):
-        return PermanentModelError("tls", text)
+def _connection_error(error: Exception, connect_timeout: float, read_timeout: float) -> ModelError:
+    causes = list(_causes(error))
+    # The innermost says what happened, those around it only who was told.
+    text = f"{type(causes[-1]).__name__}: {causes[-1]}"
+    if isinstance(error, requests.exceptions.SSLError) and not any(isinstance(c, _CUT_OFF) for c in causes):
+        return PermanentModelError("tls", f"{text}; an authority of your own goes into REQUESTS_CA_BUNDLE")
+    if isinstance(error, requests.ConnectTimeout):
+        return TransientModelError("timeout", f"no connection within MODEL_CONNECT_TIMEOUT, {connect_timeout:g} s")
     if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)):
-        return TransientModelError("timeout", text)
+        return TransientModelError("timeout", f"silent for longer than MODEL_READ_TIMEOUT, {read_timeout:g} s")
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema)):
         return PermanentModelError("address", f"check MODEL_URL: {text}")
     return TransientModelError("connection", text)
 
 
-def _is_cut_off(error: BaseException) -> bool:
-    """Whether a TLS connection only ended too early: a server that restarts does that."""
+#: How a TLS connection ends that a restarting server or a network cuts: no reason to give up.
+_CUT_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was made from, in the ways of requests and urllib3."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError)):
-            return True
-        reason = seen.args[0] if seen.args and isinstance(seen.args[0], BaseException) else None
-        seen = getattr(seen, "reason", None) if isinstance(getattr(seen, "reason", None), BaseException) else reason
-    return False
+        yield seen
+        inner = (getattr(seen, "reason", None), *seen.args[:2], seen.__cause__)
+        seen = next((e for e in inner if isinstance(e, BaseException)), None)
 
 
 def _retry_after(response: requests.Response) -> float | None:

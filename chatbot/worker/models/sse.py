@@ -6,6 +6,7 @@ Source: HTML Living Standard, 9.2.6 "Interpreting an event stream".
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -22,8 +23,11 @@ def events(chunks: Iterable[bytes]) -> Iterator[str]:
     """
     buffer = b""
     data: list[str] = []
+    begun = False
     for chunk in chunks:
         buffer += chunk
+        if not begun and len(buffer) >= len(BOM_UTF8):
+            begun, buffer = True, buffer.removeprefix(BOM_UTF8)
         if len(buffer) > MAX_EVENT:
             raise PermanentModelError("too_long", f"an event is longer than {MAX_EVENT} bytes")
         *lines, buffer = buffer.split(b"\n")
