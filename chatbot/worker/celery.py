@@ -19,6 +19,7 @@ from chatbot.leases import Leases
 from chatbot.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.queue import SWEEP, create_celery
 from chatbot.store import WORKERS, connect
+from chatbot.worker.dispatcher import BatchEvents
 from chatbot.worker.models import create_model
 from chatbot.worker.prompts import most_turns
 from chatbot.worker.replies import Replies
@@ -95,6 +96,7 @@ class Parts:
 def create_worker(settings: Settings) -> Celery:
     """The app for `celery -A celery_worker worker`, `beat` and `flower`."""
     celery = create_celery(settings)
+    celery.events_cls = f"{BatchEvents.__module__}:{BatchEvents.__name__}"
     celery.conf.update(
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
