@@ -47,7 +47,8 @@ class Enqueuer:
                 session = next(iter(self._waiting))
                 del self._waiting[session]
             try:
-                self._celery.send_task(GENERATE_REPLY, (session,), ignore_result=True)
+                # The queue needs no declaring: Redis makes it with its first task.
+                self._celery.send_task(GENERATE_REPLY, (session,), ignore_result=True, declare=())
             except (KombuError, RedisError, OSError) as error:
                 logger.warning("the broker took no task, the sweep will send it: %s: %s", type(error).__name__, error)
             except Exception:

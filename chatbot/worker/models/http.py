@@ -136,7 +136,7 @@ class Answer:
 
 
 class ModelServer:
-    """The address that is posted to. Safe for many threads; each keeps its own session on a shared pool."""
+    """The address that is posted to. Safe for many threads, which share a pool of connections."""
 
     def __init__(self, url: str, settings: Settings) -> None:
         self.url = url
@@ -153,11 +153,11 @@ class ModelServer:
             self._headers["Authorization"] = f"Bearer {settings.model_token}"
         self._mask = Mask(url, settings.model_token)
         self._adapter = _Adapter(pool_connections=4, pool_maxsize=settings.worker_concurrency, max_retries=0)
-        self._local = threading.local()
+        self._templates: dict[str, requests.PreparedRequest] = {}
         # Proxies and certificates of the environment are looked up once: doing it for each call costs a
         # millisecond, and `.netrc` must never replace the token.
         environment = requests.Session().merge_environment_settings(self.url, {}, True, None, None)
-        self._proxies, self._verify = environment["proxies"], environment["verify"]
+        self._proxies, self._verify = environment["proxies"], cast("bool | str", environment["verify"])
 
     @contextmanager
     def post(self, document: dict[str, Any], call: Call, url: str | None = None) -> Iterator[Answer]:
@@ -179,15 +179,7 @@ class ModelServer:
         _current.call = call
         response = None
         try:
-            response = self._session().post(
-                url,
-                data=json.dumps(document).encode(),
-                headers={"Content-Type": "application/json"},
-                stream=True,
-                timeout=self._timeouts,
-                # A redirect to another host must not get the token.
-                allow_redirects=False,
-            )
+            response = self._send(self._prepared(url, json.dumps(document).encode()))
             answer = Answer(response, call)
             if response.status_code != 200:
                 _raise_for_status(response, answer)
@@ -204,28 +196,29 @@ class ModelServer:
     def get(self, url: str) -> Any:
         """What the server tells at another address of its own, as JSON; None when it tells nothing there."""
         try:
-            response = self._session().get(url, timeout=self._timeouts, allow_redirects=False)
-            return response.json() if response.status_code == 200 else None
+            with self._send(requests.Request("GET", url, self._headers).prepare()) as response:
+                return response.json() if response.status_code == 200 else None
         except (requests.RequestException, ValueError):
             return None
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = self._local.session = requests.Session()
-            session.trust_env = False
-            session.headers.update(self._headers)
-            session.proxies.update(self._proxies)
-            session.verify = self._verify
-            session.cookies.set_policy(_NoCookies())
-            session.mount("http://", self._adapter)
-            session.mount("https://", self._adapter)
-        return session
+    def _prepared(self, url: str, body: bytes) -> requests.PreparedRequest:
+        """A POST; all but the body is prepared once."""
+        template = self._templates.get(url)
+        if template is None:
+            headers = {**self._headers, "Content-Type": "application/json"}
+            template = self._templates[url] = requests.Request("POST", url, headers).prepare()
+        prepared = requests.PreparedRequest()
+        prepared.method, prepared.url = template.method, template.url
+        prepared.headers = template.headers.copy()
+        prepared.prepare_body(body, None)
+        return prepared
 
-
-class _NoCookies(requests.cookies.cookielib.DefaultCookiePolicy):  # type: ignore[name-defined,misc]
-    def set_ok(self, cookie: Any, request: Any) -> bool:
-        return False
+    def _send(self, prepared: requests.PreparedRequest) -> requests.Response:
+        """Straight to the adapter: cookies, hooks and redirects, which a session would see to, are not wanted. A
+        redirect to another host must not get the token."""
+        return self._adapter.send(
+            prepared, stream=True, timeout=self._timeouts, verify=self._verify, proxies=self._proxies
+        )
 
 
 def raise_for_error(document: Any, status: int = 200, retry_after: float | None = None) -> None:
