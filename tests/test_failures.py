@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from tests.client import ChatClient, history, new_session
 from tests.deployment import Deployment
 from tests.model_server import ModelServer
 from tests.model_server.faults import DIALECTS, FAULTS, LOADING
+from tests.test_models import answer, answering
 
 SECRET = "hf_a-token-that-nobody-may-read"
 READ_TIMEOUT, TIMEOUT, ATTEMPTS, LOADING_TIMEOUT = 1, 3, 2, 2
@@ -120,6 +122,21 @@ def test_a_message_that_is_too_long_for_the_model_is_told_so(failing: Deployment
     with ChatClient(failing.url()) as client:
         client.send("!fault=invalid hello")
         assert client.until("error")["message"] == "This message is too long for the model."
+
+
+def test_a_reply_that_grows_beyond_the_context_is_cut_there() -> None:
+    events = [
+        *({"choices": [{"text": text, "finish_reason": None}]} for text in (" I go", " on and")),
+        {"error": {"message": "index 2048 is out of bounds for dimension 0 with size 2048"}},
+    ]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    with (
+        answering(answer("200 OK", body, "text/event-stream")) as url,
+        Deployment(f"{url}/v1/completions") as chat,
+        ChatClient(chat.url()) as client,
+    ):
+        reply = client.ask("go on")
+        assert (reply["msg"], reply["finish_reason"]) == ("I go on and", "length")
 
 
 def test_the_next_of_several_servers_answers_and_nothing_is_said_twice(model: ModelServer) -> None:

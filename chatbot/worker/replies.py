@@ -22,7 +22,7 @@ from chatbot.errors import (
 )
 from chatbot.leases import Assignment, Leases
 from chatbot.logs import bound
-from chatbot.worker.models.base import Call, Model, Pieces
+from chatbot.worker.models.base import Call, Model, Piece, Pieces
 from chatbot.worker.prompts import estimated_tokens, fit, turns
 from chatbot.worker.streams import Stream, Streams
 
@@ -129,7 +129,12 @@ class Replies:
                 yield from self._model.generate(conversation, call)
                 return
             except PromptTooLong as error:
-                if len(conversation) == 1 or stream.text:
+                if stream.text:
+                    # Prompt and reply together have reached the context's end.
+                    logger.warning("the reply is cut at %d characters: %s", len(stream.text), error)
+                    yield Piece("", "length")
+                    return
+                if len(conversation) == 1:
                     raise
                 conversation = conversation[(len(conversation) + 1) // 2 :]
                 logger.warning("asking again with the last %d messages: %s", len(conversation), error)

@@ -43,7 +43,8 @@ _DRAIN_TIMEOUT = 0.01
 #: What servers say of a prompt that does not fit.
 _TOO_LONG = re.compile(
     r"context (length|size|window)|exceed_context|(too|maximum) (long|tokens|length)|tokens? limit"
-    r"|must have less than \d+ tokens|`?inputs`? (tokens|must)|max_new_tokens` must be <=|longest (allowed|prompt)",
+    r"|index \d+ is out of bounds|must have less than \d+ tokens|`?inputs`? (tokens|must)"
+    r"|max_new_tokens` must be <=|longest (allowed|prompt)",
     re.IGNORECASE,
 )
 
@@ -277,7 +278,7 @@ def _status_error(status: int, kind: str, detail: str, retry_after: float | None
             return TransientModelError("rate_limited", f"429: {detail}", retry_after=retry_after)
         case 408 | 409 | 424 | 425:
             return TransientModelError("busy", f"{status}: {detail}", retry_after=retry_after)
-        case 200 if kind in ("validation", "invalid_request_error"):
+        case 200 if kind in ("validation", "invalid_request_error") or _TOO_LONG.search(detail):
             return _refusal(f"an error in the answer: {detail}")
         case 200:
             return TransientModelError(kind or "generation", f"an error in the answer: {detail}")
