@@ -1,11 +1,12 @@
 # make help lists the targets. PYTHON chooses the interpreter: make run PYTHON=python3.12
 PYTHON ?= python3
 VENV := .venv
+MODELS := .venv-models
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format chaos picture clean
+.PHONY: help run test test-models lint format chaos picture clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +16,9 @@ run: $(VENV)/.run ## Set up all that is needed and serve the chat until Ctrl-C
 
 test: $(VENV)/.dev ## Set up and run the tests; ARGS="-k socket" for some
 	$(BIN)/python -m pytest $(ARGS)
+
+test-models: $(VENV)/.dev $(MODELS)/.done ## Hold a conversation with a real GPT-J on vLLM and transformers (installs 2 GB)
+	MODELS_PYTHON=$(MODELS)/bin/python $(BIN)/python -m pytest tests/real/gptj_conversation.py $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types and module boundaries
 	$(BIN)/ruff check .
@@ -33,7 +37,7 @@ picture: $(VENV)/.dev ## Take the picture of the page that the README shows (nee
 	$(BIN)/python -m tests.picture
 
 clean: ## Remove the virtual environment and caches; keeps .data, where Redis keeps the chats
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(MODELS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: $(PYTHON) was not found"; exit 1; }
@@ -51,4 +55,12 @@ $(VENV)/.run: requirements.txt requirements-local.txt requirements-model.txt | $
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	@echo "Installing what the tests need"
 	$(PIP) install -r requirements-dev.txt
+	@touch $@
+
+# What vLLM lists for pictures and sound comes built for CUDA, cannot be loaded beside this torch, and is not needed.
+$(MODELS)/.done: tests/real/requirements.txt | $(BIN)/python
+	@echo "Installing the inference servers (about 2 GB, once)"
+	@$(PYTHON) -m venv $(MODELS)
+	$(MODELS)/bin/python -m pip --disable-pip-version-check install -r tests/real/requirements.txt
+	$(MODELS)/bin/python -m pip --disable-pip-version-check uninstall --yes torchvision torchaudio torchcodec
 	@touch $@
