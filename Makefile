@@ -17,7 +17,7 @@ run: $(VENV)/.run ## Set up all that is needed and serve the chat until Ctrl-C
 test: $(VENV)/.dev ## Set up and run the tests; ARGS="-k socket" for some
 	$(BIN)/python -m pytest $(ARGS)
 
-test-models: $(VENV)/.dev $(MODELS)/.done ## Hold a conversation with a real GPT-J on vLLM and transformers (installs 2 GB)
+test-models: $(VENV)/.dev $(MODELS)/.done ## Hold a conversation with a real GPT-J on vLLM and transformers (installs 3.5 GB)
 	MODELS_PYTHON=$(MODELS)/bin/python $(BIN)/python -m pytest tests/real/gptj_conversation.py $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types and module boundaries
@@ -59,7 +59,7 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 
 # What vLLM lists for pictures and sound comes built for CUDA, cannot be loaded beside this torch, and is not needed.
 $(MODELS)/.done: tests/real/requirements.txt | $(BIN)/python
-	@echo "Installing the inference servers (about 2 GB, once)"
+	@echo "Installing the inference servers (about 3.5 GB, once)"
 	@$(PYTHON) -m venv $(MODELS)
 	$(MODELS)/bin/python -m pip --disable-pip-version-check install -r tests/real/requirements.txt
 	$(MODELS)/bin/python -m pip --disable-pip-version-check uninstall --yes torchvision torchaudio torchcodec
