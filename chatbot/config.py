@@ -125,10 +125,14 @@ class Settings:
 def load_settings() -> Settings:
     """The settings of this process: the environment, then what `.env` in the working folder adds to it.
 
-    `.env` goes into the environment, where Flower and gunicorn look for their own settings.
+    `.env` goes into the environment, where Flower and gunicorn look for their own settings. A value that makes no
+    sense ends the process, with a line that names it.
     """
     load_dotenv(os.path.join(os.getcwd(), ".env"))
-    return Settings.from_env(os.environ)
+    try:
+        return Settings.from_env(os.environ)
+    except ConfigurationError as error:
+        raise SystemExit(f"Settings: {error}") from None
 
 
 class _Reader:
@@ -267,7 +271,8 @@ def _model_servers(env: _Reader) -> tuple[ModelAddress, ...]:
 
 
 def _model_address(env: _Reader, url: str) -> ModelAddress:
-    path = urlsplit(url).path.rstrip("/")
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
     if path.endswith("/chat/completions"):
         guess = OPENAI_CHAT
     elif path.endswith("/completions"):
@@ -277,6 +282,9 @@ def _model_address(env: _Reader, url: str) -> ModelAddress:
     else:
         guess = HUGGINGFACE
     api = env.choice("MODEL_API", guess, MODEL_APIS)
-    if api in _OPENAI_PATHS and path.endswith("/v1"):
-        url = urlsplit(url)._replace(path=path + _OPENAI_PATHS[api]).geturl()
+    if api in _OPENAI_PATHS:
+        # The base of the API will do, and a slash at the end does no harm.
+        path = path or "/v1"
+        path += _OPENAI_PATHS[api] if path.endswith("/v1") else ""
+        url = parts._replace(path=path).geturl()
     return ModelAddress(url, api)

@@ -1,10 +1,13 @@
 """Settings: the tutorial's `.env`, defaults, and bad values that are named."""
 
+import os
+import subprocess
+
 import pytest
 
 from chatbot.config import ModelAddress, Settings
 from chatbot.errors import ConfigurationError
-from tests.deployment import ROOT
+from tests.deployment import BIN, ROOT
 
 
 def settings(**environ: str) -> Settings:
@@ -66,6 +69,10 @@ def test_the_address_tells_the_protocol(url: str, api: str, posted_to: str) -> N
 def test_the_protocol_may_be_named() -> None:
     found = settings(MODEL_URL="http://h/v1", MODEL_API="openai-completions")
     assert found.model_servers == (ModelAddress("http://h/v1/completions", "openai-completions"),)
+    found = settings(MODEL_URL="http://h:81", MODEL_API="openai-completions")
+    assert found.model_servers == (ModelAddress("http://h:81/v1/completions", "openai-completions"),)
+    found = settings(MODEL_URL="http://h/v1/completions/")
+    assert found.model_servers == (ModelAddress("http://h/v1/completions", "openai-completions"),)
     found = settings(MODEL_URL="http://h/odd", MODEL_API="openai-chat")
     assert found.model_servers == (ModelAddress("http://h/odd", "openai-chat"),)
 
@@ -117,6 +124,26 @@ def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
 def test_a_value_that_makes_no_sense_is_named(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=name):
         settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("gunicorn", "wsgi:app"), ("celery", "-A", "celery_worker", "worker"), ("flask", "--app", "wsgi", "run")],
+)
+def test_every_process_ends_with_one_line_that_names_the_setting(command: tuple[str, ...]) -> None:
+    name, *arguments = command
+    ended = subprocess.run(
+        [str(BIN / name), *arguments],
+        env={**os.environ, "MODEL_URL": "localhost:8080"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert "Settings: MODEL_URL must begin with one of http://, https://" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_secrets_are_not_repeated() -> None:

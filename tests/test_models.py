@@ -313,6 +313,20 @@ def test_a_stream_may_begin_with_a_mark_and_end_its_lines_in_either_way(end: str
         assert ask(at(url), "hello") == ("Hi.", "stop")
 
 
+def test_a_server_that_waits_for_plain_text_is_told(make: ModelFactory) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(TransientModelError, match="no TLS handshake within MODEL_CONNECT_TIMEOUT"),
+    ):
+        ask(make(f"https://127.0.0.1:{silent.getsockname()[1]}", model_connect_timeout=0.3), "hello")
+
+
+def test_a_models_name_that_is_none_is_told() -> None:
+    body = json.dumps({"error": {"message": "The model `gpt-k` does not exist.", "type": "NotFoundError"}})
+    with answering(answer("404 Not Found", body)) as url, pytest.raises(PermanentModelError, match="check MODEL_NAME"):
+        ask(at(f"{url}/v1/completions", OPENAI_COMPLETIONS), "hello")
+
+
 def test_a_tls_connection_that_is_cut_is_a_passing_failure() -> None:
     with answering(b"") as url, pytest.raises(TransientModelError, match="connection"):
         ask(at(url.replace("http:", "https:")), "hello")

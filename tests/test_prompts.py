@@ -4,7 +4,16 @@ import random
 
 import pytest
 
-from chatbot.worker.prompts import STOP_SEQUENCES, ReplyText, Turn, chat_messages, completion_prompt, fit, turns
+from chatbot.worker.prompts import (
+    STOP_SEQUENCES,
+    ReplyText,
+    Turn,
+    chat_messages,
+    completion_prompt,
+    estimated_tokens,
+    fit,
+    turns,
+)
 
 
 def conversation(*texts: str) -> list[Turn]:
@@ -33,6 +42,26 @@ def test_the_oldest_turns_go_when_a_prompt_would_be_too_long() -> None:
 
 def test_the_newest_message_is_never_cut() -> None:
     assert fit(conversation("x", "y", "z" * 90_000), 10) == [Turn("user", "z" * 90_000)]
+
+
+def test_a_turn_that_never_fits_cuts_nothing_off() -> None:
+    talk = conversation("one", "two", "x" * 90_000, "three", "four")
+    assert fit(talk, 100) == [*talk[:2], *talk[3:]]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    # Counted with r50k, the vocabulary of GPT-2, which GPT-J's is made from.
+    [
+        ("The quick brown fox jumps over the lazy dog, and then it sleeps for a while in the sun.", 21),
+        ("def area(r): return 3.14159 * r ** 2  # in m²", 19),
+        ("Съешь же ещё этих мягких французских булок, да выпей чаю.", 74),
+        ("敏捷的棕色狐狸跳过了懒狗。", 29),
+        ("Zażółć gęślą jaźń, a potem pójdź spać.", 33),
+    ],
+)
+def test_tokens_are_estimated_rather_too_many(text: str, tokens: int) -> None:
+    assert tokens <= estimated_tokens(text) <= 2 * tokens
 
 
 def test_stored_messages_become_turns() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,7 @@ BOT = "Bot:"
 STOP_SEQUENCES = (f"\n{HUMAN}", f"\n{BOT}")
 
 _LABEL_TOKENS = 4
+_LETTERS = (string.ascii_letters + " ").encode()
 _LABEL = re.compile(r"\b(human|bot)(?=\s*:)", re.IGNORECASE)
 
 
@@ -30,15 +32,22 @@ def turns(messages: Iterable[Mapping[str, Any]]) -> list[Turn]:
 
 
 def fit(conversation: Sequence[Turn], max_tokens: int) -> Sequence[Turn]:
-    """The newest turns that are estimated to fit, and the last one in any case: it is never cut silently."""
-    kept = len(conversation) - 1
-    room = max_tokens - estimated_tokens(conversation[kept].text)
-    while kept > 0:
-        room -= estimated_tokens(conversation[kept - 1].text)
+    """The newest turns that are estimated to fit, and the last one in any case: it is never cut silently.
+
+    A turn that would not even fit alone is left out, and cuts nothing off.
+    """
+    *earlier, last = conversation
+    kept = [last]
+    room = max_tokens - estimated_tokens(last.text)
+    for turn in reversed(earlier):
+        tokens = estimated_tokens(turn.text)
+        if tokens > max_tokens:
+            continue
+        room -= tokens
         if room < 0:
             break
-        kept -= 1
-    return conversation[kept:]
+        kept.append(turn)
+    return kept[::-1]
 
 
 def most_turns(max_tokens: int) -> int:
@@ -47,8 +56,11 @@ def most_turns(max_tokens: int) -> int:
 
 
 def estimated_tokens(text: str) -> int:
-    """Tokens of a turn, by rule of thumb and rather too many: three bytes each, and a few for its label."""
-    return len(text.encode()) // 3 + _LABEL_TOKENS
+    """Tokens of a turn, by rule of thumb and rather too many for GPT-J: one for three ASCII letters or spaces, five
+    for six other bytes, and a few for its label."""
+    encoded = text.encode("utf-8", "replace")
+    others = len(encoded.translate(None, _LETTERS))
+    return (len(encoded) - others) // 3 + others * 5 // 6 + _LABEL_TOKENS
 
 
 def completion_prompt(conversation: Sequence[Turn]) -> str:

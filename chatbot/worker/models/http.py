@@ -48,6 +48,8 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 
+_NO_SUCH_MODEL = re.compile(r"model\b.*\b(not exist|not found|unknown)|(no such|unknown) model", re.IGNORECASE)
+
 _current = threading.local()
 
 
@@ -269,6 +271,8 @@ def _status_error(status: int, kind: str, detail: str, retry_after: float | None
             )
         case 402:
             return PermanentModelError("credits", f"402: the account has no credits left: {detail}")
+        case 404 if _NO_SUCH_MODEL.search(detail):
+            return PermanentModelError("no_such_model", f"404: check MODEL_NAME: {detail}")
         case 404 | 405 | 410:
             return PermanentModelError(
                 "not_found",
@@ -302,6 +306,10 @@ def _connection_error(error: Exception, connect_timeout: float, read_timeout: fl
     text = f"{type(causes[-1]).__name__}: {causes[-1]}"
     if isinstance(error, requests.exceptions.SSLError) and not any(isinstance(c, _CUT_OFF) for c in causes):
         return PermanentModelError("tls", f"{text}; an authority of your own goes into REQUESTS_CA_BUNDLE")
+    if "handshake" in text and isinstance(error, requests.Timeout):
+        return TransientModelError(
+            "tls", f"no TLS handshake within MODEL_CONNECT_TIMEOUT, {connect_timeout:g} s; does the server speak TLS?"
+        )
     if isinstance(error, requests.ConnectTimeout):
         return TransientModelError("timeout", f"no connection within MODEL_CONNECT_TIMEOUT, {connect_timeout:g} s")
     if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)):
