@@ -37,7 +37,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     }
     client = connect(settings.redis_url, _MAX_CONNECTIONS)
     listening = connect(settings.redis_url, LISTENER_CONNECTIONS, retries=0)
-    sessions = Sessions(client, ttl=settings.session_ttl, max_pending=settings.max_pending_messages)
+    sessions = Sessions(
+        client,
+        ttl=settings.session_ttl,
+        max_pending=settings.max_pending_messages,
+        wait_replicas=settings.redis_wait_replicas,
+    )
     celery = create_celery(settings)
     app.extensions["celery"] = celery
     app.extensions["chatbot"] = Services(

@@ -8,12 +8,28 @@ acknowledgement, and the restoring at close, go to a channel whose transport has
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 from kombu.transport import TRANSPORT_ALIASES, redis
+from redis.connection import parse_url
+
+from chatbot.connections import (
+    Connection,
+    SentinelAddress,
+    SentinelConnection,
+    Sentinels,
+    SentinelSSLConnection,
+    SSLConnection,
+    is_sentinel,
+    tls_options,
+)
 
 
 class _Channel(redis.Channel):
+    connection_class: Any = Connection
+    connection_class_ssl: Any = SSLConnection
     _sync_client: Any = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
@@ -32,7 +48,27 @@ class _Channel(redis.Channel):
 
 
 class _SentinelChannel(redis.SentinelChannel, _Channel):
-    pass
+    """Takes the Sentinels from a transport option of its own, `sentinels`, and asks them as the store does."""
+
+    from_transport_options: Any = (*redis.SentinelChannel.from_transport_options, "sentinels")
+    connection_class: Any = SentinelConnection
+    connection_class_ssl: Any = SentinelSSLConnection
+    sentinels: Any = ()
+    master_name = ""
+    sentinel_kwargs: Any = None
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
+        options = self._connparams(asynchronous)  # type: ignore[no-untyped-call]
+        for name in ("host", "port"):
+            options.pop(name, None)
+        addresses = [(host, port) for host, port in self.sentinels]
+        sentinels = Sentinels(addresses, self.sentinel_kwargs or {}, **options)
+        # Where kombu looks for what is to be closed.
+        if asynchronous:
+            self._async_sentinel_manager = sentinels
+        else:
+            self._sentinel_manager = sentinels
+        return sentinels.master_for(self.master_name).connection_pool  # type: ignore[no-untyped-call]
 
 
 class RedisTransport(redis.Transport):
@@ -45,6 +81,35 @@ class SentinelTransport(redis.SentinelTransport):
     """For `sentinel://`."""
 
     Channel = _SentinelChannel
+
+
+def address(url: str) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
+    """What Celery is told for one of our URLs: its own URL, options of the transport, and TLS, None for without.
+
+    Celery masks the password of a URL, and what is called one, where it shows its settings.
+    """
+    if is_sentinel(url):
+        sentinel = SentinelAddress.parse(url)
+        host, port = sentinel.sentinels[0]
+        login, at, _ = urlsplit(url).netloc.rpartition("@")
+        bracketed = f"[{host}]" if ":" in host else host
+        return (
+            f"sentinel://{login}{at}{bracketed}:{port}/{sentinel.redis_options.get('db', 0)}",
+            {
+                "sentinels": sentinel.sentinels,
+                "master_name": sentinel.service,
+                "sentinel_kwargs": sentinel.sentinel_options,
+            },
+            _verified(sentinel.redis_options) if sentinel.tls else None,
+        )
+    if urlsplit(url).scheme == "rediss":
+        return url, {}, _verified(parse_url(url))
+    return url, {}, None
+
+
+def _verified(options: dict[str, Any]) -> dict[str, Any]:
+    """TLS with the broker's certificate checked unless the URL says otherwise, as redis-py has it; kombu does not."""
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED, **tls_options(options)}
 
 
 def install() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from dotenv import load_dotenv
 
+from chatbot.connections import SENTINEL_SCHEMES, SentinelAddress
 from chatbot.errors import ConfigurationError
 
 HUGGINGFACE = "huggingface"
@@ -33,6 +34,8 @@ class Settings:
 
     redis_url: str = field(repr=False, default="redis://127.0.0.1:6379/0")
     broker_url: str = field(repr=False, default="redis://127.0.0.1:6379/0")
+    #: How many replicas must have a message before it is acknowledged.
+    redis_wait_replicas: int = 0
 
     model_servers: tuple[ModelAddress, ...] = (ModelAddress("http://127.0.0.1:5001/v1/chat/completions", OPENAI_CHAT),)
     model_name: str = "EleutherAI/gpt-j-6B"
@@ -89,7 +92,11 @@ class Settings:
         default = cls()
         return cls(
             redis_url=redis_url,
-            broker_url=env.url("CELERY_BROKER_URL", redis_url, ("redis", "rediss", "sentinel", "unix")),
+            broker_url=_broker_url(env, redis_url),
+            # A failover loses what no replica has: with Sentinel one is to be had.
+            redis_wait_replicas=env.integer(
+                "REDIS_WAIT_REPLICAS", int(urlsplit(redis_url).scheme in SENTINEL_SCHEMES), 0, 100
+            ),
             model_servers=_model_servers(env),
             model_name=env.text("MODEL_NAME", default.model_name),
             model_token=env.optional("HUGGINGFACE_INFERENCE_TOKEN") or env.optional("HUGGINFACE_INFERENCE_TOKEN"),
@@ -206,6 +213,12 @@ class _Reader:
     @staticmethod
     def checked_url(name: str, value: str, schemes: tuple[str, ...]) -> str:
         # The value may hold a password: it is not repeated in the error.
+        if value.partition("://")[0] in set(SENTINEL_SCHEMES).intersection(schemes):
+            try:
+                SentinelAddress.parse(value)
+            except ValueError as error:
+                raise ConfigurationError(f"{name}: {error}") from None
+            return value
         try:
             parts = [urlsplit(part) for part in value.split(";")]
             for part in parts:
@@ -252,11 +265,27 @@ def _redis_url(env: _Reader) -> str:
     url = env_url = raw
     try:
         parts = urlsplit(env_url)
-        if login and "@" not in parts.netloc and parts.scheme in ("redis", "rediss"):
+        if login and "@" not in parts.netloc and parts.scheme in ("redis", "rediss", *SENTINEL_SCHEMES):
             url = parts._replace(netloc=login + parts.netloc).geturl()
     except ValueError as error:
         raise ConfigurationError(f"REDIS_URL is not a URL: {error}") from None
-    return _Reader({"REDIS_URL": url}).url("REDIS_URL", "", ("redis", "rediss", "unix", "sentinel"))
+    schemes = ("redis", "rediss", "unix", *SENTINEL_SCHEMES)
+    return _with_sentinel_login(env, _Reader({"REDIS_URL": url}).url("REDIS_URL", "", schemes))
+
+
+def _broker_url(env: _Reader, redis_url: str) -> str:
+    url = env.url("CELERY_BROKER_URL", redis_url, ("redis", "rediss", "unix", *SENTINEL_SCHEMES))
+    return _with_sentinel_login(env, url)
+
+
+def _with_sentinel_login(env: _Reader, url: str) -> str:
+    """A Sentinel's URL completed by SENTINEL_USER and SENTINEL_PASSWORD, unless it has its own; others unchanged."""
+    parts = urlsplit(url)
+    login = {"username": env.optional("SENTINEL_USER"), "password": env.optional("SENTINEL_PASSWORD")}
+    query = urlencode({f"sentinel_{name}": value for name, value in login.items() if value})
+    if parts.scheme not in SENTINEL_SCHEMES or not query or "sentinel_password" in parts.query:
+        return url
+    return parts._replace(query=f"{parts.query}&{query}" if parts.query else query).geturl()
 
 
 def _model_servers(env: _Reader) -> tuple[ModelAddress, ...]:

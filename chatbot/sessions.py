@@ -75,10 +75,13 @@ def reply_id(session: str, message_id: str) -> str:
 class Sessions:
     """Every method raises `StoreUnavailable` when Redis does not do its part."""
 
-    def __init__(self, client: redis.Redis, *, ttl: int, max_pending: int) -> None:
-        """`ttl` in seconds; `max_pending` unanswered messages are the most in a session."""
+    def __init__(self, client: redis.Redis, *, ttl: int, max_pending: int, wait_replicas: int = 0) -> None:
+        """`ttl` in seconds; `max_pending` unanswered messages are the most in a session.
+
+        What a client is promised, a session or that a message will be answered, `wait_replicas` replicas have before.
+        """
         self._client = client
-        self._scripts = Scripts(client)
+        self._scripts = Scripts(client, replicas=wait_replicas)
         self._ttl_ms = ttl * 1000
         self._max_pending = max_pending
 
@@ -86,14 +89,7 @@ class Sessions:
         """A new session: `{"token", "name", "messages": [], "session_start"}`."""
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         document = new_session(name)
-        key = session_keys(session_id(token))[0]
-        try:
-            with self._client.pipeline(transaction=True) as pipeline:
-                pipeline.execute_command("JSON.SET", key, "$", to_json(document))
-                pipeline.pexpire(key, self._ttl_ms)
-                pipeline.execute()
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"create: {type(error).__name__}: {error}") from error
+        self._scripts.keep("create", session_keys(session_id(token)), to_json(document), self._ttl_ms)
         return {"token": token, **document}
 
     def read(self, session: str) -> dict[str, Any]:
@@ -111,7 +107,7 @@ class Sessions:
         """
         given = message_id or uuid.uuid4().hex
         document = to_json(human_message(given, text))
-        status, *rest = self._scripts.run(
+        status, *rest = self._scripts.keep(
             "accept",
             session_keys(session),
             session,
@@ -134,7 +130,7 @@ class Sessions:
 
         Raises `SessionNotFound`, and `ClientError` `not_retryable` or `too_many_pending`.
         """
-        status, *rest = self._scripts.run(
+        status, *rest = self._scripts.keep(
             "retry", session_keys(session), session, message_id, self._ttl_ms, self._max_pending, LOOK_AFTER
         )
         if status in ("accepted", "known"):

@@ -13,6 +13,7 @@ from redis.commands.core import Script
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
+from chatbot.connections import create_pool
 from chatbot.errors import StoreUnavailable
 
 #: Sessions with unanswered messages, scored by the time, in ms since 1970, at which somebody should look.
@@ -25,6 +26,8 @@ SOCKET_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 2.0
 #: Seconds of waiting for a connection out of the pool before the store counts as unavailable.
 POOL_TIMEOUT = 5.0
+#: ms for the replicas to have what they must; a reachable one takes about one.
+REPLICATION_TIMEOUT = 1000
 
 #: In the order of KEYS in scripts/_session.lua. The hash tag keeps one session's keys in one slot.
 _SUFFIXES = ("session", "index", "turns", "pending", "failed", "state", "partial", "lease")
@@ -33,11 +36,11 @@ _SUFFIXES = ("session", "index", "turns", "pending", "failed", "state", "partial
 def connect(url: str, max_connections: int, *, retries: int = 1) -> redis.Redis:
     """A client with a bounded pool; it connects at its first command.
 
-    A command is tried again once on a fresh connection when its own has been cut (Redis restarted): every
-    step here can come twice without harm. With `retries` 0 every cut is told, also to a subscriber, which would
-    otherwise be connected again without a word of what it missed.
+    `url` may be that of Sentinels: see `connections`. A command is tried again once on a fresh connection when its
+    own has been cut (Redis restarted): every step here can come twice without harm. With `retries` 0 every cut is
+    told, also to a subscriber, which would otherwise be connected again without a word of what it missed.
     """
-    pool = redis.BlockingConnectionPool.from_url(
+    pool = create_pool(
         url,
         max_connections=max_connections,
         timeout=POOL_TIMEOUT,
@@ -61,8 +64,10 @@ def session_keys(session_id: str) -> tuple[str, ...]:
 class Scripts:
     """The Lua scripts of `chatbot/scripts`, run by name. Redis trouble comes out as `StoreUnavailable`."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, *, replicas: int = 0) -> None:
+        """`replicas` must have what `keep` writes."""
         self.client = client
+        self._replicas = replicas
         self._scripts: dict[str, Script] = {}
 
     def script(self, name: str) -> Script:
@@ -76,6 +81,36 @@ class Scripts:
             return self.script(name)(keys=keys, args=args)
         except redis.RedisError as error:
             raise StoreUnavailable(f"{name}: {type(error).__name__}: {error}") from error
+
+    def keep(self, name: str, keys: Sequence[str], *args: str | int | float) -> Any:
+        """Like `run` for a script that writes, and returns only once the replicas have that, and all before it.
+
+        Raises `StoreUnavailable` also when they do not within `REPLICATION_TIMEOUT`; the master has it then.
+        """
+        if not self._replicas:
+            return self.run(name, keys, *args)
+        script = self.script(name)
+        try:
+            answer, replicas = self._and_wait(script.sha, keys, args)
+            if isinstance(answer, redis.exceptions.NoScriptError):
+                # Redis was restarted, or is another one.
+                self.client.script_load(script.script)
+                answer, replicas = self._and_wait(script.sha, keys, args)
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"{name}: {type(error).__name__}: {error}") from error
+        for result in (answer, replicas):
+            if isinstance(result, Exception):
+                raise StoreUnavailable(f"{name}: {type(result).__name__}: {result}") from result
+        if replicas < self._replicas:
+            raise StoreUnavailable(f"{name}: {replicas} of {self._replicas} replicas have it")
+        return answer
+
+    def _and_wait(self, sha: str, keys: Sequence[str], args: Sequence[str | int | float]) -> list[Any]:
+        """One round trip: WAIT is for what this connection wrote before."""
+        with self.client.pipeline(transaction=False) as pipeline:
+            pipeline.evalsha(sha, len(keys), *keys, *args)
+            pipeline.execute_command("WAIT", self._replicas, REPLICATION_TIMEOUT)
+            return pipeline.execute(raise_on_error=False)
 
 
 def source(name: str) -> str:

@@ -9,7 +9,11 @@ end
 if attended() then
   return {'taken'}
 end
-redis.call('HINCRBY', state, 'fence', 1)
+-- Higher than all before, and a time: a Redis that took the place of a failed one, and knows less than that did, would
+-- else give out a number again that somebody holds already.
+local time = redis.call('TIME')
+local fence = math.max(redis.call('HGET', state, 'fence') or 0, time[1] * 1000000 + time[2]) + 1
+redis.call('HSET', state, 'fence', string.format('%.0f', fence))
 redis.call('HSET', state, 'looks', 0)
 redis.call('PEXPIRE', state, redis.call('PTTL', document))
 redis.call('DEL', partial)

@@ -5,7 +5,11 @@ if not exists() then
   return {'gone'}
 end
 if redis.call('HEXISTS', failed, id) == 0 then
-  return {redis.call('LPOS', pending, id) and 'known' or 'not_retryable'}
+  if not redis.call('LPOS', pending, id) then
+    return {'not_retryable'}
+  end
+  touch(ARGV[3])
+  return {'known'}
 end
 if redis.call('LLEN', pending) >= tonumber(ARGV[4]) then
   return {'full'}

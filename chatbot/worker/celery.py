@@ -100,6 +100,8 @@ def create_worker(settings: Settings) -> Celery:
     celery.conf.update(
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # Whatever Redis refuses (too few replicas, no memory), the worker stays, and tries again.
+        broker_channel_error_retry=True,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         # A reply is a long wait for a model, not work: threads hold hundreds of them.
