@@ -175,12 +175,15 @@ class Deployment:
         return [*self.webs, self.beat, *self.workers, self.redis]
 
     def start(self) -> Self:
-        self.redis.start()
-        self.wait_for_redis()
+        self.start_redis()
         for process in (*self.webs, *self.workers, self.beat):
             process.start()
         self.wait_until_ready()
         return self
+
+    def start_redis(self) -> None:
+        self.redis.start()
+        self.wait_for_redis()
 
     def wait_for_redis(self) -> None:
         def answers() -> bool:

@@ -7,14 +7,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from tests.deployment import Deployment, eventually
 from tests.faults.load import Crowd
+from tests.sentinel import SentinelDeployment
 
 #: Seconds for which a frozen worker sleeps: longer than its lease.
 FREEZE = 7.0
 #: Seconds for which Redis is gone.
 REDIS_GONE = 1.0
+#: Seconds for which a master stays frozen once another has taken its place.
+MASTER_FROZEN = 2.0
 
 
 def kill_worker(chat: Deployment, crowd: Crowd, turn: int) -> None:
@@ -89,13 +93,47 @@ def cut_sockets(chat: Deployment, crowd: Crowd, turn: int) -> None:
     eventually(lambda: sum(p.reconnects for p in crowd.people) >= before + 10, 60, "ten more sockets were cut")
 
 
+def kill_master(chat: SentinelDeployment, crowd: Crowd, turn: int) -> None:
+    """SIGKILL of the master; Sentinel makes a replica the master, and the dead one comes back as replica."""
+    master = chat.master()
+    crowd.mark_fault()
+    chat.servers[master].kill()
+    eventually(lambda: chat.master() != master, 30, "another Redis is master")
+    chat.servers[master].start()
+    eventually(chat.healthy, 60, "the former master follows")
+
+
+def freeze_master(chat: SentinelDeployment, crowd: Crowd, turn: int) -> None:
+    """SIGSTOP of the master until another has taken its place, then SIGCONT: it wakes up taking itself for the
+    master."""
+    master = chat.master()
+    crowd.mark_fault()
+    chat.freeze(master)
+    eventually(lambda: chat.master() != master, 30, "another Redis is master")
+    # Whoever still talks to it gives up meanwhile, or finds it awake and out of date.
+    time.sleep(MASTER_FROZEN)
+    chat.wake(master)
+    eventually(chat.healthy, 60, "the former master follows")
+
+
+def fail_over(chat: SentinelDeployment, crowd: Crowd, turn: int) -> None:
+    """SENTINEL FAILOVER, as before maintenance of the master."""
+    master = chat.master()
+    crowd.mark_fault()
+    chat.fail_over()
+    eventually(lambda: chat.master() != master, 30, "another Redis is master")
+    eventually(chat.healthy, 60, "the former master follows")
+
+
 @dataclass(frozen=True)
 class Fault:
     """A fault, how often the long form has it, and what the people do meanwhile."""
 
-    inflict: Callable[[Deployment, Crowd, int], None]
+    inflict: Callable[[Any, Crowd, int], None]
     times: int
     cut_often: bool = False
+    #: What it is inflicted on.
+    deployment: type[Deployment] = Deployment
 
     @property
     def title(self) -> str:
@@ -112,6 +150,9 @@ FAULTS = {
     "beat-kill": Fault(kill_beat, 5),
     "queue-emptied": Fault(empty_queue, 5),
     "sockets-cut": Fault(cut_sockets, 10, cut_often=True),
+    "master-kill": Fault(kill_master, 5, deployment=SentinelDeployment),
+    "master-freeze": Fault(freeze_master, 5, deployment=SentinelDeployment),
+    "failover": Fault(fail_over, 5, deployment=SentinelDeployment),
 }
 
 

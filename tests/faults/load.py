@@ -28,6 +28,7 @@ class Exchange:
     """One message and what came of it. Times are those of `time.monotonic()`."""
 
     message_id: str
+    asked_at: float
     acknowledged_at: float = 0.0
     answered_at: float = 0.0
     streamed: dict[str, str] = field(default_factory=dict)
@@ -67,10 +68,10 @@ class Person(threading.Thread):
                 self._client.cut()
 
     def _exchange(self, number: int) -> None:
-        exchange = Exchange(f"m{number}")
+        began = time.monotonic()
+        exchange = Exchange(f"m{number}", began)
         self.exchanges.append(exchange)
         asked = f"person {self.number} asks {number}"
-        began = time.monotonic()
         cut_at = self._random.randint(1, 8) if self._cut_often and self._random.random() < 0.5 else 0
         while not exchange.answered_at:
             if time.monotonic() - began > LOST_AFTER:
@@ -158,6 +159,8 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     #: Seconds from a fault to the reply of each message that was under way then.
     recoveries: list[float] = field(default_factory=list)
+    #: Seconds from a person's first attempt to say something to the reply, the longest of all.
+    longest_wait: float = 0.0
 
     @property
     def kept_the_promise(self) -> bool:
@@ -214,6 +217,7 @@ class Crowd:
             places = [order[r] for r in replied if r in order]
             outcome.out_of_order += sum(a > b for a, b in pairwise(places))
             for exchange in person.exchanges:
+                outcome.longest_wait = max(outcome.longest_wait, exchange.answered_at - exchange.asked_at)
                 for fault in self._faults:
                     if exchange.acknowledged_at and exchange.acknowledged_at <= fault <= exchange.answered_at:
                         outcome.recoveries.append(exchange.answered_at - fault)
