@@ -8,15 +8,17 @@ acknowledgement, and the restoring at close, go to a channel whose transport has
 
 from __future__ import annotations
 
+import logging
 import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
-from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis.connection import parse_url
 
 from chatbot.connections import (
     Connection,
+    FollowingPool,
     SentinelAddress,
     SentinelConnection,
     Sentinels,
@@ -26,11 +28,36 @@ from chatbot.connections import (
     tls_options,
 )
 
+logger = logging.getLogger(__name__)
+
+
+class _QoS(virtual.QoS):
+    def restore_unacked(self) -> list[Any]:
+        """Tasks that were fetched but not begun go back into the queue, until one cannot: the ledger has the rest.
+
+        kombu would go on for each, which takes a timeout each, and write them to a file.
+        """
+        self._flush()  # type: ignore[no-untyped-call]
+        tasks = list(self._delivered.values())
+        self._delivered.clear()
+        for done, task in enumerate(tasks):
+            try:
+                self.channel._restore(task)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the ledger has them
+                left = len(tasks) - done
+                logger.warning("%d tasks did not go back into the queue, the sweep finds them: %s", left, error)
+                break
+        return []
+
 
 class _Channel(redis.Channel):
     connection_class: Any = Connection
     connection_class_ssl: Any = SSLConnection
     _sync_client: Any = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self.QoS: Any = _QoS
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         """One client for a pool: kombu makes a new one for each command, which costs more than the command."""
@@ -41,7 +68,7 @@ class _Channel(redis.Channel):
         return self._sync_client
 
     def close(self) -> None:
-        """Tasks that were fetched but not begun go back into the queue, unless Redis is what was lost."""
+        """Nothing goes back into the queue when Redis is what was lost."""
         if self.connection is None or self.connection.client is None:
             self.do_restore = False
         super().close()  # type: ignore[no-untyped-call]
@@ -62,13 +89,13 @@ class _SentinelChannel(redis.SentinelChannel, _Channel):
         for name in ("host", "port"):
             options.pop(name, None)
         addresses = [(host, port) for host, port in self.sentinels]
-        sentinels = Sentinels(addresses, self.sentinel_kwargs or {}, **options)
+        sentinels = Sentinels(addresses, self.sentinel_kwargs or {})
         # Where kombu looks for what is to be closed.
         if asynchronous:
             self._async_sentinel_manager = sentinels
         else:
             self._sentinel_manager = sentinels
-        return sentinels.master_for(self.master_name).connection_pool  # type: ignore[no-untyped-call]
+        return FollowingPool(self.master_name, sentinels, **options)  # type: ignore[no-untyped-call]
 
 
 class RedisTransport(redis.Transport):

@@ -8,7 +8,12 @@ options in the query.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import threading
+import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +36,8 @@ SENTINEL_PORT = 26379
 
 #: Seconds. A Sentinel answers from memory: one that takes longer is gone, and the next one is asked.
 _SENTINEL_TIMEOUT = 1.0
+#: Seconds between two questions which Redis is the master.
+_FOLLOW_INTERVAL = 1.0
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,11 @@ def _host_and_port(address: str) -> tuple[str, int]:
         raise ValueError("a Sentinel's port is no port number") from None
 
 
+#: Answers of a Redis that is no longer the master: a command that blocked while it became a replica, and one that
+#: has lost its replicas to the next master and was not yet told (`min-replicas-to-write`).
+_NO_MASTER = ("UNBLOCKED", "NOREPLICAS")
+
+
 class LeavesReplica:
     """For connections: one to a Redis that was master, and is none any more, is closed, and counts as lost.
 
@@ -107,8 +119,7 @@ class LeavesReplica:
         except (ReadOnlyError, MasterDownError) as error:
             self._leave(error)
         except ResponseError as error:
-            # What a command that blocks is told while its Redis becomes a replica.
-            if not str(error).startswith("UNBLOCKED"):
+            if not str(error).startswith(_NO_MASTER):
                 raise
             self._leave(error)
 
@@ -138,28 +149,75 @@ class SentinelSSLConnection(LeavesReplica, SentinelManagedSSLConnection):
 
 
 class Sentinels(Sentinel):
-    """Asks for one thread at a time: redis-py's puts the Sentinel that answers first, which threads could lose."""
+    """Knows which Redis is the master, and has all pools of a process leave another one at the same moment.
 
-    def __init__(
-        self, sentinels: Sequence[tuple[str, int]], options: dict[str, Any], **connection_options: Any
-    ) -> None:
-        """`options` are for connections to the Sentinels, `connection_options` for those to Redis."""
+    A former master that is frozen, or that Sentinel has not told yet (which takes it ten seconds), goes on as if
+    nothing had happened, and whoever only listens to it would never notice. And whoever hears the new master must
+    not read from the former one: it may know of events that never happened.
+    """
+
+    def __init__(self, sentinels: Sequence[tuple[str, int]], options: dict[str, Any]) -> None:
+        """`options` are for connections to the Sentinels."""
         own = {
             "socket_timeout": _SENTINEL_TIMEOUT,
             "socket_connect_timeout": _SENTINEL_TIMEOUT,
             "retry": Retry(NoBackoff(), 0),
             **options,
         }
-        super().__init__(sentinels, sentinel_kwargs=own, **connection_options)  # type: ignore[no-untyped-call]
+        super().__init__(sentinels, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
+        # redis-py's puts the Sentinel that answers first, which two threads at once could lose.
         self._asking = threading.Lock()
+        # Guards what follows.
+        self._guard = threading.Lock()
+        self._made: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._following = False
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Ends the connections to any other Redis than the one it answers."""
         with self._asking:
             master: tuple[str, int] = super().discover_master(service_name)  # type: ignore[no-untyped-call]
-            return master
+        with self._guard:
+            connections = list(self._made)
+        for connection in connections:
+            sock = connection._sock
+            if sock is not None and (connection.host, connection.port) != master:
+                # Whoever reads or writes it finds that out; closing it is his.
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+        return master
+
+    def follow(self, service: str, connection: Any) -> None:
+        """From here on the connection ends when another Redis is the master of the service."""
+        with self._guard:
+            self._made.add(connection)
+            begin, self._following = not self._following, True
+        if begin:
+            arguments = (weakref.ref(self), service)
+            threading.Thread(target=_keep_following, args=arguments, name="sentinel", daemon=True).start()
 
 
-class SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
+def _keep_following(reference: weakref.ref[Sentinels], service: str) -> None:
+    while True:
+        time.sleep(_FOLLOW_INTERVAL)
+        sentinels = reference()
+        if sentinels is None:
+            return
+        with contextlib.suppress(redis.RedisError, OSError):
+            # While no Sentinel tells, all stay where they are.
+            sentinels.discover_master(service)
+        del sentinels
+
+
+class FollowingPool(SentinelConnectionPool):
+    """Connections to the master, as long as it is."""
+
+    def make_connection(self) -> Any:
+        connection = super().make_connection()
+        self.sentinel_manager.follow(self.service_name, connection)
+        return connection
+
+
+class SentinelPool(FollowingPool, redis.BlockingConnectionPool):
     """A bounded pool of connections to the master; whoever finds none free waits, as in any other of ours."""
 
     def owns_connection(self, connection: Any) -> int:
@@ -173,12 +231,19 @@ class SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
         super().release(connection)  # type: ignore[no-untyped-call]
 
 
+#: One for all pools of a process with the same URL.
+_shared: weakref.WeakValueDictionary[tuple[int, str], Sentinels] = weakref.WeakValueDictionary()
+_shared_guard = threading.Lock()
+
+
 def create_pool(url: str, **options: Any) -> redis.BlockingConnectionPool:
     """A bounded pool for a URL that `Settings` took. Connects to nothing yet."""
     if is_sentinel(url):
         address = SentinelAddress.parse(url)
         kind = SentinelSSLConnection if address.tls else SentinelConnection
-        sentinels = Sentinels(address.sentinels, address.sentinel_options)
+        with _shared_guard:
+            key = (os.getpid(), url)
+            sentinels = _shared.setdefault(key, Sentinels(address.sentinels, address.sentinel_options))
         options = {**options, **address.redis_options, "connection_class": kind}
         return SentinelPool(address.service, sentinels, **options)  # type: ignore[no-untyped-call]
     kinds = {"rediss": SSLConnection, "unix": UnixConnection}

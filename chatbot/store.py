@@ -102,6 +102,8 @@ class Scripts:
             if isinstance(result, Exception):
                 raise StoreUnavailable(f"{name}: {type(result).__name__}: {result}") from result
         if replicas < self._replicas:
+            # Perhaps they follow another master by now.
+            self.client.connection_pool.disconnect(inuse_connections=False)
             raise StoreUnavailable(f"{name}: {replicas} of {self._replicas} replicas have it")
         return answer
 

@@ -117,9 +117,11 @@ def freeze_master(chat: SentinelDeployment, crowd: Crowd, turn: int) -> None:
 
 
 def fail_over(chat: SentinelDeployment, crowd: Crowd, turn: int) -> None:
-    """SENTINEL FAILOVER, as before maintenance of the master."""
+    """SENTINEL FAILOVER, as before maintenance of the master; writes are paused first, as docs/operations.md says."""
     master = chat.master()
     crowd.mark_fault()
+    with chat.server(master) as client:
+        client.client_pause(3000, all=False)
     chat.fail_over()
     eventually(lambda: chat.master() != master, 30, "another Redis is master")
     eventually(chat.healthy, 60, "the former master follows")
