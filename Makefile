@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-models lint format chaos picture clean
+.PHONY: help run test test-models lint format audit chaos picture clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,10 +25,15 @@ lint: $(VENV)/.dev ## Check style, types and module boundaries
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.flower.yaml
 
 format: $(VENV)/.dev ## Put the code into the one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+audit: $(VENV)/.dev ## Ask whether any installed package has a known hole; says so when nobody can be asked
+	$(BIN)/python .ci/audit.py
 
 chaos: $(VENV)/.dev ## Kill processes under load and count what is lost; ARGS="--help" for the counts
 	$(BIN)/python -m tests.faults $(ARGS)
