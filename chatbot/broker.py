@@ -129,14 +129,21 @@ def address(url: str) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
             },
             _verified(sentinel.redis_options) if sentinel.tls else None,
         )
-    if urlsplit(url).scheme == "rediss":
-        return url, {}, _verified(parse_url(url))
-    return url, {}, None
+    parts = urlsplit(url)
+    if parts.scheme != "rediss":
+        return url, {}, None
+    if "ssl_cert_reqs=" not in parts.query:
+        # What the URL says, or does not say, goes before the setting.
+        required = "ssl_cert_reqs=required"
+        url = parts._replace(query=f"{parts.query}&{required}" if parts.query else required).geturl()
+    return url, {}, _verified(parse_url(url))
 
 
 def _verified(options: dict[str, Any]) -> dict[str, Any]:
     """TLS with the broker's certificate checked unless the URL says otherwise, as redis-py has it; kombu does not."""
-    return {"ssl_cert_reqs": ssl.CERT_REQUIRED, **tls_options(options)}
+    chosen = tls_options(options)
+    known = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+    return {**chosen, "ssl_cert_reqs": known.get(chosen.get("ssl_cert_reqs", "required"), ssl.CERT_REQUIRED)}
 
 
 def install() -> None:

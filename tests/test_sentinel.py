@@ -17,6 +17,7 @@ from chatbot.config import Settings
 from chatbot.connections import SentinelAddress
 from chatbot.errors import ConfigurationError, SessionNotFound, StoreUnavailable
 from chatbot.local.redis_server import redis_command
+from chatbot.queue import create_celery
 from chatbot.sessions import Sessions, session_id
 from chatbot.store import REPLICATION_TIMEOUT, connect
 from tests.client import ChatClient, history
@@ -42,6 +43,13 @@ def test_tls_to_sentinel_and_redis_is_checked_unless_told_otherwise() -> None:
         assert tls is not None
         assert tls["ssl_cert_reqs"].name == "CERT_REQUIRED"
         assert tls["ssl_ca_certs"] == "/ca.pem"
+
+
+def test_the_broker_of_a_plain_tls_address_must_prove_itself_too() -> None:
+    app = create_celery(Settings.from_env({"CELERY_BROKER_URL": "rediss://h/0"}))
+    assert app.connection().ssl["ssl_cert_reqs"].name == "CERT_REQUIRED"
+    app = create_celery(Settings.from_env({"CELERY_BROKER_URL": "rediss://h/0?ssl_cert_reqs=none"}))
+    assert app.connection().ssl["ssl_cert_reqs"].name == "CERT_NONE"
 
 
 def test_sentinels_settings_complete_both_urls() -> None:
