@@ -25,9 +25,10 @@ function newTurn(id, text, { stored = false, timestamp = null } = {}) {
     heard: false, // on this connection the server spoke of it
     retrying: false, // a retry was asked for, and nothing heard of it yet
     status: null, // {state, until}
-    error: null, // {code, message, retryAfter}
+    error: null, // {code, message, until}
     reply: null,
     sentAt: 0,
+    refusals: 0, // how often the server could not take it, and it was sent again
   };
 }
 
@@ -79,6 +80,7 @@ export class Conversation {
     turn.state = 'sending';
     turn.error = null;
     turn.sentAt = 0;
+    turn.refusals = 0;
     this.#move(turn, this.order.length);
     this.#changed(turn);
   }
@@ -273,7 +275,7 @@ export class Conversation {
     turn.retrying = false;
     if (code === 'not_retryable') return;
     if (code === 'model_error') this.#store(turn, true);
-    this.fail(turn, { code, message, retryAfter: retryAfter ?? null });
+    this.fail(turn, { code, message, until: retryAfter ? Date.now() + retryAfter * 1000 : null });
     this.#listener.failed?.(turn);
   }
 
