@@ -7,8 +7,9 @@ import { appendCode, blocksOf, nodesOf } from './markdown.js';
 
 const STEP = 4096; // characters taken in one step
 const LONGEST = 8192; // characters of a block that is drawn again; beyond it is drawn in parts
+const MARK = 64; // characters within which a line shows what kind of block it is
 const OPENING = /^(`{3,}|~{3,})[^\n]*\n/;
-const UNDECIDED = /\n[ \t`~]*$/;
+const UNDECIDED = /\n[ \t\n`~]*$/;
 
 const isHigh = (unit) => unit >= 0xd800 && unit <= 0xdbff;
 
@@ -23,6 +24,11 @@ function partOf({ type, raw, items }) {
   }
   length ||= Math.max(raw.lastIndexOf('\n'), raw.lastIndexOf(' ')) + 1;
   return { length: length || raw.length, prefix: '' };
+}
+
+/** The beginning of a line, say "2" or "|-", may look like a new block and turn out to belong to the one before. */
+function isDoubtful({ type, raw, rows }) {
+  return type === 'table' ? rows.length === 0 : raw.length < MARK && !raw.includes('\n');
 }
 
 /** A code block whose end has not come: it is only added to. */
@@ -89,16 +95,18 @@ export class MarkdownText {
   #growBlocks() {
     const source = this.#prefix + this.#text.slice(this.#drawn, this.#seen);
     const blocks = blocksOf(source);
-    const last = blocks.findLastIndex((block) => block.type !== 'space');
+    const isText = (block) => block.type !== 'space';
+    const last = blocks.findLastIndex(isText);
     if (last < 0) {
       this.#drawLast([]);
       return;
     }
-    const done = blocks.slice(0, last);
-    this.#settle(done, done.reduce((sum, block) => sum + block.raw.length, 0), done.length ? '' : this.#prefix);
-
     const block = blocks[last];
-    this.#drawLast([block]);
+    const before = isDoubtful(block) ? blocks.slice(0, last).findLastIndex(isText) : -1;
+    const done = blocks.slice(0, before < 0 ? last : before);
+    this.#settle(done, done.reduce((sum, { raw }) => sum + raw.length, 0), done.length ? '' : this.#prefix);
+
+    this.#drawLast(blocks.slice(done.length, last + 1));
     const fence = openFence(block, this.#prefix);
     if (fence) {
       const code = this.#last[0].querySelector('code');
@@ -120,12 +128,13 @@ export class MarkdownText {
     const more = this.#text.slice(fence.from, this.#seen);
     const final = this.#final && this.#seen === this.#text.length;
     const end = fence.end.exec(more) ?? (final ? fence.endAtLast.exec(more) : null);
-    // The last line may become the one that ends the block.
-    const doubtful = final ? null : UNDECIDED.exec(more);
-    const shown = more.slice(0, (end ?? doubtful)?.index);
+    // The last line may become the one that ends the block, and blank lines before that are not shown.
+    const doubtful = end || final ? null : UNDECIDED.exec(more);
+    const taken = more.slice(0, (end ?? doubtful)?.index);
+    const shown = end || final ? taken.replace(/\n+$/, '') : taken;
     appendCode(fence.code, fence.empty ? shown.slice(1) : shown);
-    fence.empty &&= shown === '';
-    fence.from += shown.length;
+    fence.empty &&= taken === '';
+    fence.from += taken.length;
     if (!end) return false;
     this.#drawn = fence.from + end[0].length;
     this.#fence = null;

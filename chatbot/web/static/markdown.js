@@ -101,7 +101,7 @@ function frameCode(pre) {
   pre.role = 'group';
   pre.ariaLabel = `Code: ${language}`;
   const code = pre.firstElementChild;
-  const text = code.textContent;
+  const text = code.textContent.replace(/\n+$/, '');
   code.replaceChildren();
   appendCode(code, text);
 }
