@@ -102,6 +102,10 @@ export class MarkdownText {
       return;
     }
     const block = blocks[last];
+    if (this.#final && this.#seen === this.#text.length && block.raw.length <= LONGEST) {
+      this.#settle(blocks, source.length, '');
+      return;
+    }
     const before = isDoubtful(block) ? blocks.slice(0, last).findLastIndex(isText) : -1;
     const done = blocks.slice(0, before < 0 ? last : before);
     this.#settle(done, done.reduce((sum, { raw }) => sum + raw.length, 0), done.length ? '' : this.#prefix);

@@ -53,6 +53,8 @@ const marked = new Marked({
   },
 });
 
+globalThis.DOMPurify.setConfig(ALLOWED);
+
 /** The blocks of a text, as marked's tokens. Their `raw` texts together are the text. */
 export function blocksOf(text) {
   return new Lexer(marked.defaults).lex(text);
@@ -60,7 +62,7 @@ export function blocksOf(text) {
 
 /** The nodes of blocks, safe to be put into the page. */
 export function nodesOf(blocks) {
-  const fragment = globalThis.DOMPurify.sanitize(marked.parser(blocks), ALLOWED);
+  const fragment = globalThis.DOMPurify.sanitize(marked.parser(blocks));
   for (const link of fragment.querySelectorAll('a')) {
     link.target = '_blank';
     link.rel = 'noopener noreferrer nofollow';

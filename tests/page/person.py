@@ -1,0 +1,122 @@
+"""Somebody at the page: what they do, what they see, and what must never happen meanwhile."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Locator, Request, expect
+
+from tests.client import history
+
+#: ms; a busy machine takes its time.
+PATIENCE = 30_000
+#: What Chromium itself writes to the console while a server is away.
+NO_CONNECTION = re.compile(r"net::ERR_|WebSocket connection to .* failed|status of 503")
+_WATCH_LONG_TASKS = """
+    window.longTasks = [];
+    new PerformanceObserver((list) => {
+      for (const entry of list.getEntries()) window.longTasks.push(Math.round(entry.duration));
+    }).observe({ type: 'longtask' });
+"""
+
+
+class Person:
+    """One page in a browser context of its own. `context` takes what Playwright's contexts take."""
+
+    def __init__(self, chromium: Browser, url: str, **context: Any) -> None:
+        self.url = url
+        self.context = chromium.new_context(**context)
+        self.context.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+        #: What went wrong: console errors, errors in scripts, dialogs, requests to other hosts.
+        self.trouble: list[str] = []
+        self.context.on("request", self._look_at_request)
+        self.context.on("console", self._look_at_console)
+        self.context.on("dialog", self._look_at_dialog)
+        self.context.on("weberror", lambda error: self.trouble.append(str(error.error)))
+        self.page = self.context.new_page()
+        self.page.add_init_script(_WATCH_LONG_TASKS)
+
+    def begin(self, name: str = "Ada") -> Person:
+        """Opens the page and gives a name."""
+        self.page.goto(self.url)
+        self.page.locator("#name").fill(name)
+        self.page.keyboard.press("Enter")
+        expect(self.state).to_have_text("Connected")
+        return self
+
+    def come_back(self, token: str, name: str = "Ada") -> Person:
+        """Opens the page in a browser that remembers a chat."""
+        self.page.goto(self.url)
+        self.page.evaluate("token => localStorage.setItem('chat.token', token)", token)
+        self.page.evaluate("name => localStorage.setItem('chat.name', name)", name)
+        self.page.reload()
+        expect(self.state).to_have_text("Connected")
+        return self
+
+    def say(self, text: str) -> None:
+        self.draft.fill(text)
+        self.page.keyboard.press("Enter")
+
+    def ask(self, text: str) -> Locator:
+        """Says something and waits for the end of the reply; its text."""
+        count = self.replies.count()
+        self.say(text)
+        expect(self.page.locator(".foot:visible")).to_have_count(count + 1)
+        return self.replies.last
+
+    @property
+    def draft(self) -> Locator:
+        return self.page.locator("#draft")
+
+    @property
+    def state(self) -> Locator:
+        return self.page.locator("#stateText")
+
+    @property
+    def sayings(self) -> Locator:
+        return self.page.locator(".said:visible .text")
+
+    @property
+    def replies(self) -> Locator:
+        return self.page.locator(".reply:visible .text:visible")
+
+    @property
+    def token(self) -> str:
+        found = self.page.evaluate("sessionStorage.getItem('chat.token')")
+        assert isinstance(found, str)
+        return found
+
+    def sees_all_once(self) -> None:
+        """The page shows what the server holds: each message once, in order."""
+        shown = self.page.evaluate(
+            "Array.from(document.querySelectorAll('.turn article:not([hidden]) > .text'), node => node.textContent)"
+        )
+        held = [message["msg"] for message in history(self.url, self.token)]
+        assert [" ".join(text.split()) for text in shown] == [" ".join(text.split()) for text in held]
+
+    def long_tasks(self) -> list[int]:
+        """Milliseconds of each task over 50 ms since this was last asked."""
+        found: list[int] = self.page.evaluate("window.longTasks.splice(0)")
+        return found
+
+    def leave(self, *, forgiving: re.Pattern[str] | None = None) -> None:
+        """Closes the browser context; nothing may have gone wrong but what `forgiving` matches."""
+        self.context.close()
+        assert [text for text in self.trouble if not (forgiving and forgiving.search(text))] == []
+
+    def _look_at_console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.trouble.append(f"{message.text} {message.location.get('url', '')}")
+
+    def _look_at_dialog(self, dialog: Dialog) -> None:
+        self.trouble.append(f"a dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def _look_at_request(self, request: Request) -> None:
+        if urlsplit(request.url).scheme not in ("blob", "data") and not request.url.startswith(self.url):
+            self.trouble.append(f"a request to {request.url}")
+
+

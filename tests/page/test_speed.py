@@ -1,0 +1,83 @@
+"""Long chats, long replies, fast replies: the page stays smooth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.deployment import Deployment
+from tests.page.person import Person
+
+REPLY = "A **bold** word, `code`, and a list:\n\n- one\n- two\n\n```python\nprint('three')\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |"
+#: A busy machine makes tasks longer than they are; a slow page is slow each time.
+ROUNDS = 3
+
+
+@pytest.fixture(scope="module")
+def long_chat(write_history: Callable[..., str]) -> str:
+    return write_history(250, REPLY)
+
+
+@pytest.fixture
+def reader(chromium: Browser, site: Deployment, long_chat: str) -> Iterator[Person]:
+    """Somebody in a chat of 500 messages."""
+    person = Person(chromium, site.url()).come_back(long_chat)
+    expect(person.page.locator(".turn")).to_have_count(250)
+    yield person
+    person.leave()
+
+
+def test_twenty_tokens_a_second_stay_smooth_in_a_chat_of_500_messages(reader: Person) -> None:
+    slow = []
+    for _ in range(ROUNDS):
+        reader.long_tasks()
+        reply = reader.ask("!interval=50 !say=" + (REPLY + "\n\n") * 2.replace("\n", "\\n"))
+        slow = reader.long_tasks()
+        expect(reply.locator("td")).to_have_text(["1", "2", "1", "2"])
+        if not slow:
+            break
+    assert slow == []
+
+
+@pytest.mark.parametrize(
+    ("order", "end"),
+    [("!tokens=19000", " w18995"), ("!say=```\\n" + "some_code(line)\\n" * 2500 + "!tokens", "!tokens")],
+    ids=["100 KB in one paragraph", "code"],
+)
+def test_a_long_reply_is_shown_whole_and_smoothly(ada: Person, order: str, end: str) -> None:
+    slow = []
+    for _ in range(ROUNDS):
+        ada.long_tasks()
+        reply = ada.ask(order)
+        expect(reply).to_contain_text(end)
+        slow = ada.long_tasks()
+        if not slow:
+            break
+    assert slow == []
+
+
+def test_a_chat_of_2000_messages_opens_at_once_and_smoothly(
+    chromium: Browser, site: Deployment, write_history: Callable[..., str]
+) -> None:
+    token = write_history(1000, REPLY)
+    slow, took = [], 0.0
+    for _ in range(ROUNDS):
+        person = Person(chromium, site.url()).come_back(token)
+        person.long_tasks()
+        began = time.monotonic()
+        person.page.reload()
+        expect(person.replies.last).to_contain_text("answer 999")
+        took = time.monotonic() - began
+        expect(person.page.locator(".turn")).to_have_count(1000)
+        expect(person.page.locator(".turn").first).to_contain_text("answer 0")
+        for height in (0, 20_000, 100_000, 0):
+            person.page.locator("#scroller").evaluate("(node, top) => { node.scrollTop = top; }", height)
+        slow = [duration for duration in person.long_tasks() if duration > 100]
+        person.leave()
+        if not slow and took < 1:
+            break
+    assert slow == []
+    assert took < 1
