@@ -13,7 +13,7 @@ from chatbot.sessions import Sessions, session_id
 from tests.browser import browser, find
 from tests.deployment import Deployment
 from tests.model_server import ModelServer
-from tests.page.person import Person
+from tests.page.person import NO_CONNECTION, Person
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +40,18 @@ def ada(chromium: Browser, site: Deployment) -> Iterator[Person]:
     person = Person(chromium, site.url(), permissions=["clipboard-read", "clipboard-write"]).begin()
     yield person
     person.leave()
+
+
+@pytest.fixture
+def eve(chromium: Browser, site: Deployment) -> Iterator[Person]:
+    """Somebody whose browser may complain about lost connections; all processes run again afterwards."""
+    person = Person(chromium, site.url()).begin()
+    yield person
+    person.leave(forgiving=NO_CONNECTION)
+    for process in site.processes:
+        if not process.running:
+            process.start()
+    site.wait_until_ready()
 
 
 @pytest.fixture(scope="session")

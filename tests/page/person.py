@@ -8,7 +8,10 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Locator, Request, expect
 
+from chatbot.sessions import session_id
+from chatbot.store import session_keys
 from tests.client import history
+from tests.deployment import Deployment
 
 #: ms; a busy machine takes its time.
 PATIENCE = 30_000
@@ -90,12 +93,17 @@ class Person:
         return found
 
     def sees_all_once(self) -> None:
-        """The page shows what the server holds: each message once, in order."""
+        """The page shows what the server holds: each message once, in order, and each reply after its message."""
         shown = self.page.evaluate(
             "Array.from(document.querySelectorAll('.turn article:not([hidden]) > .text'), node => node.textContent)"
         )
-        held = [message["msg"] for message in history(self.url, self.token)]
-        assert [" ".join(text.split()) for text in shown] == [" ".join(text.split()) for text in held]
+        messages = history(self.url, self.token)
+        replies = {message["reply_to"]: message["msg"] for message in messages if message["source"] == "bot"}
+        turns = [(message["msg"], replies.get(message["id"])) for message in messages if message["source"] == "human"]
+        assert len(turns) + len(replies) == len(messages)
+        assert [" ".join(text.split()) for text in shown] == [
+            " ".join(text.split()) for turn in turns for text in turn if text is not None
+        ]
 
     def long_tasks(self) -> list[int]:
         """Milliseconds of each task over 50 ms since this was last asked."""
@@ -120,3 +128,6 @@ class Person:
             self.trouble.append(f"a request to {request.url}")
 
 
+def end_session(site: Deployment, token: str) -> None:
+    """What time does to a session that nobody uses."""
+    site.client.delete(*session_keys(session_id(token))[:-1])

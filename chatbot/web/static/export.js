@@ -1,10 +1,12 @@
 /** A chat as a file. */
 
-/** What is kept of a conversation, in the words of the protocol. */
-function messagesOf({ order }) {
+/** What the page holds of a conversation, in the words of the protocol. */
+export function messagesOf({ order }) {
   const messages = [];
   for (const { id, text, timestamp, stored, reply } of order) {
-    if (text !== null && stored) messages.push({ id, source: 'human', msg: text, timestamp });
+    if (text !== null && stored) {
+      messages.push({ id, source: 'human', msg: text, timestamp, reply_to: null, finish_reason: null });
+    }
     if (reply?.whole) {
       const { id: replyId, text: msg, timestamp: time, finishReason } = reply;
       messages.push({
@@ -20,19 +22,19 @@ function messagesOf({ order }) {
   return messages;
 }
 
-/** The name, when it began, and every message that is stored, as JSON. */
-export function toJson({ name, begun, conversation }) {
-  return `${JSON.stringify({ name, session_start: begun, messages: messagesOf(conversation) }, null, 2)}\n`;
+/** The name, when it began, and the messages as the protocol has them, as JSON. */
+export function toJson({ name, begun }, messages) {
+  return `${JSON.stringify({ name, session_start: begun, messages }, null, 2)}\n`;
 }
 
 /** The same to be read, as Markdown. */
-export function toMarkdown({ name, begun, conversation }, title) {
+export function toMarkdown({ name, begun }, messages, title) {
   const parts = [`# ${title}`, begun ? `Begun ${begun}` : ''];
-  for (const { source, msg, timestamp, finish_reason: reason } of messagesOf(conversation)) {
+  messages.forEach(({ source, msg, timestamp, finish_reason: reason }, index) => {
     const ending = reason === 'stopped' ? ', stopped' : reason === 'length' ? ', cut at the length limit' : '';
-    parts.push(`**${source === 'human' ? name : 'Assistant'}** (${timestamp}${ending})`, msg, '---');
-  }
-  if (parts.at(-1) === '---') parts.pop();
+    if (index) parts.push('---');
+    parts.push(`**${source === 'human' ? name : 'Assistant'}** (${timestamp}${ending})`, msg);
+  });
   return `${parts.filter(Boolean).join('\n\n')}\n`;
 }
 

@@ -5,7 +5,7 @@ import { Chat } from './chat.js';
 import { Chats, titleOf } from './chats.js';
 import { copyText } from './clipboard.js';
 import { Composer } from './composer.js';
-import { download, fileName, toJson, toMarkdown } from './export.js';
+import { download, fileName, messagesOf, toJson, toMarkdown } from './export.js';
 import { plainText } from './markdown.js';
 import { browserMemory, createSession, loadSession, newId, tabMemory } from './session.js';
 import { Sidebar } from './sidebar.js';
@@ -292,14 +292,27 @@ page.stop.addEventListener('click', () => {
   chat.stop();
 });
 
+/** What the server holds; what is held here when it can't be asked. */
+async function messagesToExport({ token, conversation, connection }) {
+  if (connection === 'online') {
+    try {
+      return (await loadSession(token)).messages;
+    } catch (error) {
+      if (!error.code) throw error;
+    }
+  }
+  return messagesOf(conversation);
+}
+
 for (const [id, type, suffix, write] of [
   ['exportMarkdown', 'text/markdown', 'md', toMarkdown],
   ['exportJson', 'application/json', 'json', toJson],
 ]) {
-  page[id].addEventListener('click', () => {
+  page[id].addEventListener('click', async () => {
     page.menu.hidePopover();
     const title = page.title.textContent;
-    download(fileName(title, suffix), type, write(chat, title));
+    const shown = chat;
+    download(fileName(title, suffix), type, write(shown, await messagesToExport(shown), title));
   });
 }
 page.forget.addEventListener('click', () => {

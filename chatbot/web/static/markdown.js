@@ -7,10 +7,10 @@ import { Lexer, Marked } from './vendor/marked.esm.js';
 import './vendor/purify.min.js'; // defines DOMPurify
 
 const SAFE_LINK = /^(?:https?:\/\/|mailto:)/i;
-const HEADINGS_BELOW = 2; // the page has its own first and second level
+const HEADINGS_BELOW = 1; // the first level is the page's own
 const ALLOWED = {
   ALLOWED_TAGS: [
-    'a', 'blockquote', 'br', 'code', 'del', 'em', 'h3', 'h4', 'h5', 'h6', 'hr', 'li', 'ol', 'p', 'pre', 'strong',
+    'a', 'blockquote', 'br', 'code', 'del', 'em', 'h2', 'h3', 'h4', 'h5', 'h6', 'hr', 'li', 'ol', 'p', 'pre', 'strong',
     'table', 'tbody', 'td', 'th', 'thead', 'tr', 'ul',
   ],
   ALLOWED_ATTR: ['align', 'data-language', 'href', 'start'],
@@ -81,7 +81,7 @@ export function nodesOf(blocks) {
 export function plainText(text) {
   const fragment = nodesOf(blocksOf(text));
   for (const bar of fragment.querySelectorAll('.code-bar')) bar.remove();
-  return fragment.textContent.trim();
+  return Array.from(fragment.children, (node) => node.textContent.trim()).join('\n');
 }
 
 function make(name, properties, ...children) {
