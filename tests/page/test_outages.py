@@ -12,7 +12,7 @@ from tests.client import history
 from tests.deployment import Deployment, eventually
 from tests.page.person import Person, end_session
 
-LONG = "!interval=50 !tokens=60 go on"
+LONG = "!interval=50 !tokens=45 go on"
 
 
 @pytest.mark.parametrize("victim", ["web", "worker", "redis"])
@@ -26,7 +26,7 @@ def test_a_kill_in_the_middle_of_a_reply_is_got_over(eve: Person, site: Deployme
     if victim == "web":
         expect(eve.state).to_have_text("Reconnecting")
     process.start()
-    expect(eve.replies.last).to_contain_text("w53")
+    expect(eve.replies.last).to_contain_text("w38")
     expect(eve.page.locator(".foot:visible")).to_have_count(2)
     expect(eve.draft).to_have_value("being typed")
     expect(eve.state).to_have_text("Connected")
