@@ -92,6 +92,13 @@ class Person:
         assert isinstance(found, str)
         return found
 
+    @property
+    def modules(self) -> str:
+        """Where the page's modules are, for what is tried of one of them alone."""
+        source = self.page.locator("script[type=module]").get_attribute("src")
+        assert source is not None
+        return source.removesuffix("main.js")
+
     def sees_all_once(self) -> None:
         """The page shows what the server holds: each message once, in order, and each reply after its message."""
         shown = self.page.evaluate(

@@ -158,3 +158,49 @@ def test_a_name_is_asked_for_and_a_server_that_is_away_is_told(chromium: Browser
     person.page.get_by_role("button", name="Start chatting").click()
     expect(person.page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
     person.leave(forgiving=NO_CONNECTION)
+
+
+REFUSED = """
+async ([base, seconds]) => {
+  const { Conversation } = await import(base + 'conversation.js');
+  const { TurnNodes } = await import(base + 'turn.js');
+  const conversation = new Conversation();
+  const turn = conversation.add('m1', 'too quick');
+  const nodes = new TurnNodes('m1');
+  const draw = () => nodes.fill(turn, draw);
+  conversation.apply({ type: 'error', code: 'rate_limited', message: '', id: 'm1', retry_after: seconds });
+  draw();
+  document.getElementById('turns').append(nodes.root);
+}
+"""
+
+
+def test_it_is_told_when_a_message_that_came_too_soon_can_be_sent_again(ada: Person) -> None:
+    ada.page.evaluate(REFUSED, [ada.modules, 2])
+    failure = ada.page.locator(".failure:visible")
+    again = ada.page.get_by_role("button", name="Send again")
+    expect(failure.locator("p")).to_have_text(
+        "Not sent: too many messages in a short time. You can try again in 2 seconds."
+    )
+    expect(again).to_be_disabled()
+    expect(again).to_be_enabled()
+    expect(failure.locator("p")).to_have_text("Not sent: too many messages in a short time.")
+    expect(ada.sayings).to_have_text(["too quick"])
+
+
+TRIMMED = """
+async (base) => {
+  const { Conversation } = await import(base + 'conversation.js');
+  const conversation = new Conversation();
+  const human = (id) => ({ id, source: 'human', msg: id, reply_to: null });
+  const bot = (id) => ({ id: `r${id}`, source: 'bot', msg: `r${id}`, reply_to: id });
+  const log = ['a', 'b', 'c'].flatMap((id) => [human(id), bot(id)]);
+  conversation.merge(log);
+  conversation.merge([...log.slice(3), human('d'), bot('d')]);
+  return conversation.order.map((turn) => turn.id);
+}
+"""
+
+
+def test_what_the_server_does_not_keep_any_more_keeps_its_place(ada: Person) -> None:
+    assert ada.page.evaluate(TRIMMED, ada.modules) == ["a", "b", "c", "d"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, expect
 
 from chatbot.web.assets import FOLDER
 from tests.page.person import Person
@@ -137,7 +137,7 @@ DOCUMENTS = [
 
 
 def test_a_reply_that_grew_looks_like_one_that_came_whole(ada: Person) -> None:
-    assert ada.page.evaluate(GROWING, [base(ada.page), DOCUMENTS]) == []
+    assert ada.page.evaluate(GROWING, [ada.modules, DOCUMENTS]) == []
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_long_block_is_drawn_in_parts_and_loses_nothing(
           const numbers = (node.textContent.match(/\\d+/g) ?? []).map(Number);
           return [numbers, selector ? node.querySelectorAll(selector).length : null, longest];
         }""",
-        [base(ada.page), text, selector],
+        [ada.modules, text, selector],
     )
     numbers, found, longest = drawn
     assert numbers == list(range(count))
@@ -183,10 +183,3 @@ def test_the_kept_copies_of_libraries_are_those_that_were_published() -> None:
     kept = {path.name for path in vendor.iterdir()} - {"SHA256SUMS", "README.md"}
     assert set(listed) == kept
     assert {name: hashlib.sha256((vendor / name).read_bytes()).hexdigest() for name in kept} == listed
-
-
-def base(page: Page) -> str:
-    """Where the page's modules are."""
-    source = page.locator("script[type=module]").get_attribute("src")
-    assert source is not None
-    return source.removesuffix("main.js")

@@ -289,13 +289,17 @@ export class Conversation {
     return turn;
   }
 
-  /** The order of the server's log; what it does not hold stays where it was, or goes to the end. */
+  /**
+   * The order of the server's log. What it does not hold any more stands before that, and what it does not hold yet
+   * stays where it was, or goes to the end.
+   */
   #arrange(logged) {
     const inLog = new Set(logged);
     const lastLogged = this.order.findLastIndex((turn) => inLog.has(turn));
-    const result = [...logged];
+    const isDropped = (turn, index) => index < lastLogged && turn.state === 'done' && !inLog.has(turn);
+    const result = [...this.order.filter(isDropped), ...logged];
     this.order.forEach((turn, index) => {
-      if (inLog.has(turn)) return;
+      if (inLog.has(turn) || isDropped(turn, index)) return;
       const before = this.order[index - 1];
       if (turn.state === 'failed' && before && index < lastLogged) {
         result.splice(result.indexOf(before) + 1, 0, turn);
