@@ -14,7 +14,7 @@ from tests.deployment import ROOT, Deployment, Process, eventually, free_port
 #: Two chats; the picture is taken while the last question is being answered.
 CHATS = (
     ("Suggest three names for a black cat",),
-    ("What is the capital of France?", "Write a list of three good reasons to use a message queue."),
+    ("What is the capital of France?", "Name three things that a message queue is good for."),
 )
 PICTURE = ROOT / "docs" / "images" / "chat.png"
 
@@ -27,7 +27,7 @@ def main() -> int:
         return 1
     port = free_port()
     chat = Deployment(
-        f"http://127.0.0.1:{port}/v1/chat/completions", max_new_tokens=120, system_prompt=SYSTEM_PROMPT, seed=7
+        f"http://127.0.0.1:{port}/v1/chat/completions", max_new_tokens=120, system_prompt=SYSTEM_PROMPT, seed=3
     )
     command = [sys.executable, "-m", "chatbot.local.model_server", "--port", str(port)]
     model = Process("model", command, chat.env, chat.folder / "model.log").start()

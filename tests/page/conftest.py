@@ -30,7 +30,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def site(model: ModelServer) -> Iterator[Deployment]:
     """One process of each kind, and room for long replies."""
-    with Deployment(model.url, max_new_tokens=60_000, max_message_length=60_000, model_attempts=2) as deployment:
+    with Deployment(model.url, max_new_tokens=60_000, model_attempts=2) as deployment:
         yield deployment
 
 

@@ -68,8 +68,10 @@ def test_an_unsent_message_is_kept_over_a_refresh(eve: Person, site: Deployment)
 def test_a_lost_network_is_noticed_and_got_over(eve: Person) -> None:
     eve.say(LONG)
     expect(eve.replies).to_contain_text("w5")
-    eve.context.set_offline(True)
-    eve.context.set_offline(False)
+    # The old connection may be dead without having said so, therefore a new one.
+    with eve.page.expect_websocket():
+        eve.context.set_offline(True)
+        eve.context.set_offline(False)
     expect(eve.page.locator(".foot:visible")).to_have_count(1)
     eve.sees_all_once()
 

@@ -47,8 +47,8 @@ def test_twenty_tokens_a_second_stay_smooth_in_a_chat_of_500_messages(reader: Pe
 
 @pytest.mark.parametrize(
     ("order", "end"),
-    [("!tokens=19000", " w18995"), ("!say=```\\n" + "some_code(line)\\n" * 2500 + "!tokens", "!tokens")],
-    ids=["100 KB in one paragraph", "code"],
+    [("!tokens=19000", " w18995"), ("!tokens=19000 \n```\nlet", " w18994")],
+    ids=["100 KB in one paragraph", "100 KB in one line of code"],
 )
 def test_a_long_reply_is_shown_whole_and_smoothly(ada: Person, order: str, end: str) -> None:
     slow = []
@@ -57,6 +57,10 @@ def test_a_long_reply_is_shown_whole_and_smoothly(ada: Person, order: str, end: 
         reply = ada.ask(order)
         expect(reply).to_contain_text(end)
         slow = ada.long_tasks()
+        # And again from the history. The page itself takes some of that time.
+        ada.page.reload()
+        expect(ada.replies.last).to_contain_text(end)
+        slow += [duration for duration in ada.long_tasks() if duration > 100]
         if not slow:
             break
     assert slow == []

@@ -5,8 +5,8 @@
 
 import { appendCode, blocksOf, nodesOf } from './markdown.js';
 
-const STEP = 4096; // characters taken in one step
-const LONGEST = 8192; // characters of a block that is drawn again; beyond it is drawn in parts
+const STEP = 2048; // characters taken in one step
+const LONGEST = 4096; // characters of a block that is drawn again; beyond it is drawn in parts
 const MARK = 64; // characters within which a line shows what kind of block it is
 const OPENING = /^(`{3,}|~{3,})[^\n]*\n/;
 const UNDECIDED = /\n[ \t\n`~]*$/;

@@ -109,16 +109,19 @@ function frameCode(pre) {
 }
 
 const PIECE = 4000; // characters; what is laid out anew when a line is added
+const LONGEST_LINE = 4 * PIECE;
 
-/** Adds to a code block, in pieces that are laid out each by itself. */
+/** Adds to a code block, in pieces that are laid out each by itself. They end with a line, unless that is too long. */
 export function appendCode(code, text) {
   for (let left = text; left; ) {
     let last = code.lastElementChild;
-    if (!last || (last.textContent.length >= PIECE && last.textContent.endsWith('\n'))) {
+    const held = last?.textContent ?? '';
+    if (!last || held.length >= LONGEST_LINE || (held.length >= PIECE && held.endsWith('\n'))) {
       last = code.appendChild(document.createElement('span'));
     }
-    const room = Math.max(0, PIECE - last.textContent.length);
-    const cut = left.indexOf('\n', room) + 1 || left.length;
+    const room = LONGEST_LINE - last.textContent.length;
+    const end = left.indexOf('\n', Math.max(0, PIECE - last.textContent.length)) + 1 || left.length;
+    const cut = Math.max(1, Math.min(end, room));
     last.append(left.slice(0, cut));
     last.normalize();
     left = left.slice(cut);
