@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-models lint format audit chaos picture clean
+.PHONY: help run test test-models lint format audit chaos picture vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,17 @@ chaos: $(VENV)/.dev ## Kill processes under load and count what is lost; ARGS="-
 
 picture: $(VENV)/.dev ## Take the picture of the page that the README shows (needs Chromium)
 	$(BIN)/python -m tests.picture
+
+VENDOR := chatbot/web/static/vendor
+MARKED := marked-18.2.1
+PURIFY := dompurify-3.4.18
+
+vendor: ## Fetch the page's libraries anew from npm, and check them
+	@cd $$(mktemp -d) && npm pack --silent $(subst -,@,$(MARKED)) $(subst -,@,$(PURIFY)) > /dev/null \
+		&& for file in "$(MARKED) lib/marked.esm.js marked.esm.js" "$(MARKED) LICENSE marked.LICENSE.md" \
+			"$(PURIFY) dist/purify.min.js purify.min.js" "$(PURIFY) LICENSE purify.LICENSE.txt"; do set -- $$file; \
+			tar -xzOf $$1.tgz package/$$2 > $(CURDIR)/$(VENDOR)/$$3; done
+	@cd $(VENDOR) && sha256sum -c SHA256SUMS
 
 clean: ## Remove the virtual environment and caches; keeps .data, where Redis keeps the chats
 	rm -rf $(VENV) $(MODELS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

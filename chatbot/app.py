@@ -11,6 +11,7 @@ from chatbot.listener import LISTENER_CONNECTIONS
 from chatbot.queue import create_celery
 from chatbot.sessions import Sessions
 from chatbot.store import connect
+from chatbot.web import assets
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import Hub
 from chatbot.web.routes import MAX_BODY, register
@@ -28,7 +29,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or load_settings()
     logs.configure(settings)
-    app = Flask("chatbot.web")
+    app = Flask("chatbot.web", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["SOCK_SERVER_OPTIONS"] = {
         "ping_interval": settings.ping_interval,
@@ -52,6 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         hub=Hub(listening, sessions),
         enqueuer=Enqueuer(celery),
     )
+    assets.register(app)
     register(app)
 
     @app.cli.command("model-check")

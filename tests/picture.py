@@ -11,7 +11,11 @@ from chatbot.local.plan import SYSTEM_PROMPT
 from tests.browser import browser, find
 from tests.deployment import ROOT, Deployment, Process, eventually, free_port
 
-QUESTIONS = ("What is the capital of France?", "Write two sentences about message queues.")
+#: Two chats; the picture is taken while the last question is being answered.
+CHATS = (
+    ("Suggest three names for a black cat",),
+    ("What is the capital of France?", "Name three things that a message queue is good for."),
+)
 PICTURE = ROOT / "docs" / "images" / "chat.png"
 
 
@@ -22,23 +26,29 @@ def main() -> int:
         print("No Chromium was found: install it (Debian: apt install chromium), or set CHROMIUM to it")
         return 1
     port = free_port()
-    chat = Deployment(f"http://127.0.0.1:{port}/v1/chat/completions", max_new_tokens=80, system_prompt=SYSTEM_PROMPT)
+    chat = Deployment(
+        f"http://127.0.0.1:{port}/v1/chat/completions", max_new_tokens=120, system_prompt=SYSTEM_PROMPT, seed=3
+    )
     command = [sys.executable, "-m", "chatbot.local.model_server", "--port", str(port)]
     model = Process("model", command, chat.env, chat.folder / "model.log").start()
     try:
         eventually(lambda: "serving" in model.log, 60, "the model is served")
         with chat, browser(executable) as chromium:
-            page = chromium.new_page(viewport={"width": 1100, "height": 720}, color_scheme="light")
+            page = chromium.new_page(viewport={"width": 1280, "height": 760}, color_scheme="light")
             page.goto(chat.url())
             page.locator("#name").fill("Ada")
             page.keyboard.press("Enter")
-            for question in QUESTIONS:
-                page.locator("#draft").fill(question)
-                page.keyboard.press("Enter")
-                page.get_by_role("button", name="Stop").wait_for(state="visible")
-                if question != QUESTIONS[-1]:
-                    page.get_by_role("button", name="Stop").wait_for(state="hidden", timeout=60_000)
-            begun = re.compile(r".{60,}", re.DOTALL)
+            for questions in CHATS:
+                if questions is not CHATS[0]:
+                    page.get_by_role("button", name="New chat", exact=True).first.click()
+                    page.get_by_role("heading", name="Hello, Ada").wait_for()
+                    page.mouse.move(0, 0)
+                for number, question in enumerate(questions, 1):
+                    page.locator("#draft").fill(question)
+                    page.keyboard.press("Enter")
+                    if question != CHATS[-1][-1]:
+                        expect(page.locator(".foot:visible")).to_have_count(number, timeout=60_000)
+            begun = re.compile(r".{150,}", re.DOTALL)
             expect(page.locator(".turn:last-child .reply .text")).to_have_text(begun, timeout=60_000)
             PICTURE.parent.mkdir(parents=True, exist_ok=True)
             page.screenshot(path=str(PICTURE))

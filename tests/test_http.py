@@ -80,7 +80,7 @@ def test_the_chat_page_is_served_with_a_strict_policy(chat: Deployment) -> None:
     response = requests.get(chat.url() + "/", timeout=10)
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("text/html")
-    assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
 
 
 def test_health_and_readiness_are_told(chat: Deployment) -> None:

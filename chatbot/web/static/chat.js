@@ -8,6 +8,7 @@ const ACK_LIMIT = 10_000;
 const SILENCE_LIMIT = 1_500;
 const FRAME_LIMIT = 64 * 1024;
 const UNREACHABLE_AFTER = 5; // attempts
+const RESENDS = 5;
 const TOLD = new Set(['ack', 'status', 'delta', 'message']);
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -24,11 +25,14 @@ export class Chat {
   #settled = false; // nothing is sent before what is held here and there is clear
 
   /**
-   * `listener` has state(), named(name), notice(text) and what Conversation tells. A `fresh` session was
+   * `listener` has state(), lives(seconds), notice(text) and what Conversation tells. `lives` is told how much longer
+   * the session lives, `name` and `begun` are known from then on. A `fresh` session was
    * made a moment ago, so its history need not be asked for.
    */
   constructor(token, listener, { fresh = false } = {}) {
     this.token = token;
+    this.name = '';
+    this.begun = null;
     this.#listener = listener;
     this.#fresh = fresh;
     this.connection = 'connecting'; // online, reconnecting, unreachable, expired
@@ -128,11 +132,12 @@ export class Chat {
     }
   }
 
-  async #begin({ name, pending = [], recovered }) {
+  async #begin({ name, session_start: begun, expires_in: left, pending = [], recovered }) {
     this.#connections += 1;
     this.#settled = false;
     const connection = this.#connections;
-    this.#listener.named(name);
+    this.#knownAs(name, begun);
+    this.#listener.lives(left);
     this.stopping = false;
     const known = this.conversation.begin(pending);
     const gap = recovered === false || (recovered !== true && !this.#fresh) || !known;
@@ -158,12 +163,30 @@ export class Chat {
   #error(frame) {
     const turn = frame.id ? this.conversation.get(frame.id) : null;
     this.stopping = false;
-    if (turn || (frame.id && frame.code === 'model_error')) {
+    if (frame.code === 'unavailable' && turn?.state === 'sending' && turn.refusals < RESENDS) {
+      this.#sendLater(turn, frame.retry_after ?? 0);
+    } else if (turn || (frame.id && frame.code === 'model_error')) {
       const known = this.conversation.apply(frame);
       if (!known || frame.code === 'not_retryable') this.#sync();
     } else {
       this.#listener.notice(frame.message || 'Something went wrong.');
     }
+    this.#listener.state();
+  }
+
+  /** The server could not take a message, which should pass: the person need not do anything about it. */
+  #sendLater(turn, seconds) {
+    turn.sentAt = 0;
+    turn.refusals += 1;
+    const wait = Math.max(backoff(turn.refusals), seconds * 1000);
+    setTimeout(() => {
+      if (turn.state === 'sending' && !turn.sentAt && !this.#over) this.#transmit(turn);
+    }, wait);
+  }
+
+  #knownAs(name, begun) {
+    this.name = name;
+    this.begun = begun;
     this.#listener.state();
   }
 
@@ -181,7 +204,7 @@ export class Chat {
       try {
         const session = await loadSession(this.token);
         if (this.#over) return;
-        this.#listener.named(session.name);
+        this.#knownAs(session.name, session.session_start);
         if (!this.conversation.merge(session.messages, parked)) this.#syncAgain = true;
         attempt = 0;
       } catch (error) {

@@ -8,10 +8,10 @@ export class Composer {
   #button = document.getElementById('send');
   #enabled = true;
   #width = 0;
+  #key = '';
 
   /** `send(text)` takes what was written. */
   constructor(send) {
-    this.#field.value = tabMemory.get('chat.draft') ?? '';
     this.#field.addEventListener('input', () => this.#changed());
     this.#field.addEventListener('keydown', (event) => {
       if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
@@ -30,6 +30,13 @@ export class Composer {
     new ResizeObserver(() => {
       if (this.#field.offsetWidth !== this.#width) this.#fit();
     }).observe(this.#field);
+    this.#changed();
+  }
+
+  /** Goes on with what was being written in a chat. */
+  open(token) {
+    this.#key = `chat.draft.${token}`;
+    this.#field.value = tabMemory.get(this.#key) ?? '';
     this.#changed();
   }
 
@@ -59,7 +66,7 @@ export class Composer {
 
   #changed() {
     this.#button.disabled = !this.#enabled || !this.#field.value.trim();
-    tabMemory.set('chat.draft', this.#field.value);
+    if (this.#key) tabMemory.set(this.#key, this.#field.value);
     this.#fit();
   }
 

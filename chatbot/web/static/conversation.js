@@ -25,9 +25,10 @@ function newTurn(id, text, { stored = false, timestamp = null } = {}) {
     heard: false, // on this connection the server spoke of it
     retrying: false, // a retry was asked for, and nothing heard of it yet
     status: null, // {state, until}
-    error: null, // {code, message, retryAfter}
+    error: null, // {code, message, until}
     reply: null,
     sentAt: 0,
+    refusals: 0, // how often the server could not take it, and it was sent again
   };
 }
 
@@ -79,6 +80,7 @@ export class Conversation {
     turn.state = 'sending';
     turn.error = null;
     turn.sentAt = 0;
+    turn.refusals = 0;
     this.#move(turn, this.order.length);
     this.#changed(turn);
   }
@@ -273,7 +275,7 @@ export class Conversation {
     turn.retrying = false;
     if (code === 'not_retryable') return;
     if (code === 'model_error') this.#store(turn, true);
-    this.fail(turn, { code, message, retryAfter: retryAfter ?? null });
+    this.fail(turn, { code, message, until: retryAfter ? Date.now() + retryAfter * 1000 : null });
     this.#listener.failed?.(turn);
   }
 
@@ -287,13 +289,17 @@ export class Conversation {
     return turn;
   }
 
-  /** The order of the server's log; what it does not hold stays where it was, or goes to the end. */
+  /**
+   * The order of the server's log. What it does not hold any more stands before that, and what it does not hold yet
+   * stays where it was, or goes to the end.
+   */
   #arrange(logged) {
     const inLog = new Set(logged);
     const lastLogged = this.order.findLastIndex((turn) => inLog.has(turn));
-    const result = [...logged];
+    const isDropped = (turn, index) => index < lastLogged && turn.state === 'done' && !inLog.has(turn);
+    const result = [...this.order.filter(isDropped), ...logged];
     this.order.forEach((turn, index) => {
-      if (inLog.has(turn)) return;
+      if (inLog.has(turn) || isDropped(turn, index)) return;
       const before = this.order[index - 1];
       if (turn.state === 'failed' && before && index < lastLogged) {
         result.splice(result.indexOf(before) + 1, 0, turn);

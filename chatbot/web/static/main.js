@@ -1,12 +1,21 @@
 /** The page: who is here, which chat is shown, and which part is told of what. */
 
+import { announce } from './announcer.js';
 import { Chat } from './chat.js';
+import { Chats, titleOf } from './chats.js';
+import { copyText } from './clipboard.js';
 import { Composer } from './composer.js';
-import { browserMemory, createSession, newId, tabMemory } from './session.js';
+import { download, fileName, messagesOf, toJson, toMarkdown } from './export.js';
+import { plainText } from './markdown.js';
+import { browserMemory, createSession, loadSession, newId, tabMemory } from './session.js';
+import { Sidebar } from './sidebar.js';
 import { View } from './view.js';
 
 const NOTICE_LASTS = 8_000;
-const ANNOUNCEMENT_LASTS = 20_000;
+const COPIED_LASTS = 2_000;
+const LOOK_INTERVAL = 15_000; // at whether earlier chats have ended
+const SPOKEN = 1_500; // characters of a reply that a screen reader is told of by itself
+const NEW = 'New chat';
 const CONNECTIONS = {
   connecting: ['busy', 'Connecting'],
   reconnecting: ['trouble', 'Reconnecting'],
@@ -15,22 +24,29 @@ const CONNECTIONS = {
 };
 
 const page = Object.fromEntries(Array.from(document.querySelectorAll('[id]'), (node) => [node.id, node]));
+const chats = new Chats();
 
 let chat = null;
 let ownName = browserMemory.get('chat.name') ?? '';
+let ttl = null; // seconds that a session lives after its last use
 let stateScheduled = false;
 let noticeTimer = 0;
 let spoken = '';
 
-const composer = new Composer((text) => {
+const composer = new Composer(say);
+
+function say(text) {
   view.follow();
   chat.send(newId(), text);
-});
+  chats.note(chat.token, { used: Date.now() });
+}
 
-const view = new View((action, id) => {
+const view = new View((action, id, button) => {
   const turn = chat.conversation.get(id);
-  if (!turn || turn.state !== 'failed') return;
-  if (action === 'edit') {
+  if (action === 'copy') copy(turn.reply.text, button);
+  else if (action === 'copyCode') copy(button.closest('.code').querySelector('code').textContent, button);
+  else if (turn?.state !== 'failed') return;
+  else if (action === 'edit') {
     chat.conversation.remove(turn);
     composer.putBack(turn.text);
   } else {
@@ -39,12 +55,22 @@ const view = new View((action, id) => {
   }
 });
 
-/** Tells a screen reader, one finished thing at a time. */
-function announce(text) {
-  const line = document.createElement('p');
-  line.textContent = text;
-  page.announcer.append(line);
-  setTimeout(() => line.remove(), ANNOUNCEMENT_LASTS);
+const sidebar = new Sidebar((token) => {
+  const entry = chats.get(token);
+  if (entry && token !== chat?.token) openChat(token, entry.name, false);
+});
+
+async function copy(text, button) {
+  if (!(await copyText(text))) {
+    notice('This browser did not let the page copy that.');
+    return;
+  }
+  announce('Copied.');
+  const label = button.querySelector('span') ?? button;
+  label.textContent = 'Copied';
+  setTimeout(() => {
+    label.textContent = 'Copy';
+  }, COPIED_LASTS);
 }
 
 function notice(text) {
@@ -79,30 +105,80 @@ function drawState() {
     spoken = chat.connection;
   }
 
+  const { order, waiting } = chat.conversation;
   const expired = chat.connection === 'expired';
   if (expired) {
-    forget();
-    if (chat.conversation.order.length === 0) {
+    forget(chat.token);
+    if (order.length === 0) {
       showStart();
-      page.startHint.textContent = 'Your last chat has expired. Start a new one any time.';
+      page.startHint.textContent = 'That chat has expired. Start a new one any time.';
       return;
     }
   }
+  greet(chat.name);
+  drawTitle();
   page.ended.hidden = !expired;
   composer.enabled = !expired;
-  page.empty.hidden = chat.conversation.order.length > 0 || chat.connection !== 'online';
+  page.empty.hidden = order.length > 0 || chat.connection !== 'online';
+  page.exports.hidden = order.length === 0;
+  page.forget.hidden = expired;
 
-  const awaited = chat.conversation.waiting.length > 0 && !expired;
+  const awaited = waiting.length > 0 && !expired;
   if (!awaited && page.stop.matches(':focus-visible')) composer.focus();
   page.stop.hidden = !awaited;
   page.stop.disabled = chat.stopping || chat.connection !== 'online';
 }
 
-function forget() {
-  if (browserMemory.get('chat.token') === chat.token) browserMemory.set('chat.token', null);
+function drawTitle() {
+  const first = chat.conversation.order.find((turn) => turn.text !== null);
+  const title = first ? titleOf(first.text) : '';
+  if (first && chats.get(chat.token)?.title === '') chats.note(chat.token, { title });
+  page.title.textContent = title || NEW;
+  document.title = title ? `${title} · Chat` : 'Chat';
+  drawChats();
+}
+
+function drawChats() {
+  sidebar.draw(chats.all, chat?.token, ttl);
+}
+
+function forget(token) {
+  chats.remove(token);
+  if (browserMemory.get('chat.token') === token) browserMemory.set('chat.token', null);
+  if (tabMemory.get('chat.token') === token) tabMemory.set('chat.token', null);
+  drawChats();
+}
+
+/** A session begins to live anew whenever it is used. */
+function lives(seconds = ttl) {
+  if (seconds === null || chat.connection === 'expired') return;
+  ttl = seconds;
+  chats.note(chat.token, { name: chat.name, expires: Date.now() + seconds * 1000 });
+  drawChats();
+}
+
+/** Asks after chats that should have ended by now, for somebody else may have used them. */
+async function lookAtOverdue() {
+  for (const { token } of chats.overdue) {
+    if (token === chat?.token && chat.connection !== 'expired') continue;
+    try {
+      await loadSession(token);
+      chats.note(token, { expires: Date.now() + (ttl ?? 0) * 1000 });
+    } catch (error) {
+      if (error.expired) forget(token);
+      else return;
+    }
+  }
+}
+
+function keepUnstored() {
+  if (!chat) return;
+  const turns = chat.connection === 'expired' ? [] : chat.unstored;
+  tabMemory.set(`chat.unstored.${chat.token}`, turns.length ? JSON.stringify(turns) : null);
 }
 
 function openChat(token, name, fresh) {
+  keepUnstored();
   chat?.close();
   view.clear();
   spoken = '';
@@ -115,25 +191,30 @@ function openChat(token, name, fresh) {
         stateScheduled = true;
         requestAnimationFrame(drawState);
       },
-      named: greet,
+      lives,
       notice,
       changed: (turn) => view.touch(turn),
-      ordered: () => view.arrange(opened.conversation.order),
-      finished: (turn) => announce(`Assistant: ${turn.reply.text || 'stopped without a word'}`),
+      ordered() {
+        view.arrange(opened.conversation.order);
+        if (opened === chat) keepUnstored();
+      },
+      finished(turn) {
+        lives();
+        announce(`Assistant: ${plainText(turn.reply.text.slice(0, SPOKEN)) || 'stopped without a word'}`);
+      },
       failed: (turn) => announce(turn.stored ? 'The reply failed.' : 'A message was not sent.'),
     },
     { fresh },
   );
   chat = opened;
-  greet(name);
-  if (!fresh) {
-    const left = JSON.parse(tabMemory.get('chat.unstored') ?? 'null');
-    if (left?.token === token) chat.restore(left.turns);
-  }
-  page.start.hidden = true;
-  page.chat.hidden = false;
-  page.state.hidden = false;
-  page.newChat.hidden = false;
+  chat.name = name;
+  tabMemory.set('chat.token', token);
+  browserMemory.set('chat.token', token);
+  if (!chats.get(token)) chats.note(token, { name });
+  const left = fresh ? null : JSON.parse(tabMemory.get(`chat.unstored.${token}`) ?? 'null');
+  if (left) chat.restore(left);
+  composer.open(token);
+  show('chat');
   drawState();
   composer.focusIfHandy();
   chat.open();
@@ -146,11 +227,17 @@ function greet(name) {
   page.hello.textContent = `Hello, ${name}`;
 }
 
+/** One of the two views, `start` or `chat`. */
+function show(name) {
+  document.body.dataset.view = name;
+  page.start.hidden = name !== 'start';
+  page.chat.hidden = name !== 'chat';
+}
+
 function showStart(problem = '') {
-  page.chat.hidden = true;
-  page.state.hidden = true;
-  page.newChat.hidden = true;
-  page.start.hidden = false;
+  show('start');
+  document.title = 'Chat';
+  page.title.textContent = 'Chat';
   page.name.value ||= ownName;
   page.startError.textContent = problem;
   page.name.focus();
@@ -168,7 +255,6 @@ async function start(name) {
   page.newChat.disabled = true;
   try {
     const session = await createSession(name);
-    browserMemory.set('chat.token', session.token);
     openChat(session.token, session.name, true);
   } catch (error) {
     if (!error.code) throw error;
@@ -180,42 +266,79 @@ async function start(name) {
   }
 }
 
+function startAnother() {
+  sidebar.close();
+  if (chat && chat.connection !== 'expired' && chat.conversation.order.length === 0) composer.focus();
+  else if (ownName) start(ownName);
+  else showStart();
+}
+
 page.startForm.addEventListener('submit', (event) => {
   event.preventDefault();
   const name = page.name.value.trim();
   if (name) start(name);
   else showStart('Please write your name.');
 });
-
-function startAnother() {
-  if (ownName) start(ownName);
-  else showStart();
-}
-
-page.newChat.addEventListener('click', () => {
-  if (chat.connection === 'expired' || chat.conversation.order.length === 0) startAnother();
-  else page.leave.showModal();
-});
-page.leave.addEventListener('close', () => {
-  if (page.leave.returnValue === 'leave') startAnother();
-  page.leave.returnValue = '';
-});
+page.newChat.addEventListener('click', startAnother);
+page.newHere.addEventListener('click', startAnother);
 page.endedNew.addEventListener('click', startAnother);
+page.suggestions.addEventListener('click', ({ target }) => {
+  if (target.closest('button')) say(target.closest('button').textContent.trim());
+  composer.focusIfHandy();
+});
 page.stop.addEventListener('click', () => {
   if (page.stop.matches(':focus-visible')) composer.focus();
   else composer.focusIfHandy();
   chat.stop();
 });
 
-window.addEventListener('online', () => chat?.wake(true));
-document.addEventListener('visibilitychange', () => {
-  if (document.visibilityState === 'visible') chat?.wake();
+/** What the server holds; what is held here when it can't be asked. */
+async function messagesToExport({ token, conversation, connection }) {
+  if (connection === 'online') {
+    try {
+      return (await loadSession(token)).messages;
+    } catch (error) {
+      if (!error.code) throw error;
+    }
+  }
+  return messagesOf(conversation);
+}
+
+for (const [id, type, suffix, write] of [
+  ['exportMarkdown', 'text/markdown', 'md', toMarkdown],
+  ['exportJson', 'application/json', 'json', toJson],
+]) {
+  page[id].addEventListener('click', async () => {
+    page.menu.hidePopover();
+    const title = page.title.textContent;
+    const shown = chat;
+    download(fileName(title, suffix), type, write(shown, await messagesToExport(shown), title));
+  });
+}
+page.forget.addEventListener('click', () => {
+  page.menu.hidePopover();
+  page.leave.showModal();
 });
-window.addEventListener('pagehide', () => {
-  const turns = chat?.unstored ?? [];
-  tabMemory.set('chat.unstored', turns.length ? JSON.stringify({ token: chat.token, turns }) : null);
+page.leave.addEventListener('close', async () => {
+  const { token: left } = chat;
+  if (page.leave.returnValue === 'leave') {
+    await start(ownName);
+    if (chat.token !== left) forget(left);
+  }
+  page.leave.returnValue = '';
 });
 
-const token = browserMemory.get('chat.token');
+window.addEventListener('online', () => chat?.wake(true));
+document.addEventListener('visibilitychange', () => {
+  if (document.visibilityState !== 'visible') return;
+  chat?.wake();
+  lookAtOverdue();
+});
+window.addEventListener('storage', drawChats);
+window.addEventListener('pagehide', keepUnstored);
+setInterval(lookAtOverdue, LOOK_INTERVAL);
+
+const token = tabMemory.get('chat.token') ?? browserMemory.get('chat.token');
 if (token) openChat(token, ownName, false);
 else showStart();
+lookAtOverdue();

@@ -1,0 +1,80 @@
+"""The page's files: read once, compressed once, and served at addresses that change when any of them does."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import mimetypes
+from dataclasses import dataclass
+from pathlib import Path
+
+from flask import Blueprint, Flask, Response, abort, request, url_for
+
+FOLDER = Path(__file__).parent / "static"
+#: An address that holds a version means the same bytes for ever.
+_FOR_EVER = "public, max-age=31536000, immutable"
+
+assets = Blueprint("assets", __name__)
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file, as it is sent."""
+
+    mimetype: str
+    plain: bytes
+    compressed: bytes
+
+    @classmethod
+    def read(cls, path: Path) -> Asset:
+        plain = path.read_bytes()
+        mimetype = "text/javascript" if path.suffix == ".js" else mimetypes.guess_type(path.name)[0]
+        return cls(mimetype or "text/plain", plain, gzip.compress(plain, 9, mtime=0))
+
+
+class Assets:
+    """The files of a folder by their path in it. `version` is a hash of them all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = {
+            path.relative_to(folder).as_posix(): Asset.read(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        digest = hashlib.sha256()
+        for name, asset in self._files.items():
+            digest.update(f"{name}\0{len(asset.plain)}\0".encode() + asset.plain)
+        self.version = digest.hexdigest()[:16]
+
+    def get(self, name: str) -> Asset | None:
+        return self._files.get(name)
+
+    @property
+    def modules(self) -> list[str]:
+        """The page's scripts: it names them, so that a browser needs no round trip for each import in an import."""
+        return [name for name in self._files if name.endswith(".js")]
+
+
+_assets = Assets(FOLDER)
+
+
+@assets.get("/static/<version>/<path:name>")
+def asset(version: str, name: str) -> Response:
+    """One file. A page of another version, around an update, gets today's file, and does not keep it."""
+    found = _assets.get(name)
+    if found is None:
+        abort(404)
+    compress = request.accept_encodings.quality("gzip") > 0
+    response = Response(found.compressed if compress else found.plain, mimetype=found.mimetype)
+    if compress:
+        response.headers["Content-Encoding"] = "gzip"
+    response.headers["Vary"] = "Accept-Encoding"
+    response.headers["Cache-Control"] = _FOR_EVER if version == _assets.version else "no-cache"
+    return response
+
+
+def register(app: Flask) -> None:
+    """Adds the route, and for templates `asset(name)`, a file's address, and `modules`."""
+    app.register_blueprint(assets)
+    app.jinja_env.globals["asset"] = lambda name: url_for("assets.asset", version=_assets.version, name=name)
+    app.jinja_env.globals["modules"] = _assets.modules

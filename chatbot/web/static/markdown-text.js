@@ -1,0 +1,176 @@
+/**
+ * One text in Markdown, drawn while it grows. Blocks that are complete are drawn once; only the last one is drawn
+ * again when more of it comes. A step takes a bounded time, whatever the length of the text.
+ */
+
+import { appendCode, blocksOf, nodesOf } from './markdown.js';
+
+const STEP = 2048; // characters taken in one step
+const LONGEST = 4096; // characters of a block that is drawn again; beyond it is drawn in parts
+const MARK = 64; // characters within which a line shows what kind of block it is
+const OPENING = /^(`{3,}|~{3,})[^\n]*\n/;
+const UNDECIDED = /\n[ \t\n`~]*$/;
+
+const isHigh = (unit) => unit >= 0xd800 && unit <= 0xdbff;
+
+/** How much of a block that is still growing may be drawn for good, and what its rest begins with. */
+function partOf({ type, raw, items }) {
+  let length = 0;
+  if (type === 'list') length = items.slice(0, -1).reduce((sum, item) => sum + item.raw.length, 0);
+  if (type === 'table') {
+    const [heading, rule] = raw.split('\n', 2);
+    length = raw.lastIndexOf('\n', raw.length - 2) + 1;
+    if (length > heading.length + rule.length + 2) return { length, prefix: `${heading}\n${rule}\n` };
+  }
+  length ||= Math.max(raw.lastIndexOf('\n'), raw.lastIndexOf(' ')) + 1;
+  return { length: length || raw.length, prefix: '' };
+}
+
+/** The beginning of a line, say "2" or "|-", may look like a new block and turn out to belong to the one before. */
+function isDoubtful({ type, raw, rows }) {
+  return type === 'table' ? rows.length === 0 : raw.length < MARK && !raw.includes('\n');
+}
+
+/** A code block whose end has not come: it is only added to. */
+function openFence({ type, raw }, prefix) {
+  const opening = type === 'code' && !prefix ? OPENING.exec(raw) : null;
+  if (!opening) return null;
+  const [line, mark] = opening;
+  const end = `\\n {0,3}${mark[0]}{${mark.length},}[ \\t]*`;
+  if (new RegExp(`${end}(?:\\n|$)`).test(raw.slice(line.length - 1))) return null;
+  return { head: line.length, end: new RegExp(`${end}\\n`), endAtLast: new RegExp(`${end}$`) };
+}
+
+export class MarkdownText {
+  #node;
+  #text = '';
+  #final = true; // no more of the text will come
+  #reset = false; // what is drawn is not how the text begins
+  #seen = 0; // up to where the text has been looked at
+  #drawn = 0; // up to where it is drawn for good
+  #prefix = ''; // what the rest must begin with to be what it is
+  #last = []; // the nodes of what is not drawn for good
+  #fence = null; // the open code block at the end: {from, code, end, endAtLast}
+  #closed = true; // nothing is held back any more
+
+  /** `node` is filled with the text. */
+  constructor(node) {
+    this.#node = node;
+  }
+
+  /** What is to be shown from now on; nothing more is expected after a `final` text. */
+  set(text, final) {
+    const clean = text.includes('\r') ? text.replace(/\r\n?/g, '\n') : text;
+    if (clean === this.#text && final === this.#final) return;
+    if (!clean.startsWith(this.#text) || (this.#final && clean !== this.#text)) this.#reset = true;
+    this.#text = clean;
+    this.#final = final;
+    this.#closed = false;
+  }
+
+  /** There is more to draw. */
+  get behind() {
+    return this.#reset || this.#seen < this.#text.length || (this.#final && !this.#closed);
+  }
+
+  /** Draws some more. */
+  step() {
+    if (this.#reset) this.#begin();
+    this.#seen = Math.min(this.#text.length, this.#seen + STEP);
+    if (isHigh(this.#text.charCodeAt(this.#seen - 1))) this.#seen = Math.min(this.#text.length, this.#seen + 1);
+    if (!this.#fence || this.#growFence()) this.#growBlocks();
+    this.#closed = this.#final && this.#seen === this.#text.length;
+  }
+
+  #begin() {
+    this.#reset = false;
+    this.#seen = 0;
+    this.#drawn = 0;
+    this.#prefix = '';
+    this.#last = [];
+    this.#fence = null;
+    this.#node.replaceChildren();
+  }
+
+  #growBlocks() {
+    const source = this.#prefix + this.#text.slice(this.#drawn, this.#seen);
+    const blocks = blocksOf(source);
+    const isText = (block) => block.type !== 'space';
+    const last = blocks.findLastIndex(isText);
+    if (last < 0) {
+      this.#drawLast([]);
+      return;
+    }
+    const block = blocks[last];
+    if (this.#final && this.#seen === this.#text.length && block.raw.length <= LONGEST) {
+      this.#settle(blocks, source.length, '');
+      return;
+    }
+    const before = isDoubtful(block) ? blocks.slice(0, last).findLastIndex(isText) : -1;
+    const done = blocks.slice(0, before < 0 ? last : before);
+    this.#settle(done, done.reduce((sum, { raw }) => sum + raw.length, 0), done.length ? '' : this.#prefix);
+
+    this.#drawLast(blocks.slice(done.length, last + 1));
+    const fence = openFence(block, this.#prefix);
+    if (fence) {
+      const code = this.#last[0].querySelector('code');
+      code.replaceChildren();
+      this.#fence = { ...fence, code, from: this.#drawn + fence.head - 1, empty: true };
+      this.#drawn += fence.head;
+      this.#last = [];
+      if (this.#growFence()) this.#growBlocks();
+    } else if (block.raw.length > LONGEST) {
+      const { length, prefix } = partOf(block);
+      this.#settle(blocksOf(block.raw.slice(0, length)), length, prefix);
+      this.#drawLast(blocksOf(this.#prefix + this.#text.slice(this.#drawn, this.#seen)));
+    }
+  }
+
+  /** Adds to the open code block. True once it has ended. */
+  #growFence() {
+    const fence = this.#fence;
+    const more = this.#text.slice(fence.from, this.#seen);
+    const final = this.#final && this.#seen === this.#text.length;
+    const end = fence.end.exec(more) ?? (final ? fence.endAtLast.exec(more) : null);
+    // The last line may become the one that ends the block, and blank lines before that are not shown.
+    const doubtful = end || final ? null : UNDECIDED.exec(more);
+    const taken = more.slice(0, (end ?? doubtful)?.index);
+    const shown = end || final ? taken.replace(/\n+$/, '') : taken;
+    appendCode(fence.code, fence.empty ? shown.slice(1) : shown);
+    fence.empty &&= taken === '';
+    fence.from += taken.length;
+    if (!end) return false;
+    this.#drawn = fence.from + end[0].length;
+    this.#fence = null;
+    return true;
+  }
+
+  #settle(blocks, length, prefix) {
+    if (length > 0) {
+      this.#removeLast();
+      if (blocks.length) this.#append(blocks);
+      this.#drawn += length - this.#prefix.length;
+    }
+    this.#prefix = prefix;
+  }
+
+  #drawLast(blocks) {
+    this.#removeLast();
+    this.#last = blocks.length ? this.#append(blocks) : [];
+  }
+
+  #removeLast() {
+    for (const node of this.#last) node.remove();
+    this.#last = [];
+  }
+
+  #append(blocks) {
+    const fragment = nodesOf(blocks);
+    const nodes = [...fragment.children];
+    for (const node of nodes) {
+      if (!node.dir) node.dir = 'auto';
+    }
+    this.#node.append(...nodes);
+    return nodes;
+  }
+}

@@ -1,0 +1,73 @@
+"""A real Chromium, and one deployment that the tests of the page may break."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser
+
+from chatbot.leases import Leases
+from chatbot.sessions import Sessions, session_id
+from tests.browser import browser, find
+from tests.deployment import Deployment
+from tests.model_server import ModelServer
+from tests.page.person import NO_CONNECTION, Person
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    executable = find()
+    if executable is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium: .ci/run is to install it")
+        pytest.skip("no Chromium on this machine: install it, or set CHROMIUM")
+    with browser(executable) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def site(model: ModelServer) -> Iterator[Deployment]:
+    """One process of each kind, and room for long replies."""
+    with Deployment(model.url, max_new_tokens=60_000, model_attempts=2) as deployment:
+        yield deployment
+
+
+@pytest.fixture
+def ada(chromium: Browser, site: Deployment) -> Iterator[Person]:
+    """Somebody who has just begun to chat. Nothing may be written to the console."""
+    person = Person(chromium, site.url(), permissions=["clipboard-read", "clipboard-write"]).begin()
+    yield person
+    person.leave()
+
+
+@pytest.fixture
+def eve(chromium: Browser, site: Deployment) -> Iterator[Person]:
+    """Somebody whose browser may complain about lost connections; all processes run again afterwards."""
+    person = Person(chromium, site.url()).begin()
+    yield person
+    person.leave(forgiving=NO_CONNECTION)
+    for process in site.processes:
+        if not process.running:
+            process.start()
+    site.wait_until_ready()
+
+
+@pytest.fixture(scope="session")
+def write_history(site: Deployment) -> Callable[..., str]:
+    """`write_history(turns, reply)` makes a session that has seen so many turns; its token."""
+
+    def write(turns: int, reply: str) -> str:
+        sessions = Sessions(site.client, ttl=3600, max_pending=8)
+        leases = Leases(site.client, ttl=3600, history_messages=1)
+        token = str(sessions.create("Ada")["token"])
+        session = session_id(token)
+        for number in range(turns):
+            sessions.accept(session, None, f"question {number}")
+            work = leases.claim(session)
+            assert work is not None
+            leases.commit(work, f"{reply}\n\nanswer {number}", "stop", go_on=True)
+        return token
+
+    return write

@@ -1,0 +1,75 @@
+"""What the page weighs, how fast it is there, and how it is kept."""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import urljoin
+
+import pytest
+import requests
+from playwright.sync_api import Browser, expect
+
+from tests.deployment import Deployment
+from tests.page.person import Person
+
+#: Bytes over the wire, heads included.
+MOST_BYTES = 150_000
+WEIGHT = """
+    [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
+      .reduce((sum, entry) => sum + entry.transferSize, 0)
+"""
+ROUNDS = 3
+
+
+def test_the_first_load_is_light_and_usable_within_a_second(chromium: Browser, site: Deployment) -> None:
+    took = 0.0
+    for _ in range(ROUNDS):  # a busy machine takes its time
+        person = Person(chromium, site.url())
+        began = time.monotonic()
+        person.page.goto(site.url())
+        expect(person.page.get_by_label("Your name")).to_be_focused()
+        took = time.monotonic() - began
+        weight = person.page.evaluate(WEIGHT)
+        person.leave()
+        assert 20_000 < weight < MOST_BYTES
+        if took < 1:
+            break
+    assert took < 1
+
+
+def test_a_second_visit_loads_the_page_alone(chromium: Browser, site: Deployment) -> None:
+    person = Person(chromium, site.url()).begin()
+    person.page.goto(site.url())
+    expect(person.state).to_have_text("Connected")
+    assert person.page.evaluate(WEIGHT) < 20_000
+    person.leave()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+def test_files_are_kept_for_ever_under_the_version_that_the_page_names(site: Deployment, encoding: str) -> None:
+    page = requests.get(site.url(), timeout=10)
+    assert page.headers["Cache-Control"] == "no-cache"
+    address = page.text.partition('<script type="module" src="')[2].partition('"')[0]
+    file = requests.get(urljoin(site.url(), address), headers={"Accept-Encoding": encoding}, timeout=10)
+    assert file.status_code == 200
+    assert file.headers.get("Content-Encoding", "identity") == encoding
+    assert file.headers["Vary"] == "Accept-Encoding"
+    assert "immutable" in file.headers["Cache-Control"]
+    assert file.headers["Content-Type"].startswith("text/javascript")
+    version = address.split("/")[2]
+    other = requests.get(urljoin(site.url(), address.replace(version, "older")), timeout=10)
+    assert (other.status_code, other.headers["Cache-Control"]) == (200, "no-cache")
+    assert other.text == file.text
+    assert requests.get(urljoin(site.url(), f"/static/{version}/../chat.html"), timeout=10).status_code == 404
+
+
+def test_the_policy_lets_nothing_in_from_elsewhere(site: Deployment) -> None:
+    policy = requests.get(site.url(), timeout=10).headers["Content-Security-Policy"]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["script-src"] == rules["style-src"] == rules["img-src"] == "'self'"
+    host = site.url().removeprefix("http://")
+    assert rules["connect-src"] == f"'self' ws://{host} wss://{host}"
+    assert rules["require-trusted-types-for"] == "'script'"
+    odd = requests.get(site.url(), headers={"Host": "a b; script-src *"}, timeout=10)
+    assert "script-src *" not in odd.headers.get("Content-Security-Policy", "")
