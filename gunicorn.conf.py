@@ -1,5 +1,7 @@
 """How `gunicorn wsgi:app` serves. WEB_CONCURRENCY sets the number of processes, as gunicorn has it."""
 
+import contextlib
+import resource
 import threading
 import time
 
@@ -9,7 +11,7 @@ from chatbot.logs import Redactor
 _settings = load_settings()
 
 bind = f"{_settings.host}:{_settings.port}"
-worker_class = "gevent"
+worker_class = "chatbot.web.server.Worker"
 #: Each socket is one connection.
 worker_connections = _settings.max_sockets + 1000
 backlog = 4096
@@ -18,6 +20,10 @@ graceful_timeout = 10
 #: The default line would hold the query, and with it tokens.
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(b)s %(L)s'
 control_socket_disable = True
+#: Whom to believe what about a client is TRUSTED_PROXIES' to say, and read in chatbot/web/proxies.py alone.
+forwarded_allow_ips = ""
+secure_scheme_headers = {}
+forwarder_headers = ""
 
 #: Seconds over which sockets are told to reconnect, so that they don't all come back at once.
 _SPREAD = 1.5
@@ -26,6 +32,10 @@ _SPREAD = 1.5
 def on_starting(server):  # type: ignore[no-untyped-def]
     """gunicorn repeats malformed requests in its log, tokens and all."""
     server.log.error_log.addFilter(Redactor())
+    # A connection is an open file, of which a process often may have no more than 1024 unless it asks.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def post_worker_init(worker):  # type: ignore[no-untyped-def]

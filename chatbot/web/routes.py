@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, abort, current_app, render_template, request
 from flask_sock import Sock
@@ -17,6 +17,7 @@ from chatbot.errors import ClientError, SessionNotFound, StoreUnavailable
 from chatbot.events import to_json
 from chatbot.schemas import parse_name
 from chatbot.sessions import session_id
+from chatbot.web import doors
 from chatbot.web.health import readiness
 from chatbot.web.services import Services
 from chatbot.web.socket import UNAVAILABLE, ChatSocket
@@ -27,12 +28,6 @@ logger = logging.getLogger(__name__)
 #: Bytes of a request's body: a name.
 MAX_BODY = 16 * 1024
 
-_SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 _TRANSPORT = "chatbot.transport"
 
 routes = Blueprint("chat", __name__)
@@ -53,7 +48,9 @@ def page() -> str:
 @routes.post("/token")
 def token() -> Response:
     """Begins a session for `name`: JSON, a form, or the query."""
-    return _json(services().sessions.create(parse_name({"name": _given_name()})), cache=False)
+    name = parse_name({"name": _given_name()})
+    services().rates.new_session(request.remote_addr)
+    return _json(services().sessions.create(name), cache=False)
 
 
 @routes.get("/refresh_token")
@@ -81,13 +78,23 @@ def readyz() -> Response:
     return _json(parts, status=200 if ready else 503, cache=False)
 
 
+@routes.before_app_request
+def guard_origin() -> Response | None:
+    """A page from elsewhere neither begins a session, nor reads one, nor connects; a preflight is told so."""
+    if request.path not in doors.GUARDED:
+        return None
+    if not doors.origin_allowed(request, services().settings.allowed_origins):
+        abort(403, "This page's origin may not connect: see ALLOWED_ORIGINS and TRUSTED_PROXIES")
+    if request.method == "OPTIONS":
+        return Response(status=204)
+    return None
+
+
 @routes.before_request
 def guard_websocket() -> None:
     """What must get an HTTP status is refused here: later the handshake has been answered."""
     if request.endpoint != "chat.chat":
         return
-    if not _origin_allowed():
-        abort(403, "This page's origin may not connect: see ALLOWED_ORIGINS")
     if not request.headers.get("Sec-WebSocket-Key") or request.headers.get("Sec-WebSocket-Version") != "13":
         abort(400, "This is no websocket handshake of version 13")
     # simple-websocket would always accept compression, which costs memory a socket and saves little here.
@@ -104,8 +111,17 @@ def register(app: Flask) -> None:
     @sock.route("/chat", bp=routes)
     def chat(ws: Any) -> None:
         found = services()
-        socket = ChatSocket(ws, request.environ[_TRANSPORT], found.sessions, found.hub, found.enqueuer, found.settings)
-        socket.run(_bearer_token(), request.args.get("after"))
+        socket = ChatSocket(
+            ws,
+            request.environ[_TRANSPORT],
+            found.sessions,
+            found.hub,
+            found.enqueuer,
+            found.rates,
+            found.seats,
+            found.settings,
+        )
+        socket.run(_bearer_token(), request.args.get("after"), request.remote_addr)
 
     sock.init_app(app)
     app.register_blueprint(routes)
@@ -141,17 +157,6 @@ def _bearer_token() -> str | None:
     return request.args.get("token") or None
 
 
-def _origin_allowed() -> bool:
-    origin = request.headers.get("Origin")
-    if origin is None:
-        # No browser: it could claim any origin.
-        return True
-    allowed = services().settings.allowed_origins
-    if "*" in allowed or origin in allowed:
-        return True
-    return bool(urlsplit(origin).netloc) and urlsplit(origin).netloc == request.host
-
-
 def _json(document: dict[str, Any], *, status: int = 200, cache: bool = True) -> Response:
     response = Response(to_json(document), status=status, mimetype="application/json")
     if not cache:
@@ -166,7 +171,7 @@ def _error(code: str, message: str, status: int) -> Response:
 def _client_error(error: ClientError) -> Response:
     response = _error(error.code, error.message, error.status)
     if error.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return response
 
 
@@ -203,6 +208,5 @@ def _unexpected(error: Exception) -> Response:
 
 
 def _add_headers(response: Response) -> Response:
-    for name, value in _SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
+    doors.add_headers(response, request, services().settings.allowed_origins)
     return response

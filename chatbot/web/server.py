@@ -1,0 +1,84 @@
+"""gunicorn's gevent worker: with an end to what clients may draw out, and with our answers to what is no HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+from http import HTTPStatus
+from typing import Any
+
+import gevent
+from gunicorn import util
+from gunicorn.http import errors
+from gunicorn.workers.ggevent import GeventWorker
+
+from chatbot.web.doors import PLAIN_HEADERS
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for a request's head to arrive, and for which a connection may be idle between two requests.
+HEAD_TIMEOUT = 5.0
+#: Seconds for the rest of a request, from its body's arrival to the answer's departure: longer than Redis may take.
+REQUEST_TIMEOUT = 30.0
+#: Served for as long as they live.
+_WEBSOCKET_PATH = "/chat"
+
+_STATUSES: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
+    (errors.LimitRequestLine, HTTPStatus.REQUEST_URI_TOO_LONG, "The address is too long"),
+    (errors.LimitRequestHeaders, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too long"),
+    (errors.UnsupportedTransferCoding, HTTPStatus.NOT_IMPLEMENTED, "This transfer coding is not known"),
+    (errors.ExpectationFailed, HTTPStatus.EXPECTATION_FAILED, "This expectation is not known"),
+    (errors.ParseException, HTTPStatus.BAD_REQUEST, "This is no HTTP request"),
+)
+
+
+class Worker(GeventWorker):  # type: ignore[misc]
+    """`worker_class` in gunicorn.conf.py."""
+
+    def timeout_ctx(self) -> gevent.Timeout:
+        """Around the arrival of each request's head."""
+        return gevent.Timeout(HEAD_TIMEOUT, False)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> Any:
+        """One request and its answer."""
+        if req.path == _WEBSOCKET_PATH:
+            return super().handle_request(listener_name, req, sock, addr)
+        timeout = gevent.Timeout.start_new(REQUEST_TIMEOUT)
+        try:
+            return super().handle_request(listener_name, req, sock, addr)
+        except gevent.Timeout as caught:
+            if caught is not timeout:
+                raise
+            logger.info("a request took longer than %.0f s and is cut off", REQUEST_TIMEOUT)
+            # gunicorn closes the connection.
+            raise StopIteration from None
+        finally:
+            timeout.close()
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Answers what is no request, without a word of what it held."""
+        if isinstance(exc, (gevent.GreenletExit, SystemExit)):
+            # The process ends.
+            return
+        status, told = HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on the server"
+        for kind, its_status, its_text in _STATUSES:
+            if isinstance(exc, kind):
+                status, told = its_status, its_text
+                logger.info("no HTTP request: %s", type(exc).__name__)
+                break
+        else:
+            logger.error("a request failed", exc_info=exc)
+        code = status.phrase.lower().replace(" ", "_").replace("-", "_")
+        body = json.dumps({"error": {"code": code, "message": told}}).encode()
+        headers = {
+            "Connection": "close",
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            **PLAIN_HEADERS,
+            "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        }
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        with contextlib.suppress(OSError):
+            util.write_nonblock(client, f"HTTP/1.1 {status.value} {status.phrase}\r\n{head}\r\n".encode() + body)
