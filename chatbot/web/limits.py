@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import redis
 from limits import RateLimitItem
@@ -19,6 +19,12 @@ from chatbot.sessions import Bucket, Sessions
 
 logger = logging.getLogger(__name__)
 
+#: Frames that one socket may send at once, and then each second, at least; more are not refused but read later. What a
+#: person sends in a minute, a client that sends again after a break sends in a moment.
+_FRAMES_AT_ONCE, _FRAMES = 60, 20
+#: Bytes that go with a frame, of all frames and at once: most messages are shorter, and the longest may come in a row.
+#: Small frames, such as pings, cost more a byte, but a socket that sends no faster costs little in any case.
+_FRAME_BYTES, _BYTES_AT_ONCE = 800, 256 * 1024
 #: Bits of an IPv6 address that name one customer; the rest is that customer's own to choose.
 _IPV6_PREFIX = 64
 #: Locks for the counts of sockets: sessions that share one wait for each other for a round trip.
@@ -58,8 +64,24 @@ class Rates:
             *_buckets(f"chat:rate:messages:{_network(address)}", self._address_messages),
         )
 
+    def frames(self) -> Callable[[float], float] | None:
+        """How long a socket is to wait after a frame before the next is dealt with."""
+        if not self.enabled:
+            return None
+        # Twice what may be stored: stops, retries and refusals are frames too.
+        pace = 2 * min(rate.amount / rate.get_expiry() for rate in self._session_messages)
+        at_once = 2 * min(rate.amount for rate in self._session_messages)
+        return _Pace(max(pace, _FRAMES), max(at_once, _FRAMES_AT_ONCE)).delay
 
-class Pace:
+    def input(self) -> Callable[[float], float] | None:
+        """How long a socket is to wait after some bytes before more are read."""
+        if not self.enabled:
+            return None
+        pace = 2 * min(rate.amount / rate.get_expiry() for rate in self._session_messages)
+        return _Pace(max(pace, _FRAMES) * _FRAME_BYTES, _BYTES_AT_ONCE).delay
+
+
+class _Pace:
     """A bucket in this process: tells how long to wait instead of refusing."""
 
     def __init__(self, rate: float, size: float) -> None:
@@ -68,7 +90,7 @@ class Pace:
         self._slack = size / rate
         self._full = 0.0
 
-    def delay(self, amount: float = 1) -> float:
+    def delay(self, amount: float) -> float:
         """Takes `amount`; seconds to wait before the next."""
         now = time.monotonic()
         self._full = max(self._full, now) + amount * self._each

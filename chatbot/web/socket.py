@@ -16,8 +16,8 @@ from chatbot.schemas import error_frame, parse_frame
 from chatbot.sessions import Accepted, Sessions, Snapshot, session_id
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import GOING_AWAY, Hub, Subscriber, replay
-from chatbot.web.limits import Pace, Rates, Seats
-from chatbot.web.transport import INPUT_BURST, INPUT_RATE, LINGER, SEND_DEADLINE, Transport, text_frame
+from chatbot.web.limits import Rates, Seats
+from chatbot.web.transport import LINGER, SEND_DEADLINE, Transport, text_frame
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +25,6 @@ logger = logging.getLogger(__name__)
 MAX_FRAME = 64 * 1024
 #: Bytes that may wait for a client before a replay waits for it.
 _REPLAY_AHEAD = 256 * 1024
-#: Frames that a client may send at once, and then each second; more are not refused but read later. What a person
-#: sends in a minute, a client that sends again after a break sends in a moment.
-_FRAMES_BURST, _FRAMES_RATE = 60, 20
 #: Seconds for which further messages are refused without asking again, at most: things may have changed.
 _REFUSE_ALONE = 1.0
 #: Seconds between two looks at whether the session still lives, at most.
@@ -72,9 +69,7 @@ class ChatSocket:
         session = session_id(token or "")
         self._subscriber = Subscriber(session, self._transport.send, self._close)
         self._buckets = self._rates.messages(session, address)
-        self._pace = Pace(_FRAMES_RATE, _FRAMES_BURST) if self._rates.enabled else None
-        if self._rates.enabled:
-            self._transport.pace = Pace(INPUT_RATE, INPUT_BURST).delay
+        self._pace, self._transport.pace = self._rates.frames(), self._rates.input()
         self._transport.ahead = lambda: len(self._ws.input_buffer)
         try:
             with bound(session=session):
@@ -125,7 +120,7 @@ class ChatSocket:
             try:
                 if data is not None:
                     self._handle(session, data)
-                    if self._pace is not None and (delay := self._pace.delay()):
+                    if self._pace is not None and (delay := self._pace(1)):
                         time.sleep(delay)
                 elif time.monotonic() >= self._expires_at and not self._still_lives(session):
                     self._close(POLICY, EXPIRED)

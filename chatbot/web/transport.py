@@ -39,10 +39,6 @@ _TLS_RECORD = 16 * 1024
 MAX_AHEAD = 32
 #: Seconds between two looks at whether there are fewer.
 _AHEAD_POLL = 0.02
-#: Bytes that a client may send at once, and then each second: the longest messages, a few times over. Many small
-#: frames, such as pings, cost more than others, but a connection that sends no faster costs little in any case.
-INPUT_BURST = 256 * 1024
-INPUT_RATE = 16 * 1024
 
 _encoder = FrameProtocol(client=False, extensions=[])
 
