@@ -85,8 +85,9 @@ local function trimmed()
 end
 
 -- Leaves the `most` newest messages, 0 for all, and whatever is unanswered with all that comes after it. `length` is
--- that of the log now. A step drops no more than a hundred, so that none takes long.
-local function trim(most, length)
+-- that of the log now; `settled` is a message that is answered in this very step. A step drops no more than a hundred
+-- messages, so that none takes long.
+local function trim(most, length, settled)
   if most == 0 or length <= most then
     return
   end
@@ -94,7 +95,7 @@ local function trim(most, length)
   while length - messages > most and messages < 100 do
     local id = string.sub(redis.call('JSON.GET', document, '.messages[' .. messages .. '].id'), 2, -2)
     if string.sub(redis.call('HGET', index, id) or '', 1, 1) == 'h' then
-      if redis.call('LPOS', pending, id) then
+      if id ~= settled and redis.call('LPOS', pending, id) then
         break
       end
       redis.call('LPOP', turns)

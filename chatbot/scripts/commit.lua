@@ -18,7 +18,7 @@ if not string.find(entry, ':') then
   redis.call('LSET', turns, turn, entry .. ':' .. (gone + length - 1))
   redis.call('HSET', index, reply_id, 'b:' .. (gone + length - 1))
   publish(ARGV[10], ARGV[11], gone + length)
-  trim(tonumber(ARGV[15]), length)
+  trim(tonumber(ARGV[15]), length, message)
 end
 touch(ARGV[12])
 return settle(message, ARGV[1], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[13])

@@ -33,6 +33,11 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d+)?\Z|\[[0-9A-Fa-f:.]+\](:\d+)?\Z")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
+def is_host(text: str) -> bool:
+    """Whether `text` can be a Host header: a name or an address, and a port."""
+    return bool(_HOST.match(text))
+
+
 def origin_allowed(request: Request, allowed: Sequence[str]) -> bool:
     """Whether the page that sent the request is of its own origin, or of one in `allowed`."""
     origin = request.headers.get("Origin")
@@ -48,7 +53,7 @@ def add_headers(response: Response, request: Request, allowed: Sequence[str]) ->
         response.headers.setdefault(name, value)
     host = request.host
     # Some browsers do not count websockets among 'self'.
-    connect = f"'self' ws://{host} wss://{host}" if _HOST.match(host) else "'self'"
+    connect = f"'self' ws://{host} wss://{host}" if is_host(host) else "'self'"
     response.headers.setdefault("Content-Security-Policy", _POLICY.format(connect=connect))
     if request.is_secure:
         response.headers.setdefault("Strict-Transport-Security", _HSTS)

@@ -80,7 +80,9 @@ def readyz() -> Response:
 
 @routes.before_app_request
 def guard_origin() -> Response | None:
-    """A page from elsewhere neither begins a session, nor reads one, nor connects; a preflight is told so."""
+    """A page from elsewhere neither begins a session, nor reads one, nor connects; a preflight is answered."""
+    if not doors.is_host(request.environ.get("HTTP_HOST", "x")):
+        abort(400, "This is no host name")
     if request.path not in doors.GUARDED:
         return None
     if not doors.origin_allowed(request, services().settings.allowed_origins):

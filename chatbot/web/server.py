@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 #: Seconds for a request's head to arrive, and for which a connection may be idle between two requests.
 HEAD_TIMEOUT = 5.0
 #: Seconds for the rest of a request, from its body's arrival to the answer's departure: longer than Redis may take.
-REQUEST_TIMEOUT = 30.0
+REQUEST_TIMEOUT = 20.0
 #: Served for as long as they live.
 _WEBSOCKET_PATH = "/chat"
 
