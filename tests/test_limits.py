@@ -10,6 +10,7 @@ import redis
 import requests
 
 from chatbot.backlog import Backlog
+from chatbot.errors import RateLimited
 from chatbot.sessions import Bucket, Sessions, session_id
 from tests.client import ChatClient, history, new_session
 from tests.deployment import Deployment, eventually
@@ -177,28 +178,31 @@ def test_while_redis_is_away_a_rate_is_no_reason_to_fail(model: ModelServer) -> 
 
 
 def test_nothing_is_taken_on_while_the_workers_are_behind(model: ModelServer) -> None:
-    with Deployment(model.url, max_queue_age=1) as chat:
-        with ChatClient(chat.url()) as early, ChatClient(chat.url()) as late:
-            # A long reply is no backlog.
-            model.control(first=1500)
-            early.ask("take your time", "m0")
-            model.control(first=0)
-            chat.workers[0].kill()
-            early.send("who answers this?", "m1")
-            early.until("ack", id="m1")
-            backlog = Backlog(chat.client)
-            eventually(lambda: backlog.read()[1] > 1.1, what="the message waits")
-            assert backlog.read()[0] == 1
-            late.send("and this?", "m0")
-            refused = late.until("error", id="m0")
-            assert refused["code"] == "rate_limited"
-            assert 1 <= refused["retry_after"] <= 60
-            assert history(chat.url(), late.token) == []
-            chat.workers[0].start()
-            early.until("message", reply_to="m1")
-            eventually(lambda: _taken(late, "m0"), what="messages are taken again")
-            late.until("message", reply_to="m0")
-            eventually(lambda: backlog.read() == (0, 0.0), what="nobody waits")
+    with (
+        Deployment(model.url, max_queue_age=1) as chat,
+        ChatClient(chat.url()) as early,
+        ChatClient(chat.url()) as late,
+    ):
+        # A long reply is no backlog.
+        model.control(first=1500)
+        early.ask("take your time", "m0")
+        model.control(first=0)
+        chat.workers[0].kill()
+        early.send("who answers this?", "m1")
+        early.until("ack", id="m1")
+        backlog = Backlog(chat.client)
+        eventually(lambda: backlog.read()[1] > 1.1, what="the message waits")
+        assert backlog.read()[0] == 1
+        late.send("and this?", "m0")
+        refused = late.until("error", id="m0")
+        assert refused["code"] == "rate_limited"
+        assert 1 <= refused["retry_after"] <= 60
+        assert history(chat.url(), late.token) == []
+        chat.workers[0].start()
+        early.until("message", reply_to="m1")
+        eventually(lambda: _taken(late, "m0"), what="messages are taken again")
+        late.until("message", reply_to="m0")
+        eventually(lambda: backlog.read() == (0, 0.0), what="nobody waits")
 
 
 def _taken(client: ChatClient, message_id: str) -> bool:
@@ -232,11 +236,11 @@ def test_buckets_are_taken_from_all_or_none(redis_client: redis.Redis) -> None:
     for number in range(2):
         sessions.accept(session, f"m{number}", "hello", (small, large))
     for number in range(5):
-        with pytest.raises(Exception, match="rate_limited") as refused:
+        with pytest.raises(RateLimited) as refused:
             sessions.accept(session, f"n{number}", "hello", (large, small))
         assert refused.value.retry_after == pytest.approx(60, abs=2)
     sessions.accept(session, "m2", "hello", (large,))
-    with pytest.raises(Exception, match="rate_limited"):
+    with pytest.raises(RateLimited):
         sessions.accept(session, "m3", "hello", (large,))
     assert len(sessions.read(session)["messages"]) == 3
 

@@ -25,13 +25,15 @@ REQUEST_TIMEOUT = 20.0
 #: Served for as long as they live.
 _WEBSOCKET_PATH = "/chat"
 
-_STATUSES: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
-    (errors.LimitRequestLine, HTTPStatus.REQUEST_URI_TOO_LONG, "The address is too long"),
-    (errors.LimitRequestHeaders, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too long"),
-    (errors.UnsupportedTransferCoding, HTTPStatus.NOT_IMPLEMENTED, "This transfer coding is not known"),
-    (errors.ExpectationFailed, HTTPStatus.EXPECTATION_FAILED, "This expectation is not known"),
-    (errors.ParseException, HTTPStatus.BAD_REQUEST, "This is no HTTP request"),
+#: What goes wrong with a request before it is one: status, code, and a sentence.
+_ANSWERS: tuple[tuple[type[BaseException], tuple[int, str, str]], ...] = (
+    (errors.LimitRequestLine, (414, "uri_too_long", "The address is too long")),
+    (errors.LimitRequestHeaders, (431, "headers_too_long", "The headers are too long")),
+    (errors.UnsupportedTransferCoding, (501, "not_implemented", "This transfer coding is not known")),
+    (errors.ExpectationFailed, (417, "expectation_failed", "This expectation is not known")),
+    (errors.ParseException, (400, "bad_request", "This is no HTTP request")),
 )
+_UNEXPECTED = (500, "internal_error", "Something went wrong on the server")
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
@@ -62,15 +64,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
         if isinstance(exc, (gevent.GreenletExit, SystemExit)):
             # The process ends.
             return
-        status, told = HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on the server"
-        for kind, its_status, its_text in _STATUSES:
-            if isinstance(exc, kind):
-                status, told = its_status, its_text
-                logger.info("no HTTP request: %s", type(exc).__name__)
-                break
-        else:
+        status, code, told = next((answer for kind, answer in _ANSWERS if isinstance(exc, kind)), _UNEXPECTED)
+        if status == 500:
             logger.error("a request failed", exc_info=exc)
-        code = status.phrase.lower().replace(" ", "_").replace("-", "_")
+        else:
+            logger.info("no HTTP request: %s", type(exc).__name__)
         body = json.dumps({"error": {"code": code, "message": told}}).encode()
         headers = {
             "Connection": "close",
@@ -81,4 +79,4 @@ class Worker(GeventWorker):  # type: ignore[misc]
         }
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         with contextlib.suppress(OSError):
-            util.write_nonblock(client, f"HTTP/1.1 {status.value} {status.phrase}\r\n{head}\r\n".encode() + body)
+            util.write_nonblock(client, f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{head}\r\n".encode() + body)
