@@ -298,13 +298,9 @@ def run(attack: Attack, count: int, seed: int = 1) -> None:
 
 
 def draw_out(attack: Attack, count: int) -> list[socket.socket]:
-    """Connections that never come to the end of a head, a body or a handshake, and half-open websockets."""
-    heads = [
-        b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ",
-        b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nname=",
-        attack.handshake()[:-2],
-        b"",
-    ]
+    """Connections that never come to the end of a head or a handshake, and one in fifty of a body."""
+    heads = [b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", attack.handshake()[:-2], b""] * 16
+    heads += [b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nname="] * 2
     sockets = []
     for number in range(count):
         sock = attack.connect()
@@ -400,13 +396,13 @@ def assault(chat: Deployment, cases: int, slow: int, seed: int) -> dict[str, Any
 
 def _settled(pid: int, redis_port: int) -> Footprint:
     """The footprint once connections that have been closed are gone from it."""
-    found = Footprint.of(pid, redis_port)
-    deadline = time.monotonic() + 8
-    while time.monotonic() < deadline:
-        time.sleep(0.5)
+    found, since = Footprint.of(pid, redis_port), time.monotonic()
+    # A closing handshake may take two seconds.
+    while time.monotonic() - since < 3:
+        time.sleep(0.1)
         again = Footprint.of(pid, redis_port)
-        if again.files == found.files and deadline - time.monotonic() < 3:
-            return again
+        if again.files != found.files:
+            since = time.monotonic()
         found = again
     return found
 
