@@ -55,12 +55,12 @@ class SessionNotFound(ClientError):
 class RateLimited(ClientError):
     """More than a rate allows; the same may be sent again after `retry_after` seconds."""
 
-    def __init__(self, wait: float, message_id: str | None = None) -> None:
+    def __init__(
+        self, wait: float, message_id: str | None = None, message: str = "Slow down: send this again in a moment"
+    ) -> None:
         # Rounded up: whoever waits that long is not refused again.
         retry_after = math.ceil(wait * 10) / 10
-        super().__init__(
-            "rate_limited", "Slow down a little", status=429, message_id=message_id, retry_after=retry_after
-        )
+        super().__init__("rate_limited", message, status=429, message_id=message_id, retry_after=retry_after)
 
 
 class ModelError(ChatbotError):

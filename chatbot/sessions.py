@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import secrets
 import uuid
 from collections.abc import Sequence
@@ -243,13 +242,7 @@ class Sessions:
             return RateLimited(rest[0] / 1000, message_id)
         if status == "behind":
             wait = self.backlog.retry_after(rest[0] / 1000, self._max_queue_age)
-            return ClientError(
-                "rate_limited",
-                "The chat is overloaded: send this again later",
-                status=429,
-                message_id=message_id,
-                retry_after=math.ceil(wait),
-            )
+            return RateLimited(wait, message_id, "The chat is overloaded: send this again later")
         if status == "full":
             return ClientError(
                 "too_many_pending",

@@ -44,4 +44,11 @@ for _, session in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', horizon, '
     overdue[#overdue + 1] = session
   end
 end
+
+-- Those that ended while they waited would count as the backlog until the ledger comes to them.
+for _, session in ipairs(redis.call('ZRANGE', KEYS[2], 0, 99)) do
+  if redis.call('EXISTS', 'chat:{' .. session .. '}:session') == 0 then
+    redis.call('ZREM', KEYS[2], session)
+  end
+end
 return overdue

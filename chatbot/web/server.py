@@ -20,8 +20,10 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for a request's head to arrive, and for which a connection may be idle between two requests.
 HEAD_TIMEOUT = 5.0
-#: Seconds for the rest of a request, from its body's arrival to the answer's departure: longer than Redis may take.
-REQUEST_TIMEOUT = 20.0
+#: Seconds for the rest of a request that may have a body, and of one whose answer, a history, may be long: until the
+#: answer has left. Redis may take a dozen of them.
+POST_TIMEOUT = 20.0
+GET_TIMEOUT = 120.0
 #: Served for as long as they live.
 _WEBSOCKET_PATH = "/chat"
 
@@ -47,13 +49,14 @@ class Worker(GeventWorker):  # type: ignore[misc]
         """One request and its answer."""
         if req.path == _WEBSOCKET_PATH:
             return super().handle_request(listener_name, req, sock, addr)
-        timeout = gevent.Timeout.start_new(REQUEST_TIMEOUT)
+        allowed = POST_TIMEOUT if req.method == "POST" else GET_TIMEOUT
+        timeout = gevent.Timeout.start_new(allowed)
         try:
             return super().handle_request(listener_name, req, sock, addr)
         except gevent.Timeout as caught:
             if caught is not timeout:
                 raise
-            logger.info("a request took longer than %.0f s and is cut off", REQUEST_TIMEOUT)
+            logger.info("a request took longer than %.0f s and is cut off", allowed)
             # gunicorn closes the connection.
             raise StopIteration from None
         finally:
