@@ -367,6 +367,8 @@ def assault(chat: Deployment, cases: int, slow: int, seed: int) -> dict[str, Any
     polite(chat)
     with contextlib.suppress(AssertionError):
         eventually(lambda: Footprint.of(web.pid, chat.redis_port).files <= before.files, 15)
+        # Memory is tidied up now and then.
+        eventually(lambda: Footprint.of(web.pid, chat.redis_port).memory <= before.memory * 1.1, 20)
     after = _settled(web.pid, chat.redis_port)
     log = Path(web.log_path).read_text("utf-8", "replace")
     return {
