@@ -201,8 +201,11 @@ def test_what_is_no_http_gets_an_error_like_all_others(chat: Deployment) -> None
 
 def test_a_host_that_is_none_is_refused(chat: Deployment) -> None:
     for host in ("b\xe9", "a b", "evil.example/path", "[::", "a'; script-src *"):
-        head = f"GET /chat?token=x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode("latin-1")
-        assert raw(chat, head).startswith(b"HTTP/1.1 400")
+        for path in ("/", "/chat?token=x"):
+            upgrade = f"Sec-WebSocket-Key: {'x' * 22}==\r\nSec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n"
+            head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close, Upgrade\r\n{upgrade}\r\n"
+            assert raw(chat, head.encode("latin-1")).startswith(b"HTTP/1.1 400")
+    assert "Traceback" not in chat.webs[0].log
 
 
 def raw(chat: Deployment, data: bytes, timeout: float = 30) -> bytes:
