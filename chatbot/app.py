@@ -14,9 +14,12 @@ from chatbot.store import connect
 from chatbot.web import assets
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import Hub
+from chatbot.web.limits import Rates, Seats
+from chatbot.web.proxies import trust_proxies
 from chatbot.web.routes import MAX_BODY, register
 from chatbot.web.services import Services
 from chatbot.web.socket import MAX_FRAME
+from chatbot.web.transport import RECEIVE_BYTES
 
 #: Connections to Redis of one web process: a step takes less than a millisecond, so few are in use at once.
 _MAX_CONNECTIONS = 50
@@ -34,7 +37,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["SOCK_SERVER_OPTIONS"] = {
         "ping_interval": settings.ping_interval,
         "max_message_size": MAX_FRAME,
-        "receive_bytes": MAX_FRAME,
+        "receive_bytes": RECEIVE_BYTES,
     }
     client = connect(settings.redis_url, _MAX_CONNECTIONS)
     listening = connect(settings.redis_url, LISTENER_CONNECTIONS, retries=0)
@@ -43,18 +46,24 @@ def create_app(settings: Settings | None = None) -> Flask:
         ttl=settings.session_ttl,
         max_pending=settings.max_pending_messages,
         wait_replicas=settings.redis_wait_replicas,
+        max_history=settings.max_history_messages,
+        max_queue_age=settings.max_queue_age,
     )
+    hub = Hub(listening, sessions)
     celery = create_celery(settings)
     app.extensions["celery"] = celery
     app.extensions["chatbot"] = Services(
         settings=settings,
         client=client,
         sessions=sessions,
-        hub=Hub(listening, sessions),
+        hub=hub,
+        rates=Rates(settings, client),
+        seats=Seats(sessions, hub.channel, settings.max_sockets_per_session),
         enqueuer=Enqueuer(celery),
     )
     assets.register(app)
     register(app)
+    trust_proxies(app, settings.trusted_proxies)
 
     @app.cli.command("model-check")
     def model_check() -> None:

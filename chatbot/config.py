@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlencode, urlsplit
 
+import limits
 from dotenv import load_dotenv
 
 from chatbot.connections import SENTINEL_SCHEMES, SentinelAddress
@@ -16,6 +18,9 @@ HUGGINGFACE = "huggingface"
 OPENAI_COMPLETIONS = "openai-completions"
 OPENAI_CHAT = "openai-chat"
 MODEL_APIS = (HUGGINGFACE, OPENAI_COMPLETIONS, OPENAI_CHAT)
+
+Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+Rates = tuple[limits.RateLimitItem, ...]
 
 _OPENAI_PATHS = {OPENAI_COMPLETIONS: "/completions", OPENAI_CHAT: "/chat/completions"}
 
@@ -68,7 +73,22 @@ class Settings:
     session_ttl: int = 3600
     max_message_length: int = 8000
     max_pending_messages: int = 8
+    #: Messages that a history keeps, and all that are unanswered; 0 for all.
+    max_history_messages: int = 20_000
+    #: Of one web process.
     max_sockets: int = 12_000
+    #: Of all web processes together; sockets that a lost network left behind count until pings find them out.
+    max_sockets_per_session: int = 16
+    #: No message is taken on while one has waited for a worker for longer; 0 for ever.
+    max_queue_age: float = 60.0
+    #: Whether the rates below are held.
+    ratelimit_enabled: bool = True
+    #: New sessions of one address. An office or a school shares one.
+    ratelimit_sessions: Rates = tuple(limits.parse_many("600/minute"))
+    ratelimit_session_messages: Rates = tuple(limits.parse_many("240/minute"))
+    ratelimit_address_messages: Rates = tuple(limits.parse_many("3000/minute"))
+    #: From whom X-Forwarded-For, -Proto and -Host are believed: networks, or how many proxies stand in front.
+    trusted_proxies: Networks | int = ()
     allowed_origins: tuple[str, ...] = ()
     #: Seconds between pings; a socket that leaves one unanswered is closed at the next.
     ping_interval: float = 25.0
@@ -117,7 +137,17 @@ class Settings:
             session_ttl=env.integer("SESSION_TTL", default.session_ttl, 1, 10 * 365 * 86400),
             max_message_length=env.integer("MAX_MESSAGE_LENGTH", default.max_message_length, 1, 65536),
             max_pending_messages=env.integer("MAX_PENDING_MESSAGES", default.max_pending_messages, 1, 10_000),
+            max_history_messages=env.integer("MAX_HISTORY_MESSAGES", default.max_history_messages, 0, 1_000_000),
             max_sockets=env.integer("MAX_SOCKETS", default.max_sockets, 1, 1_000_000),
+            max_sockets_per_session=env.integer(
+                "MAX_SOCKETS_PER_SESSION", default.max_sockets_per_session, 1, 1_000_000
+            ),
+            max_queue_age=env.seconds("MAX_QUEUE_AGE", default.max_queue_age, or_zero=True),
+            ratelimit_enabled=env.flag("RATELIMIT_ENABLED", default.ratelimit_enabled),
+            ratelimit_sessions=env.rates("RATELIMIT_SESSIONS", default.ratelimit_sessions),
+            ratelimit_session_messages=env.rates("RATELIMIT_SESSION_MESSAGES", default.ratelimit_session_messages),
+            ratelimit_address_messages=env.rates("RATELIMIT_ADDRESS_MESSAGES", default.ratelimit_address_messages),
+            trusted_proxies=env.proxies("TRUSTED_PROXIES"),
             allowed_origins=env.origins("ALLOWED_ORIGINS"),
             ping_interval=env.seconds("PING_INTERVAL", default.ping_interval),
             host=env.text("HOST", default.host),
@@ -166,7 +196,37 @@ class _Reader:
             raise ConfigurationError(f"{name} must be from {low} to {high}, not {value}")
         return value
 
-    def seconds(self, name: str, default: float) -> float:
+    def flag(self, name: str, default: bool) -> bool:
+        value = self.choice(name, str(default), ("true", "false", "1", "0", "yes", "no", "on", "off"))
+        return value in ("true", "1", "yes", "on")
+
+    def rates(self, name: str, default: Rates) -> Rates:
+        raw = self.optional(name)
+        if raw is None:
+            return default
+        try:
+            rates = tuple(limits.parse_many(raw))
+        except ValueError:
+            rates = ()
+        if not rates or any(rate.amount < 1 or rate.get_expiry() < 1 for rate in rates):
+            raise ConfigurationError(
+                f"{name} must be a rate such as 30/minute, or several such as 5/second;100/hour, not {raw!r}"
+            )
+        return rates
+
+    def proxies(self, name: str) -> Networks | int:
+        raw = self.optional(name) or ""
+        if raw.isdecimal() and int(raw) < 100:
+            return int(raw)
+        try:
+            return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in raw.split(",") if part.strip())
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{name} must list addresses or networks of proxies such as 10.0.0.0/8, separated by commas, "
+                f"or say how many proxies stand in front: {error}"
+            ) from None
+
+    def seconds(self, name: str, default: float, *, or_zero: bool = False) -> float:
         raw = self.optional(name)
         if raw is None:
             return default
@@ -174,7 +234,7 @@ class _Reader:
             value = float(raw)
         except ValueError:
             raise ConfigurationError(f"{name} must be a number of seconds, not {raw!r}") from None
-        if not 0 < value < 1e7:
+        if not 0 < value < 1e7 and not (or_zero and value == 0):
             raise ConfigurationError(f"{name} must be more than 0 seconds and below 10 million, not {raw}")
         return value
 

@@ -6,6 +6,8 @@ What a model did wrong is a `ModelError`: transient or permanent is told by type
 
 from __future__ import annotations
 
+import math
+
 
 class ChatbotError(Exception):
     """The root of the tree."""
@@ -48,6 +50,17 @@ class SessionNotFound(ClientError):
 
     def __init__(self) -> None:
         super().__init__("session_not_found", "Session expired or does not exist")
+
+
+class RateLimited(ClientError):
+    """More than a rate allows; the same may be sent again after `retry_after` seconds."""
+
+    def __init__(
+        self, wait: float, message_id: str | None = None, message: str = "Slow down: send this again in a moment"
+    ) -> None:
+        # Rounded up: whoever waits that long is not refused again.
+        retry_after = math.ceil(wait * 10) / 10
+        super().__init__("rate_limited", message, status=429, message_id=message_id, retry_after=retry_after)
 
 
 class ModelError(ChatbotError):

@@ -17,7 +17,7 @@ from chatbot.errors import LeaseLost, StoreUnavailable
 from chatbot.events import events_channel, to_json
 from chatbot.schemas import bot_message
 from chatbot.sessions import reply_id
-from chatbot.store import LEDGER, Scripts, session_keys
+from chatbot.store import LEDGER, WAITING, Scripts, session_keys
 
 #: ms a lease lives unless renewed. A frozen or unreachable worker's session is picked up this long after its last
 #: renewal, a killed one's at the next sweep; a worker that is starved for this long loses its reply to another.
@@ -71,9 +71,17 @@ class Leases:
     """Every method raises `StoreUnavailable` when Redis does not do its part."""
 
     def __init__(
-        self, client: redis.Redis, *, ttl: int, history_messages: int, channel: Callable[[], str] = str
+        self,
+        client: redis.Redis,
+        *,
+        ttl: int,
+        history_messages: int,
+        max_history: int = 0,
+        channel: Callable[[], str] = str,
     ) -> None:
         """`ttl` in seconds; a prompt holds at most `history_messages` messages, the one to answer included.
+
+        A history keeps its `max_history` newest messages, 0 for all.
 
         `channel` names one that this process listens to, or '' while it listens to none: when nobody listens to it
         any more the process is dead, and its leases need not be waited for.
@@ -83,6 +91,7 @@ class Leases:
         self._scripts = Scripts(client)
         self._ttl_ms = ttl * 1000
         self._history = history_messages
+        self._max_history = max_history
 
     def claim(self, session: str) -> Assignment | None:
         """The session's next unanswered message; None when there is none, or somebody else is at it."""
@@ -137,7 +146,7 @@ class Leases:
             to_json(reply),
             events_channel(work.session),
             to_json({"type": "message", **reply}),
-            after=(to_json(last_delta) if last_delta else "",),
+            after=(to_json(last_delta) if last_delta else "", self._max_history),
         )
 
     def fail(self, work: Assignment, told: str, *, go_on: bool) -> Assignment | None:
@@ -170,7 +179,9 @@ class Leases:
 
     def sweep(self) -> list[str]:
         """The sessions that are overdue: they are to be enqueued again."""
-        answer: list[str] = self._scripts.run("sweep", (LEDGER,), SWEEP_SIZE, LEASE, GRACE, FIRST_WAIT, LONGEST_WAIT)
+        answer: list[str] = self._scripts.run(
+            "sweep", (LEDGER, WAITING), SWEEP_SIZE, LEASE, GRACE, FIRST_WAIT, LONGEST_WAIT
+        )
         return answer
 
     def _progress(self, sha: str, reports: Sequence[Progress]) -> list[Any]:
@@ -197,7 +208,7 @@ class Leases:
             return pipeline.execute(raise_on_error=False)
 
     def _settle(
-        self, script: str, work: Assignment, go_on: bool, *args: str, after: tuple[str, ...] = ()
+        self, script: str, work: Assignment, go_on: bool, *args: str, after: tuple[str | int, ...] = ()
     ) -> Assignment | None:
         answer = self._scripts.run(
             script,

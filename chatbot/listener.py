@@ -76,8 +76,13 @@ class Listener:
             thread.join(_POLL * 2)
 
     @property
+    def own_channel(self) -> str:
+        """The channel of the heartbeat. Nobody else listens to it."""
+        return self._heartbeat_channel
+
+    @property
     def channel(self) -> str:
-        """The channel of the heartbeat while it is heard, else ''. Nobody else listens to it."""
+        """`own_channel` while the heartbeat is heard, else ''."""
         return self._heartbeat_channel if self.hears else ""
 
     @property

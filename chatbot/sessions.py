@@ -9,12 +9,14 @@ import hashlib
 import json
 import secrets
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 
-from chatbot.errors import ClientError, SessionNotFound, StoreUnavailable
+from chatbot.backlog import Backlog
+from chatbot.errors import ClientError, RateLimited, SessionNotFound, StoreUnavailable
 from chatbot.events import STOP_CHANNEL, to_json
 from chatbot.schemas import human_message, new_session
 from chatbot.store import Scripts, session_keys
@@ -25,6 +27,18 @@ LOOK_AFTER = 2000
 
 #: 256 bits.
 _TOKEN_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A rate: each message takes one out of a bucket that fills again evenly."""
+
+    #: In Redis; whoever names the same shares the bucket.
+    key: str
+    #: ms for one more.
+    each: float
+    #: How many it holds.
+    size: int
 
 
 @dataclass(frozen=True)
@@ -75,15 +89,29 @@ def reply_id(session: str, message_id: str) -> str:
 class Sessions:
     """Every method raises `StoreUnavailable` when Redis does not do its part."""
 
-    def __init__(self, client: redis.Redis, *, ttl: int, max_pending: int, wait_replicas: int = 0) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        ttl: int,
+        max_pending: int,
+        wait_replicas: int = 0,
+        max_history: int = 0,
+        max_queue_age: float = 0,
+    ) -> None:
         """`ttl` in seconds; `max_pending` unanswered messages are the most in a session.
 
         What a client is promised, a session or that a message will be answered, `wait_replicas` replicas have before.
+        A history keeps its `max_history` newest messages, 0 for all, and all that are unanswered. No message is
+        taken on while one, of any session, has waited for a worker for more than `max_queue_age` seconds, 0 for ever.
         """
         self._client = client
         self._scripts = Scripts(client, replicas=wait_replicas)
         self._ttl_ms = ttl * 1000
         self._max_pending = max_pending
+        self._max_history = max_history
+        self._max_queue_age = max_queue_age
+        self.backlog = Backlog(client)
 
     def create(self, name: str) -> dict[str, Any]:
         """A new session: `{"token", "name", "messages": [], "session_start"}`."""
@@ -100,42 +128,55 @@ class Sessions:
         document: dict[str, Any] = json.loads(answer)
         return document
 
-    def accept(self, session: str, message_id: str | None, text: str) -> Accepted:
+    def accept(self, session: str, message_id: str | None, text: str, buckets: Sequence[Bucket] = ()) -> Accepted:
         """Stores a message: from here on it cannot be lost. One with a known id is not a second message.
 
-        Raises `SessionNotFound`, and `ClientError` `too_many_pending` or `invalid_id`.
+        Only what is not known takes from the `buckets`, from all or from none.
+        Raises `SessionNotFound`, and `ClientError` `rate_limited`, `too_many_pending` or `invalid_id`.
         """
         given = message_id or uuid.uuid4().hex
         document = to_json(human_message(given, text))
         status, *rest = self._scripts.keep(
             "accept",
-            session_keys(session),
+            (*session_keys(session), *(bucket.key for bucket in buckets)),
             session,
             given,
             document,
             self._ttl_ms,
             self._max_pending,
             LOOK_AFTER,
+            self._max_history,
+            self._max_queue_age * 1000,
+            *_fillings(buckets),
         )
         if status == "accepted":
+            self.backlog.observe(rest[1] / 1000)
             return Accepted(given, wake=not rest[0])
         if status == "known":
             return Accepted(given, reply=json.loads(rest[0]) if rest[0] else None, failure=rest[1] or None)
         if status == "not_yours":
             raise ClientError("invalid_id", "This id belongs to a reply: choose another", message_id=given)
-        raise self._refusal(status, given)
+        raise self._refusal(status, given, *rest)
 
-    def retry(self, session: str, message_id: str) -> Accepted:
-        """Has a failed message answered again.
+    def retry(self, session: str, message_id: str, buckets: Sequence[Bucket] = ()) -> Accepted:
+        """Has a failed message answered again; that takes from the `buckets` like a message.
 
-        Raises `SessionNotFound`, and `ClientError` `not_retryable` or `too_many_pending`.
+        Raises `SessionNotFound`, and `ClientError` `rate_limited`, `not_retryable` or `too_many_pending`.
         """
         status, *rest = self._scripts.keep(
-            "retry", session_keys(session), session, message_id, self._ttl_ms, self._max_pending, LOOK_AFTER
+            "retry",
+            (*session_keys(session), *(bucket.key for bucket in buckets)),
+            session,
+            message_id,
+            self._ttl_ms,
+            self._max_pending,
+            LOOK_AFTER,
+            self._max_queue_age * 1000,
+            *_fillings(buckets),
         )
         if status in ("accepted", "known"):
             return Accepted(message_id, wake=status == "accepted" and not rest[0])
-        raise self._refusal(status, message_id)
+        raise self._refusal(status, message_id, *rest)
 
     def stop(self, session: str) -> bool:
         """Stops the reply being generated; true when a worker must be told, as none is at it.
@@ -184,10 +225,25 @@ class Sessions:
         except redis.RedisError as error:
             raise StoreUnavailable(f"expires_in: {type(error).__name__}: {error}") from error
 
-    @staticmethod
-    def _refusal(status: str, message_id: str | None) -> ClientError:
+    def seat(self, session: str, process: str, count: int, most: int | None) -> bool:
+        """Notes that a web process, known by the channel that only it listens to, has `count` sockets of the session.
+
+        False, and one less is noted, when all processes together would have more than `most`; None for no bound.
+        Processes that are dead do not count. Raises `SessionNotFound`.
+        """
+        answer = self._scripts.run("seat", session_keys(session), process, count, "" if most is None else most)
+        if answer == "gone":
+            raise SessionNotFound
+        return bool(answer == "taken")
+
+    def _refusal(self, status: str, message_id: str | None, *rest: int) -> ClientError:
         if status == "gone":
             return SessionNotFound()
+        if status == "limited":
+            return RateLimited(rest[0] / 1000, message_id)
+        if status == "behind":
+            wait = self.backlog.retry_after(rest[0] / 1000, self._max_queue_age)
+            return RateLimited(wait, message_id, "The chat is overloaded: send this again later")
         if status == "full":
             return ClientError(
                 "too_many_pending",
@@ -202,3 +258,7 @@ class Sessions:
         if status == "nothing":
             return ClientError("nothing_to_stop", "No reply is being generated")
         raise StoreUnavailable(f"a script answered {status!r}")
+
+
+def _fillings(buckets: Sequence[Bucket]) -> list[float]:
+    return [value for bucket in buckets for value in (bucket.each, bucket.size)]

@@ -18,6 +18,9 @@ from chatbot.errors import StoreUnavailable
 
 #: Sessions with unanswered messages, scored by the time, in ms since 1970, at which somebody should look.
 LEDGER = "chat:ledger"
+#: Sessions with unanswered messages, scored by the time, in ms since 1970, since when one waits for a worker; of a
+#: session that a worker is at, and of one whose model call is put off, that lies ahead.
+WAITING = "chat:waiting"
 #: Worker processes, scored by the time, in seconds since 1970, of their last sign of life.
 WORKERS = "chat:workers"
 
@@ -31,6 +34,7 @@ REPLICATION_TIMEOUT = 1000
 
 #: In the order of KEYS in scripts/_session.lua. The hash tag keeps one session's keys in one slot.
 _SUFFIXES = ("session", "index", "turns", "pending", "failed", "state", "partial", "lease")
+_SOCKETS = "sockets"
 
 
 def connect(url: str, max_connections: int, *, retries: int = 1) -> redis.Redis:
@@ -57,8 +61,9 @@ def connect(url: str, max_connections: int, *, retries: int = 1) -> redis.Redis:
 
 @lru_cache(maxsize=20_000)
 def session_keys(session_id: str) -> tuple[str, ...]:
-    """The keys of one session, in the order that the scripts expect, then the ledger."""
-    return (*(f"chat:{{{session_id}}}:{suffix}" for suffix in _SUFFIXES), LEDGER)
+    """The keys of one session and those that all share, in the order that the scripts expect."""
+    own = (f"chat:{{{session_id}}}:{suffix}" for suffix in _SUFFIXES)
+    return (*own, LEDGER, WAITING, f"chat:{{{session_id}}}:{_SOCKETS}")
 
 
 class Scripts:

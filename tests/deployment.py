@@ -141,6 +141,8 @@ class Deployment:
             "PYTHONUNBUFFERED": "1",
             # A .env of the developer's must not decide what tests see; an empty value is an unset one.
             **{name: "" for name in _SETTINGS if name not in ("REDIS_URL", "MODEL_URL", *_NOT_OURS)},
+            # One address plays everybody here. Tests of the rates turn them on.
+            "RATELIMIT_ENABLED": "false",
             **{name.upper(): str(value) for name, value in settings.items()},
         }
         data = self.folder / "redis"
@@ -266,7 +268,7 @@ def redis_server(*arguments: str) -> Iterator[str]:
 
 
 #: Read by gunicorn and Flower themselves, which take no empty value.
-_NOT_OURS = ("WEB_CONCURRENCY", "FLOWER_PORT", "FLOWER_ADDRESS", "FLOWER_BASIC_AUTH")
+_NOT_OURS = ("WEB_CONCURRENCY", "FLOWER_PORT", "FLOWER_ADDRESS", "FLOWER_BASIC_AUTH", "FLOWER_UNAUTHENTICATED")
 _SETTINGS = tuple(
     line.lstrip("# ").partition("=")[0]
     for line in (ROOT / ".env.example").read_text("utf-8").splitlines()

@@ -115,6 +115,18 @@ def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
         ("ALLOWED_ORIGINS", "chat.example.org"),
         ("LOG_LEVEL", "loud"),
         ("HISTORY_MESSAGES", "0"),
+        ("MAX_HISTORY_MESSAGES", "-1"),
+        ("MAX_SOCKETS_PER_SESSION", "0"),
+        ("MAX_QUEUE_AGE", "-1"),
+        ("MAX_QUEUE_AGE", "soon"),
+        ("RATELIMIT_ENABLED", "maybe"),
+        ("RATELIMIT_SESSIONS", "many"),
+        ("RATELIMIT_SESSIONS", "0/minute"),
+        ("RATELIMIT_SESSION_MESSAGES", "5/fortnight"),
+        ("RATELIMIT_ADDRESS_MESSAGES", "-1/minute"),
+        ("TRUSTED_PROXIES", "proxy.example"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("TRUSTED_PROXIES", "-1"),
         ("TEMPERATURE", "hot"),
         ("TEMPERATURE", "-1"),
         ("TOP_P", "1.5"),
@@ -144,6 +156,21 @@ def test_every_process_ends_with_one_line_that_names_the_setting(command: tuple[
     assert ended.returncode != 0
     assert "Settings: MODEL_URL must begin with one of http://, https://" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_limits_are_read() -> None:
+    found = settings(
+        RATELIMIT_ENABLED="False",
+        RATELIMIT_SESSIONS="5/second; 100 per hour",
+        MAX_QUEUE_AGE="0",
+        TRUSTED_PROXIES="127.0.0.1, 10.1.2.3/8, ::1",
+    )
+    assert not found.ratelimit_enabled
+    assert [(rate.amount, rate.get_expiry()) for rate in found.ratelimit_sessions] == [(5, 1), (100, 3600)]
+    assert found.max_queue_age == 0
+    assert isinstance(found.trusted_proxies, tuple)
+    assert [str(network) for network in found.trusted_proxies] == ["127.0.0.1/32", "10.0.0.0/8", "::1/128"]
+    assert settings(TRUSTED_PROXIES="2").trusted_proxies == 2
 
 
 def test_secrets_are_not_repeated() -> None:

@@ -1,8 +1,9 @@
 -- Goes before every script that works on one session: the names of its keys, and what the scripts share.
--- KEYS are always the same nine, in the order of store.py.
+-- KEYS are always the same eleven, in the order of store.py; accept and retry have those of their rates behind them.
 
 local document, index, turns, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local failed, state, partial, lease, ledger = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local waiting, sockets = KEYS[10], KEYS[11]
 
 local function now()
   local time = redis.call('TIME')
@@ -14,6 +15,7 @@ local function touch(ttl)
   for i = 1, 7 do
     redis.call('PEXPIRE', KEYS[i], ttl)
   end
+  redis.call('PEXPIRE', sockets, ttl)
 end
 
 local function exists()
@@ -34,6 +36,80 @@ end
 local function hold_lease(session, lease_ms, grace_ms, channel)
   redis.call('SET', lease, channel, 'PX', lease_ms)
   redis.call('ZADD', ledger, now() + lease_ms + grace_ms, session)
+  -- Should the owner die, the session waits for a worker from the lease's end on.
+  redis.call('ZADD', waiting, now() + lease_ms, session)
+end
+
+-- Puts a session with a new unanswered message among those that somebody is to look at.
+local function note(session, look_after)
+  redis.call('ZADD', ledger, 'NX', now() + look_after, session)
+  redis.call('ZADD', waiting, 'NX', now(), session)
+end
+
+local function forget(session)
+  redis.call('ZREM', ledger, session)
+  redis.call('ZREM', waiting, session)
+end
+
+-- How many ms the message has waited that has waited longest for a worker, of all sessions.
+local function longest_wait()
+  local first = redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES')
+  return first[2] and math.max(now() - first[2], 0) or 0
+end
+
+-- Takes one out of each bucket, or none out of any: then the ms until all have one. A bucket fills again evenly; what
+-- is kept of it is the time at which it will be full. The buckets' keys stand in KEYS from 12 on; in ARGV from
+-- `first` on each one's ms for one more, and how many it holds.
+local function take(first)
+  local moment, wait, full = redis.call('TIME'), 0, {}
+  moment = moment[1] * 1000 + moment[2] / 1000
+  for i = 12, #KEYS do
+    local each = tonumber(ARGV[first + 2 * (i - 12)])
+    full[i] = math.max(tonumber(redis.call('GET', KEYS[i]) or 0), moment) + each
+    wait = math.max(wait, full[i] - moment - each * ARGV[first + 2 * (i - 12) + 1])
+  end
+  if wait > 0 then
+    return math.ceil(wait)
+  end
+  for i = 12, #KEYS do
+    redis.call('SET', KEYS[i], string.format('%.3f', full[i]), 'PX', math.ceil(full[i] - moment))
+  end
+  return 0
+end
+
+-- How many messages and turns have left at the oldest end. Places in the log are counted from the session's
+-- beginning, so that they stay what they are.
+local function trimmed()
+  local gone = redis.call('HMGET', state, 'trimmed', 'trimmed_turns')
+  return tonumber(gone[1] or 0), tonumber(gone[2] or 0)
+end
+
+-- Leaves the `most` newest messages, 0 for all, and whatever is unanswered with all that comes after it. `length` is
+-- that of the log now; `settled` is a message that is answered in this very step. A step drops no more than a hundred
+-- messages, so that none takes long.
+local function trim(most, length, settled)
+  if most == 0 or length <= most then
+    return
+  end
+  local messages, humans = 0, 0
+  while length - messages > most and messages < 100 do
+    local id = string.sub(redis.call('JSON.GET', document, '.messages[' .. messages .. '].id'), 2, -2)
+    if string.sub(redis.call('HGET', index, id) or '', 1, 1) == 'h' then
+      if id ~= settled and redis.call('LPOS', pending, id) then
+        break
+      end
+      redis.call('LPOP', turns)
+      redis.call('HDEL', failed, id)
+      humans = humans + 1
+    end
+    redis.call('HDEL', index, id)
+    messages = messages + 1
+  end
+  if messages > 0 then
+    redis.call('JSON.ARRTRIM', document, '.messages', messages, length - 1)
+    redis.call('HINCRBY', state, 'trimmed', messages)
+    redis.call('HINCRBY', state, 'trimmed_turns', humans)
+  end
 end
 
 -- The fence moves on, so that writes still on their way from the owner count no more.
@@ -52,7 +128,8 @@ end
 -- with its reply behind it, whenever that was stored. Never a later message.
 local function prompt(message, limit)
   local seq, turn = string.match(redis.call('HGET', index, message), '^h:(%d+):(%d+)$')
-  turn = tonumber(turn)
+  local gone, gone_turns = trimmed()
+  turn = turn - gone_turns
   local positions = {}
   if turn > 0 then
     for _, entry in ipairs(redis.call('LRANGE', turns, math.max(turn - limit, 0), turn - 1)) do
@@ -66,7 +143,7 @@ local function prompt(message, limit)
   positions[#positions + 1] = seq
   local messages = {}
   for i = math.max(1, #positions - limit + 1), #positions do
-    messages[#messages + 1] = redis.call('JSON.GET', document, '.messages[' .. positions[i] .. ']')
+    messages[#messages + 1] = redis.call('JSON.GET', document, '.messages[' .. positions[i] - gone .. ']')
   end
   return messages
 end
@@ -92,12 +169,13 @@ local function settle(message, session, lease_ms, grace_ms, limit, go_on, channe
   local following = redis.call('LINDEX', pending, 0)
   if not following then
     let_go()
-    redis.call('ZREM', ledger, session)
+    forget(session)
     return {'idle'}
   end
   if go_on ~= '1' then
     let_go()
     redis.call('ZADD', ledger, now(), session)
+    redis.call('ZADD', waiting, now(), session)
     return {'released'}
   end
   hold_lease(session, lease_ms, grace_ms, channel)

@@ -1,5 +1,6 @@
 -- Stores a human message and notes it in the ledger, in one step.
--- ARGV: session, id, message as JSON, time to live in ms, most pending messages, ms until somebody should look
+-- ARGV: session, id, message as JSON, time to live in ms, most pending messages, ms until somebody should look,
+--       most messages in the log or 0, ms that messages may wait for a worker or 0, then the buckets of the rates
 local session, id, message, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if not exists() then
   return {'gone'}
@@ -11,20 +12,31 @@ if known then
     return {'not_yours'}
   end
   touch(ttl)
-  local reply = string.match(redis.call('LINDEX', turns, turn), ':(%d+)$')
+  local gone, gone_turns = trimmed()
+  local reply = string.match(redis.call('LINDEX', turns, turn - gone_turns), ':(%d+)$')
   return {
     'known',
-    reply and redis.call('JSON.GET', document, '.messages[' .. reply .. ']') or '',
+    reply and redis.call('JSON.GET', document, '.messages[' .. reply - gone .. ']') or '',
     redis.call('HGET', failed, id) or ''
   }
+end
+local wait = take(9)
+if wait > 0 then
+  return {'limited', wait}
 end
 if redis.call('LLEN', pending) >= tonumber(ARGV[5]) then
   return {'full'}
 end
+local longest, allowed = longest_wait(), tonumber(ARGV[8])
+if allowed > 0 and longest > allowed then
+  return {'behind', longest}
+end
+local gone, gone_turns = trimmed()
 local length = redis.call('JSON.ARRAPPEND', document, '.messages', message)
-local turn = redis.call('RPUSH', turns, length - 1) - 1
-redis.call('HSET', index, id, 'h:' .. (length - 1) .. ':' .. turn)
+local turn = redis.call('RPUSH', turns, gone + length - 1) + gone_turns - 1
+redis.call('HSET', index, id, 'h:' .. (gone + length - 1) .. ':' .. turn)
 redis.call('RPUSH', pending, id)
-redis.call('ZADD', ledger, 'NX', now() + ARGV[6], session)
+note(session, ARGV[6])
+trim(tonumber(ARGV[7]), length)
 touch(ttl)
-return {'accepted', attended() and 1 or 0}
+return {'accepted', attended() and 1 or 0, longest}

@@ -3,7 +3,7 @@
 local session = ARGV[1]
 local message = exists() and redis.call('LINDEX', pending, 0)
 if not message then
-  redis.call('ZREM', ledger, session)
+  forget(session)
   return {'idle'}
 end
 if attended() then

@@ -23,4 +23,5 @@ if ARGV[6] ~= '' then
 end
 let_go()
 redis.call('ZADD', ledger, at, session)
+redis.call('ZADD', waiting, at, session)
 return 'postponed'

@@ -1,5 +1,6 @@
 -- Puts a failed message back among the unanswered.
--- ARGV: session, id, time to live in ms, most pending messages, ms until somebody should look
+-- ARGV: session, id, time to live in ms, most pending messages, ms until somebody should look,
+--       ms that messages may wait for a worker or 0, then the buckets of the rates
 local session, id = ARGV[1], ARGV[2]
 if not exists() then
   return {'gone'}
@@ -11,11 +12,19 @@ if redis.call('HEXISTS', failed, id) == 0 then
   touch(ARGV[3])
   return {'known'}
 end
+local wait = take(7)
+if wait > 0 then
+  return {'limited', wait}
+end
 if redis.call('LLEN', pending) >= tonumber(ARGV[4]) then
   return {'full'}
 end
+local longest, allowed = longest_wait(), tonumber(ARGV[6])
+if allowed > 0 and longest > allowed then
+  return {'behind', longest}
+end
 redis.call('HDEL', failed, id)
 redis.call('RPUSH', pending, id)
-redis.call('ZADD', ledger, 'NX', now() + ARGV[5], session)
+note(session, ARGV[5])
 touch(ARGV[3])
-return {'accepted', attended() and 1 or 0}
+return {'accepted', attended() and 1 or 0, longest}

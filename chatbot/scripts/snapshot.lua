@@ -7,7 +7,8 @@ end
 if ARGV[2] ~= '' then
   touch(ARGV[2])
 end
-local length = redis.call('JSON.ARRLEN', document, '.messages')
+local gone = trimmed()
+local length = gone + redis.call('JSON.ARRLEN', document, '.messages')
 local from, recovered = ARGV[3], ''
 if ARGV[1] ~= '' then
   local known = redis.call('HGET', index, ARGV[1])
@@ -18,7 +19,7 @@ if ARGV[1] ~= '' then
 end
 local messages = ''
 if from ~= '' and tonumber(from) < length then
-  messages = redis.call('JSON.GET', document, '$.messages[' .. from .. ':]')
+  messages = redis.call('JSON.GET', document, '$.messages[' .. math.max(from - gone, 0) .. ':]')
 end
 return {
   'here', redis.call('JSON.GET', document, '.name'), redis.call('JSON.GET', document, '.session_start'),

@@ -8,7 +8,10 @@ if not message then
   return {'nothing'}
 end
 redis.call('HSET', state, 'stop', message)
-redis.call('HDEL', state, 'hold')
+if redis.call('HDEL', state, 'hold') == 1 then
+  -- No longer put off: it waits for a worker from now on.
+  redis.call('ZADD', waiting, now(), ARGV[1])
+end
 touch(ARGV[3])
 redis.call('PUBLISH', ARGV[2], ARGV[1])
 return {'stopping', redis.call('EXISTS', lease)}

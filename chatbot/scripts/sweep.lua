@@ -1,6 +1,6 @@
 -- The sessions that somebody should look at now. Each is put off in the same step, so that several sweeps at once
 -- name it once; a session that is looked at in vain is named less and less often.
--- KEYS: ledger. ARGV: most sessions, lease in ms, grace in ms, first wait in ms, longest wait in ms
+-- KEYS: ledger, sessions that wait for a worker. ARGV: most sessions, lease in ms, grace in ms, first wait in ms, longest wait in ms
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local grace = ARGV[3]
@@ -28,10 +28,12 @@ for _, session in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', horizon, '
   if owner and dead(owner) then
     redis.call('DEL', prefix .. 'lease')
     redis.call('HINCRBY', prefix .. 'state', 'fence', 1)
+    redis.call('ZADD', KEYS[2], now, session)
     owner, due = false, true
   end
   if redis.call('EXISTS', prefix .. 'session') == 0 or redis.call('LLEN', prefix .. 'pending') == 0 then
     redis.call('ZREM', KEYS[1], session)
+    redis.call('ZREM', KEYS[2], session)
   elseif due and owner then
     redis.call('ZADD', KEYS[1], now + redis.call('PTTL', prefix .. 'lease') + grace, session)
   elseif due then
@@ -40,6 +42,13 @@ for _, session in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', horizon, '
     local wait = math.min(ARGV[4] * 2 ^ (looks - 1), tonumber(ARGV[5]))
     redis.call('ZADD', KEYS[1], now + wait, session)
     overdue[#overdue + 1] = session
+  end
+end
+
+-- Those that ended while they waited would count as the backlog until the ledger comes to them.
+for _, session in ipairs(redis.call('ZRANGE', KEYS[2], 0, 99)) do
+  if redis.call('EXISTS', 'chat:{' .. session .. '}:session') == 0 then
+    redis.call('ZREM', KEYS[2], session)
   end
 end
 return overdue

@@ -124,6 +124,11 @@ class Hub:
         self._resyncing: set[Subscriber] = set()
 
     @property
+    def channel(self) -> str:
+        """A channel that only this process listens to."""
+        return self._listener.own_channel
+
+    @property
     def hears(self) -> bool:
         """Whether live replies reach this process: the listener hears its own heartbeat."""
         return self._listener.hears

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import re
+import math
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, abort, current_app, render_template, request
 from flask_sock import Sock
@@ -18,6 +17,7 @@ from chatbot.errors import ClientError, SessionNotFound, StoreUnavailable
 from chatbot.events import to_json
 from chatbot.schemas import parse_name
 from chatbot.sessions import session_id
+from chatbot.web import doors
 from chatbot.web.health import readiness
 from chatbot.web.services import Services
 from chatbot.web.socket import UNAVAILABLE, ChatSocket
@@ -28,17 +28,6 @@ logger = logging.getLogger(__name__)
 #: Bytes of a request's body: a name.
 MAX_BODY = 16 * 1024
 
-#: Only the page's own files, and no markup made from text but by the sanitizer.
-_CONTENT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src {connect}; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'; "
-    "require-trusted-types-for 'script'; trusted-types dompurify"
-)
-_HOST = re.compile(r"[\w.\[\]:-]+", re.ASCII)
-_SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 _TRANSPORT = "chatbot.transport"
 
 routes = Blueprint("chat", __name__)
@@ -61,7 +50,9 @@ def page() -> Response:
 @routes.post("/token")
 def token() -> Response:
     """Begins a session for `name`: JSON, a form, or the query."""
-    return _json(services().sessions.create(parse_name({"name": _given_name()})), cache=False)
+    name = parse_name({"name": _given_name()})
+    services().rates.new_session(request.remote_addr)
+    return _json(services().sessions.create(name), cache=False)
 
 
 @routes.get("/refresh_token")
@@ -89,13 +80,25 @@ def readyz() -> Response:
     return _json(parts, status=200 if ready else 503, cache=False)
 
 
+@routes.before_app_request
+def guard_origin() -> Response | None:
+    """A page from elsewhere neither begins a session, nor reads one, nor connects; a preflight is answered."""
+    if not doors.is_host(request.environ.get("HTTP_HOST", "x")):
+        abort(400, "This is no host name")
+    if request.path not in doors.GUARDED:
+        return None
+    if not doors.origin_allowed(request, services().settings.allowed_origins):
+        abort(403, "This page's origin may not connect: see ALLOWED_ORIGINS and TRUSTED_PROXIES")
+    if request.method == "OPTIONS":
+        return Response(status=204)
+    return None
+
+
 @routes.before_request
 def guard_websocket() -> None:
     """What must get an HTTP status is refused here: later the handshake has been answered."""
     if request.endpoint != "chat.chat":
         return
-    if not _origin_allowed():
-        abort(403, "This page's origin may not connect: see ALLOWED_ORIGINS")
     if not request.headers.get("Sec-WebSocket-Key") or request.headers.get("Sec-WebSocket-Version") != "13":
         abort(400, "This is no websocket handshake of version 13")
     # simple-websocket would always accept compression, which costs memory a socket and saves little here.
@@ -112,8 +115,17 @@ def register(app: Flask) -> None:
     @sock.route("/chat", bp=routes)
     def chat(ws: Any) -> None:
         found = services()
-        socket = ChatSocket(ws, request.environ[_TRANSPORT], found.sessions, found.hub, found.enqueuer, found.settings)
-        socket.run(_bearer_token(), request.args.get("after"))
+        socket = ChatSocket(
+            ws,
+            request.environ[_TRANSPORT],
+            found.sessions,
+            found.hub,
+            found.enqueuer,
+            found.rates,
+            found.seats,
+            found.settings,
+        )
+        socket.run(_bearer_token(), request.args.get("after"), request.remote_addr)
 
     sock.init_app(app)
     app.register_blueprint(routes)
@@ -131,7 +143,8 @@ def _given_name() -> Any:
         body = request.get_data(cache=True)
     except (OSError, ParseException) as error:
         # Broken chunks, or a client that went away in the middle.
-        logger.info("a body could not be read: %s", error)
+        # The error repeats what came.
+        logger.info("a body could not be read: %s", type(error).__name__)
         raise ClientError("bad_request", "The body could not be read: send it whole") from None
     if request.is_json or body.lstrip()[:1] == b"{":
         try:
@@ -149,17 +162,6 @@ def _bearer_token() -> str | None:
     return request.args.get("token") or None
 
 
-def _origin_allowed() -> bool:
-    origin = request.headers.get("Origin")
-    if origin is None:
-        # No browser: it could claim any origin.
-        return True
-    allowed = services().settings.allowed_origins
-    if "*" in allowed or origin in allowed:
-        return True
-    return bool(urlsplit(origin).netloc) and urlsplit(origin).netloc == request.host
-
-
 def _json(document: dict[str, Any], *, status: int = 200, cache: bool = True) -> Response:
     response = Response(to_json(document), status=status, mimetype="application/json")
     if not cache:
@@ -174,7 +176,7 @@ def _error(code: str, message: str, status: int) -> Response:
 def _client_error(error: ClientError) -> Response:
     response = _error(error.code, error.message, error.status)
     if error.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return response
 
 
@@ -210,15 +212,6 @@ def _unexpected(error: Exception) -> Response:
     return _error("internal_error", "Something went wrong on the server", 500)
 
 
-def _content_policy() -> str:
-    # Not every browser takes 'self' for websockets too.
-    host = request.headers.get("Host", "")
-    own = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
-    return _CONTENT_POLICY.format(connect=f"'self'{own}")
-
-
 def _add_headers(response: Response) -> Response:
-    response.headers.setdefault("Content-Security-Policy", _content_policy())
-    for name, value in _SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
+    doors.add_headers(response, request, services().settings.allowed_origins)
     return response

@@ -10,6 +10,7 @@ from chatbot.config import Settings
 from chatbot.sessions import Sessions
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import Hub
+from chatbot.web.limits import Rates, Seats
 
 
 @dataclass(frozen=True)
@@ -19,3 +20,5 @@ class Services:
     sessions: Sessions
     hub: Hub
     enqueuer: Enqueuer
+    rates: Rates
+    seats: Seats

@@ -9,13 +9,14 @@ from typing import Any
 from simple_websocket import ConnectionClosed, Server
 
 from chatbot.config import Settings
-from chatbot.errors import ClientError, SessionNotFound, StoreUnavailable
+from chatbot.errors import ClientError, RateLimited, SessionNotFound, StoreUnavailable
 from chatbot.events import to_json
 from chatbot.logs import bound
 from chatbot.schemas import error_frame, parse_frame
 from chatbot.sessions import Accepted, Sessions, Snapshot, session_id
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import GOING_AWAY, Hub, Subscriber, replay
+from chatbot.web.limits import Rates, Seats
 from chatbot.web.transport import LINGER, SEND_DEADLINE, Transport, text_frame
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 MAX_FRAME = 64 * 1024
 #: Bytes that may wait for a client before a replay waits for it.
 _REPLAY_AHEAD = 256 * 1024
+#: Seconds for which further messages are refused without asking again, at most: things may have changed.
+_REFUSE_ALONE = 1.0
 #: Seconds between two looks at whether the session still lives, at most.
 _LOOK_INTERVAL = 30.0
 
@@ -43,6 +46,8 @@ class ChatSocket:
         sessions: Sessions,
         hub: Hub,
         enqueuer: Enqueuer,
+        rates: Rates,
+        seats: Seats,
         settings: Settings,
     ) -> None:
         self._ws = ws
@@ -50,49 +55,77 @@ class ChatSocket:
         self._sessions = sessions
         self._hub = hub
         self._enqueuer = enqueuer
+        self._rates = rates
+        self._seats = seats
         self._settings = settings
+        self._closing = False
+        # Until then a message is refused without asking Redis, and the time that it was told to wait for.
+        self._refused_until = self._told_until = 0.0
         # A monotonic time; what others do in the session may have moved it further.
         self._expires_at = 0.0
 
-    def run(self, token: str | None, after: str | None) -> None:
-        """Serves the session of `token`, going on after the message `after`."""
+    def run(self, token: str | None, after: str | None, address: str | None) -> None:
+        """Serves the session of `token` to a client at `address`, going on after the message `after`."""
         session = session_id(token or "")
         self._subscriber = Subscriber(session, self._transport.send, self._close)
+        self._buckets = self._rates.messages(session, address)
+        self._pace, self._transport.pace = self._rates.frames(), self._rates.input()
+        self._transport.ahead = lambda: len(self._ws.input_buffer)
         try:
             with bound(session=session):
                 self._serve(session, bool(token), after)
         except ConnectionClosed:
             logger.debug("socket closed")
         finally:
+            # Nobody deals with frames any more: what comes is read to its end and dropped.
+            self._transport.ahead, self._transport.pace = int, None
             self._hub.detach(self._subscriber)
             self._transport.wait_closed(LINGER + 0.5)
             self._transport.abort()
 
     def _serve(self, session: str, has_token: bool, after: str | None) -> None:
         try:
-            if not has_token or not self._sessions.expires_in(session):
+            if not has_token:
                 return self._close(POLICY, NOT_AUTHENTICATED)
             if len(self._hub) >= self._settings.max_sockets:
                 return self._close(TRY_LATER, "Too many connections: try again later")
-            self._hub.attach(self._subscriber)
-            if self._hub.leaving:
-                return self._close(*GOING_AWAY)
-            self._replay(session, self._sessions.snapshot(session, after=after))
+            if not self._seats.take(session):
+                return self._close(TRY_LATER, "Too many connections in this session: close one")
         except SessionNotFound:
             return self._close(POLICY, NOT_AUTHENTICATED)
         except StoreUnavailable as error:
             logger.warning("a socket could not be attached: %s", error)
             return self._close(TRY_LATER, "Try again later")
-        while True:
+        try:
+            self._talk(session, after)
+        finally:
+            self._hub.detach(self._subscriber)
+            self._seats.leave(session, tell=not self._hub.leaving)
+
+    def _talk(self, session: str, after: str | None) -> None:
+        try:
+            self._hub.attach(self._subscriber)
+            if self._hub.leaving:
+                self._close(*GOING_AWAY)
+                return
+            self._replay(session, self._sessions.snapshot(session, after=after))
+        except SessionNotFound:
+            self._close(POLICY, NOT_AUTHENTICATED)
+        except StoreUnavailable as error:
+            logger.warning("a socket could not be attached: %s", error)
+            self._close(TRY_LATER, "Try again later")
+        while not self._closing:
             wait = min(max(self._expires_at - time.monotonic(), 0) + 0.05, _LOOK_INTERVAL)
             data = self._ws.receive(timeout=wait)
             try:
                 if data is not None:
                     self._handle(session, data)
+                    if self._pace is not None and (delay := self._pace(1)):
+                        time.sleep(delay)
                 elif time.monotonic() >= self._expires_at and not self._still_lives(session):
-                    return self._close(POLICY, EXPIRED)
+                    self._close(POLICY, EXPIRED)
             except SessionNotFound:
-                return self._close(POLICY, EXPIRED)
+                self._close(POLICY, EXPIRED)
 
     def _replay(self, session: str, snapshot: Snapshot) -> None:
         self._expires_at = time.monotonic() + snapshot.expires_in
@@ -133,6 +166,9 @@ class ChatSocket:
         except SessionNotFound:
             raise
         except ClientError as error:
+            if error.code == "rate_limited":
+                self._told_until = time.monotonic() + (error.retry_after or 0)
+                self._refused_until = min(self._told_until, time.monotonic() + _REFUSE_ALONE)
             self._send(error_frame(error))
         except StoreUnavailable as error:
             logger.warning("a frame could not be carried out: %s", error)
@@ -149,13 +185,20 @@ class ChatSocket:
                 self._enqueuer.enqueue(session)
             return
         if frame["type"] == "retry":
-            accepted = self._sessions.retry(session, frame["id"] or "")
+            self._refuse_early(frame["id"])
+            accepted = self._sessions.retry(session, frame["id"] or "", self._buckets)
         else:
-            accepted = self._sessions.accept(session, frame["id"], frame["msg"] or "")
+            self._refuse_early(frame["id"])
+            accepted = self._sessions.accept(session, frame["id"], frame["msg"] or "", self._buckets)
         self._expires_at = time.monotonic() + self._settings.session_ttl
         self._acknowledge(accepted)
         if accepted.wake:
             self._enqueuer.enqueue(session)
+
+    def _refuse_early(self, message_id: str | None) -> None:
+        now = time.monotonic()
+        if now < self._refused_until:
+            raise RateLimited(self._told_until - now, message_id)
 
     def _acknowledge(self, accepted: Accepted) -> None:
         self._send({"type": "ack", "id": accepted.id})
@@ -181,6 +224,7 @@ class ChatSocket:
 
     def _close(self, code: int, reason: str) -> None:
         """Sends a close frame and wakes the reader of frames; does nothing on a socket that is closed."""
+        self._closing = True
         try:
             self._ws.close(code, reason)
         except (ConnectionClosed, OSError):

@@ -4,6 +4,8 @@ simple-websocket sends with one `socket.send`, from two threads, with no loop, l
 is slow gets a torn stream. A `Transport` takes the socket's place. Its `send` never blocks and never tears: what the
 connection does not take at once waits, in order, and a writer of its own sends it. What waits is bounded, and so is
 the time for which the peer may take nothing; beyond either the client is slow and is cut off.
+
+The other way, a client that sends more than is dealt with is read from more slowly, until its own sending waits.
 """
 
 from __future__ import annotations
@@ -28,6 +30,15 @@ SEND_BUFFER = 128 * 1024
 SEND_DEADLINE = 20.0
 #: Seconds that a closed connection is still read from, so that the peer gets the close frame before a reset.
 LINGER = 2.0
+
+#: Bytes read at once: what a flood of small frames in them costs holds up all other sockets.
+RECEIVE_BYTES = 4096
+#: Bytes of a TLS record: what is left of one that is read in part, nobody would be woken for.
+_TLS_RECORD = 16 * 1024
+#: Frames that may wait to be dealt with before no more are read.
+MAX_AHEAD = 32
+#: Seconds between two looks at whether there are fewer.
+_AHEAD_POLL = 0.02
 
 _encoder = FrameProtocol(client=False, extensions=[])
 
@@ -58,6 +69,10 @@ class Transport:
         self._drained = threading.Event()
         self._finished = threading.Event()
         self.on_slow = on_slow
+        #: Says how many frames wait to be dealt with.
+        self.ahead: Callable[[], int] = int
+        #: Says how long to wait after so many bytes.
+        self.pace: Callable[[float], float] | None = None
         #: Set once the client was found too slow.
         self.slow = False
         with contextlib.suppress(OSError):
@@ -100,8 +115,13 @@ class Transport:
         return not self._ending
 
     def recv(self, size: int) -> bytes:
-        """What simple-websocket's reader reads; empty at the end."""
-        return self._sock.recv(size)
+        """What simple-websocket's reader reads; empty at the end. Waits while the client is ahead of us."""
+        while not self._ending and self.ahead() > MAX_AHEAD:
+            time.sleep(_AHEAD_POLL)
+        data = self._sock.recv(_TLS_RECORD if self._tls else size)
+        if self.pace is not None and (delay := self.pace(len(data))):
+            time.sleep(delay)
+        return data
 
     def fileno(self) -> int:
         return self._sock.fileno()

@@ -57,6 +57,7 @@ class Parts:
             self.client,
             ttl=self._settings.session_ttl,
             history_messages=min(self._settings.history_messages, most_turns(self._settings.max_prompt_tokens)),
+            max_history=self._settings.max_history_messages,
             channel=lambda: self.listener.channel,
         )
 
