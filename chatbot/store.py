@@ -21,8 +21,12 @@ LEDGER = "chat:ledger"
 #: Sessions with unanswered messages, scored by the time, in ms since 1970, since when one waits for a worker; of a
 #: session that a worker is at, and of one whose model call is put off, that lies ahead.
 WAITING = "chat:waiting"
-#: Worker processes, scored by the time, in seconds since 1970, of their last sign of life.
+#: Sessions with unanswered messages, scored by the time, in ms since 1970, at which the oldest of them was accepted.
+UNANSWERED = "chat:unanswered"
+#: Worker processes, scored by the time, in seconds since 1970, at which they last proved to take and run tasks.
 WORKERS = "chat:workers"
+#: What all workers have counted: see metrics.py.
+METRICS = "chat:metrics"
 
 #: A step takes Redis well under a millisecond; seconds of silence mean that it is gone or stuck.
 SOCKET_TIMEOUT = 5.0

@@ -4,6 +4,8 @@
 local document, index, turns, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local failed, state, partial, lease, ledger = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local waiting, sockets = KEYS[10], KEYS[11]
+-- All sessions share it, and it is only written to: see unanswered.py.
+local unanswered = 'chat:unanswered'
 
 local function now()
   local time = redis.call('TIME')
@@ -49,6 +51,7 @@ end
 local function forget(session)
   redis.call('ZREM', ledger, session)
   redis.call('ZREM', waiting, session)
+  redis.call('ZREM', unanswered, session)
 end
 
 -- How many ms the message has waited that has waited longest for a worker, of all sessions.
@@ -161,12 +164,30 @@ local function assignment(message, limit)
   return result
 end
 
+-- From here on the message waits for its reply. A session stands in `unanswered` by the time since which the oldest
+-- of its messages has waited.
+local function begin_wait(session, message)
+  local time = now()
+  redis.call('HSET', state, 'since:' .. message, time)
+  redis.call('ZADD', unanswered, 'NX', time, session)
+end
+
+local function end_wait(session, message, following)
+  redis.call('HDEL', state, 'since:' .. message)
+  if following then
+    redis.call('ZADD', unanswered, redis.call('HGET', state, 'since:' .. following) or now(), session)
+  else
+    redis.call('ZREM', unanswered, session)
+  end
+end
+
 -- After a message is settled: the next one that is unanswered, or, in the same step, the lease let go.
 local function settle(message, session, lease_ms, grace_ms, limit, go_on, channel)
   redis.call('LPOP', pending)
   redis.call('DEL', partial)
   redis.call('HDEL', state, 'attempts', 'hold', 'loading', 'stop')
   local following = redis.call('LINDEX', pending, 0)
+  end_wait(session, message, following)
   if not following then
     let_go()
     forget(session)

@@ -36,6 +36,7 @@ local length = redis.call('JSON.ARRAPPEND', document, '.messages', message)
 local turn = redis.call('RPUSH', turns, gone + length - 1) + gone_turns - 1
 redis.call('HSET', index, id, 'h:' .. (gone + length - 1) .. ':' .. turn)
 redis.call('RPUSH', pending, id)
+begin_wait(session, id)
 note(session, ARGV[6])
 trim(tonumber(ARGV[7]), length)
 touch(ttl)

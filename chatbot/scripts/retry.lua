@@ -25,6 +25,7 @@ if allowed > 0 and longest > allowed then
 end
 redis.call('HDEL', failed, id)
 redis.call('RPUSH', pending, id)
+begin_wait(session, id)
 note(session, ARGV[5])
 touch(ARGV[3])
 return {'accepted', attended() and 1 or 0, longest}

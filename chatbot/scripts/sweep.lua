@@ -34,6 +34,7 @@ for _, session in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', horizon, '
   if redis.call('EXISTS', prefix .. 'session') == 0 or redis.call('LLEN', prefix .. 'pending') == 0 then
     redis.call('ZREM', KEYS[1], session)
     redis.call('ZREM', KEYS[2], session)
+    redis.call('ZREM', 'chat:unanswered', session)
   elseif due and owner then
     redis.call('ZADD', KEYS[1], now + redis.call('PTTL', prefix .. 'lease') + grace, session)
   elseif due then
