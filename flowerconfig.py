@@ -5,6 +5,9 @@ import os
 
 from tornado.options import options
 
+from chatbot import logs
+from chatbot.config import load_settings
+
 # Flower reads this file after the environment: what the environment says is repeated here.
 address = os.environ.get("FLOWER_ADDRESS") or "127.0.0.1"
 #: Tasks kept for the pages; a hundred thousand, the default, take several hundred MB.
@@ -32,3 +35,6 @@ def _check() -> None:
 
 
 options.add_parse_callback(_check)
+
+# Tornado adds no handler of its own where there is one.
+logs.configure(load_settings())

@@ -3,14 +3,23 @@
 import contextlib
 import ctypes
 import gc
+import os
 import resource
+import shutil
+import tempfile
 import threading
 import time
+import warnings
+
+from gunicorn.glogging import Logger
 
 from chatbot.config import load_settings
-from chatbot.logs import Redactor
+from chatbot.logs import Redactor, formatter
 
 _settings = load_settings()
+
+# Reading the settings imports redis, before gevent patches: what of it that does not reach is not used here.
+warnings.filterwarnings("ignore", r"(?s)Monkey-patching ssl.*NOT patched\): \['redis\.asyncio\.connection [^,]*\]\.")
 
 bind = f"{_settings.host}:{_settings.port}"
 worker_class = "chatbot.web.server.Worker"
@@ -34,18 +43,50 @@ _TIDY_INTERVAL = 15.0
 _FEW_SOCKETS = 200
 
 
-def on_starting(server):  # type: ignore[no-untyped-def]
-    """gunicorn repeats malformed requests in its log, tokens and all."""
-    server.log.error_log.addFilter(Redactor())
+#: Where the processes share what they count; prometheus_client reads it when it is imported.
+_METRICS = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class _Logger(Logger):
+    """Lines like those of the application. gunicorn repeats malformed requests in its log, tokens and all."""
+
+    def setup(self, cfg):  # type: ignore[no-untyped-def]
+        """Called again when the configuration is."""
+        super().setup(cfg)
+        for log in (self.error_log, self.access_log):
+            log.filters[:] = [Redactor()]
+            for handler in log.handlers:
+                handler.setFormatter(formatter(_settings))
+
+
+logger_class = _Logger
+
+
+def on_starting(_):  # type: ignore[no-untyped-def]
+    """Before there are any processes."""
+    os.environ[_METRICS] = tempfile.mkdtemp(prefix="chatbot-metrics-")
     # A connection is an open file, of which a process often may have no more than 1024 unless it asks.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def on_exit(_):  # type: ignore[no-untyped-def]
+    """What was counted ends with the master."""
+    shutil.rmtree(os.environ[_METRICS], ignore_errors=True)
+
+
+def child_exit(_, worker):  # type: ignore[no-untyped-def]
+    """The sockets of a process that is gone are open no more; what it counted stays counted."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)
+
+
 def post_worker_init(worker):  # type: ignore[no-untyped-def]
-    """Tells this process' sockets when it is to end: gunicorn would wait for them, then cut them."""
+    """Begins to listen; tells this process' sockets when it is to end: gunicorn would wait for them, then cut them."""
     hub = worker.wsgi.extensions["chatbot"].hub
+    hub.start()
     # What is there now stays: without it a collection takes little.
     gc.collect()
     gc.freeze()

@@ -15,6 +15,7 @@ from chatbot.web import assets
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import Hub
 from chatbot.web.limits import Rates, Seats
+from chatbot.web.metrics import Deployment, WebMetrics
 from chatbot.web.proxies import trust_proxies
 from chatbot.web.routes import MAX_BODY, register
 from chatbot.web.services import Services
@@ -49,7 +50,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         max_history=settings.max_history_messages,
         max_queue_age=settings.max_queue_age,
     )
-    hub = Hub(listening, sessions)
+    metrics = WebMetrics()
+    hub = Hub(listening, sessions, metrics.listener_breaks.inc, metrics.heard_now)
     celery = create_celery(settings)
     app.extensions["celery"] = celery
     app.extensions["chatbot"] = Services(
@@ -59,7 +61,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         hub=hub,
         rates=Rates(settings, client),
         seats=Seats(sessions, hub.channel, settings.max_sockets_per_session),
-        enqueuer=Enqueuer(celery),
+        enqueuer=Enqueuer(celery, metrics.enqueue_failures.inc),
+        metrics=metrics,
+        deployment=Deployment(client, celery, settings.worker_health_timeout),
     )
     assets.register(app)
     register(app)

@@ -98,7 +98,12 @@ class Settings:
     worker_concurrency: int = 100
     #: What a worker may still take for the replies that it is at when it is told to end.
     worker_shutdown_timeout: float = 10.0
-    log_format: str = "text"
+    #: What a scraper of /metrics must present; None leaves it open.
+    metrics_token: str | None = field(repr=False, default=None)
+    #: A worker that has run no task for so long counts as silent; canaries go to it four times as often.
+    worker_health_timeout: float = 15.0
+    #: auto: text on a terminal, else JSON.
+    log_format: str = "auto"
     log_level: str = "INFO"
 
     @classmethod
@@ -154,7 +159,9 @@ class Settings:
             port=env.integer("PORT", default.port, 1, 65535),
             worker_concurrency=env.integer("WORKER_CONCURRENCY", default.worker_concurrency, 1, 10_000),
             worker_shutdown_timeout=env.seconds("WORKER_SHUTDOWN_TIMEOUT", default.worker_shutdown_timeout),
-            log_format=env.choice("LOG_FORMAT", default.log_format, ("text", "json")),
+            worker_health_timeout=env.seconds("WORKER_HEALTH_TIMEOUT", default.worker_health_timeout),
+            metrics_token=env.optional("METRICS_TOKEN"),
+            log_format=env.choice("LOG_FORMAT", default.log_format, ("auto", "text", "json")),
             log_level=env.choice("LOG_LEVEL", default.log_level, ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
         )
 

@@ -87,7 +87,7 @@ class Leases:
         any more the process is dead, and its leases need not be waited for.
         """
         self._channel = channel
-        self._client = client
+        self.client = client
         self._scripts = Scripts(client)
         self._ttl_ms = ttl * 1000
         self._history = history_messages
@@ -111,7 +111,7 @@ class Leases:
             answers = self._progress(script.sha, reports)
             if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
                 # Redis was restarted: none of the reports whose answer this is were carried out.
-                self._client.script_load(script.script)
+                self.client.script_load(script.script)
                 missed = [i for i, a in enumerate(answers) if isinstance(a, redis.exceptions.NoScriptError)]
                 again = self._progress(script.sha, [reports[i] for i in missed])
                 for i, answer in zip(missed, again, strict=True):
@@ -186,7 +186,7 @@ class Leases:
 
     def _progress(self, sha: str, reports: Sequence[Progress]) -> list[Any]:
         channel = self._channel()
-        with self._client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             for report in reports:
                 work = report.assignment
                 keys = session_keys(work.session)

@@ -36,7 +36,8 @@ class Listener:
     """Hears channels and calls `on_message(channel, payload)` for each message, in order, from one thread.
 
     `on_break()` is called, from the same thread, each time that messages may have been missed, once all channels
-    are subscribed again. Neither may block. `client` must not retry by itself: see `store.connect`.
+    are subscribed again; `on_heartbeat()` each time that the heartbeat is heard. None may block. `client` must not
+    retry by itself: see `store.connect`.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class Listener:
         client: redis.Redis,
         on_message: Callable[[str, str], None],
         on_break: Callable[[], None] = lambda: None,
+        on_heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._on_message = on_message
         self._on_break = on_break
+        self._on_heartbeat = on_heartbeat
         self._heartbeat_channel = f"chat:heartbeat:{uuid.uuid4().hex}"
         # Guards all below; also held while SUBSCRIBE is written, so that commands do not mix.
         self._lock = threading.Lock()
@@ -213,6 +216,7 @@ class Listener:
         with self._changed:
             self._heard = time.monotonic()
             self._changed.notify_all()
+        self._on_heartbeat()
 
     def _drop(self) -> None:
         """The lock is held."""

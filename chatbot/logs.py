@@ -6,22 +6,26 @@ import json
 import logging
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import Any
 
 from chatbot.config import Settings
 
 _context: ContextVar[dict[str, str] | None] = ContextVar("log_context", default=None)
 
+#: The argument of `generate_reply`.
+_SESSION = re.compile(r"[0-9a-f]{32}\Z")
 _TOKEN = re.compile(r"(token=|Bearer\s+|hf_|sk-)[\w.~+/=-]{8,}", re.IGNORECASE)
 
 
 @contextmanager
-def bound(**ids: str) -> Iterator[None]:
-    """Adds ids to every line logged inside."""
-    token = _context.set({**(_context.get() or {}), **ids})
+def bound(**ids: str | None) -> Iterator[None]:
+    """Adds ids to every line logged inside; None adds nothing."""
+    token = _context.set({**(_context.get() or {}), **{name: value for name, value in ids.items() if value}})
     try:
         yield
     finally:
@@ -29,20 +33,53 @@ def bound(**ids: str) -> Iterator[None]:
 
 
 def configure(settings: Settings) -> None:
-    """Sends this process' log to standard error, once."""
+    """Sends this process' log to standard error, once; also what ends a thread."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JSON() if settings.log_format == "json" else _Text())
+    handler.setFormatter(formatter(settings))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
     # A line for each task received, sent and succeeded says less than the task's own, and the sweep's are endless.
+    threading.excepthook = _thread_ended
     for name in ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "celery.beat"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+
+
+def is_json(settings: Settings) -> bool:
+    """Whether lines are JSON: as set, or where nobody reads along."""
+    return settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+
+
+def formatter(settings: Settings) -> logging.Formatter:
+    """For this process' handlers, gunicorn's included."""
+    return _JSON() if is_json(settings) else _Text()
 
 
 def redact(text: str) -> str:
     """The text without what looks like a token."""
     return _TOKEN.sub(r"\1[redacted]", text)
+
+
+def _thread_ended(args: Any) -> None:
+    """A traceback of its own on standard error would be no line of the log, and not redacted."""
+    if args.exc_type is not SystemExit:
+        name = args.thread.name if args.thread else "?"
+        error = (args.exc_type, args.exc_value, args.exc_traceback)
+        logging.getLogger(__name__).error("the thread %s ended by an error", name, exc_info=error)
+
+
+def _ids() -> dict[str, str]:
+    """What a line belongs to: also Celery's own lines about a task, which are logged outside of it."""
+    ids = dict(_context.get() or {})
+    # Not imported: gunicorn.conf.py uses this module before gevent has patched what Celery imports.
+    celery = sys.modules.get("celery._state")
+    task = celery.get_current_task() if celery is not None else None
+    request = task.request if task is not None else None
+    if request is not None and request.id:
+        ids["task_id"] = request.id
+        if request.args and _SESSION.match(str(request.args[0])):
+            ids.setdefault("session", request.args[0])
+    return ids
 
 
 class Redactor(logging.Filter):
@@ -58,7 +95,7 @@ class _Text(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        ids = " ".join(f"{key}={value}" for key, value in (_context.get() or {}).items())
+        ids = " ".join(f"{key}={value}" for key, value in _ids().items())
         line = redact(super().format(record))
         return f"{line} [{ids}]" if ids else line
 
@@ -70,7 +107,7 @@ class _JSON(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": redact(record.getMessage()),
-            **(_context.get() or {}),
+            **_ids(),
         }
         if record.exc_info:
             line["exception"] = redact(self.formatException(record.exc_info))

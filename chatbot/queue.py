@@ -13,6 +13,7 @@ from chatbot.config import Settings
 
 GENERATE_REPLY = "chatbot.generate_reply"
 SWEEP = "chatbot.sweep"
+CANARY = "chatbot.canary"
 
 #: Seconds. A broker that does not take a task by then is down: the ledger has the message, the sweep sends it.
 _PUBLISH_TIMEOUT = 2.0

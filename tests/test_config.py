@@ -114,6 +114,8 @@ def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
         ("CELERY_BROKER_URL", "amqp://h"),
         ("ALLOWED_ORIGINS", "chat.example.org"),
         ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
+        ("WORKER_HEALTH_TIMEOUT", "0"),
         ("HISTORY_MESSAGES", "0"),
         ("MAX_HISTORY_MESSAGES", "-1"),
         ("MAX_SOCKETS_PER_SESSION", "0"),
@@ -178,6 +180,7 @@ def test_secrets_are_not_repeated() -> None:
         settings(REDIS_URL="amqp://u:secret@h")
     assert "secret" not in str(error.value)
     assert "secret" not in repr(settings(REDIS_URL="redis://u:secret@h", HUGGINGFACE_INFERENCE_TOKEN="secret"))
+    assert "secret" not in repr(settings(METRICS_TOKEN="secret"))
 
 
 def test_every_setting_has_its_line_in_the_example() -> None:

@@ -155,6 +155,8 @@ def child_environment(env: Environment, chosen: Ports) -> dict[str, str]:
         "FLOWER_PORT": str(chosen.flower),
         # Flower's own default is every address of the machine, without a password.
         "FLOWER_ADDRESS": env.get("FLOWER_ADDRESS") or ports.HOST,
+        # Somebody reads along, though through a pipe.
+        "LOG_FORMAT": env.get("LOG_FORMAT") or "text",
     }
     if chosen.redis is not None:
         child_env["REDIS_URL"] = f"redis://127.0.0.1:{chosen.redis}/0"

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from celery import Celery
 from kombu.exceptions import KombuError
 from redis import RedisError
 
+from chatbot.logs import bound
 from chatbot.queue import GENERATE_REPLY
 
 logger = logging.getLogger(__name__)
@@ -23,8 +25,10 @@ _PUBLISHERS = 4
 class Enqueuer:
     """Publishes `generate_reply` tasks in the background; a session that waits already is published once."""
 
-    def __init__(self, celery: Celery) -> None:
+    def __init__(self, celery: Celery, on_failure: Callable[[], None] = lambda: None) -> None:
+        """`on_failure` is told of each task that the broker did not take."""
         self._celery = celery
+        self._on_failure = on_failure
         self._waiting: dict[str, None] = {}
         self._changed = threading.Condition()
         self._started = False
@@ -46,10 +50,17 @@ class Enqueuer:
                     self._changed.wait()
                 session = next(iter(self._waiting))
                 del self._waiting[session]
-            try:
-                # The queue needs no declaring: Redis makes it with its first task.
-                self._celery.send_task(GENERATE_REPLY, (session,), ignore_result=True, declare=())
-            except (KombuError, RedisError, OSError) as error:
+            self._publish(session)
+
+    def _publish(self, session: str) -> None:
+        try:
+            # The queue needs no declaring: Redis makes it with its first task.
+            self._celery.send_task(GENERATE_REPLY, (session,), ignore_result=True, declare=())
+            return
+        except (KombuError, RedisError, OSError) as error:
+            with bound(session=session):
                 logger.warning("the broker took no task, the sweep will send it: %s: %s", type(error).__name__, error)
-            except Exception:
+        except Exception:
+            with bound(session=session):
                 logger.exception("publishing a task failed, the sweep will send it")
+        self._on_failure()

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 import redis
 
-from chatbot.store import WORKERS
+from chatbot import vitals
+from chatbot.errors import StoreUnavailable
 from chatbot.web.hub import Hub
 
 logger = logging.getLogger(__name__)
 
-#: Seconds within which a worker must have given a sign of life to be counted: it gives one every 2 s.
-_LATELY = 15.0
 #: Seconds to wait for the listener's first heartbeat.
 _FIRST_HEARTBEAT = 2.0
 
 
-def readiness(client: redis.Redis, hub: Hub) -> tuple[bool, dict[str, Any]]:
-    """Whether all parts work, and each part's state: `ok`, or what is wrong with it."""
-    parts: dict[str, Any] = {"redis": "ok", "redisjson": "ok", "listener": "ok", "workers": None}
+def readiness(client: redis.Redis, hub: Hub, worker_timeout: float) -> tuple[bool, dict[str, Any]]:
+    """Whether all parts work, and each part's state: `ok`, or what is wrong with it.
+
+    `workers` ran a task within `worker_timeout` seconds; `workers_silent` did not, and did not end in order either;
+    `canary` is how many seconds ago any worker last proved that it runs tasks. They are told, and fail nothing.
+    """
+    parts: dict[str, Any] = {"redis": "ok", "redisjson": "ok", "listener": "ok"}
+    parts.update(workers=None, workers_silent=None, canary=None)
     try:
-        client.ping()
-        parts["workers"] = client.zcount(WORKERS, time.time() - _LATELY, "+inf")
+        signs = vitals.look(client, worker_timeout)
+        age = signs.newest
+        parts.update(workers=signs.alive, workers_silent=signs.silent, canary=age if age is None else round(age, 1))
         client.execute_command("JSON.TYPE", "chat:readyz")
     except redis.ResponseError as error:
         logger.warning("readyz: Redis answers %s", error)
         parts["redisjson"] = "RedisJSON is missing: use Redis 8, or load the module"
-    except redis.RedisError as error:
+    except (redis.RedisError, StoreUnavailable) as error:
         logger.warning("readyz: %s", error)
         parts["redis"] = "does not answer"
         parts["redisjson"] = "unknown"

@@ -19,6 +19,7 @@ import redis
 from chatbot.errors import ChatbotError, SessionNotFound, StoreUnavailable
 from chatbot.events import Event, events_channel, to_json
 from chatbot.listener import Listener
+from chatbot.logs import bound
 from chatbot.sessions import Sessions, Snapshot, reply_id
 from chatbot.web.transport import text_frame
 
@@ -113,11 +114,19 @@ class Subscriber:
 class Hub:
     """Attaches sockets to sessions. `client` is the listener's own: it must not retry by itself."""
 
-    def __init__(self, client: redis.Redis, sessions: Sessions) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        sessions: Sessions,
+        on_break: Callable[[], None] = lambda: None,
+        on_heartbeat: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_break` and `on_heartbeat` are told what becomes of the listener; they must not block."""
         self._sessions = sessions
+        self._on_break = on_break
         self._lock = threading.Lock()
         self._subscribers: dict[str, set[Subscriber]] = {}
-        self._listener = Listener(client, self._heard, lambda: self.resync(self.subscribers()))
+        self._listener = Listener(client, self._heard, self._broke, on_heartbeat)
         self._count = 0
         #: The process is about to end.
         self.leaving = False
@@ -132,6 +141,10 @@ class Hub:
     def hears(self) -> bool:
         """Whether live replies reach this process: the listener hears its own heartbeat."""
         return self._listener.hears
+
+    def start(self) -> None:
+        """Begins to listen; the first socket would otherwise."""
+        self._listener.start()
 
     def wait_until_hearing(self, timeout: float) -> bool:
         return self._listener.wait_until_hearing(timeout)
@@ -186,6 +199,10 @@ class Hub:
         with self._lock:
             return [s for group in self._subscribers.values() for s in group]
 
+    def _broke(self) -> None:
+        self._on_break()
+        self.resync(self.subscribers())
+
     def _heard(self, channel: str, payload: str) -> None:
         group = self._subscribers.get(channel)
         if not group:
@@ -218,14 +235,15 @@ class Hub:
                 if not self._resyncing:
                     return
                 subscriber = self._resyncing.pop()
-            try:
-                self._resync(subscriber)
-            except SessionNotFound:
-                subscriber.end(1008, "Session expired")
-            except (ChatbotError, OSError) as error:
-                # The client comes back with `after` and misses nothing.
-                logger.warning("a socket could not be brought up to date: %s", error)
-                subscriber.end(1001, "Reconnect")
+            with bound(session=subscriber.session):
+                try:
+                    self._resync(subscriber)
+                except SessionNotFound:
+                    subscriber.end(1008, "Session expired")
+                except (ChatbotError, OSError) as error:
+                    # The client comes back with `after` and misses nothing.
+                    logger.warning("a socket could not be brought up to date: %s", error)
+                    subscriber.end(1001, "Reconnect")
 
     def _resync(self, subscriber: Subscriber) -> None:
         snapshot = self._sessions.snapshot(subscriber.session, position=subscriber.position, touch=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import logging
 import math
@@ -10,6 +11,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, abort, current_app, render_template, request
 from flask_sock import Sock
 from gunicorn.http.errors import ParseException
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from werkzeug.exceptions import HTTPException
 from wsproto.utilities import RemoteProtocolError
 
@@ -52,7 +54,9 @@ def token() -> Response:
     """Begins a session for `name`: JSON, a form, or the query."""
     name = parse_name({"name": _given_name()})
     services().rates.new_session(request.remote_addr)
-    return _json(services().sessions.create(name), cache=False)
+    session = services().sessions.create(name)
+    services().metrics.sessions.inc()
+    return _json(session, cache=False)
 
 
 @routes.get("/refresh_token")
@@ -73,11 +77,24 @@ def healthz() -> Response:
 @routes.get("/readyz")
 def readyz() -> Response:
     """This process can serve a chat; else 503 naming the part that fails."""
-    ready, parts = readiness(services().client, services().hub)
+    found = services()
+    ready, parts = readiness(found.client, found.hub, found.settings.worker_health_timeout)
     if not ready:
         failing = [part for part in ("redis", "redisjson", "listener") if parts[part] != "ok"]
         parts["error"] = {"code": "not_ready", "message": f"Not ready: {', '.join(failing)}"}
     return _json(parts, status=200 if ready else 503, cache=False)
+
+
+@routes.get("/metrics")
+def metrics() -> Response:
+    """Prometheus text; for whoever knows METRICS_TOKEN, if there is one."""
+    found = services()
+    wanted = found.settings.metrics_token
+    if wanted and not hmac.compare_digest((_authorization() or "").encode(), wanted.encode()):
+        raise ClientError("unauthorized", "Send METRICS_TOKEN as a bearer token", status=401)
+    response = Response(found.metrics.exposition(found.deployment), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @routes.before_app_request
@@ -105,7 +122,9 @@ def guard_websocket() -> None:
     request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
     for key in ("gunicorn.socket", "werkzeug.socket"):
         if key in request.environ:
-            request.environ[key] = request.environ[_TRANSPORT] = Transport(request.environ[key])
+            request.environ[key] = request.environ[_TRANSPORT] = Transport(
+                request.environ[key], services().metrics.slow_clients.inc
+            )
 
 
 def register(app: Flask) -> None:
@@ -115,16 +134,7 @@ def register(app: Flask) -> None:
     @sock.route("/chat", bp=routes)
     def chat(ws: Any) -> None:
         found = services()
-        socket = ChatSocket(
-            ws,
-            request.environ[_TRANSPORT],
-            found.sessions,
-            found.hub,
-            found.enqueuer,
-            found.rates,
-            found.seats,
-            found.settings,
-        )
+        socket = ChatSocket(ws, request.environ[_TRANSPORT], found)
         socket.run(_bearer_token(), request.args.get("after"), request.remote_addr)
 
     sock.init_app(app)
@@ -156,10 +166,12 @@ def _given_name() -> Any:
 
 
 def _bearer_token() -> str | None:
+    return _authorization() or request.args.get("token") or None
+
+
+def _authorization() -> str | None:
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and value.strip():
-        return value.strip()
-    return request.args.get("token") or None
+    return (value.strip() or None) if scheme.lower() == "bearer" else None
 
 
 def _json(document: dict[str, Any], *, status: int = 200, cache: bool = True) -> Response:
@@ -174,6 +186,7 @@ def _error(code: str, message: str, status: int) -> Response:
 
 
 def _client_error(error: ClientError) -> Response:
+    services().metrics.requests_refused.labels(error.code).inc()
     response = _error(error.code, error.message, error.status)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
@@ -181,6 +194,7 @@ def _client_error(error: ClientError) -> Response:
 
 
 def _store_unavailable(error: StoreUnavailable) -> Response:
+    services().metrics.redis_errors.inc()
     logger.warning("a request could not be served: %s", error)
     response = _error("unavailable", UNAVAILABLE, 503)
     response.headers["Retry-After"] = "1"
@@ -208,6 +222,7 @@ def _client_gone(error: ConnectionError) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
+    services().metrics.errors.inc()
     logger.error("a request failed", exc_info=error)
     return _error("internal_error", "Something went wrong on the server", 500)
 

@@ -11,6 +11,7 @@ from chatbot.sessions import Sessions
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import Hub
 from chatbot.web.limits import Rates, Seats
+from chatbot.web.metrics import Deployment, WebMetrics
 
 
 @dataclass(frozen=True)
@@ -22,3 +23,5 @@ class Services:
     enqueuer: Enqueuer
     rates: Rates
     seats: Seats
+    metrics: WebMetrics
+    deployment: Deployment

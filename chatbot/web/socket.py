@@ -8,15 +8,13 @@ from typing import Any
 
 from simple_websocket import ConnectionClosed, Server
 
-from chatbot.config import Settings
 from chatbot.errors import ClientError, RateLimited, SessionNotFound, StoreUnavailable
 from chatbot.events import to_json
 from chatbot.logs import bound
 from chatbot.schemas import error_frame, parse_frame
-from chatbot.sessions import Accepted, Sessions, Snapshot, session_id
-from chatbot.web.enqueue import Enqueuer
-from chatbot.web.hub import GOING_AWAY, Hub, Subscriber, replay
-from chatbot.web.limits import Rates, Seats
+from chatbot.sessions import Accepted, Snapshot, session_id
+from chatbot.web.hub import GOING_AWAY, Subscriber, replay
+from chatbot.web.services import Services
 from chatbot.web.transport import LINGER, SEND_DEADLINE, Transport, text_frame
 
 logger = logging.getLogger(__name__)
@@ -43,21 +41,17 @@ class ChatSocket:
         self,
         ws: Server,
         transport: Transport,
-        sessions: Sessions,
-        hub: Hub,
-        enqueuer: Enqueuer,
-        rates: Rates,
-        seats: Seats,
-        settings: Settings,
+        services: Services,
     ) -> None:
         self._ws = ws
         self._transport = transport
-        self._sessions = sessions
-        self._hub = hub
-        self._enqueuer = enqueuer
-        self._rates = rates
-        self._seats = seats
-        self._settings = settings
+        self._sessions = services.sessions
+        self._hub = services.hub
+        self._enqueuer = services.enqueuer
+        self._rates = services.rates
+        self._seats = services.seats
+        self._settings = services.settings
+        self._metrics = services.metrics
         self._closing = False
         # Until then a message is refused without asking Redis, and the time that it was told to wait for.
         self._refused_until = self._told_until = 0.0
@@ -72,7 +66,7 @@ class ChatSocket:
         self._pace, self._transport.pace = self._rates.frames(), self._rates.input()
         self._transport.ahead = lambda: len(self._ws.input_buffer)
         try:
-            with bound(session=session):
+            with bound(session=session), self._metrics.sockets.track_inprogress():
                 self._serve(session, bool(token), after)
         except ConnectionClosed:
             logger.debug("socket closed")
@@ -86,16 +80,17 @@ class ChatSocket:
     def _serve(self, session: str, has_token: bool, after: str | None) -> None:
         try:
             if not has_token:
-                return self._close(POLICY, NOT_AUTHENTICATED)
+                return self._turn_away("not_authenticated", POLICY, NOT_AUTHENTICATED)
             if len(self._hub) >= self._settings.max_sockets:
-                return self._close(TRY_LATER, "Too many connections: try again later")
+                return self._turn_away("too_many", TRY_LATER, "Too many connections: try again later")
             if not self._seats.take(session):
-                return self._close(TRY_LATER, "Too many connections in this session: close one")
+                told = "Too many connections in this session: close one"
+                return self._turn_away("too_many_in_session", TRY_LATER, told)
         except SessionNotFound:
-            return self._close(POLICY, NOT_AUTHENTICATED)
+            return self._turn_away("not_authenticated", POLICY, NOT_AUTHENTICATED)
         except StoreUnavailable as error:
             logger.warning("a socket could not be attached: %s", error)
-            return self._close(TRY_LATER, "Try again later")
+            return self._turn_away("unavailable", TRY_LATER, "Try again later")
         try:
             self._talk(session, after)
         finally:
@@ -106,14 +101,14 @@ class ChatSocket:
         try:
             self._hub.attach(self._subscriber)
             if self._hub.leaving:
-                self._close(*GOING_AWAY)
+                self._turn_away("going_away", *GOING_AWAY)
                 return
             self._replay(session, self._sessions.snapshot(session, after=after))
         except SessionNotFound:
-            self._close(POLICY, NOT_AUTHENTICATED)
+            self._turn_away("not_authenticated", POLICY, NOT_AUTHENTICATED)
         except StoreUnavailable as error:
             logger.warning("a socket could not be attached: %s", error)
-            self._close(TRY_LATER, "Try again later")
+            self._turn_away("unavailable", TRY_LATER, "Try again later")
         while not self._closing:
             wait = min(max(self._expires_at - time.monotonic(), 0) + 0.05, _LOOK_INTERVAL)
             data = self._ws.receive(timeout=wait)
@@ -141,6 +136,8 @@ class ChatSocket:
         )
         for frame in replay(session, snapshot):
             if not self._transport.wait_until_below(_REPLAY_AHEAD, SEND_DEADLINE):
+                if not self._transport.slow:
+                    self._metrics.slow_clients.inc()
                 self._close(TRY_LATER, "This client reads too slowly")
                 return
             self._send(frame)
@@ -166,17 +163,22 @@ class ChatSocket:
         except SessionNotFound:
             raise
         except ClientError as error:
+            self._metrics.messages_refused.labels(error.code).inc()
             if error.code == "rate_limited":
                 self._told_until = time.monotonic() + (error.retry_after or 0)
                 self._refused_until = min(self._told_until, time.monotonic() + _REFUSE_ALONE)
             self._send(error_frame(error))
         except StoreUnavailable as error:
-            logger.warning("a frame could not be carried out: %s", error)
+            self._metrics.redis_errors.inc()
+            with bound(message_id=message_id):
+                logger.warning("a frame could not be carried out: %s", error)
             self._refuse(message_id)
         except ConnectionClosed:
             raise
         except Exception:
-            logger.exception("a frame could not be carried out")
+            self._metrics.errors.inc()
+            with bound(message_id=message_id):
+                logger.exception("a frame could not be carried out")
             self._refuse(message_id)
 
     def _carry_out(self, session: str, frame: dict[str, str | None]) -> None:
@@ -201,6 +203,7 @@ class ChatSocket:
             raise RateLimited(self._told_until - now, message_id)
 
     def _acknowledge(self, accepted: Accepted) -> None:
+        self._metrics.messages_accepted.inc()
         self._send({"type": "ack", "id": accepted.id})
         if accepted.reply is not None:
             self._send({"type": "message", **accepted.reply})
@@ -216,7 +219,15 @@ class ChatSocket:
         self._expires_at = time.monotonic() + left
         return left > 0
 
+    def _turn_away(self, reason: str, code: int, told: str) -> None:
+        """Closes a socket that was not served; `reason` is one of `SOCKET_REFUSALS`."""
+        self._metrics.sockets_refused.labels(reason).inc()
+        if reason == "unavailable":
+            self._metrics.redis_errors.inc()
+        self._close(code, told)
+
     def _refuse(self, message_id: str | None) -> None:
+        self._metrics.messages_refused.labels("unavailable").inc()
         self._send(error_frame(ClientError("unavailable", UNAVAILABLE, message_id=message_id, retry_after=1.0)))
 
     def _send(self, frame: dict[str, Any]) -> None:

@@ -190,11 +190,12 @@ class Transport:
 
     def _write(self) -> None:
         """Sends what waits, then ends; the next that has to wait starts another."""
+        broken = False
         while True:
             try:
                 writable = self._wait(select.POLLOUT, SEND_DEADLINE)
             except (OSError, ValueError):
-                writable = False
+                writable, broken = False, True
             with self._lock:
                 try:
                     if not writable or not self._waiting:
@@ -202,7 +203,7 @@ class Transport:
                         break
                     sent = self._send_some(self._waiting[0])
                 except OSError:
-                    self._writing = False
+                    self._writing, broken = False, True
                     break
                 self._waiting_bytes -= sent
                 if sent == len(self._waiting[0]):
@@ -215,7 +216,7 @@ class Transport:
                     return
         if self._waiting:
             # Nothing went out for too long, or the connection broke.
-            if not self._ending:
+            if not (self._ending or self.slow or broken):
                 self.slow = True
                 self.on_slow()
             self.abort()

@@ -17,14 +17,16 @@ from chatbot.config import Settings
 from chatbot.events import STOP_CHANNEL
 from chatbot.leases import Leases
 from chatbot.listener import LISTENER_CONNECTIONS, Listener
+from chatbot.metrics import Counts
 from chatbot.queue import SWEEP, create_celery
-from chatbot.store import WORKERS, connect
+from chatbot.store import connect
 from chatbot.worker.dispatcher import BatchEvents
 from chatbot.worker.models import create_model
 from chatbot.worker.prompts import most_turns
 from chatbot.worker.replies import Replies
 from chatbot.worker.streams import Streams
 from chatbot.worker.tasks import register
+from chatbot.worker.vitals import Vitals
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +34,6 @@ logger = logging.getLogger(__name__)
 SWEEP_INTERVAL = 1.0
 #: Seconds after which a sweep that no worker has taken is dropped: the next ones are behind it.
 _SWEEP_EXPIRES = 5.0
-#: Seconds after which a worker that gave no sign of life is forgotten.
-_FORGET_AFTER = 60.0
 #: Seconds that the first task waits for the listener; without it all works, only slower when things go wrong.
 _FIRST_SUBSCRIPTION = 1.0
 #: Connections to Redis besides one for each reply being generated.
@@ -46,6 +46,7 @@ class Parts:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
+        self.counts = Counts()
 
     @cached_property
     def client(self) -> redis.Redis:
@@ -68,18 +69,22 @@ class Parts:
 
     @cached_property
     def streams(self) -> Streams:
-        return Streams(self.leases)
+        return Streams(self.leases, self.counts)
 
     @cached_property
     def _replies(self) -> Replies:
         self.listener.subscribe(STOP_CHANNEL, timeout=_FIRST_SUBSCRIPTION)
         self.listener.wait_until_hearing(_FIRST_SUBSCRIPTION)
-        return Replies(self.leases, self.streams, create_model(self._settings), self._settings)
+        return Replies(self.leases, self.streams, create_model(self._settings), self._settings, self.counts)
 
     def replies(self) -> Replies:
         """The same for every thread of the process."""
         with self._lock:
             return self._replies
+
+    def reporting(self) -> bool:
+        """Whether replies are in progress, and Redis hears of them."""
+        return "streams" in self.__dict__ and self.streams.reporting()
 
     def drain(self) -> None:
         """Begins no further message, and hands back those that take longer than the worker may take to end."""
@@ -122,26 +127,45 @@ def create_worker(settings: Settings) -> Celery:
         },
     )
     parts = Parts(settings)
-    register(celery, parts.replies, lambda: parts.leases)
+    register(celery, parts.replies, lambda: parts.leases, parts.counts)
 
     # Signals hold their receivers weakly: these live as long as the process.
     @signals.setup_logging.connect(weak=False)
     def configure_logging(**_: Any) -> None:
         logs.configure(settings)
 
-    @signals.worker_shutting_down.connect(weak=False)
-    def drain(**_: Any) -> None:
-        threading.Thread(target=parts.drain, name="drain", daemon=True).start()
+    @signals.celeryd_after_setup.connect(weak=False)
+    def add_canary(sender: str, instance: Any, **_: Any) -> None:
+        vitals = Vitals(
+            celery,
+            lambda: parts.client,
+            parts.counts,
+            worker=f"{sender} {os.getpid()}",
+            timeout=settings.worker_health_timeout,
+            reporting=parts.reporting,
+        )
+        vitals.add_queue()
+        # The banner would be the only lines that are no JSON.
+        instance.quiet = instance.quiet or logs.is_json(settings)
 
-    @signals.heartbeat_sent.connect(weak=False)
-    def sign_of_life(sender: Any, **_: Any) -> None:
-        now = time.time()
-        try:
-            with parts.client.pipeline(transaction=False) as pipeline:
-                pipeline.zadd(WORKERS, {f"{sender.eventer.hostname} {os.getpid()}": now})
-                pipeline.zremrangebyscore(WORKERS, "-inf", now - _FORGET_AFTER)
-                pipeline.execute()
-        except redis.RedisError as error:
-            logger.warning("could not tell that this worker lives: %s", error)
+        @signals.worker_ready.connect(weak=False)
+        def ready(**_: Any) -> None:
+            vitals.start()
+
+        @signals.worker_shutting_down.connect(weak=False)
+        def end(**_: Any) -> None:
+            # In the signal handler of the main thread nothing may take long.
+            threading.Thread(target=_end, args=(vitals, parts), name="drain", daemon=True).start()
+
+        @signals.worker_shutdown.connect(weak=False)
+        def ended(**_: Any) -> None:
+            # Once more: a canary that was under way may have proven that the worker lives.
+            vitals.take_leave()
+            vitals.flush()
 
     return celery
+
+
+def _end(vitals: Vitals, parts: Parts) -> None:
+    vitals.take_leave()
+    parts.drain()

@@ -22,6 +22,17 @@ from chatbot.errors import (
 )
 from chatbot.leases import Assignment, Leases
 from chatbot.logs import bound
+from chatbot.metrics import (
+    FIRST_TOKEN,
+    MODEL_ERRORS,
+    PIECES,
+    REPLIES,
+    REPLY_TIME,
+    RETRIES,
+    TAKEOVERS,
+    WORKER_REDIS_ERRORS,
+    Counts,
+)
 from chatbot.worker.models.base import Call, Model, Piece, Pieces
 from chatbot.worker.prompts import estimated_tokens, fit, turns
 from chatbot.worker.streams import Stream, Streams
@@ -45,10 +56,11 @@ class Replies:
     """The worker's part in the promise: whatever happens here, every message that was taken on is answered, has its
     failure recorded, or is left in the ledger for another worker."""
 
-    def __init__(self, leases: Leases, streams: Streams, model: Model, settings: Settings) -> None:
+    def __init__(self, leases: Leases, streams: Streams, model: Model, settings: Settings, counts: Counts) -> None:
         self._leases = leases
         self._streams = streams
         self._model = model
+        self._counts = counts
         instructions = estimated_tokens(settings.system_prompt) if settings.system_prompt else 0
         self._max_prompt_tokens = settings.max_prompt_tokens - instructions
         self._timeout = settings.model_timeout
@@ -67,10 +79,11 @@ class Replies:
             return settled
         work = self._leases.claim(session)
         while work is not None:
-            with bound(session=session, message=work.message_id):
+            with bound(session=session, message_id=work.message_id):
                 try:
                     work = self._answer(work)
                 except LeaseLost:
+                    self._counts.add(TAKEOVERS)
                     logger.info("another worker has taken over")
                     return settled
             settled += 1
@@ -102,20 +115,28 @@ class Replies:
         began = time.monotonic()
         first: float | None = None
         finish_reason = "stop"
-        with closing(self._pieces(work, call, stream)) as pieces:
-            for piece in pieces:
-                stream.add(piece.text)
-                if first is None and stream.text:
-                    first = time.monotonic() - began
-                finish_reason = piece.finish_reason or finish_reason
-                if len(stream.text) > MAX_REPLY_LENGTH:
-                    logger.warning("the reply does not end and is cut at %d characters", len(stream.text))
-                    finish_reason = "length"
-                    break
+        said = 0
+        try:
+            with closing(self._pieces(work, call, stream)) as pieces:
+                for piece in pieces:
+                    stream.add(piece.text)
+                    said += bool(piece.text)
+                    if first is None and stream.text:
+                        first = time.monotonic() - began
+                        self._counts.observe(FIRST_TOKEN, first)
+                    finish_reason = piece.finish_reason or finish_reason
+                    if len(stream.text) > MAX_REPLY_LENGTH:
+                        logger.warning("the reply does not end and is cut at %d characters", len(stream.text))
+                        finish_reason = "length"
+                        break
+        finally:
+            self._counts.add(PIECES, amount=said)
+        took = time.monotonic() - began
+        self._counts.observe(REPLY_TIME, took)
         logger.info(
             "replied with %d characters in %.3f s, the first after %.3f s (%s)",
             len(stream.text),
-            time.monotonic() - began,
+            took,
             first or 0.0,
             finish_reason,
         )
@@ -155,11 +176,16 @@ class Replies:
 
     def _failed(self, work: Assignment, error: ModelError) -> Assignment | None:
         delay = self._delay(work, error)
+        loading = isinstance(error, ModelLoading)
+        self._counts.add(MODEL_ERRORS, error.kind)
         if delay is None:
             logger.error("the model gave no reply, for good: %s", error)
-            return self._insist(lambda: self._leases.fail(work, error.public, go_on=not self.draining))
+            following = self._insist(lambda: self._leases.fail(work, error.public, go_on=not self.draining))
+            self._counts.add(REPLIES, "failed")
+            return following
         logger.warning("the model gave no reply, again in %.1f s: %s", delay, error)
-        self._insist(lambda: self._leases.postpone(work, delay, loading=isinstance(error, ModelLoading)))
+        self._insist(lambda: self._leases.postpone(work, delay, loading=loading))
+        self._counts.add(RETRIES, "loading" if loading else "error")
         return None
 
     def _delay(self, work: Assignment, error: ModelError) -> float | None:
@@ -183,9 +209,11 @@ class Replies:
         self, work: Assignment, text: str, finish_reason: str, stream: Stream | None = None
     ) -> Assignment | None:
         last_delta = stream.last_delta() if stream else None
-        return self._insist(
+        following = self._insist(
             lambda: self._leases.commit(work, text, finish_reason, go_on=not self.draining, last_delta=last_delta)
         )
+        self._counts.add(REPLIES, finish_reason)
+        return following
 
     def _insist(self, step: Callable[[], T]) -> T:
         """Does what ends a message, again and again while Redis is away: the fence keeps that harmless."""
@@ -195,6 +223,7 @@ class Replies:
             try:
                 return step()
             except StoreUnavailable as error:
+                self._counts.add(WORKER_REDIS_ERRORS)
                 if time.monotonic() >= give_up:
                     raise
                 logger.warning("Redis is away, trying again in %.1f s: %s", delay, error)

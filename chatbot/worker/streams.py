@@ -13,7 +13,8 @@ import time
 from typing import Any
 
 from chatbot.errors import StoreUnavailable
-from chatbot.leases import RENEW, Assignment, Leases, Progress
+from chatbot.leases import LEASE, RENEW, Assignment, Leases, Progress
+from chatbot.metrics import WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.models.base import Call
 
 logger = logging.getLogger(__name__)
@@ -86,8 +87,9 @@ class Stream:
 class Streams:
     """The replies in progress of this process."""
 
-    def __init__(self, leases: Leases) -> None:
+    def __init__(self, leases: Leases, counts: Counts | None = None) -> None:
         self._leases = leases
+        self._counts = counts or Counts()
         self._lock = threading.Lock()
         self._noticed = threading.Condition(self._lock)
         self._open: dict[str, Stream] = {}
@@ -133,6 +135,12 @@ class Streams:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def reporting(self) -> bool:
+        """Whether there is a reply in progress that has time left and that Redis heard of lately."""
+        now = time.monotonic()
+        with self._lock:
+            return any(s.call.deadline > now and now - s.last_answer < LEASE / 1000 for s in self._open.values())
 
     def notice(self, stream: Stream) -> None:
         """The stream has something to report."""
@@ -189,6 +197,7 @@ class Streams:
             try:
                 answers = self._leases.progress(reports)
             except StoreUnavailable as error:
+                self._counts.add(WORKER_REDIS_ERRORS)
                 logger.warning("%d replies could not be reported: %s", len(ready), error)
                 self._take_back(ready)
                 return

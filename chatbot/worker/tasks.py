@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from celery import Celery, Task
+from celery import Celery
 
+from chatbot import vitals
 from chatbot.errors import StoreUnavailable
 from chatbot.leases import Leases
-from chatbot.logs import bound
-from chatbot.queue import GENERATE_REPLY, SWEEP
+from chatbot.metrics import SWEEPS, WORKER_REDIS_ERRORS, Counts
+from chatbot.queue import CANARY, GENERATE_REPLY, SWEEP
 from chatbot.worker.replies import Replies
 
+logger = logging.getLogger(__name__)
 
-def register(celery: Celery, replies: Callable[[], Replies], leases: Callable[[], Leases]) -> None:
+
+def register(celery: Celery, replies: Callable[[], Replies], leases: Callable[[], Leases], counts: Counts) -> None:
     """Adds the tasks to the app; `replies` and `leases` are asked for when a task runs, in its process."""
 
-    @celery.task(name=GENERATE_REPLY, bind=True, throws=(StoreUnavailable,))
-    def generate_reply(self: Task, session_id: str) -> None:
+    @celery.task(name=GENERATE_REPLY, throws=(StoreUnavailable,))
+    def generate_reply(session_id: str) -> None:
         """Answers what is unanswered in a session. Coming twice, late or out of order does no harm."""
-        with bound(task=self.request.id):
+        with counting(counts):
             replies().answer(session_id)
 
     # The sweep runs every second: its events would push everything else out of Flower.
     @celery.task(name=SWEEP, send_events=False, throws=(StoreUnavailable,))
     def sweep() -> None:
         """Enqueues again what is overdue."""
-        for session_id in leases().sweep():
-            generate_reply.apply_async((session_id,))
+        with counting(counts):
+            for session_id in leases().sweep():
+                generate_reply.apply_async((session_id,))
+        counts.add(SWEEPS)
+
+    @celery.task(name=CANARY, send_events=False, throws=(StoreUnavailable,))
+    def canary(worker: str) -> None:
+        """Proves that `worker`, the only one that takes from this task's queue, takes and runs tasks."""
+        vitals.prove(leases().client, worker)
+
+
+@contextmanager
+def counting(counts: Counts) -> Iterator[None]:
+    """Counts and logs a task that ends as Redis is away; Celery says nothing of errors that a task announces."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        counts.add(WORKER_REDIS_ERRORS)
+        logger.warning("a task ends, the ledger has what is left: %s", error)
+        raise
