@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-models lint format audit chaos hostile picture vendor clean
+.PHONY: help run test test-models lint format audit chaos hostile alerts picture vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ chaos: $(VENV)/.dev ## Kill processes under load and count what is lost; ARGS="-
 
 hostile: $(VENV)/.dev ## Send ten thousand hostile requests and frames and see that no harm is done; ARGS="--help"
 	$(BIN)/python -m tests.hostile $(ARGS)
+
+alerts: $(VENV)/.dev ## Make every fault that an alert stands for, and watch it fire (needs Prometheus)
+	$(BIN)/python -m tests.alerts $(ARGS)
 
 picture: $(VENV)/.dev ## Take the picture of the page that the README shows (needs Chromium)
 	$(BIN)/python -m tests.picture

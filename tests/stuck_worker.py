@@ -1,0 +1,11 @@
+"""For `celery -A tests.stuck_worker worker`: the worker, with a task that never ends."""
+
+import threading
+
+from celery_worker import celery_app
+
+
+@celery_app.task(name="tests.stuck", send_events=False)  # type: ignore[untyped-decorator]
+def stuck() -> None:
+    """Takes a thread of the pool for ever."""
+    threading.Event().wait()
