@@ -70,14 +70,18 @@ class ChatSocket:
 
     def _serve(self, session: str, has_token: bool, after: str | None) -> None:
         try:
-            if not has_token or not self._sessions.expires_in(session):
+            if not has_token:
                 return self._close(POLICY, NOT_AUTHENTICATED)
-            if len(self._hub) >= self._settings.max_sockets:
-                return self._close(TRY_LATER, "Too many connections: try again later")
-            self._hub.attach(self._subscriber)
-            if self._hub.leaving:
-                return self._close(*GOING_AWAY)
-            self._replay(session, self._sessions.snapshot(session, after=after))
+            with self._hub.turn():
+                if not self._sessions.expires_in(session):
+                    return self._close(POLICY, NOT_AUTHENTICATED)
+                if len(self._hub) >= self._settings.max_sockets:
+                    return self._close(TRY_LATER, "Too many connections: try again later")
+                self._hub.attach(self._subscriber)
+                if self._hub.leaving:
+                    return self._close(*GOING_AWAY)
+                snapshot = self._sessions.snapshot(session, after=after)
+            self._replay(session, snapshot)
         except SessionNotFound:
             return self._close(POLICY, NOT_AUTHENTICATED)
         except StoreUnavailable as error:
