@@ -15,6 +15,8 @@ PAGE = DOCS / "benchmarks.md"
 BEGIN = "<!-- written by make bench: begin -->"
 END = "<!-- written by make bench: end -->"
 
+#: What has a target of its own in the Makefile.
+_OTHERS = {"soak": "make bench-soak"}
 _WIDTH = 118
 
 
@@ -36,7 +38,7 @@ def print_outcome(outcome: Outcome) -> None:
 
 def write() -> None:
     """Puts what was measured last into docs/benchmarks.md, between the markers, and draws the plots."""
-    found = {name: outcome for name in BENCHMARKS if (outcome := results.saved(name)) is not None}
+    found = {name: outcome for name in (*BENCHMARKS, *_OTHERS) if (outcome := results.saved(name)) is not None}
     pictures = plots.draw({name: outcome.series for name, outcome in found.items()}, DOCS / "images" / "bench")
     text = PAGE.read_text("utf-8")
     head, begin, rest = text.partition(BEGIN)
@@ -59,7 +61,7 @@ def _page(found: dict[str, Outcome], pictures: dict[str, str]) -> str:
     )
     lines += ["", "| what | target | measured | verdict | runs | NAME |", "|---|---|---|---|---|---|"]
     missing = []
-    for name in BENCHMARKS:
+    for name in (*BENCHMARKS, *_OTHERS):
         if name not in found:
             missing.append(name)
             continue
@@ -72,7 +74,7 @@ def _page(found: dict[str, Outcome], pictures: dict[str, str]) -> str:
             if name in pictures:
                 lines += [f"![{table.title}]({pictures[name]})", ""]
             lines += _markdown(table)
-            lines += ["", f"*`make bench ARGS={name}`*"]
+            lines += ["", f"*`{_OTHERS.get(name, f'make bench ARGS={name}')}`*"]
     return "\n".join(lines)
 
 

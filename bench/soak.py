@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import sys
 import time
@@ -39,6 +40,7 @@ def main() -> int:
         outcome = soak(model, options.minutes, options.people)
     report.print_outcome(outcome)
     results.save("soak", outcome)
+    report.write()
     return 0 if all(row.verdict.startswith("met") for row in outcome.rows) else 1
 
 
@@ -46,7 +48,7 @@ def soak(model: Model, minutes: float, people: int) -> Outcome:
     """Sessions live for a tenth of the time, so that as many end as begin."""
     seconds = minutes * 60
     samples: list[dict[str, float]] = []
-    began = time.monotonic()
+    began, load = time.monotonic(), os.getloadavg()[0]
     with chat(model, session_ttl=max(int(seconds / 10), 5)) as stage:
         talk = Talk()
 
@@ -65,6 +67,7 @@ def soak(model: Model, minutes: float, people: int) -> Outcome:
         talk.close()
     outcome = _judge(samples, talk, people)
     outcome.seconds = time.monotonic() - began
+    outcome.load_before, outcome.load_after = load, os.getloadavg()[0]
     return outcome
 
 

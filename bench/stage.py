@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import tempfile
+import time
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from tests.deployment import Deployment
 
 #: Seconds that a benchmark's sessions live: longer than any benchmark.
 _TTL = 7200
+#: Of one core: heartbeats and sweeps take less.
+_CALM = 0.05
 
 T = TypeVar("T")
 
@@ -88,6 +91,16 @@ class Chat:
                 "model": [self.model.pid],
             }
         )
+
+    async def calm(self, timeout: float = 30.0) -> None:
+        """Waits until what was before, such as thousands of sockets that closed, costs nothing any more."""
+        deadline = time.monotonic() + timeout
+        meter = self.meter()
+        while time.monotonic() < deadline:
+            await asyncio.sleep(0.5)
+            cost = meter.lap()
+            if all(cost.share(part) < _CALM for part in ("web", "worker", "redis")):
+                return
 
     def memory(self) -> dict[str, int]:
         """Bytes."""

@@ -319,7 +319,6 @@ def _users_100(options: Options, model: Model) -> Outcome:
 @_benchmark("users-400", "400 users, model at 2 s, one worker process")
 def _users_400(options: Options, model: Model) -> Outcome:
     results, _ = _users(options, model, 400, Pace(first=2.0), 8, warm_up=5)
-    wide, _ = _users(Options(1, options.scale), model, 400, Pace(first=2.0), 8, warm_up=5, worker_concurrency=500)
     rate = median([r.rate for r in results])
     return Outcome(
         rows=[
@@ -330,8 +329,6 @@ def _users_400(options: Options, model: Model) -> Outcome:
                 f"p99 {median([quantile(r.latencies, 0.99) for r in results]):.2f} s",
                 at_least(rate, 190),
                 len(results),
-                f"with WORKER_CONCURRENCY=500, one run: {wide[0].rate:.0f} replies/s, "
-                f"p99 {quantile(wide[0].latencies, 0.99):.2f} s, {wide[0].trouble()}",
                 broken=_broken(*results),
             )
         ]
@@ -525,15 +522,16 @@ def _idle(options: Options, model: Model) -> Outcome:
             began = time.monotonic()
             await connect_all(crowd, stage.url)
             took = time.monotonic() - began
-            # What the handshakes left behind is collected, and the sockets are as idle as they get.
-            await asyncio.sleep(options.seconds(3))
+            # The sockets are as idle as they get.
+            await asyncio.sleep(options.seconds(2))
+            await stage.calm()
             sizes.append(stage.memory()["web"])
             await times(clients[:1], many_times)
             alive = sum(not client.closed.is_set() for client in crowd)
             if alive != many:
                 results[-1].problems.append(f"{many - alive} idle sockets were closed")
             await close_all(crowd)
-            await asyncio.sleep(options.seconds(3))
+            await stage.calm()
             await times(clients[:1], few_times)
             await close_all(clients)
             return took
@@ -582,6 +580,7 @@ def _reconnect(options: Options, model: Model) -> Outcome:
             await connect_all(crowd + others, stage.url)
             model.set(STREAMED)
             for _ in range(options.runs):
+                await stage.calm()
                 calm, _ = await stage.talk(others, options.seconds(3), options.seconds(1))
 
                 async def storm(talk: Talk) -> None:
@@ -700,9 +699,10 @@ def _against(
             for _ in range(options.runs):
                 await measure(first, costs[0], rates[0])
                 await connect_all(second, stage.url)
+                await stage.calm()
                 await measure(second, costs[1], rates[1])
                 await close_all(second)
-                await asyncio.sleep(options.seconds(1))
+                await stage.calm()
             await close_all(first)
 
         run(main())
