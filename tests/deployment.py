@@ -33,11 +33,18 @@ START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port of 127.0.0.1 that nothing listens on, and another at each call: nobody may listen on the last one yet."""
+    while True:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = int(sock.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def eventually(true: Callable[[], Any], timeout: float = 20.0, what: str = "") -> Any:
