@@ -96,6 +96,8 @@ class Client(WSListener):
         self.token = token
         self.session: dict[str, Any] | None = None
         self.greeted_at = 0.0
+        #: Set by the greeting, or by the end of the connection.
+        self.greeted = asyncio.Event()
         self.last: str | None = None
         self.frames = 0
         self.closed = asyncio.Event()
@@ -119,6 +121,7 @@ class Client(WSListener):
         address += f"&after={after}" if after else ""
         host = f"127.0.0.{1 + self.number // _SOCKETS_PER_ADDRESS}"
         self.closed.clear()
+        self.greeted.clear()
         self.greeted_at = 0.0
         await ws_connect(
             lambda: self,
@@ -156,6 +159,7 @@ class Client(WSListener):
 
     def on_ws_disconnected(self, _: WSTransport) -> None:
         self.closed.set()
+        self.greeted.set()
         if self._talk is not None and self._id:
             self._talk.result.problems.append(f"client {self.number}: the connection ended")
 
@@ -182,6 +186,7 @@ class Client(WSListener):
                 self._talk.result.acknowledged += 1
         elif kind == "session":
             self.session, self.greeted_at = frame, time.monotonic()
+            self.greeted.set()
         elif kind == "error" and self._talk is not None:
             self._talk.result.problems.append(f"client {self.number}: {frame}")
 
@@ -244,12 +249,10 @@ async def connect_all(clients: Iterable[Client], url: str) -> None:
 
 
 async def greeted(clients: Sequence[Client], timeout: float = 60.0) -> None:
-    """Waits until every client has had its `session` frame."""
-    deadline = time.monotonic() + timeout
-    while not all(client.greeted_at or client.closed.is_set() for client in clients):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{sum(not c.greeted_at for c in clients)} of {len(clients)} sockets were not greeted")
-        await asyncio.sleep(0.002)
+    """Waits until every client has had its `session` frame. Raises `TimeoutError` or `ConnectionError`."""
+    async with asyncio.timeout(timeout):
+        for client in clients:
+            await client.greeted.wait()
     if any(client.closed.is_set() for client in clients):
         raise ConnectionError("sockets were closed while connecting")
 

@@ -13,7 +13,7 @@ from typing import Any
 FOLDER = Path(__file__).resolve().parent / "results"
 
 #: A value this near to its target is called so: the next run may fall on the other side.
-_NEAR = 0.05
+_NEAR = 0.04
 
 
 @dataclass

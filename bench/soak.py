@@ -103,7 +103,7 @@ def _judge(samples: Sequence[dict[str, float]], talk: Talk, people: int) -> Outc
     fitted = samples[int(len(samples) * _WARM_UP) :]
     minutes = [s["minute"] for s in fitted]
     table = Table(
-        f"Soak: {samples[-1]['minute']:.0f} minutes, {people} people, model at 0.5 s in 25 tokens",
+        f"Soak: {round(samples[-1]['minute'], 1):g} minutes, {people} people, model at 0.5 s in 25 tokens",
         ["what", "mean", "growth over the fitted time", "verdict"],
         [],
         f"A straight line through all but the first {_WARM_UP:.0%} of the time; people leave after {_REPLIES} replies, "
@@ -127,7 +127,7 @@ def _judge(samples: Sequence[dict[str, float]], talk: Talk, people: int) -> Outc
         "milliseconds": {name: [s[name] * 1000 for s in samples] for name in ("p50", "p95")},
     }
     row = Row(
-        f"soak of {samples[-1]['minute']:.0f} minutes: memory and latency",
+        f"soak of {round(samples[-1]['minute'], 1):g} minutes: memory and latency",
         "flat",
         "; ".join(f"{what} {mean}, {grown}" for what, mean, grown, _ in table.rows)
         + f"; {result.answered} replies to {result.acknowledged} messages",
