@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import uvloop
-
 from bench.load import Client, Result, converse
 from bench.meter import Cost, Meter, memory
 from bench.model import Model, Pace
@@ -144,7 +142,8 @@ def folder() -> Iterator[Path]:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    # Not uvloop's loop, from which picows gains little: after an error it may wait for open sockets for ever.
+    with asyncio.Runner() as runner:
         return runner.run(main)
 
 

@@ -23,7 +23,8 @@ def test_clients_talk_with_the_chat_and_every_reply_is_counted_once() -> None:
             stage.give_history(clients[0], 10)
             await connect_all(clients, stage.url)
             model.set(Pace(first=0.05, interval=0.01, tokens=12, stamped=True))
-            result, cost = await stage.talk(clients, 1.0, 0.2)
+            # A worker's first replies wait for its listener.
+            result, cost = await stage.talk(clients, 1.0, 1.5)
             stage.check_history(clients, result)
             assert result.kept, result
             assert result.acknowledged == result.answered == result.sent > len(result.latencies) > 5
