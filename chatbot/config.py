@@ -95,7 +95,7 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 5000
-    worker_concurrency: int = 100
+    worker_concurrency: int = 500
     #: What a worker may still take for the replies that it is at when it is told to end.
     worker_shutdown_timeout: float = 10.0
     #: What a scraper of /metrics must present; None leaves it open.

@@ -33,11 +33,18 @@ START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port of 127.0.0.1 that nothing listens on, and another at each call: nobody may listen on the last one yet."""
+    while True:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = int(sock.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def eventually(true: Callable[[], Any], timeout: float = 20.0, what: str = "") -> Any:
@@ -126,9 +133,11 @@ class Deployment:
         webs: int = 1,
         workers: int = 1,
         redis_args: tuple[str, ...] = (),
+        worker_args: tuple[str, ...] = (),
         **settings: Any,
     ) -> None:
         """`settings` are environment variables in lower case: `session_ttl=2`."""
+        self._worker_args = worker_args
         self._folder = tempfile.TemporaryDirectory(prefix="chatbot-test-")
         self.folder = Path(self._folder.name)
         self.redis_port = free_port()
@@ -161,7 +170,7 @@ class Deployment:
     def worker(self, number: int, **env: str) -> Process:
         """A worker, not yet started."""
         command = [str(BIN / "celery"), "-A", "celery_worker", "worker", "-n", f"worker{number}@%h"]
-        return self._process(f"worker{number}", command, **env)
+        return self._process(f"worker{number}", [*command, *self._worker_args], **env)
 
     def url(self, web: int = 0) -> str:
         return f"http://127.0.0.1:{self.webs[web].env['PORT']}"
@@ -215,6 +224,12 @@ class Deployment:
         with contextlib.suppress(requests.RequestException, ValueError):
             return int(requests.get(self.url() + "/readyz", timeout=5).json().get("workers") or 0)
         return 0
+
+    def wait_until_worker(self, number: int) -> None:
+        """Until a worker that was started again says in its log that it is ready."""
+        worker = self.workers[number]
+        before = worker.log.count(" ready.")
+        eventually(lambda: worker.log.count(" ready.") > before, START_TIMEOUT, f"{worker.name} is ready")
 
     def stop(self) -> None:
         if self._client is not None:

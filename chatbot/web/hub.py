@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import redis
@@ -29,6 +29,11 @@ logger = logging.getLogger(__name__)
 GOING_AWAY = (1001, "The server is going away: reconnect")
 #: Seconds for a subscription to be confirmed: Redis takes a millisecond, a restart of it a few seconds.
 _SUBSCRIBE_TIMEOUT = 5.0
+#: Sockets that are attached at the same time. When thousands come back at once the rest waits in line: each step that
+#: they take together delays everybody else's replies, and they are not served a moment sooner for it.
+_ATTACHING = 16
+#: Seconds to wait for that: thousands are attached in a few, unless Redis is away, and then they had better go.
+_TURN_TIMEOUT = 15.0
 #: Events that may wait while one socket's replay is read and sent.
 _MAX_HELD = 10_000
 #: Sockets that read what is stored at the same time, after a break.
@@ -128,6 +133,7 @@ class Hub:
         self._subscribers: dict[str, set[Subscriber]] = {}
         self._listener = Listener(client, self._heard, self._broke, on_heartbeat)
         self._count = 0
+        self._attaching = threading.BoundedSemaphore(_ATTACHING)
         #: The process is about to end.
         self.leaving = False
         self._resyncing: set[Subscriber] = set()
@@ -155,6 +161,19 @@ class Hub:
 
     def __len__(self) -> int:
         return self._count
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """A turn to read what is stored and to attach, out of a bounded number at once.
+
+        Raises `StoreUnavailable` when none comes up, as Redis is slow or away.
+        """
+        if not self._attaching.acquire(timeout=_TURN_TIMEOUT):
+            raise StoreUnavailable(f"no turn to attach within {_TURN_TIMEOUT:.0f} s")
+        try:
+            yield
+        finally:
+            self._attaching.release()
 
     def attach(self, subscriber: Subscriber) -> None:
         """Subscribes; events are held until `Subscriber.release`.

@@ -83,7 +83,9 @@ class ChatSocket:
                 return self._turn_away("not_authenticated", POLICY, NOT_AUTHENTICATED)
             if len(self._hub) >= self._settings.max_sockets:
                 return self._turn_away("too_many", TRY_LATER, "Too many connections: try again later")
-            if not self._seats.take(session):
+            with self._hub.turn():
+                seated = self._seats.take(session)
+            if not seated:
                 told = "Too many connections in this session: close one"
                 return self._turn_away("too_many_in_session", TRY_LATER, told)
         except SessionNotFound:
@@ -99,11 +101,13 @@ class ChatSocket:
 
     def _talk(self, session: str, after: str | None) -> None:
         try:
-            self._hub.attach(self._subscriber)
-            if self._hub.leaving:
-                self._turn_away("going_away", *GOING_AWAY)
-                return
-            self._replay(session, self._sessions.snapshot(session, after=after))
+            with self._hub.turn():
+                self._hub.attach(self._subscriber)
+                if self._hub.leaving:
+                    self._turn_away("going_away", *GOING_AWAY)
+                    return
+                snapshot = self._sessions.snapshot(session, after=after)
+            self._replay(session, snapshot)
         except SessionNotFound:
             self._turn_away("not_authenticated", POLICY, NOT_AUTHENTICATED)
         except StoreUnavailable as error:

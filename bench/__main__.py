@@ -1,0 +1,83 @@
+"""`make bench`: runs the benchmarks, prints their tables, keeps what they found, and writes docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import resource
+import subprocess
+import sys
+import time
+
+from bench import report, results
+from bench.model import Model
+from bench.results import Outcome
+from bench.stage import Options
+from bench.suite import BENCHMARKS, Benchmark, select
+
+#: Open files that ten thousand sockets need, with as many sessions' clients in this process.
+_FILES = 20_000
+
+
+def main() -> int:
+    """Runs what was asked for; exit status 1 when a benchmark failed, not when a target was missed."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    names = ", ".join(BENCHMARKS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {names}; all by default")
+    parser.add_argument("--runs", type=int, default=3, help="rounds of each, whose median counts (3)")
+    parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md from what was measured so far")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="multiplies durations and counts, to try the suite (1)"
+    )
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no such benchmark: {', '.join(unknown)}; there are {names}")
+    raise_file_limit()
+    failed = False
+    with Model() as model:
+        for benchmark in select(options.names):
+            try:
+                measured = measure(benchmark, Options(options.runs, options.scale), model)
+            except Exception as error:  # noqa: BLE001 - the others are still worth having
+                failed = True
+                print(f"\n{benchmark.name} FAILED: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                continue
+            report.print_outcome(measured)
+            if options.scale == 1:
+                results.save(benchmark.name, measured)
+    if options.docs or (not options.names and not failed and options.scale == 1):
+        report.write()
+    return 1 if failed else 0
+
+
+def measure(benchmark: Benchmark, options: Options, model: Model) -> Outcome:
+    """One benchmark, with what the machine did besides."""
+    print(f"\n{benchmark.name}: {benchmark.title} …", flush=True)
+    began, load = time.monotonic(), os.getloadavg()[0]
+    outcome = benchmark.measure(options, model)
+    outcome.load_before, outcome.load_after = load, os.getloadavg()[0]
+    outcome.seconds = time.monotonic() - began
+    outcome.commit = _commit()
+    return outcome
+
+
+def raise_file_limit() -> None:
+    """For this process and those that it starts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < _FILES:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES, hard), hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft < _FILES:
+        print(f"Only {soft} open files are allowed: `idle` needs {_FILES} (ulimit -n)", file=sys.stderr)
+
+
+def _commit() -> str:
+    found = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)  # noqa: S607
+    return found.stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""What the project is compared with: bare Celery, whose task does nothing but publish, and bare flask-sock.
+
+`celery -A bench.bare worker` serves the task; `python -m bench.bare` is the side that publishes, ordered about by lines
+on standard input: `flood N`, `trips N`. `gunicorn bench.bare:flask_app` echoes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+from celery import Celery
+from flask import Flask
+from flask_sock import Sock
+
+from bench.meter import cpu_seconds
+from tests.deployment import BIN, Process, eventually, free_port
+
+ROOT = Path(__file__).resolve().parents[1]
+DONE = "bench:done"
+#: Seconds for a worker or a web process to start.
+_START = 60.0
+
+_URL = os.environ.get("BENCH_REDIS_URL", "redis://127.0.0.1:6379/0")
+celery_app = Celery("bare", broker=_URL)
+_client = redis.Redis.from_url(_URL, protocol=2)
+
+
+@celery_app.task(name="bench.noop", ignore_result=True)
+def noop(number: int) -> None:
+    """Does nothing, and says so."""
+    _client.publish(DONE, number)
+
+
+flask_app = Flask("bench.bare")
+_sock = Sock(flask_app)
+
+
+@_sock.route("/echo")
+def echo(ws: Any) -> None:
+    """Sends back what comes."""
+    while True:
+        ws.send(ws.receive())
+
+
+class Celerys:
+    """A bare worker and a process that publishes to it."""
+
+    def __init__(self, redis_url: str, folder: Path, name: str, *worker_args: str) -> None:
+        env = {**os.environ, "BENCH_REDIS_URL": redis_url}
+        # Each its own queue: several of them share a Redis.
+        self._queue = f"bare-{name}"
+        command = [str(BIN / "celery"), "-A", "bench.bare", "worker", "-Q", self._queue, "-n", f"{name}@%h"]
+        self.worker = Process(f"celery-{name}", [*command, *worker_args], env, folder / f"celery-{name}.log")
+        self._env = {**env, "BENCH_QUEUE": self._queue}
+
+    def __enter__(self) -> Self:
+        self.worker.start()
+        pipe = subprocess.PIPE
+        self._publisher = subprocess.Popen(
+            [sys.executable, "-m", "bench.bare"], stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env=self._env
+        )
+        # The first round trips pay for connections and imports, and tell that the worker is there.
+        eventually(lambda: self.worker.running and self.trips(20), _START, "bare Celery works")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._publisher.kill()
+        self._publisher.communicate()
+        self.worker.kill()
+
+    def trips(self, count: int) -> dict[str, Any]:
+        """One task after the other: `times` from publishing to hearing, in seconds."""
+        return self._order("trips", count)
+
+    def flood(self, count: int) -> dict[str, Any]:
+        """`count` tasks as fast as they can be published: `seconds` until the last was heard of, and the CPU
+        seconds of the `publisher`, which only publishes then, and of the `worker`."""
+        before = cpu_seconds([self.worker.pid])
+        answer = self._order("flood", count)
+        return {**answer, "worker": cpu_seconds([self.worker.pid]) - before}
+
+    def _order(self, what: str, count: int) -> dict[str, Any]:
+        assert self._publisher.stdin is not None
+        assert self._publisher.stdout is not None
+        self._publisher.stdin.write(f"{what} {count}\n")
+        self._publisher.stdin.flush()
+        line = self._publisher.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the publisher has ended; the worker's log: {self.worker.log[-2000:]}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+class EchoServer:
+    """Bare flask-sock in gunicorn with gevent, as the project is served."""
+
+    def __init__(self, folder: Path) -> None:
+        self._port = free_port()
+        command = [str(BIN / "gunicorn"), "-c", "/dev/null", "-k", "gevent", "-b", f"127.0.0.1:{self._port}"]
+        command += ["--worker-connections", "20000", "bench.bare:flask_app"]
+        self.process = Process("echo", command, dict(os.environ), folder / "echo.log")
+        self.url = f"ws://127.0.0.1:{self._port}/echo"
+
+    def __enter__(self) -> Self:
+        self.process.start()
+        eventually(lambda: "Booting worker" in self.process.log, _START, "flask-sock is served")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+
+
+def _publish() -> None:
+    queue = os.environ["BENCH_QUEUE"]
+    pubsub = redis.Redis.from_url(_URL, protocol=2).pubsub(ignore_subscribe_messages=True)
+    pubsub.subscribe(DONE)
+    pubsub.get_message(timeout=5.0)
+    for line in sys.stdin:
+        what, count = line.split()[0], int(line.split()[1])
+        answer = _trips(count, queue, pubsub) if what == "trips" else _flood(count, queue)
+        print(json.dumps(answer), flush=True)
+
+
+def _trips(count: int, queue: str, pubsub: Any) -> dict[str, Any]:
+    times = []
+    for number in range(count):
+        began = time.monotonic()
+        noop.apply_async((number,), queue=queue)
+        while True:
+            message = pubsub.get_message(timeout=30.0)
+            if message is None:
+                raise TimeoutError("a task was never heard of")
+            if message["type"] == "message" and int(message["data"]) == number:
+                break
+        times.append(time.monotonic() - began)
+    return {"times": times}
+
+
+def _flood(count: int, queue: str) -> dict[str, Any]:
+    """Results are counted by another process' client, after the publishing: that costs the publisher nothing."""
+    counter = subprocess.Popen(
+        [sys.executable, "-c", _COUNT, _URL, DONE, str(count)], stdout=subprocess.PIPE, text=True
+    )
+    assert counter.stdout is not None
+    counter.stdout.readline()
+    began, cpu = time.monotonic(), time.process_time()
+    for number in range(count):
+        noop.apply_async((number,), queue=queue)
+    published = time.process_time() - cpu
+    counter.stdout.readline()
+    counter.communicate()
+    return {"seconds": time.monotonic() - began, "publisher": published, "tasks": count}
+
+
+_COUNT = """
+import redis, sys
+url, channel, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+pubsub = redis.Redis.from_url(url, protocol=2).pubsub(ignore_subscribe_messages=True)
+pubsub.subscribe(channel)
+pubsub.get_message(timeout=5.0)
+print("listening", flush=True)
+while count:
+    message = pubsub.get_message(timeout=30.0)
+    if message is None:
+        break
+    count -= message["type"] == "message"
+print("done", flush=True)
+"""
+
+if __name__ == "__main__":
+    _publish()

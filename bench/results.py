@@ -1,0 +1,96 @@
+"""What a benchmark tells: rows for the table of targets, tables of its own, series for plots. All of it is JSON."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent / "results"
+
+#: A value this near to its target is called so: the next run may fall on the other side.
+_NEAR = 0.04
+
+
+@dataclass
+class Row:
+    """One target, and what was measured. `ratio` is above 1 where the target is not met."""
+
+    what: str
+    target: str
+    measured: str
+    ratio: float
+    #: Of which the measured value is the median.
+    runs: int
+    #: Why it is not met, or what else to know.
+    note: str = ""
+    #: Promised replies that did not come, came twice or out of order: then the row is not met whatever its speed.
+    broken: str = ""
+
+    @property
+    def verdict(self) -> str:
+        if self.broken:
+            return "not met"
+        verdict = "met" if self.ratio <= 1 else "not met"
+        return f"{verdict}, at its limit" if abs(self.ratio - 1) <= _NEAR else verdict
+
+
+@dataclass
+class Table:
+    """Figures beside the targets."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    note: str = ""
+
+
+@dataclass
+class Outcome:
+    """All that one benchmark found."""
+
+    rows: list[Row] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    #: For plots: a name and numbers.
+    series: dict[str, Any] = field(default_factory=dict)
+    #: Of the machine when it began and ended, as /proc/loadavg has it: one that is shared shows here.
+    load_before: float = 0.0
+    load_after: float = 0.0
+    seconds: float = 0.0
+    at: str = ""
+    commit: str = ""
+
+
+def at_most(value: float, limit: float) -> float:
+    """The ratio of a value that should be small."""
+    return value / limit
+
+
+def at_least(value: float, limit: float) -> float:
+    """The ratio of a value that should be large."""
+    return limit / value if value else float("inf")
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values) if values else 0.0
+
+
+def save(name: str, outcome: Outcome) -> None:
+    FOLDER.mkdir(exist_ok=True)
+    outcome.at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+    (FOLDER / f"{name}.json").write_text(json.dumps(asdict(outcome), indent=1) + "\n", "utf-8")
+
+
+def saved(name: str) -> Outcome | None:
+    """What the last run of a benchmark found, if there was one."""
+    path = FOLDER / f"{name}.json"
+    if not path.exists():
+        return None
+    document = json.loads(path.read_text("utf-8"))
+    document["rows"] = [Row(**row) for row in document["rows"]]
+    document["tables"] = [Table(**table) for table in document["tables"]]
+    return Outcome(**document)
