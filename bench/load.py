@@ -272,17 +272,19 @@ async def converse(
     seconds: float,
     *,
     warm_up: float = 1.0,
+    spread: float = 0.0,
     laps: Callable[[bool], None] = lambda _: None,
     during: Callable[[Talk], Any] | None = None,
 ) -> Result:
     """Has clients talk; what is answered in `seconds`, after `warm_up` seconds, is measured.
 
-    `laps(False)` is called when measuring begins and `laps(True)` when it ends; `during(talk)` is awaited meanwhile.
+    Their first messages go out evenly over `spread` seconds: users that begin in one moment answer in waves, of which a
+    window holds one more or less. `laps(False)` is called when measuring begins and `laps(True)` when it ends; `during(talk)` is awaited meanwhile.
     """
     talk = Talk()
-    for client in clients:
-        client.say(talk)
-    await asyncio.sleep(warm_up)
+    for number, client in enumerate(clients):
+        asyncio.get_running_loop().call_later(spread * number / len(clients), client.say, talk)
+    await asyncio.sleep(max(warm_up, spread))
     laps(False)
     talk.open()
     if during is None:

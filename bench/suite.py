@@ -347,7 +347,9 @@ def _users(
             await connect_all(clients, stage.url)
             model.set(pace)
             for _ in range(options.runs):
-                result, cost = await stage.talk(clients, options.seconds(seconds), options.seconds(warm_up))
+                result, cost = await stage.talk(
+                    clients, options.seconds(seconds), options.seconds(warm_up), spread=options.seconds(pace.first)
+                )
                 results.append(result)
                 costs.append(cost)
             stage.check_history(clients, results[-1])
