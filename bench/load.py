@@ -279,7 +279,8 @@ async def converse(
     """Has clients talk; what is answered in `seconds`, after `warm_up` seconds, is measured.
 
     Their first messages go out evenly over `spread` seconds: users that begin in one moment answer in waves, of which a
-    window holds one more or less. `laps(False)` is called when measuring begins and `laps(True)` when it ends; `during(talk)` is awaited meanwhile.
+    window holds one more or less. `laps(False)` is called when measuring begins and `laps(True)` when it ends;
+    `during(talk)` is awaited meanwhile.
     """
     talk = Talk()
     for number, client in enumerate(clients):
