@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import resource
 import shutil
@@ -81,6 +82,13 @@ def child_exit(_, worker):  # type: ignore[no-untyped-def]
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(worker.pid)
+
+
+def worker_exit(_, worker):  # type: ignore[no-untyped-def]
+    """Ends a process that served well without taking the interpreter down: what is left of gevent complains then."""
+    if worker.booted and not worker.alive:
+        logging.shutdown()
+        os._exit(0)
 
 
 def post_worker_init(worker):  # type: ignore[no-untyped-def]

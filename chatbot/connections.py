@@ -146,7 +146,10 @@ class CheapCheck:
         sock, reader = self._sock, getattr(self._parser, "_reader", None)  # type: ignore[attr-defined]
         if timeout == 0 and sock is not None and not hasattr(sock, "pending") and reader and not reader.has_data():
             poll = _poll()
-            poll.register(sock, select.POLLIN)
+            try:
+                poll.register(sock, select.POLLIN)
+            except ValueError as error:
+                raise redis.ConnectionError("the connection was closed meanwhile") from error
             if not poll.poll(0):
                 return False
         return super().can_read(timeout)  # type: ignore[misc,no-any-return]
@@ -226,8 +229,8 @@ def _keep_following(reference: weakref.ref[Sentinels], service: str) -> None:
         sentinels = reference()
         if sentinels is None:
             return
-        with contextlib.suppress(redis.RedisError, OSError):
-            # While no Sentinel tells, all stay where they are.
+        with contextlib.suppress(redis.RedisError, OSError, ValueError):
+            # While no Sentinel tells, all stay where they are. A ValueError is a socket that was closed meanwhile.
             sentinels.discover_master(service)
         del sentinels
 

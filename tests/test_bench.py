@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import pytest
 
@@ -13,6 +15,14 @@ from bench.report import print_outcome
 from bench.results import Row, at_least, at_most
 from bench.stage import Options, chat, run
 from bench.suite import BENCHMARKS
+
+T = TypeVar("T")
+
+
+def alone(work: Callable[[], T]) -> T:
+    """`work()` in a thread of its own: this one may be Playwright's, whose event loop goes on running."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).result()
 
 
 def test_clients_talk_with_the_chat_and_every_reply_is_counted_once() -> None:
@@ -37,12 +47,12 @@ def test_clients_talk_with_the_chat_and_every_reply_is_counted_once() -> None:
             assert model.sent()["replies"] == result.answered
             await close_all(clients)
 
-        run(main())
+        alone(lambda: run(main()))
 
 
 def test_a_benchmark_runs_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     with Model() as model:
-        outcome = BENCHMARKS["generator"].measure(Options(runs=1, scale=0.1), model)
+        outcome = alone(lambda: BENCHMARKS["generator"].measure(Options(runs=1, scale=0.1), model))
     print_outcome(outcome)
     printed = capsys.readouterr().out
     assert "generator, 50 clients" in printed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -99,17 +100,26 @@ class Person:
         return source.removesuffix("main.js")
 
     def sees_all_once(self) -> None:
-        """The page shows what the server holds: each message once, in order, and each reply after its message."""
-        shown = self.page.evaluate(
-            "Array.from(document.querySelectorAll('.turn article:not([hidden]) > .text'), node => node.textContent)"
-        )
-        messages = history(self.url, self.token)
-        replies = {message["reply_to"]: message["msg"] for message in messages if message["source"] == "bot"}
-        turns = [(message["msg"], replies.get(message["id"])) for message in messages if message["source"] == "human"]
-        assert len(turns) + len(replies) == len(messages)
-        assert [" ".join(text.split()) for text in shown] == [
-            " ".join(text.split()) for turn in turns for text in turn if text is not None
-        ]
+        """The page comes to show what the server holds: each message once, in order, each reply after its message."""
+
+        def compare() -> tuple[list[str], list[str]]:
+            shown = self.page.evaluate(
+                "Array.from(document.querySelectorAll('.turn article:not([hidden]) > .text'), node => node.textContent)"
+            )
+            messages = history(self.url, self.token)
+            replies = {message["reply_to"]: message["msg"] for message in messages if message["source"] == "bot"}
+            turns = [(m["msg"], replies.get(m["id"])) for m in messages if m["source"] == "human"]
+            assert len(turns) + len(replies) == len(messages)
+            held = [text for turn in turns for text in turn if text is not None]
+            return [" ".join(text.split()) for text in shown], [" ".join(text.split()) for text in held]
+
+        deadline = time.monotonic() + 20
+        shown, held = compare()
+        while shown != held and time.monotonic() < deadline:
+            # A reply that is still being generated is shown, and not held yet.
+            self.page.wait_for_timeout(50)
+            shown, held = compare()
+        assert shown == held
 
     @contextlib.contextmanager
     def long_tasks(self) -> Iterator[list[float]]:
