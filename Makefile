@@ -15,7 +15,7 @@ run: $(VENV)/.run ## Set up all that is needed and serve the chat until Ctrl-C
 	@exec $(BIN)/python -m chatbot.local
 
 test: $(VENV)/.dev ## Set up and run the tests; ARGS="-k socket" for some
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-models: $(VENV)/.dev $(MODELS)/.done ## Hold a conversation with a real GPT-J on vLLM and transformers (installs 3.5 GB)
 	MODELS_PYTHON=$(MODELS)/bin/python $(BIN)/python -m pytest tests/real/gptj_conversation.py $(ARGS)

@@ -5,10 +5,10 @@ from tests.hostile import CASES, assault
 from tests.model_server import ModelServer
 
 
-def test_fifteen_hundred_hostile_requests_and_frames_do_no_harm(model: ModelServer) -> None:
+def test_six_hundred_hostile_requests_and_frames_do_no_harm(model: ModelServer) -> None:
     with Deployment(model.url) as chat:
-        found = assault(chat, cases=1500, slow=45, seed=20)
+        found = assault(chat, cases=600, slow=30, seed=20)
         assert found["unharmed"], found
         # They were let in far enough to be hostile.
-        assert found["answers"]["101"] > 1500 // len(CASES)
-        assert found["answers"]["400"] > 1500 // len(CASES)
+        assert found["answers"]["101"] > 600 // len(CASES)
+        assert found["answers"]["400"] > 600 // len(CASES)

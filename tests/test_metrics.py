@@ -20,7 +20,7 @@ from chatbot.metrics import MODEL_ERRORS, OTHER, REPLY_TIME, Counts, families, s
 from chatbot.sessions import Sessions, session_id
 from chatbot.store import UNANSWERED
 from chatbot.unanswered import ledger_size, oldest_unanswered
-from tests.client import ChatClient
+from tests.client import ChatClient, Closed
 from tests.deployment import ROOT, Deployment, eventually
 from tests.model_server import ModelServer
 
@@ -110,6 +110,14 @@ def test_metrics_are_shown_to_whoever_knows_the_token(two_processes: Deployment)
     assert scrape(two_processes.url(), Authorization="Bearer sesame")["chatbot_web_processes"] == 2
 
 
+def greeted(client: ChatClient) -> bool:
+    """Whether the process that took the socket, which the kernel chose, had a place for it."""
+    try:
+        return bool(client.receive()["type"] == "session")
+    except Closed:
+        return False
+
+
 def test_processes_of_one_host_are_added_up_and_the_sockets_of_a_killed_one_are_gone(
     two_processes: Deployment,
 ) -> None:
@@ -117,7 +125,7 @@ def test_processes_of_one_host_are_added_up_and_the_sockets_of_a_killed_one_are_
         return scrape(two_processes.url(), Authorization="Bearer sesame")
 
     clients = [ChatClient(two_processes.url()) for _ in range(4)]
-    served = [client for client in clients if client.receive()["type"] == "session"]
+    served = [client for client in clients if greeted(client)]
     counts = now()
     assert counts["chatbot_web_sockets"] == len(served)
     assert counts["chatbot_web_sessions_created_total"] == 4

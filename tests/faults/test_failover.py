@@ -20,7 +20,8 @@ def breakable(model: ModelServer) -> Iterator[SentinelDeployment]:
         yield deployment
 
 
-@pytest.mark.parametrize("name", ["master-kill", "master-freeze", "failover"])
+# `make chaos` has the master frozen, and a planned failover, as well.
+@pytest.mark.parametrize("name", ["master-kill"])
 def test_no_acknowledged_message_is_lost_and_all_are_served_again(
     breakable: SentinelDeployment, model: ModelServer, name: str
 ) -> None:
