@@ -128,7 +128,12 @@ def test_flower_shows_names_and_hashes_and_neither_tokens_texts_nor_passwords(
             client.ask(TEXT)
             tasks = json.loads(guarded.flower_answers("/api/tasks") or "{}")
             return next(
-                (t for t in tasks.values() if session_id(client.token) in t["args"] and t["state"] == "SUCCESS"), None
+                (
+                    t
+                    for t in tasks.values()
+                    if session_id(client.token) in (t["args"] or "") and t["state"] == "SUCCESS"
+                ),
+                None,
             )
 
         task = eventually(listed, 30, "Flower lists the task")
