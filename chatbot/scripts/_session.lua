@@ -172,27 +172,18 @@ local function begin_wait(session, message)
   redis.call('ZADD', unanswered, 'NX', time, session)
 end
 
-local function end_wait(session, message, following)
-  redis.call('HDEL', state, 'since:' .. message)
-  if following then
-    redis.call('ZADD', unanswered, redis.call('HGET', state, 'since:' .. following) or now(), session)
-  else
-    redis.call('ZREM', unanswered, session)
-  end
-end
-
 -- After a message is settled: the next one that is unanswered, or, in the same step, the lease let go.
 local function settle(message, session, lease_ms, grace_ms, limit, go_on, channel)
   redis.call('LPOP', pending)
   redis.call('DEL', partial)
-  redis.call('HDEL', state, 'attempts', 'hold', 'loading', 'stop')
+  redis.call('HDEL', state, 'attempts', 'hold', 'loading', 'stop', 'since:' .. message)
   local following = redis.call('LINDEX', pending, 0)
-  end_wait(session, message, following)
   if not following then
     let_go()
     forget(session)
     return {'idle'}
   end
+  redis.call('ZADD', unanswered, redis.call('HGET', state, 'since:' .. following) or now(), session)
   if go_on ~= '1' then
     let_go()
     redis.call('ZADD', ledger, now(), session)
