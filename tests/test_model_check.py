@@ -28,7 +28,7 @@ def test_a_model_that_answers_is_ok(model: ModelServer, path: str) -> None:
 
 def test_a_wrong_models_name_stands_beside_those_that_the_server_lists(model: ModelServer) -> None:
     told = model_check(MODEL_URL=f"{model.url}/v1", MODEL_NAME="gpt-k").stdout
-    assert "model:     gpt-k (MODEL_NAME); the server lists " in told
+    assert "model:     asked for as gpt-k (MODEL_NAME); the server lists " in told
 
 
 def test_every_server_is_asked_and_all_must_reply(model: ModelServer) -> None:

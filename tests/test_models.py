@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import html
 import json
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -294,6 +298,84 @@ def test_what_a_server_quotes_stays_out_of_the_logs(api: str) -> None:
     for secret in ("hf_secret", "pass-word", "k-e-y", "diary", "May"):
         assert secret not in str(caught.value)
     assert "may not ask" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        "bad Basic YWRhOnBhc3Mtd29yZA==",
+        "x" * 284 + " hf_secret-secret",
+        html.escape('you said "my diary" of the 7th of <May> & more'),
+        'YOU SAID: "MY DIARY" OF THE 7TH OF <MAY> & MORE',
+    ],
+)
+@pytest.mark.parametrize("where", ["error", "error_type"])
+def test_however_a_server_quotes_it_stays_out_of_the_logs(echo: str, where: str) -> None:
+    said = '"my diary" of the 7th of <May> & more'
+    told = {"error": "told", where: echo}
+    for status in ("200 OK", "500 Internal Server Error"):
+        with answering(answer(status, json.dumps(told))) as url:
+            address = url.replace("//", "//ada:pass-word@")
+            with pytest.raises(ModelError) as caught:
+                ask(at(f"{address}/", model_token="hf_secret-secret"), said)
+        for secret in ("YWRhOn", "hf_s", "diary", "DIARY", "7th", "7TH"):
+            assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("api", [HUGGINGFACE, OPENAI_CHAT])
+def test_a_stream_that_a_proxy_compressed_is_read(api: str) -> None:
+    events = [
+        {"token": {"text": "Hi"}, "choices": [{"delta": {"content": "Hi"}}]},
+        {"token": {"text": "."}, "generated_text": "Hi.", "choices": [{"delta": {"content": "."}}]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+    ]
+    packer = zlib.compressobj(wbits=31)
+    chunks = [packer.compress(f"data: {json.dumps(e)}\n\n".encode()) + packer.flush(zlib.Z_SYNC_FLUSH) for e in events]
+    chunks.append(packer.flush())
+    head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked"
+    body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in [*chunks, b""])
+    with answering(f"{head}\r\n\r\n".encode() + body) as url:
+        assert ask(at(url + "/", api), "hello") == ("Hi.", "stop")
+
+
+def test_an_event_that_does_not_end_is_given_up() -> None:
+    line = b"data: " + b"a" * 65_000 + b"\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    with answering(head + line * 200) as url, pytest.raises(PermanentModelError, match="an event is longer than"):
+        ask(at(url), "hello")
+
+
+def test_a_kept_connection_that_the_server_has_closed_is_no_failure() -> None:
+    body = json.dumps({"generated_text": "Hi."}).encode()
+    kept = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    asked: list[bytes] = []
+
+    def serve() -> None:
+        for requests in (2, 1):
+            connection, _ = server.accept()
+            with connection:
+                for number in range(requests):
+                    asked.append(connection.recv(65536))
+                    if number == 0:
+                        connection.sendall(kept)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        model = at(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        # The second request goes out on the first one's connection, which is closed instead of an answer.
+        assert ask(model, "one") == ask(model, "two") == ("Hi.", "stop")
+        thread.join()
+    assert len(asked) == 3
+
+
+def test_a_date_may_say_when_to_ask_again() -> None:
+    when = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    refused = answer("429 Too Many Requests", "{}", "application/json", f"Retry-After: {when}")
+    with answering(refused) as url, pytest.raises(TransientModelError) as caught:
+        ask(at(url), "hello")
+    assert caught.value.retry_after is not None
+    assert 20 < caught.value.retry_after <= 30
 
 
 def test_what_a_server_says_instead_of_a_reply_stays_out_of_the_logs() -> None:

@@ -157,6 +157,8 @@ def child_environment(env: Environment, chosen: Ports) -> dict[str, str]:
         "FLOWER_ADDRESS": env.get("FLOWER_ADDRESS") or ports.HOST,
         # Somebody reads along, though through a pipe.
         "LOG_FORMAT": env.get("LOG_FORMAT") or "text",
+        # Whoever presses Ctrl-C waits for it; what is not done by then is handed back.
+        "WORKER_SHUTDOWN_TIMEOUT": env.get("WORKER_SHUTDOWN_TIMEOUT") or "2",
     }
     if chosen.redis is not None:
         child_env["REDIS_URL"] = f"redis://127.0.0.1:{chosen.redis}/0"

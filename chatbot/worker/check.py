@@ -37,7 +37,8 @@ def check(settings: Settings, say: Say) -> bool:
 def _check(server: ModelAddress, settings: Settings, say: Say) -> bool:
     say(f"address:   {address(server.url)}")
     say(f"protocol:  {server.api}")
-    say(f"token:     {'set' if settings.model_token else 'not set'}")
+    login = "in the address, before which HUGGINGFACE_INFERENCE_TOKEN counts nothing"
+    say(f"token:     {login if '@' in urlsplit(server.url).netloc else 'set' if settings.model_token else 'not set'}")
     reply, reason, pieces = "", "", 0
     began, first = time.monotonic(), 0.0
     try:
@@ -88,7 +89,7 @@ def _model(server: ModelAddress, settings: Settings) -> str:
     if settings.model_name in offered:
         return f"{settings.model_name}, which the server lists"
     more = ", ..." if len(offered) > _OFFERED else ""
-    return f"{settings.model_name} (MODEL_NAME); the server lists {', '.join(offered[:_OFFERED])}{more}"
+    return f"asked for as {settings.model_name} (MODEL_NAME); the server lists {', '.join(offered[:_OFFERED])}{more}"
 
 
 def _offered(server: ModelAddress, settings: Settings) -> list[str]:

@@ -47,7 +47,8 @@ _LOADING_BACKOFF = 5.0
 #: Seconds that a finished reply is kept at hand for a Redis that is away: about a restart's length.
 _STORE_PATIENCE = 60.0
 #: Characters of a reply. What is longer comes from a server that knows no end and no MAX_NEW_TOKENS.
-MAX_REPLY_LENGTH = 1_000_000
+#: As UTF-8 it still fits into the outbox of a socket, which holds it whole when a client comes back.
+MAX_REPLY_LENGTH = 200_000
 
 T = TypeVar("T")
 
@@ -119,13 +120,13 @@ class Replies:
         try:
             with closing(self._pieces(work, call, stream)) as pieces:
                 for piece in pieces:
-                    stream.add(piece.text)
+                    stream.add(piece.text[: MAX_REPLY_LENGTH - len(stream.text)])
                     said += bool(piece.text)
                     if first is None and stream.text:
                         first = time.monotonic() - began
                         self._counts.observe(FIRST_TOKEN, first)
                     finish_reason = piece.finish_reason or finish_reason
-                    if len(stream.text) > MAX_REPLY_LENGTH:
+                    if len(stream.text) >= MAX_REPLY_LENGTH:
                         logger.warning("the reply does not end and is cut at %d characters", len(stream.text))
                         finish_reason = "length"
                         break

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 
@@ -32,8 +33,8 @@ from chatbot.worker.models.masking import Mask, address
 
 #: Bytes of an error's body, or of a whole answer, that are read: far more than either needs.
 MAX_BODY = 8 * 1024 * 1024
-#: Characters of a server's error that go into a log line.
-MAX_DETAIL = 300
+#: Characters of a server's error that are looked at; far fewer go into a log line.
+_MAX_TOLD = 2000
 #: Bytes asked of the connection at a time; what has arrived is handed out at once.
 _READ_SIZE = 65536
 
@@ -48,6 +49,8 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 
+#: Kinds of errors that text-generation servers name; whatever else they may say there is no kind.
+_TOLD_KINDS = ("generation", "incomplete_generation", "overloaded", "healthcheck")
 _NO_SUCH_MODEL = re.compile(r"model\b.*\b(not exist|not found|unknown)|(no such|unknown) model", re.IGNORECASE)
 
 _current = threading.local()
@@ -57,10 +60,12 @@ class _Tracked:
     """Tells the running call which connection it uses, so that it can be ended from another thread."""
 
     def connect(self) -> None:
+        _current.reused = False
         super().connect()  # type: ignore[misc]
         _report(self)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
+        _current.reused = self.sock is not None  # type: ignore[attr-defined]
         _report(self)
         super().request(*args, **kwargs)  # type: ignore[misc]
 
@@ -179,10 +184,10 @@ class ModelServer:
 
     @contextmanager
     def _post(self, document: dict[str, Any], call: Call, url: str) -> Iterator[Answer]:
-        _current.call = call
+        _current.call, _current.reused = call, False
         response = None
         try:
-            response = self._send(self._prepared(url, json.dumps(document).encode()))
+            response = self._ask(self._prepared(url, json.dumps(document).encode()), call)
             answer = Answer(response, call)
             if response.status_code != 200:
                 _raise_for_status(response, answer)
@@ -215,6 +220,16 @@ class ModelServer:
         prepared.headers = template.headers.copy()
         prepared.prepare_body(body, None)
         return prepared
+
+    def _ask(self, prepared: requests.PreparedRequest, call: Call) -> requests.Response:
+        """Asks again at once where a connection that was kept had been closed by the server just then."""
+        while True:
+            try:
+                return self._send(prepared)
+            except requests.ConnectionError as error:
+                call.check()
+                if not _current.reused or not any(isinstance(cause, ConnectionError) for cause in _causes(error)):
+                    raise
 
     def _send(self, prepared: requests.PreparedRequest) -> requests.Response:
         """Straight to the adapter: cookies, hooks and redirects, which a session would see to, are not wanted. A
@@ -252,7 +267,7 @@ def _raise_for_status(response: requests.Response, answer: Answer) -> NoReturn:
     body = bytearray()
     for chunk in answer.chunks():
         body += chunk
-        if len(body) > MAX_DETAIL * 20:
+        if len(body) > _MAX_TOLD * 4:
             break
     try:
         document = json.loads(bytes(body))
@@ -285,7 +300,8 @@ def _status_error(status: int, kind: str, detail: str, retry_after: float | None
         case 200 if kind in ("validation", "invalid_request_error") or _TOO_LONG.search(detail):
             return _refusal(f"an error in the answer: {detail}")
         case 200:
-            return TransientModelError(kind or "generation", f"an error in the answer: {detail}")
+            told = kind if kind in _TOLD_KINDS else "generation"
+            return TransientModelError(told, f"an error in the answer: {detail}")
         case _ if 400 <= status < 500:
             return _refusal(f"{status}: {detail}")
         case _:
@@ -333,10 +349,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _retry_after(response: requests.Response) -> float | None:
+    told = str(response.headers.get("Retry-After"))
     try:
-        seconds = float(str(response.headers.get("Retry-After")))
-    except ValueError:
-        # Absent, or a date: then the own backoff serves.
+        seconds = float(told) if told[:1].isdigit() else parsedate_to_datetime(told).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        # Absent, or nothing that can be read: then the own backoff serves.
         return None
     return seconds if 0 <= seconds < 86400 else None
 
@@ -348,11 +365,12 @@ def _describe(error: Any) -> str:
 
 
 def _excerpt(body: bytes) -> str:
-    return _one_line(body[: MAX_DETAIL * 2].decode("utf-8", "replace")) or "(empty)"
+    return _one_line(body[:_MAX_TOLD].decode("utf-8", "replace")) or "(empty)"
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:MAX_DETAIL]
+    # Cut for good once it is masked.
+    return " ".join(text.split())[:_MAX_TOLD]
 
 
 def _give_back(response: requests.Response) -> None:
@@ -363,7 +381,7 @@ def _give_back(response: requests.Response) -> None:
         if sock is not None:
             sock.settimeout(_DRAIN_TIMEOUT)
             deadline = time.monotonic() + _DRAIN_TIMEOUT
-            while raw.read1(_READ_SIZE):
+            while raw.read1(_READ_SIZE, decode_content=True):
                 if time.monotonic() > deadline:
                     # It goes on, behind a stop sequence say: that is nobody's business any more.
                     raw.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -29,17 +31,18 @@ class Mask:
 
     def __init__(self, url: str, token: str | None) -> None:
         parts = urlsplit(url)
-        secrets = [token, parts.password, parts.query, *(value for _, value in parse_qsl(parts.query))]
+        login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+        basic = base64.b64encode(login.encode()).decode() if parts.password else None
+        secrets = [token, basic, parts.password, parts.query, *(value for _, value in parse_qsl(parts.query))]
         found = {form for secret in secrets if secret for form in (secret, unquote(secret))}
         self._secrets = sorted((s for s in found if len(s) >= _SHORTEST), key=len, reverse=True)
 
     def __call__(self, detail: str, document: dict[str, Any]) -> str:
         """`detail` in one line, masked and cut; `document` is the request that it may quote."""
         said = [text for text in _texts(document) if len(text) >= _SHORTEST]
-        detail = " ".join(detail.split())
+        detail = " ".join(html.unescape(detail).split())
         for secret in self._secrets:
             detail = detail.replace(secret, MASKED)
-        detail = detail[: MAX_DETAIL * 2]
         for text in sorted(said, key=len, reverse=True):
             detail = _without(detail, text)
         return detail[:MAX_DETAIL]
@@ -47,21 +50,26 @@ class Mask:
 
 def _without(detail: str, text: str) -> str:
     """`detail` without what it quotes of `text`, spelled plainly or as JSON, whole or in long parts."""
-    for form in {text, " ".join(text.split()), json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}:
-        if len(form) < _QUOTED:
-            detail = detail.replace(form, MASKED)
-            continue
-        at = 0
-        while at + _QUOTED <= len(detail):
-            length = _QUOTED
-            if detail[at : at + length] not in form:
+    for spelled in {text, " ".join(text.split()), json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}:
+        form = _folded(spelled)
+        shortest = min(_QUOTED, len(form))
+        told, at = _folded(detail), 0
+        while at + shortest <= len(told):
+            length = shortest
+            if told[at : at + length] not in form:
                 at += 1
                 continue
-            while at + length < len(detail) and detail[at : at + length + 1] in form:
+            while at + length < len(told) and told[at : at + length + 1] in form:
                 length += 1
             detail = detail[:at] + MASKED + detail[at + length :]
+            told = told[:at] + MASKED + told[at + length :]
             at += len(MASKED)
     return detail
+
+
+def _folded(text: str) -> str:
+    """In small letters, as long as before."""
+    return "".join(lower if len(lower := c.lower()) == 1 else c for c in text)
 
 
 def _texts(document: dict[str, Any]) -> Iterable[str]:

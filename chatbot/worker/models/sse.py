@@ -24,21 +24,25 @@ def events(chunks: Iterable[bytes]) -> Iterator[str]:
     buffer = b""
     data: list[str] = []
     begun = False
+    size = 0
     for chunk in chunks:
         buffer += chunk
         if not begun and len(buffer) >= len(BOM_UTF8):
             begun, buffer = True, buffer.removeprefix(BOM_UTF8)
-        if len(buffer) > MAX_EVENT:
-            raise PermanentModelError("too_long", f"an event is longer than {MAX_EVENT} bytes")
         *lines, buffer = buffer.split(b"\n")
         for raw in lines:
             line = raw.rstrip(b"\r")
+            size = size + len(line) if line else 0
+            if size > MAX_EVENT:
+                break
             if line.startswith(b"data:"):
                 value = line[5:]
                 data.append(_text(value[1:] if value.startswith(b" ") else value))
             elif not line and data:
                 yield "\n".join(data)
                 data.clear()
+        if size + len(buffer) > MAX_EVENT:
+            raise PermanentModelError("too_long", f"an event is longer than {MAX_EVENT} bytes")
     # Some servers leave out the last empty line.
     if buffer.startswith(b"data:"):
         data.append(_text(buffer[5:].strip()))
