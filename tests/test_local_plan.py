@@ -110,6 +110,7 @@ def test_the_children_find_each_other_and_keep_everything_else() -> None:
         "PORT": "1",
         "FLOWER_PORT": "2",
         "FLOWER_ADDRESS": "127.0.0.1",
+        "WORKER_SHUTDOWN_TIMEOUT": "2",
         "LOG_FORMAT": "text",
         "REDIS_URL": "redis://127.0.0.1:3/0",
         "MODEL_URL": "http://127.0.0.1:4/v1/chat/completions",
