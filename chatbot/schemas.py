@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -12,6 +13,10 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 from chatbot.errors import ClientError
 
 MAX_NAME_LENGTH = 64
+#: Unicode categories of which nothing is seen without another character.
+_INVISIBLE = frozenset({"Cc", "Cf", "Mn", "Zl", "Zp", "Zs"})
+#: Letters and signs that are blank: the Hangul fillers and the empty Braille cell.
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 FRAME_TYPES = ("message", "stop", "retry")
 
@@ -40,7 +45,7 @@ class _Text(fields.Field[str]):
 
 
 class _Name(_Text):
-    """A person's name: printable, not blank, without the white space around it."""
+    """A person's name: printable, with something to see in it, without the white space around it."""
 
     default_error_messages = {
         "blank": "must not be blank",
@@ -50,7 +55,7 @@ class _Name(_Text):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         name = super()._deserialize(value, attr, data, **kwargs).strip()
-        if not name:
+        if not any(_is_visible(c) for c in name):
             raise self.make_error("blank")
         if len(name) > MAX_NAME_LENGTH:
             raise self.make_error("long")
@@ -58,6 +63,11 @@ class _Name(_Text):
         if any(ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u2028\u2029" for c in name):
             raise self.make_error("control")
         return name
+
+
+def _is_visible(character: str) -> bool:
+    """Whether a character can be seen where it stands alone: no format, space or combining character, no filler."""
+    return character not in _FILLERS and unicodedata.category(character) not in _INVISIBLE
 
 
 class NameSchema(Schema):

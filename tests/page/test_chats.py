@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.client import history
 from tests.deployment import Deployment
@@ -89,16 +89,61 @@ def test_chats_whose_session_has_ended_leave_the_list(ada: Person, site: Deploym
     ada.trouble.clear()
 
 
+def forget(person: Person) -> None:
+    person.page.get_by_role("button", name="More for this chat").click()
+    person.page.get_by_role("button", name="Forget this chat").click()
+    person.page.get_by_role("button", name="Forget", exact=True).click()
+    expect(person.page.get_by_text("The chat is forgotten.")).to_be_visible()
+
+
+def stored(page: Page) -> str:
+    return str(page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])"))
+
+
 def test_a_chat_can_be_forgotten(ada: Person) -> None:
     ada.ask("forget me")
+    ada.draft.fill("not even this")
     forgotten = ada.token
-    ada.page.get_by_role("button", name="More for this chat").click()
-    ada.page.get_by_role("button", name="Forget this chat").click()
-    ada.page.get_by_role("button", name="Forget", exact=True).click()
-    expect(ada.page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
+    forget(ada)
+    expect(chats(ada)).to_have_count(0)
+    assert forgotten not in stored(ada.page)
+    ada.page.reload()
+    ada.page.get_by_label("Your name").fill("Ada")
+    ada.page.get_by_role("button", name="Start chatting").click()
+    expect(ada.state).to_have_text("Connected")
+    expect(ada.draft).to_have_value("")
     expect(chats(ada)).to_have_text(["New chat"])
-    stored = ada.page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])")
-    assert forgotten not in stored
+    assert forgotten not in stored(ada.page)
+
+
+def test_a_forgotten_chat_is_left_by_other_tabs_and_stays_forgotten(ada: Person) -> None:
+    ada.ask("forget me")
+    forgotten = ada.token
+    with ada.context.expect_page() as opened:
+        ada.page.evaluate("void window.open('/')")
+    other = opened.value
+    expect(other.locator("#stateText")).to_have_text("Connected")
+    other.locator("#draft").fill("typed in the other tab")
+    forget(ada)
+    expect(other.get_by_text("That chat was forgotten in another tab.")).to_be_visible()
+    expect(other.locator("#chats .title")).to_have_count(0)
+    assert forgotten not in stored(other)
+    # A tab that was asleep, or is restored by the browser, still knows the token.
+    other.evaluate("token => sessionStorage.setItem('chat.token', token)", forgotten)
+    other.reload()
+    expect(other.get_by_role("button", name="Start chatting")).to_be_visible()
+    assert forgotten not in stored(ada.page)
+
+
+def test_a_chat_can_be_forgotten_while_the_server_is_away(eve: Person, site: Deployment) -> None:
+    eve.ask("forget me")
+    forgotten = eve.token
+    site.webs[0].kill()
+    expect(eve.state).to_have_text("Reconnecting")
+    forget(eve)
+    expect(eve.page.get_by_role("button", name="Start chatting")).to_be_visible()
+    expect(eve.page.locator(".turn")).to_have_count(0)
+    assert forgotten not in stored(eve.page)
 
 
 def export(person: Person, kind: str) -> tuple[str, str]:
@@ -122,7 +167,7 @@ def test_a_chat_is_exported_as_markdown_and_as_json(eve: Person, site: Deploymen
     assert eve.token not in text
     name, text = export(eve, "Markdown")
     assert name == "say-title-n-n-bold.md"
-    assert text.startswith("# !say=# Title")
+    assert text.startswith("# !say=\\# Title")
     places = [text.index(message["msg"]) for message in messages]
     assert places == sorted(places)
     assert text.count("**Ada** (") == text.count("**Assistant** (") == 2
@@ -134,6 +179,45 @@ def test_a_chat_is_exported_as_markdown_and_as_json(eve: Person, site: Deploymen
     assert [set(message) for message in document["messages"]] == [set(message) for message in messages]
     site.webs[0].start()
     expect(eve.state).to_have_text("Connected")
+
+
+MARKDOWN = """
+async ([base, messages, failed]) => {
+  const { Conversation } = await import(base + 'conversation.js');
+  const { toMarkdown } = await import(base + 'export.js');
+  const conversation = new Conversation();
+  conversation.merge(messages);
+  conversation.fail(conversation.get(failed), { code: 'model_error' });
+  return toMarkdown({ name: '*Ada* <b>', begun: null, conversation }, messages, '[title](x)\\n# two');
+}
+"""
+
+
+def test_an_exported_chat_reads_in_turns_whatever_its_texts_hold(ada: Person) -> None:
+    def human(number: int) -> dict[str, str | None]:
+        return {"id": f"m{number}", "source": "human", "msg": f"question {number}", "timestamp": "T", "reply_to": None}
+
+    def bot(number: int, text: str, reason: str) -> dict[str, str | None]:
+        about = {"timestamp": "T", "reply_to": f"m{number}", "finish_reason": reason}
+        return {"id": f"r{number}", "source": "bot", "msg": text, **about}
+
+    messages = [
+        *[human(number) for number in (1, 2, 3, 4)],
+        bot(1, "Look:\n````python\n```\nprint(", "length"),
+        bot(3, "- so:\n  ~~~\n  half", "stopped"),
+        bot(4, "```\nwhole\n```", "stop"),
+    ]
+    said = "**\\*Ada\\* \\<b\\>** (T)\n\nquestion"
+    assert ada.page.evaluate(MARKDOWN, [ada.modules, messages, "m2"]).split("\n\n---\n\n") == [
+        f"# \\[title\\](x) \\# two\n\n{said} 1",
+        "**Assistant** (T)\n\nLook:\n````python\n```\nprint(\n````\n\n*Ended at the length limit.*",
+        f"{said} 2",
+        "*The reply failed.*",
+        f"{said} 3",
+        "**Assistant** (T)\n\n- so:\n  ~~~\n  half\n  ~~~\n\n*Stopped.*",
+        f"{said} 4",
+        "**Assistant** (T)\n\n```\nwhole\n```\n",
+    ]
 
 
 def test_a_new_chat_that_cannot_be_begun_takes_nothing_away(eve: Person, site: Deployment) -> None:

@@ -160,6 +160,21 @@ def test_a_name_is_asked_for_and_a_server_that_is_away_is_told(chromium: Browser
     person.leave(forgiving=NO_CONNECTION)
 
 
+def test_a_name_that_the_server_refuses_is_asked_for_again_in_words_for_people(ada: Person) -> None:
+    ada.page.evaluate("localStorage.clear(); sessionStorage.clear()")
+    ada.page.reload()
+    for name in ("A\u0007da", "\u200b"):
+        ada.page.get_by_label("Your name").fill(name)
+        ada.page.get_by_role("button", name="Start chatting").click()
+        expect(ada.page.get_by_role("alert")).to_have_text(
+            "This name cannot be used. Please write one of up to 64 ordinary characters."
+        )
+        ada.page.reload()
+    # The browser notes the refusals, as it does with any.
+    assert all("400" in text for text in ada.trouble)
+    ada.trouble.clear()
+
+
 REFUSED = """
 async ([base, seconds]) => {
   const { Conversation } = await import(base + 'conversation.js');

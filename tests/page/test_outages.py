@@ -109,3 +109,27 @@ def test_a_chat_that_expired_can_still_be_read(eve: Person, site: Deployment) ->
     expect(eve.state).to_have_text("Connected")
     expect(eve.page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
     expect(eve.page.locator("#chats").get_by_role("button")).to_have_count(1)
+    expect(eve.draft).to_have_value("half a thought")
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_what_an_expired_chat_could_not_take_goes_into_the_next_one(
+    eve: Person, site: Deployment, reloaded: bool
+) -> None:
+    eve.ask("remember this")
+    end_session(site, eve.token)
+    eve.say("a long thought")
+    expect(eve.page.get_by_text("Not sent: the chat has expired.")).to_be_visible()
+    eve.draft.fill("and another")
+    if reloaded:
+        eve.page.reload()
+        eve.page.get_by_role("button", name="Start chatting").click()
+    else:
+        eve.page.get_by_role("button", name="Start a new chat").click()
+    expect(eve.state).to_have_text("Connected")
+    expect(eve.draft).to_have_value("a long thought\n\nand another")
+    # It is taken along once.
+    eve.ask("done with it")
+    eve.page.get_by_role("button", name="New chat", exact=True).first.click()
+    expect(eve.page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
+    expect(eve.draft).to_have_value("")

@@ -3,6 +3,7 @@
 import { browserMemory } from './session.js';
 
 const KEY = 'chat.chats';
+const FORGOTTEN = 'chat.forgotten';
 const MOST = 100;
 const TITLE_LENGTH = 60;
 
@@ -13,18 +14,29 @@ export function titleOf(text) {
   return characters.length > TITLE_LENGTH ? `${characters.slice(0, TITLE_LENGTH - 1).join('')}…` : line;
 }
 
+/** Tells a forgotten token again (32-bit FNV-1a), but does not give it away. */
+function markOf(token) {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < token.length; i += 1) hash = Math.imul(hash ^ token.charCodeAt(i), 0x01000193) >>> 0;
+  return hash;
+}
+
+function storedList(key) {
+  let found;
+  try {
+    found = JSON.parse(browserMemory.get(key) ?? '[]');
+  } catch {
+    found = [];
+  }
+  return Array.isArray(found) ? found : [];
+}
+
 const isEntry = (entry) => typeof entry?.token === 'string' && typeof entry.used === 'number';
 
 /** Entries are {token, name, title, used, expires}; times are milliseconds, `expires` null while unknown. */
 export class Chats {
   get all() {
-    let found;
-    try {
-      found = JSON.parse(browserMemory.get(KEY) ?? '[]');
-    } catch {
-      found = [];
-    }
-    return Array.isArray(found) ? found.filter(isEntry) : [];
+    return storedList(KEY).filter(isEntry);
   }
 
   get(token) {
@@ -36,8 +48,9 @@ export class Chats {
     return this.all.filter(({ expires }) => expires !== null && expires < Date.now());
   }
 
-  /** Notes what is new about a chat. */
+  /** Notes what is new about a chat, unless it was forgotten, maybe in another tab. */
   note(token, news) {
+    if (this.isForgotten(token)) return;
     const others = this.all;
     const at = others.findIndex((entry) => entry.token === token);
     const entry = at < 0 ? { token, name: '', title: '', used: Date.now(), expires: null } : others.splice(at, 1)[0];
@@ -46,6 +59,17 @@ export class Chats {
 
   remove(token) {
     this.#keep(this.all.filter((entry) => entry.token !== token));
+  }
+
+  /** Removes a chat for good: no tab notes it again. */
+  forget(token) {
+    const marks = [markOf(token), ...storedList(FORGOTTEN)].slice(0, MOST);
+    browserMemory.set(FORGOTTEN, JSON.stringify(marks));
+    this.remove(token);
+  }
+
+  isForgotten(token) {
+    return storedList(FORGOTTEN).includes(markOf(token));
   }
 
   #keep(entries) {

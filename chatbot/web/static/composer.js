@@ -2,6 +2,8 @@
 
 import { tabMemory } from './session.js';
 
+const draftKey = (token) => `chat.draft.${token}`;
+
 export class Composer {
   #form = document.getElementById('composer');
   #field = document.getElementById('draft');
@@ -33,11 +35,24 @@ export class Composer {
     this.#changed();
   }
 
-  /** Goes on with what was being written in a chat. */
-  open(token) {
-    this.#key = `chat.draft.${token}`;
-    this.#field.value = tabMemory.get(this.#key) ?? '';
+  /** Goes on with what was being written in a chat, or with `text`. */
+  open(token, text = '') {
+    this.#key = draftKey(token);
+    this.#field.value = text || (tabMemory.get(this.#key) ?? '');
     this.#changed();
+  }
+
+  /** Keeps nothing any more of what was being written in a chat. */
+  forget(token) {
+    tabMemory.set(draftKey(token), null);
+    if (this.#key !== draftKey(token)) return;
+    this.#key = '';
+    this.#field.value = '';
+    this.#changed();
+  }
+
+  get text() {
+    return this.#field.value;
   }
 
   set enabled(value) {

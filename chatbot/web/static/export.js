@@ -27,13 +27,47 @@ export function toJson({ name, begun }, messages) {
   return `${JSON.stringify({ name, session_start: begun, messages }, null, 2)}\n`;
 }
 
-/** The same to be read, as Markdown. */
-export function toMarkdown({ name, begun }, messages, title) {
-  const parts = [`# ${title}`, begun ? `Begun ${begun}` : ''];
-  messages.forEach(({ source, msg, timestamp, finish_reason: reason }, index) => {
-    const ending = reason === 'stopped' ? ', stopped' : reason === 'length' ? ', cut at the length limit' : '';
+const ENDINGS = { stopped: '*Stopped.*', length: '*Ended at the length limit.*' };
+
+/** A line that Markdown shows as it is, without markup, links or HTML. */
+function plainLine(text) {
+  return text.replace(/\s+/g, ' ').replace(/[\\`*_~[\]<>&#|:@]/g, '\\$&');
+}
+
+/** A text whose code block, if one is open at the end, is closed, so that it does not take in what comes after. */
+function withClosedFence(text) {
+  let open = null;
+  for (const line of text.split('\n')) {
+    const [, before, fence, after] = /^(\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)*)(`{3,}|~{3,})(.*)$/.exec(line) ?? [];
+    if (!fence) continue;
+    if (open === null) {
+      if (fence[0] === '~' || !after.includes('`')) open = { indent: ' '.repeat(before.length), fence };
+    } else if (!before.trim() && !after.trim() && fence[0] === open.fence[0] && fence.length >= open.fence.length) {
+      open = null;
+    }
+  }
+  return open ? `${text}\n${open.indent}${open.fence}` : text;
+}
+
+/** Each message followed by the reply to it, as the page shows them. */
+function byTurns(messages) {
+  const known = new Set(messages.map(({ id }) => id));
+  const replies = new Map(messages.filter(({ reply_to: to }) => known.has(to)).map((reply) => [reply.reply_to, reply]));
+  return messages
+    .filter(({ reply_to: to }) => !known.has(to))
+    .flatMap((message) => [message, replies.get(message.id)])
+    .filter(Boolean);
+}
+
+/** The same to be read, as Markdown, with what is known of replies that failed. */
+export function toMarkdown({ name, begun, conversation }, messages, title) {
+  const answered = new Set(messages.map(({ reply_to: to }) => to));
+  const parts = [`# ${plainLine(title)}`, begun ? `Begun ${begun}` : ''];
+  byTurns(messages).forEach(({ id, source, msg, timestamp, finish_reason: reason }, index) => {
     if (index) parts.push('---');
-    parts.push(`**${source === 'human' ? name : 'Assistant'}** (${timestamp}${ending})`, msg);
+    parts.push(`**${source === 'human' ? plainLine(name) : 'Assistant'}** (${timestamp})`, withClosedFence(msg));
+    parts.push(ENDINGS[reason] ?? '');
+    if (!answered.has(id) && conversation.get(id)?.state === 'failed') parts.push('---', '*The reply failed.*');
   });
   return `${parts.filter(Boolean).join('\n\n')}\n`;
 }

@@ -32,10 +32,12 @@ let ttl = null; // seconds that a session lives after its last use
 let stateScheduled = false;
 let noticeTimer = 0;
 let spoken = '';
+let carried = tabMemory.get('chat.carried') ?? ''; // not sent in chats that have expired, for the next new one
 
 const composer = new Composer(say);
 
 function say(text) {
+  if (leaveForgotten()) return;
   view.follow();
   chat.send(newId(), text);
   chats.note(chat.token, { used: Date.now() });
@@ -108,10 +110,9 @@ function drawState() {
   const { order, waiting } = chat.conversation;
   const expired = chat.connection === 'expired';
   if (expired) {
-    forget(chat.token);
+    dropEnded(chat.token);
     if (order.length === 0) {
-      showStart();
-      page.startHint.textContent = 'That chat has expired. Start a new one any time.';
+      showStart('', 'That chat has expired. Start a new one any time.');
       return;
     }
   }
@@ -142,16 +143,38 @@ function drawChats() {
   sidebar.draw(chats.all, chat?.token, ttl);
 }
 
-function forget(token) {
+function dropEnded(token) {
   chats.remove(token);
-  if (browserMemory.get('chat.token') === token) browserMemory.set('chat.token', null);
-  if (tabMemory.get('chat.token') === token) tabMemory.set('chat.token', null);
+  for (const memory of [browserMemory, tabMemory]) {
+    if (memory.get('chat.token') === token) memory.set('chat.token', null);
+  }
   drawChats();
+}
+
+/** Leaves the shown chat for the start page, and keeps nothing of it in this browser. */
+function forget(hint) {
+  const { token } = chat;
+  chat.close();
+  chat = null;
+  page.leave.close();
+  view.clear();
+  composer.forget(token);
+  tabMemory.set(unstoredKey(token), null);
+  if (!chats.isForgotten(token)) chats.forget(token);
+  dropEnded(token);
+  showStart('', hint);
+}
+
+/** Another tab may have forgotten the chat that is shown here. */
+function leaveForgotten() {
+  if (!chat || !chats.isForgotten(chat.token)) return false;
+  forget('That chat was forgotten in another tab. Start a new one any time.');
+  return true;
 }
 
 /** A session begins to live anew whenever it is used. */
 function lives(seconds = ttl) {
-  if (seconds === null || chat.connection === 'expired') return;
+  if (seconds === null || !chat || chat.connection === 'expired') return;
   ttl = seconds;
   chats.note(chat.token, { name: chat.name, expires: Date.now() + seconds * 1000 });
   drawChats();
@@ -165,20 +188,32 @@ async function lookAtOverdue() {
       await loadSession(token);
       chats.note(token, { expires: Date.now() + (ttl ?? 0) * 1000 });
     } catch (error) {
-      if (error.expired) forget(token);
+      if (error.expired) dropEnded(token);
       else return;
     }
   }
 }
 
+const unstoredKey = (token) => `chat.unstored.${token}`;
+
 function keepUnstored() {
   if (!chat) return;
-  const turns = chat.connection === 'expired' ? [] : chat.unstored;
-  tabMemory.set(`chat.unstored.${chat.token}`, turns.length ? JSON.stringify(turns) : null);
+  const expired = chat.connection === 'expired';
+  const turns = expired ? [] : chat.unstored;
+  tabMemory.set(unstoredKey(chat.token), turns.length ? JSON.stringify(turns) : null);
+  if (expired) tabMemory.set('chat.carried', textToCarry());
+}
+
+/** What was written and can't be sent any more where it was written. */
+function textToCarry() {
+  if (chat?.connection !== 'expired') return carried;
+  return [carried, ...chat.unstored.map(({ text }) => text), composer.text].filter((text) => text.trim()).join('\n\n');
 }
 
 function openChat(token, name, fresh) {
   keepUnstored();
+  carried = textToCarry();
+  if (chat?.connection === 'expired') composer.forget(chat.token);
   chat?.close();
   view.clear();
   spoken = '';
@@ -211,9 +246,13 @@ function openChat(token, name, fresh) {
   tabMemory.set('chat.token', token);
   browserMemory.set('chat.token', token);
   if (!chats.get(token)) chats.note(token, { name });
-  const left = fresh ? null : JSON.parse(tabMemory.get(`chat.unstored.${token}`) ?? 'null');
+  const left = fresh ? null : JSON.parse(tabMemory.get(unstoredKey(token)) ?? 'null');
   if (left) chat.restore(left);
-  composer.open(token);
+  composer.open(token, fresh ? carried : '');
+  if (fresh) {
+    carried = '';
+    tabMemory.set('chat.carried', null);
+  }
   show('chat');
   drawState();
   composer.focusIfHandy();
@@ -234,8 +273,9 @@ function show(name) {
   page.chat.hidden = name !== 'chat';
 }
 
-function showStart(problem = '') {
+function showStart(problem = '', hint = '') {
   show('start');
+  if (hint) page.startHint.textContent = hint;
   document.title = 'Chat';
   page.title.textContent = 'Chat';
   page.name.value ||= ownName;
@@ -244,7 +284,7 @@ function showStart(problem = '') {
 }
 
 function explain({ code, message, retryAfter }) {
-  if (code === 'invalid_name') return message || 'Please write a name of up to 64 characters.';
+  if (code === 'invalid_name') return 'This name cannot be used. Please write one of up to 64 ordinary characters.';
   if (code === 'rate_limited') return `Too many new chats. Try again in ${retryAfter ?? 'a few'} seconds.`;
   if (code === 'network') return 'The server cannot be reached. Try again in a moment.';
   return message;
@@ -319,26 +359,28 @@ page.forget.addEventListener('click', () => {
   page.menu.hidePopover();
   page.leave.showModal();
 });
-page.leave.addEventListener('close', async () => {
-  const { token: left } = chat;
-  if (page.leave.returnValue === 'leave') {
-    await start(ownName);
-    if (chat.token !== left) forget(left);
-  }
+page.leave.addEventListener('close', () => {
+  if (chat && page.leave.returnValue === 'leave') forget('The chat is forgotten. Start a new one any time.');
   page.leave.returnValue = '';
 });
 
 window.addEventListener('online', () => chat?.wake(true));
 document.addEventListener('visibilitychange', () => {
   if (document.visibilityState !== 'visible') return;
+  leaveForgotten();
   chat?.wake();
   lookAtOverdue();
 });
-window.addEventListener('storage', drawChats);
+window.addEventListener('storage', () => {
+  leaveForgotten();
+  drawChats();
+});
 window.addEventListener('pagehide', keepUnstored);
 setInterval(lookAtOverdue, LOOK_INTERVAL);
 
-const token = tabMemory.get('chat.token') ?? browserMemory.get('chat.token');
+const token = [tabMemory, browserMemory]
+  .map((memory) => memory.get('chat.token'))
+  .find((known) => known && !chats.isForgotten(known));
 if (token) openChat(token, ownName, false);
 else showStart();
 lookAtOverdue();
