@@ -26,7 +26,11 @@ def main() -> int:
     names = ", ".join(BENCHMARKS)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {names}; all by default")
     parser.add_argument("--runs", type=int, default=3, help="rounds of each, whose median counts (3)")
-    parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md from what was measured so far")
+    parser.add_argument(
+        "--docs",
+        action="store_true",
+        help="write docs/benchmarks.md from what was measured so far; without a NAME, measure nothing",
+    )
     parser.add_argument(
         "--scale", type=float, default=1.0, help="multiplies durations and counts, to try the suite (1)"
     )
@@ -35,6 +39,9 @@ def main() -> int:
     if unknown:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {names}")
     raise_file_limit()
+    if options.docs and not options.names:
+        report.write()
+        return 0
     failed = False
     with Model() as model:
         for benchmark in select(options.names):
