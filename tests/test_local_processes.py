@@ -37,7 +37,9 @@ LINGER = "linger()"
 DEAF = "on_term(signal.SIG_IGN); say('deaf'); linger()"
 
 SUPERVISOR = """
-import pathlib, sys
+import pathlib, signal, sys
+# As a terminal starts it, whoever started the tests: under nohup the signal would be ignored.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from chatbot.local.processes import Process, Restarts, Supervisor
 from chatbot.local.probes import NeverReady, NotReady
 def child(name, code, **options):
