@@ -204,8 +204,8 @@ class _Reader:
         return value
 
     def flag(self, name: str, default: bool) -> bool:
-        value = self.choice(name, str(default), ("true", "false", "1", "0", "yes", "no", "on", "off"))
-        return value in ("true", "1", "yes", "on")
+        value = self.boolean(name)
+        return default if value is None else value
 
     def rates(self, name: str, default: Rates) -> Rates:
         raw = self.optional(name)

@@ -59,8 +59,8 @@ MODEL_ERRORS = Metric(
     "kind",
     (
         *("address", "bad_answer", "busy", "connection", "credits", "cut_off", "generation", "internal"),
-        *("invalid_request_error", "loading", "not_found", "rate_limited", "redirect", "refused", "server_error"),
-        *("timeout", "tls", "too_long", "unauthorized", "validation", OTHER),
+        *("loading", "no_such_model", "not_found", "rate_limited", "redirect", "refused", "server_error"),
+        *("timeout", "tls", "too_long", "unauthorized", OTHER),
     ),
 )
 TAKEOVERS = Metric("chatbot_takeovers_total", "Replies that a worker lost to another, as it had been frozen or starved")

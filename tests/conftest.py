@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from chatbot.leases import Leases
+from chatbot.sessions import Sessions, session_id
 from chatbot.store import connect
 from tests.deployment import Deployment, redis_server
 from tests.model_server import ModelServer
@@ -46,3 +48,18 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     client.flushall()
     yield client
     client.connection_pool.disconnect()
+
+
+@pytest.fixture
+def sessions(redis_client: redis.Redis) -> Sessions:
+    return Sessions(redis_client, ttl=60, max_pending=8)
+
+
+@pytest.fixture
+def leases(redis_client: redis.Redis) -> Leases:
+    return Leases(redis_client, ttl=60, history_messages=4)
+
+
+@pytest.fixture
+def session(sessions: Sessions) -> str:
+    return session_id(sessions.create("Ada")["token"])

@@ -16,21 +16,6 @@ from chatbot.store import LEDGER, WAITING, connect, session_keys
 from tests.deployment import eventually, free_port
 
 
-@pytest.fixture
-def sessions(redis_client: redis.Redis) -> Sessions:
-    return Sessions(redis_client, ttl=60, max_pending=8)
-
-
-@pytest.fixture
-def leases(redis_client: redis.Redis) -> Leases:
-    return Leases(redis_client, ttl=60, history_messages=4)
-
-
-@pytest.fixture
-def session(sessions: Sessions) -> str:
-    return session_id(sessions.create("Ada")["token"])
-
-
 def look(client: redis.Redis) -> tuple[int, float]:
     return Backlog(client).read()
 

@@ -48,16 +48,6 @@ class Socket:
 
 
 @pytest.fixture
-def sessions(redis_client: redis.Redis) -> Sessions:
-    return Sessions(redis_client, ttl=60, max_pending=8)
-
-
-@pytest.fixture
-def leases(redis_client: redis.Redis) -> Leases:
-    return Leases(redis_client, ttl=60, history_messages=4)
-
-
-@pytest.fixture
 def hub(redis_url: str, sessions: Sessions) -> Iterator[Hub]:
     client = connect(redis_url, LISTENER_CONNECTIONS, retries=0)
     hub = Hub(client, sessions)
