@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -35,36 +38,47 @@ class Mask:
         basic = base64.b64encode(login.encode()).decode() if parts.password else None
         secrets = [token, basic, parts.password, parts.query, *(value for _, value in parse_qsl(parts.query))]
         found = {form for secret in secrets if secret for form in (secret, unquote(secret))}
-        self._secrets = sorted((s for s in found if len(s) >= _SHORTEST), key=len, reverse=True)
+        self._secrets = [secret for secret in found if len(secret) >= _SHORTEST]
 
     def __call__(self, detail: str, document: dict[str, Any]) -> str:
         """`detail` in one line, masked and cut; `document` is the request that it may quote."""
-        said = [text for text in _texts(document) if len(text) >= _SHORTEST]
         detail = " ".join(html.unescape(detail).split())
+        told = _folded(detail)
+        # All are found before any is taken out: what is left of one must not hide another.
+        hidden = bytearray(len(detail))
         for secret in self._secrets:
-            detail = detail.replace(secret, MASKED)
-        for text in sorted(said, key=len, reverse=True):
-            detail = _without(detail, text)
-        return detail[:MAX_DETAIL]
+            for found in re.finditer(re.escape(secret), detail):
+                _hide(hidden, *found.span())
+        for form in {_folded(spelled) for text in _texts(document) for spelled in _spellings(text)}:
+            if len(form) >= _SHORTEST:
+                for start, end in _quotes(told, form):
+                    _hide(hidden, start, end)
+        shown = (
+            MASKED if is_hidden else "".join(character for character, _ in run)
+            for is_hidden, run in groupby(zip(detail, hidden, strict=True), key=itemgetter(1))
+        )
+        return "".join(shown)[:MAX_DETAIL]
 
 
-def _without(detail: str, text: str) -> str:
-    """`detail` without what it quotes of `text`, spelled plainly or as JSON, whole or in long parts."""
-    for spelled in {text, " ".join(text.split()), json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}:
-        form = _folded(spelled)
-        shortest = min(_QUOTED, len(form))
-        told, at = _folded(detail), 0
-        while at + shortest <= len(told):
-            length = shortest
-            if told[at : at + length] not in form:
-                at += 1
-                continue
-            while at + length < len(told) and told[at : at + length + 1] in form:
-                length += 1
-            detail = detail[:at] + MASKED + detail[at + length :]
-            told = told[:at] + MASKED + told[at + length :]
-            at += len(MASKED)
-    return detail
+def _hide(hidden: bytearray, start: int, end: int) -> None:
+    hidden[start:end] = b"\1" * (end - start)
+
+
+def _spellings(text: str) -> Iterable[str]:
+    """Plainly, in one line, and as JSON has it."""
+    return text, " ".join(text.split()), json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _quotes(told: str, form: str) -> Iterator[tuple[int, int]]:
+    """Where `told` quotes `form`, whole or in long parts."""
+    shortest = min(_QUOTED, len(form))
+    end = 0
+    for start in range(len(told)):
+        end = max(end, start)
+        while end < len(told) and told[start : end + 1] in form:
+            end += 1
+        if end - start >= shortest:
+            yield start, end
 
 
 def _folded(text: str) -> str:
