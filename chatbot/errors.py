@@ -7,6 +7,7 @@ What a model did wrong is a `ModelError`: transient or permanent is told by type
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 
 class ChatbotError(Exception):
@@ -63,6 +64,32 @@ class RateLimited(ClientError):
         super().__init__("rate_limited", message, status=429, message_id=message_id, retry_after=retry_after)
 
 
+#: Kinds of errors that text-generation servers name; whatever else they may say there is no kind.
+ToldKind = Literal["generation", "incomplete_generation", "overloaded", "healthcheck"]
+#: What may go wrong with a model call, by the names that logs and metrics have for it.
+ModelErrorKind = Literal[
+    ToldKind,
+    "address",
+    "bad_answer",
+    "busy",
+    "connection",
+    "credits",
+    "cut_off",
+    "internal",
+    "loading",
+    "no_such_model",
+    "not_found",
+    "rate_limited",
+    "redirect",
+    "refused",
+    "server_error",
+    "timeout",
+    "tls",
+    "too_long",
+    "unauthorized",
+]
+
+
 class ModelError(ChatbotError):
     """A model call that gave no reply.
 
@@ -72,7 +99,7 @@ class ModelError(ChatbotError):
 
     public = "The model could not answer this message. You can try again."
 
-    def __init__(self, kind: str, detail: str, *, public: str | None = None) -> None:
+    def __init__(self, kind: ModelErrorKind, detail: str, *, public: str | None = None) -> None:
         super().__init__(kind, detail)
         self.kind = kind
         self.detail = detail
@@ -86,7 +113,9 @@ class ModelError(ChatbotError):
 class TransientModelError(ModelError):
     """Likely to pass: try again, not before `retry_after` seconds where the server named them."""
 
-    def __init__(self, kind: str, detail: str, *, retry_after: float | None = None, public: str | None = None) -> None:
+    def __init__(
+        self, kind: ModelErrorKind, detail: str, *, retry_after: float | None = None, public: str | None = None
+    ) -> None:
         super().__init__(kind, detail, public=public)
         self.retry_after = retry_after
 

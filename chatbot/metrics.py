@@ -11,11 +11,12 @@ import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import redis
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from chatbot.errors import StoreUnavailable
+from chatbot.errors import ModelErrorKind, StoreUnavailable
 from chatbot.store import METRICS
 
 #: The value of a label that stands for all values not listed.
@@ -57,11 +58,7 @@ MODEL_ERRORS = Metric(
     "chatbot_model_errors_total",
     "Model calls that gave no reply",
     "kind",
-    (
-        *("address", "bad_answer", "busy", "connection", "credits", "cut_off", "generation", "internal"),
-        *("loading", "no_such_model", "not_found", "rate_limited", "redirect", "refused", "server_error"),
-        *("timeout", "tls", "too_long", "unauthorized", OTHER),
-    ),
+    (*get_args(ModelErrorKind), OTHER),
 )
 TAKEOVERS = Metric("chatbot_takeovers_total", "Replies that a worker lost to another, as it had been frozen or starved")
 SWEEPS = Metric("chatbot_sweeps_total", "Sweeps of the ledger, one a second")

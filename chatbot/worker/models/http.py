@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, cast, get_args
 from urllib.parse import urlsplit
 
 import requests
@@ -26,6 +26,7 @@ from chatbot.errors import (
     PermanentModelError,
     PromptTooLong,
     RequestRefused,
+    ToldKind,
     TransientModelError,
 )
 from chatbot.worker.models.base import Call
@@ -49,8 +50,7 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 
-#: Kinds of errors that text-generation servers name; whatever else they may say there is no kind.
-_TOLD_KINDS = ("generation", "incomplete_generation", "overloaded", "healthcheck")
+_TOLD_KINDS: dict[str, ToldKind] = {kind: kind for kind in get_args(ToldKind)}
 _NO_SUCH_MODEL = re.compile(r"model\b.*\b(not exist|not found|unknown)|(no such|unknown) model", re.IGNORECASE)
 
 _current = threading.local()
@@ -300,8 +300,7 @@ def _status_error(status: int, kind: str, detail: str, retry_after: float | None
         case 200 if kind in ("validation", "invalid_request_error") or _TOO_LONG.search(detail):
             return _refusal(f"an error in the answer: {detail}")
         case 200:
-            told = kind if kind in _TOLD_KINDS else "generation"
-            return TransientModelError(told, f"an error in the answer: {detail}")
+            return TransientModelError(_TOLD_KINDS.get(kind, "generation"), f"an error in the answer: {detail}")
         case _ if 400 <= status < 500:
             return _refusal(f"{status}: {detail}")
         case _:
