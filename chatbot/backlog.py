@@ -13,7 +13,7 @@ from collections import deque
 import redis
 
 from chatbot.errors import StoreUnavailable
-from chatbot.store import WAITING
+from chatbot.store import WAITING, clock
 
 #: Seconds for which what Redis said is repeated.
 _FRESH = 1.0
@@ -44,8 +44,7 @@ class Backlog:
             if time.monotonic() - self._looked < _FRESH:
                 return self._found
             try:
-                seconds, micros = self._client.time()
-                now = seconds * 1000 + micros / 1000
+                now = clock(self._client.time()) * 1000
                 with self._client.pipeline(transaction=False) as pipeline:
                     pipeline.zcount(WAITING, "-inf", now)
                     pipeline.zrange(WAITING, 0, 0, withscores=True)

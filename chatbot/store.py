@@ -124,6 +124,12 @@ class Scripts:
             return pipeline.execute(raise_on_error=False)
 
 
+def clock(answer: tuple[int, int]) -> float:
+    """Seconds since 1970 by the clock that all hosts share, out of Redis' answer to TIME."""
+    seconds, microseconds = answer
+    return seconds + microseconds / 1e6
+
+
 def source(name: str) -> str:
     """The text of a script, with the part that all session scripts share before it."""
     folder = files("chatbot") / "scripts"

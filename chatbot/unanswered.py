@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis
 
 from chatbot.errors import StoreUnavailable
-from chatbot.store import LEDGER, UNANSWERED
+from chatbot.store import LEDGER, UNANSWERED, clock
 
 
 def oldest_unanswered(client: redis.Redis) -> float:
@@ -17,12 +17,12 @@ def oldest_unanswered(client: redis.Redis) -> float:
         with client.pipeline(transaction=False) as pipeline:
             pipeline.zrange(UNANSWERED, 0, 0, withscores=True)
             pipeline.time()
-            oldest, (seconds, microseconds) = pipeline.execute()
+            oldest, time = pipeline.execute()
     except redis.RedisError as error:
         raise StoreUnavailable(f"oldest_unanswered: {type(error).__name__}: {error}") from error
     if not oldest:
         return 0.0
-    return float(max(seconds + microseconds / 1e6 - oldest[0][1] / 1000, 0.0))
+    return float(max(clock(time) - oldest[0][1] / 1000, 0.0))
 
 
 def ledger_size(client: redis.Redis) -> int:

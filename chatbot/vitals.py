@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from chatbot.errors import StoreUnavailable
-from chatbot.store import WORKERS
+from chatbot.store import WORKERS, clock
 
 #: Seconds after its last proof for which a worker that did not take its leave is remembered as silent.
 FORGET_AFTER = 300.0
@@ -45,7 +45,7 @@ class Signs:
 def prove(client: redis.Redis, worker: str) -> None:
     """Notes that `worker` has just proven to live. Raises `StoreUnavailable`."""
     try:
-        now = _now(client)
+        now = clock(client.time())
         with client.pipeline(transaction=False) as pipeline:
             pipeline.zadd(WORKERS, {worker: now})
             pipeline.zremrangebyscore(WORKERS, "-inf", now - FORGET_AFTER)
@@ -65,14 +65,8 @@ def take_leave(client: redis.Redis, worker: str) -> None:
 def look(client: redis.Redis, timeout: float) -> Signs:
     """The workers known; `timeout` is `Settings.worker_health_timeout`. Raises `StoreUnavailable`."""
     try:
-        now = _now(client)
+        now = clock(client.time())
         found: Any = client.zrangebyscore(WORKERS, now - FORGET_AFTER, "+inf", withscores=True)
     except redis.RedisError as error:
         raise StoreUnavailable(f"look: {type(error).__name__}: {error}") from error
     return Signs({str(name): max(now - float(score), 0.0) for name, score in found}, timeout)
-
-
-def _now(client: redis.Redis) -> float:
-    """Redis' clock, the one that all hosts share."""
-    seconds, microseconds = client.time()
-    return float(seconds + microseconds / 1e6)

@@ -80,6 +80,23 @@ local function take(first)
   return 0
 end
 
+-- Whether one more message may wait: nil and the ms that one has waited longest, or the answer that refuses it. Buckets
+-- stand in ARGV from `first` on; at most `most` may wait in the session, and nobody for longer than `allowed` ms or 0.
+local function admit(first, most, allowed)
+  local wait = take(first)
+  if wait > 0 then
+    return {'limited', wait}
+  end
+  if redis.call('LLEN', pending) >= tonumber(most) then
+    return {'full'}
+  end
+  local longest = longest_wait()
+  if tonumber(allowed) > 0 and longest > tonumber(allowed) then
+    return {'behind', longest}
+  end
+  return nil, longest
+end
+
 -- How many messages and turns have left at the oldest end. Places in the log are counted from the session's
 -- beginning, so that they stay what they are.
 local function trimmed()

@@ -20,16 +20,9 @@ if known then
     redis.call('HGET', failed, id) or ''
   }
 end
-local wait = take(9)
-if wait > 0 then
-  return {'limited', wait}
-end
-if redis.call('LLEN', pending) >= tonumber(ARGV[5]) then
-  return {'full'}
-end
-local longest, allowed = longest_wait(), tonumber(ARGV[8])
-if allowed > 0 and longest > allowed then
-  return {'behind', longest}
+local refused, longest = admit(9, ARGV[5], ARGV[8])
+if refused then
+  return refused
 end
 local gone, gone_turns = trimmed()
 local length = redis.call('JSON.ARRAPPEND', document, '.messages', message)

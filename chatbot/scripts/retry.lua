@@ -12,16 +12,9 @@ if redis.call('HEXISTS', failed, id) == 0 then
   touch(ARGV[3])
   return {'known'}
 end
-local wait = take(7)
-if wait > 0 then
-  return {'limited', wait}
-end
-if redis.call('LLEN', pending) >= tonumber(ARGV[4]) then
-  return {'full'}
-end
-local longest, allowed = longest_wait(), tonumber(ARGV[6])
-if allowed > 0 and longest > allowed then
-  return {'behind', longest}
+local refused, longest = admit(7, ARGV[4], ARGV[6])
+if refused then
+  return refused
 end
 redis.call('HDEL', failed, id)
 redis.call('RPUSH', pending, id)

@@ -68,17 +68,18 @@ class Rates:
         """How long a socket is to wait after a frame before the next is dealt with."""
         if not self.enabled:
             return None
-        # Twice what may be stored: stops, retries and refusals are frames too.
-        pace = 2 * min(rate.amount / rate.get_expiry() for rate in self._session_messages)
         at_once = 2 * min(rate.amount for rate in self._session_messages)
-        return _Pace(max(pace, _FRAMES), max(at_once, _FRAMES_AT_ONCE)).delay
+        return _Pace(self._frames_a_second(), max(at_once, _FRAMES_AT_ONCE)).delay
 
     def input(self) -> Callable[[float], float] | None:
         """How long a socket is to wait after some bytes before more are read."""
         if not self.enabled:
             return None
-        pace = 2 * min(rate.amount / rate.get_expiry() for rate in self._session_messages)
-        return _Pace(max(pace, _FRAMES) * _FRAME_BYTES, _BYTES_AT_ONCE).delay
+        return _Pace(self._frames_a_second() * _FRAME_BYTES, _BYTES_AT_ONCE).delay
+
+    def _frames_a_second(self) -> float:
+        # Twice what may be stored: stops, retries and refusals are frames too.
+        return max(2 * min(rate.amount / rate.get_expiry() for rate in self._session_messages), _FRAMES)
 
 
 class _Pace:
