@@ -20,7 +20,7 @@ from chatbot.web.proxies import trust_proxies
 from chatbot.web.routes import MAX_BODY, register
 from chatbot.web.services import Services
 from chatbot.web.socket import MAX_FRAME
-from chatbot.web.transport import RECEIVE_BYTES
+from chatbot.web.transport import RECEIVE_BYTES, Reader
 
 #: Connections to Redis of one web process: a step takes less than a millisecond, so few are in use at once.
 _MAX_CONNECTIONS = 50
@@ -39,6 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         "ping_interval": settings.ping_interval,
         "max_message_size": MAX_FRAME,
         "receive_bytes": RECEIVE_BYTES,
+        "thread_class": Reader,
     }
     client = connect(settings.redis_url, _MAX_CONNECTIONS)
     listening = connect(settings.redis_url, LISTENER_CONNECTIONS, retries=0)

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 import gevent
+from gevent.server import StreamServer
 from gunicorn import util
 from gunicorn.http import errors
 from gunicorn.workers.ggevent import GeventWorker
@@ -36,6 +37,11 @@ _ANSWERS: tuple[tuple[type[BaseException], tuple[int, str, str]], ...] = (
     (errors.ParseException, (400, "bad_request", "This is no HTTP request")),
 )
 _UNEXPECTED = (500, "internal_error", "Something went wrong on the server")
+
+
+# New connections are taken one by one, with everybody's turn in between: by default a hundred handshakes go before.
+# gunicorn does the same, but only where it has several processes.
+StreamServer.max_accept = 1
 
 
 class Worker(GeventWorker):  # type: ignore[misc]

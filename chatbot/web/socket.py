@@ -65,6 +65,8 @@ class ChatSocket:
         self._buckets = self._rates.messages(session, address)
         self._pace, self._transport.pace = self._rates.frames(), self._rates.input()
         self._transport.ahead = lambda: len(self._ws.input_buffer)
+        # What made the handshake is not needed any more, and is as large as all the rest of a connection.
+        self._ws.ws = self._ws.ws.connection
         try:
             with bound(session=session), self._metrics.sockets.track_inprogress():
                 self._serve(session, bool(token), after)
@@ -108,6 +110,7 @@ class ChatSocket:
                     return
                 snapshot = self._sessions.snapshot(session, after=after)
             self._replay(session, snapshot)
+            del snapshot
         except SessionNotFound:
             self._turn_away("not_authenticated", POLICY, NOT_AUTHENTICATED)
         except StoreUnavailable as error:

@@ -10,7 +10,9 @@ The other way, a client that sends more than is dealt with is read from more slo
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+import logging
 import select
 import socket
 import ssl
@@ -21,6 +23,8 @@ from collections.abc import Callable
 from typing import Any
 
 from wsproto.frame_protocol import CloseReason, FrameProtocol
+
+logger = logging.getLogger(__name__)
 
 #: Bytes that may wait for a slow client, beyond what the operating system buffers.
 MAX_WAITING = 1024 * 1024
@@ -53,6 +57,24 @@ def close_frame(code: int, reason: str) -> bytes:
     return bytes(FrameProtocol(client=False, extensions=[]).close(code, reason))
 
 
+class Reader:
+    """The thread of a socket, for simple-websocket: without what `threading.Thread` keeps and waits for."""
+
+    def __init__(self, target: Callable[[], None]) -> None:
+        self.name = "socket"
+        self._target = target
+
+    def start(self) -> None:
+        """Returns at once."""
+        _thread.start_new_thread(self._run, ())
+
+    def _run(self) -> None:
+        try:
+            self._target()
+        except Exception:
+            logger.exception("reading from a socket failed")
+
+
 class Transport:
     """Stands where simple-websocket expects a socket: `send`, `recv`, `close`, `fileno`."""
 
@@ -62,7 +84,8 @@ class Transport:
         self._plain: Any = getattr(sock, "_sock", sock)
         self._tls = isinstance(sock, ssl.SSLSocket)
         self._lock = threading.Lock()
-        self._waiting: deque[memoryview] = deque()
+        # A deque once there is something: most sockets never need one, and it takes more than all else here.
+        self._waiting: deque[memoryview] | tuple[()] = ()
         self._waiting_bytes = 0
         self._writing = False
         self._ending = False
@@ -151,7 +174,7 @@ class Transport:
         """Ends the connection: whoever reads from it or writes to it wakes up."""
         with self._lock:
             self._ending = True
-            self._waiting.clear()
+            self._waiting = ()
             self._waiting_bytes = 0
             self._drained.set()
         with contextlib.suppress(OSError):
@@ -171,6 +194,7 @@ class Transport:
 
     def _enqueue(self, view: memoryview) -> None:
         """The lock is held."""
+        self._waiting = self._waiting or deque()
         self._waiting.append(view)
         self._waiting_bytes += len(view)
         if not self._writing:
@@ -180,13 +204,10 @@ class Transport:
     def _cut_off(self) -> None:
         """Keeps of what waits only the frame that is under way, then says why. The lock is held."""
         self.slow = True
-        first = self._waiting.popleft()
-        self._waiting.clear()
-        self._waiting_bytes = len(first)
-        self._waiting.append(first)
+        first = next(iter(self._waiting))
         end = memoryview(close_frame(CloseReason.TRY_AGAIN_LATER, "This client reads too slowly"))
-        self._waiting.append(end)
-        self._waiting_bytes += len(end)
+        self._waiting = deque((first, end))
+        self._waiting_bytes = len(first) + len(end)
 
     def _write(self) -> None:
         """Sends what waits, then ends; the next that has to wait starts another."""
