@@ -14,7 +14,7 @@ from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from chatbot import config
-from chatbot.errors import ChatbotError, RateLimited, StoreUnavailable
+from chatbot.errors import RateLimited, SessionNotFound, StoreUnavailable
 from chatbot.sessions import Bucket, Sessions
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ _FRAME_BYTES, _BYTES_AT_ONCE = 800, 256 * 1024
 _IPV6_PREFIX = 64
 #: Locks for the counts of sockets: sessions that share one wait for each other for a round trip.
 _LOCKS = 256
+#: Threads that tell Redis of sockets that are gone, at most: nobody waits for that.
+_TELLERS = 4
 
 
 class Rates:
@@ -110,6 +112,8 @@ class Seats:
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         # Sessions of which Redis has a count that is too high.
         self._untold: set[str] = set()
+        self._telling = 0
+        self._telling_changes = threading.Lock()
 
     def take(self, session: str) -> bool:
         """Whether the session may have one more socket; then `leave` is to follow.
@@ -122,8 +126,7 @@ class Seats:
             self._untold.discard(session)
             if taken:
                 self._counts[session] = count
-        if self._untold:
-            self._tell(next(iter(self._untold), None))
+        self._tell()
         return taken
 
     def leave(self, session: str, *, tell: bool = True) -> None:
@@ -133,21 +136,38 @@ class Seats:
             if count:
                 self._counts[session] = count
         if tell:
-            self._tell(session)
-
-    def _tell(self, session: str | None) -> None:
-        if session is None:
-            return
-        try:
-            with self._lock(session):
-                self._sessions.seat(session, self._process, self._counts.get(session, 0), None)
-                self._untold.discard(session)
-        except StoreUnavailable:
-            # Told when the next socket comes.
             self._untold.add(session)
-        except ChatbotError:
-            # The session has ended, and its count with it.
-            self._untold.discard(session)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Starts telling Redis of the counts that are too high there, a few at a time."""
+        with self._telling_changes:
+            if not self._untold or self._telling >= _TELLERS:
+                return
+            self._telling += 1
+        threading.Thread(target=self._tell_all, name="seats", daemon=True).start()
+
+    def _tell_all(self) -> None:
+        while (session := self._next_untold()) is not None:
+            try:
+                with self._lock(session):
+                    self._sessions.seat(session, self._process, self._counts.get(session, 0), None)
+            except SessionNotFound:
+                # The session has ended, and its count with it.
+                continue
+            except StoreUnavailable:
+                # Told when the next socket comes or goes.
+                with self._telling_changes:
+                    self._untold.add(session)
+                    self._telling -= 1
+                return
+
+    def _next_untold(self) -> str | None:
+        with self._telling_changes:
+            if self._untold:
+                return self._untold.pop()
+            self._telling -= 1
+            return None
 
     def _lock(self, session: str) -> threading.Lock:
         return self._locks[hash(session) % _LOCKS]
