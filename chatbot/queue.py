@@ -16,7 +16,7 @@ SWEEP = "chatbot.sweep"
 CANARY = "chatbot.canary"
 
 #: Seconds. A broker that does not take a task by then is down: the ledger has the message, the sweep sends it.
-_PUBLISH_TIMEOUT = 2.0
+PUBLISH_TIMEOUT = 2.0
 #: Seconds of silence after which a broker counts as gone: BRPOP answers every second.
 _SOCKET_TIMEOUT = 5.0
 #: Seconds between two looks at whether the broker still answers.
@@ -49,13 +49,13 @@ def create_celery(settings: Settings) -> Celery:
     celery.conf.update(
         broker_url=url,
         broker_use_ssl=use_ssl,
-        broker_connection_timeout=_PUBLISH_TIMEOUT,
+        broker_connection_timeout=PUBLISH_TIMEOUT,
         broker_pool_limit=10,
-        broker_pool_acquire_timeout=_PUBLISH_TIMEOUT,
+        broker_pool_acquire_timeout=PUBLISH_TIMEOUT,
         broker_transport_options={
             # The ledger has what is not done yet: see broker.py.
             "ack_emulation": False,
-            "socket_connect_timeout": _PUBLISH_TIMEOUT,
+            "socket_connect_timeout": PUBLISH_TIMEOUT,
             "socket_timeout": _SOCKET_TIMEOUT,
             "socket_keepalive": True,
             "health_check_interval": _HEALTH_CHECK_INTERVAL,
