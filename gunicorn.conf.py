@@ -106,7 +106,7 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     gc.freeze()
     # A connection is a few hundred objects: with Python's own thresholds a rush of them is looked through hundreds of
     # times, which took an eighth of it.
-    gc.set_threshold(_YOUNG, 20, 20)
+    gc.set_threshold(_YOUNG, 5, 5)
 
     def watch() -> None:
         tidied = time.monotonic()

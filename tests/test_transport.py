@@ -119,19 +119,25 @@ def _read_all(sock: socket.socket) -> bytes:
     return data
 
 
+def _all_that_waits(transport: Transport, theirs: socket.socket) -> bytes:
+    """What the peer gets once it reads."""
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(_read_all(theirs)))
+    reader.start()
+    assert transport.wait_until_below(1, timeout=10)
+    transport.abort()
+    reader.join()
+    return received[0]
+
+
 def test_sending_never_waits_for_the_peer(pair: tuple[Transport, socket.socket]) -> None:
     transport, theirs = pair
     began = time.monotonic()
     for _ in range(8):
         transport.send(b"x" * 100_000)
     assert time.monotonic() - began < 1
-    reader = threading.Thread(target=lambda: received.append(_read_all(theirs)))
-    received: list[bytes] = []
-    reader.start()
-    assert transport.wait_until_below(1, timeout=10)
-    transport.abort()
-    reader.join()
-    assert received == [b"x" * 800_000]
+    received = _all_that_waits(transport, theirs)
+    assert received == b"x" * 800_000
 
 
 def test_a_client_that_reads_nothing_is_told_1013_behind_the_frame_under_way(
@@ -146,17 +152,12 @@ def test_a_client_that_reads_nothing_is_told_1013_behind_the_frame_under_way(
     assert told.is_set()
     assert transport.slow
     assert transport.waiting < module.MAX_WAITING
-    reader = threading.Thread(target=lambda: received.append(_read_all(theirs)))
-    received: list[bytes] = []
-    reader.start()
-    assert transport.wait_until_below(1, timeout=10)
-    transport.abort()
-    reader.join()
+    received = _all_that_waits(transport, theirs)
     end = close_frame(1013, "This client reads too slowly")
-    assert received[0].endswith(end)
-    whole, rest = divmod(len(received[0]) - len(end), len(frame))
+    assert received.endswith(end)
+    whole, rest = divmod(len(received) - len(end), len(frame))
     assert rest == 0
-    assert received[0] == frame * whole + end
+    assert received == frame * whole + end
 
 
 def test_a_client_that_takes_nothing_for_too_long_is_cut_off(

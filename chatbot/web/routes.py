@@ -120,6 +120,8 @@ def guard_websocket() -> None:
         abort(400, "This is no websocket handshake of version 13")
     # simple-websocket would always accept compression, which costs memory a socket and saves little here.
     request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+    # It refers to what refers to it: all that belongs to a closed connection would stay until garbage is collected.
+    request.environ.pop("wsgi.early_hints", None)
     for key in ("gunicorn.socket", "werkzeug.socket"):
         if key in request.environ:
             request.environ[key] = request.environ[_TRANSPORT] = Transport(

@@ -76,8 +76,13 @@ class ChatSocket:
             # Nobody deals with frames any more: what comes is read to its end and dropped.
             self._transport.ahead, self._transport.pace = int, None
             self._hub.detach(self._subscriber)
-            self._transport.wait_closed(LINGER + 0.5)
+            closed = self._transport.wait_closed(LINGER + 0.5)
             self._transport.abort()
+            # What refers to itself in a circle stays until garbage is collected, which is seldom done.
+            del self._subscriber
+            if closed:
+                # flask-sock's response refers to `ws`, and to itself: what else hangs on it is freed at once.
+                self._ws.sock = self._ws.ws = self._ws.thread = self._ws.environ = None
 
     def _serve(self, session: str, has_token: bool, after: str | None) -> None:
         try:
