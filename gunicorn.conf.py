@@ -109,10 +109,12 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     gc.set_threshold(_YOUNG, 5, 5)
 
     def watch() -> None:
-        tidied = time.monotonic()
+        tidied, sockets = time.monotonic(), 0
         while worker.alive:
             time.sleep(0.1)
-            if time.monotonic() - tidied > _TIDY_INTERVAL and len(hub) < _FEW_SOCKETS:
+            # Not in the middle of a rush.
+            calm, sockets = len(hub) == sockets < _FEW_SOCKETS, len(hub)
+            if calm and time.monotonic() - tidied > _TIDY_INTERVAL:
                 _tidy()
                 tidied = time.monotonic()
         hub.go_away(_SPREAD)
