@@ -139,18 +139,25 @@ def _original_poll() -> Callable[[], select.poll]:
 _poll = _original_poll()
 
 
+def _readable(poll: select.poll, sock: socket.socket, timeout: float) -> bool:
+    try:
+        poll.register(sock, select.POLLIN)
+    except ValueError as error:
+        raise redis.ConnectionError("the connection was closed meanwhile") from error
+    return bool(poll.poll(timeout * 1000))
+
+
 class CheapCheck:
-    """For connections: a pool asks each one that it hands out whether something stands there unread."""
+    """For connections: a pool asks each one that it hands out whether something stands there unread, and a subscriber
+    waits for that."""
 
     def can_read(self, timeout: float = 0) -> bool:
         sock, reader = self._sock, getattr(self._parser, "_reader", None)  # type: ignore[attr-defined]
-        if timeout == 0 and sock is not None and not hasattr(sock, "pending") and reader and not reader.has_data():
-            poll = _poll()
-            try:
-                poll.register(sock, select.POLLIN)
-            except ValueError as error:
-                raise redis.ConnectionError("the connection was closed meanwhile") from error
-            if not poll.poll(0):
+        if sock is not None and not hasattr(sock, "pending") and reader and not reader.has_data():
+            if timeout:
+                # That it was closed reading tells as well: whoever waits is about to read.
+                return _readable(_poll(), sock, 0) or _readable(select.poll(), sock, timeout)
+            if not _readable(_poll(), sock, 0):
                 return False
         return super().can_read(timeout)  # type: ignore[misc,no-any-return]
 

@@ -96,6 +96,12 @@ _POOLS = {"http": _PoolHTTP, "https": _PoolHTTPS}
 
 
 class _Adapter(HTTPAdapter):
+    """For one server: what is the same for each of its requests is found out once."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._found: dict[str | None, Any] = {}
+        super().__init__(*args, **kwargs)
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
@@ -104,6 +110,12 @@ class _Adapter(HTTPAdapter):
         manager = super().proxy_manager_for(*args, **kwargs)
         manager.pool_classes_by_scheme = _POOLS
         return manager
+
+    def get_connection_with_tls_context(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
+        pool = self._found.get(request.url)
+        if pool is None:
+            pool = self._found[request.url] = super().get_connection_with_tls_context(request, *args, **kwargs)
+        return pool
 
 
 class Answer:
