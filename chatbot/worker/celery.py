@@ -20,6 +20,8 @@ from chatbot.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.metrics import Counts
 from chatbot.queue import SWEEP, create_celery
 from chatbot.store import connect
+from chatbot.worker.beat import Scheduler
+from chatbot.worker.consumer import Consumer
 from chatbot.worker.dispatcher import BatchEvents
 from chatbot.worker.models import create_model
 from chatbot.worker.prompts import most_turns
@@ -116,8 +118,8 @@ def create_worker(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        # One entry that needs no memory: nothing on disk that two beats on one machine would fight over.
-        beat_scheduler="celery.beat:Scheduler",
+        worker_consumer=f"{Consumer.__module__}:{Consumer.__name__}",
+        beat_scheduler=f"{Scheduler.__module__}:{Scheduler.__name__}",
         beat_schedule={
             "sweep": {
                 "task": SWEEP,
