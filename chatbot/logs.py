@@ -39,8 +39,8 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    # No line tells of these, and to know its name a thread must be kept record of.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    # No line names its thread, of which a record would have to be kept for that.
+    logging.logThreads = False
     # A line for each task received, sent and succeeded says less than the task's own, and the sweep's are endless.
     threading.excepthook = _thread_ended
     for name in ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "celery.beat"):
