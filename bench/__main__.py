@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import os
 import resource
-import subprocess
 import sys
 import time
 
@@ -66,7 +65,6 @@ def measure(benchmark: Benchmark, options: Options, model: Model) -> Outcome:
     outcome = benchmark.measure(options, model)
     outcome.load_before, outcome.load_after = load, os.getloadavg()[0]
     outcome.seconds = time.monotonic() - began
-    outcome.commit = _commit()
     return outcome
 
 
@@ -79,11 +77,6 @@ def raise_file_limit() -> None:
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft < _FILES:
         print(f"Only {soft} open files are allowed: `idle` needs {_FILES} (ulimit -n)", file=sys.stderr)
-
-
-def _commit() -> str:
-    found = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)  # noqa: S607
-    return found.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -81,8 +82,14 @@ def median(values: Sequence[float]) -> float:
 
 def save(name: str, outcome: Outcome) -> None:
     FOLDER.mkdir(exist_ok=True)
+    outcome.commit = _commit()
     outcome.at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
     (FOLDER / f"{name}.json").write_text(json.dumps(asdict(outcome), indent=1) + "\n", "utf-8")
+
+
+def _commit() -> str:
+    found = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)  # noqa: S607
+    return found.stdout.strip()
 
 
 def saved(name: str) -> Outcome | None:

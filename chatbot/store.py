@@ -63,7 +63,7 @@ def connect(url: str, max_connections: int, *, retries: int = 1) -> redis.Redis:
     return redis.Redis(connection_pool=pool)
 
 
-@lru_cache(maxsize=2_000)
+@lru_cache(maxsize=500)
 def session_keys(session_id: str) -> tuple[str, ...]:
     """The keys of one session and those that all share, in the order that the scripts expect."""
     own = (f"chat:{{{session_id}}}:{suffix}" for suffix in _SUFFIXES)
