@@ -92,6 +92,18 @@ def test_a_message_that_is_stored_already_is_acknowledged_without_being_counted(
         client.until("ack", id="m1")
 
 
+def test_a_client_that_asks_again_and_again_is_let_in_as_told(strict: Deployment) -> None:
+    with client_at(strict, "192.0.2.15") as client:
+        for number in range(3):
+            client.send("quick", f"m{number}")
+            client.until("ack", id=f"m{number}")
+        client.send("too quick", "m3")
+        told = time.monotonic() + client.until("error", id="m3")["retry_after"]
+        while not _taken(client, "m3"):
+            assert time.monotonic() < told + 5
+        assert client.until("message", reply_to="m3")
+
+
 def test_messages_of_one_address_are_limited_over_all_its_sessions(strict: Deployment) -> None:
     with client_at(strict, "192.0.2.30") as one, client_at(strict, "192.0.2.30", 1) as other:
         for number in range(3):

@@ -46,7 +46,12 @@ def scrape(url: str, **headers: str) -> dict[str, float]:
 def two_processes(model: ModelServer) -> Iterator[Deployment]:
     """One gunicorn with two web processes, whose /metrics asks for a token; at most three sockets each."""
     with Deployment(model.url, web_concurrency=2, metrics_token="sesame", max_sockets=3) as deployment:
+        eventually(lambda: processes(deployment) == 2, 30, "both count")
         yield deployment
+
+
+def processes(deployment: Deployment) -> float:
+    return scrape(deployment.url(), Authorization="Bearer sesame")["chatbot_web_processes"]
 
 
 @pytest.fixture
@@ -117,7 +122,7 @@ def test_metrics_are_shown_to_whoever_knows_the_token(two_processes: Deployment)
         refused = requests.get(two_processes.url() + "/metrics", headers=headers, timeout=20)
         assert refused.status_code == 401
         assert "chatbot_" not in refused.text
-    assert scrape(two_processes.url(), Authorization="Bearer sesame")["chatbot_web_processes"] == 2
+    assert processes(two_processes) == 2
 
 
 def greeted(client: ChatClient) -> bool:
@@ -144,7 +149,7 @@ def test_processes_of_one_host_are_added_up_and_the_sockets_of_a_killed_one_are_
     for client in clients:
         client.cut()
     eventually(two_processes.ready, 30, "new processes serve")
-    eventually(lambda: now()["chatbot_web_processes"] == 2, 30, "both are there again")
+    eventually(lambda: processes(two_processes) == 2, 30, "both are there again")
     counts = now()
     assert counts["chatbot_web_sockets"] == 0
     assert counts["chatbot_web_sessions_created_total"] == 4

@@ -129,8 +129,8 @@ def flower_pages(url: str, login: tuple[str, str]) -> list[str]:
     """The pages that show tasks and workers, and what they fetch."""
     assert requests.get(f"{url}/workers", timeout=10).status_code == 401
     workers = eventually(lambda: requests.get(f"{url}/api/workers?refresh=1", auth=login, timeout=20).json(), 30)
-    tasks = requests.get(f"{url}/api/tasks", auth=login, timeout=10).json()
-    assert tasks
+    # What a worker does it tells every two seconds.
+    tasks = eventually(lambda: requests.get(f"{url}/api/tasks", auth=login, timeout=10).json(), 30, "a task is known")
     paths = ["/workers", "/tasks", "/broker", "/api/workers?refresh=1", "/api/tasks", "/api/queues/length", "/metrics"]
     paths += [f"/worker/{name}" for name in workers]
     paths += [f"/task/{task}" for task in list(tasks)[:20]]

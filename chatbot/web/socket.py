@@ -176,9 +176,6 @@ class ChatSocket:
             raise
         except ClientError as error:
             self._metrics.messages_refused.labels(error.code).inc()
-            if error.code == "rate_limited":
-                self._told_until = time.monotonic() + (error.retry_after or 0)
-                self._refused_until = min(self._told_until, time.monotonic() + _REFUSE_ALONE)
             self._send(error_frame(error))
         except StoreUnavailable as error:
             self._metrics.redis_errors.inc()
@@ -198,21 +195,24 @@ class ChatSocket:
             if self._sessions.stop(session):
                 self._enqueuer.enqueue(session)
             return
-        if frame["type"] == "retry":
-            self._refuse_early(frame["id"])
-            accepted = self._sessions.retry(session, frame["id"] or "", self._buckets)
-        else:
-            self._refuse_early(frame["id"])
-            accepted = self._sessions.accept(session, frame["id"], frame["msg"] or "", self._buckets)
+        accepted = self._accept(session, frame)
         self._expires_at = time.monotonic() + self._settings.session_ttl
         self._acknowledge(accepted)
         if accepted.wake:
             self._enqueuer.enqueue(session)
 
-    def _refuse_early(self, message_id: str | None) -> None:
+    def _accept(self, session: str, frame: dict[str, str | None]) -> Accepted:
         now = time.monotonic()
         if now < self._refused_until:
-            raise RateLimited(self._told_until - now, message_id)
+            raise RateLimited(self._told_until - now, frame["id"])
+        try:
+            if frame["type"] == "retry":
+                return self._sessions.retry(session, frame["id"] or "", self._buckets)
+            return self._sessions.accept(session, frame["id"], frame["msg"] or "", self._buckets)
+        except RateLimited as error:
+            self._told_until = time.monotonic() + (error.retry_after or 0)
+            self._refused_until = min(self._told_until, time.monotonic() + _REFUSE_ALONE)
+            raise
 
     def _acknowledge(self, accepted: Accepted) -> None:
         self._metrics.messages_accepted.inc()
