@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import threading
@@ -122,7 +123,12 @@ class Seats:
         """
         with self._lock(session):
             count = self._counts.get(session, 0) + 1
-            taken = self._sessions.seat(session, self._process, count, self._most)
+            try:
+                taken = self._sessions.seat(session, self._process, count, self._most)
+            except StoreUnavailable:
+                # Perhaps it was counted.
+                self._untold.add(session)
+                raise
             self._untold.discard(session)
             if taken:
                 self._counts[session] = count
@@ -148,24 +154,25 @@ class Seats:
         threading.Thread(target=self._tell_all, name="seats", daemon=True).start()
 
     def _tell_all(self) -> None:
-        while (session := self._next_untold()) is not None:
-            try:
-                with self._lock(session):
+        session = None
+        try:
+            while (session := self._next_untold()) is not None:
+                with contextlib.suppress(SessionNotFound), self._lock(session):
+                    # A session that has ended took its count with it.
                     self._sessions.seat(session, self._process, self._counts.get(session, 0), None)
-            except SessionNotFound:
-                # The session has ended, and its count with it.
-                continue
-            except StoreUnavailable:
-                # Told when the next socket comes or goes.
-                with self._telling_changes:
+        except StoreUnavailable as error:
+            logger.info("seats are told of when the next socket comes or goes: %s", error)
+        finally:
+            with self._telling_changes:
+                if session is not None:
                     self._untold.add(session)
                     self._telling -= 1
-                return
 
     def _next_untold(self) -> str | None:
         with self._telling_changes:
             if self._untold:
                 return self._untold.pop()
+            # In this step, so that whoever adds one starts another thread.
             self._telling -= 1
             return None
 

@@ -78,6 +78,7 @@ class ChatSocket:
             self._hub.detach(self._subscriber)
             closed = self._transport.wait_closed(LINGER + 0.5)
             self._transport.abort()
+            closed = closed or self._transport.wait_closed(0.5)
             # What refers to itself in a circle stays until garbage is collected, which is seldom done.
             del self._subscriber
             if closed:

@@ -149,7 +149,8 @@ class Person:
     def leave(self, *, forgiving: re.Pattern[str] | None = None) -> None:
         """Closes the browser context; nothing may have gone wrong but what `forgiving` matches."""
         self.context.close()
-        assert [text for text in self.trouble if not (forgiving and forgiving.search(text))] == []
+        trouble = [text for text in self.trouble if not (forgiving and forgiving.search(text))]
+        assert not trouble, trouble
 
     def _look_at_console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):

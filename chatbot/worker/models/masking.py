@@ -72,13 +72,17 @@ def _spellings(text: str) -> Iterable[str]:
 def _quotes(told: str, form: str) -> Iterator[tuple[int, int]]:
     """Where `told` quotes `form`, whole or in long parts."""
     shortest = min(_QUOTED, len(form))
-    end = 0
-    for start in range(len(told)):
-        end = max(end, start)
+    start = 0
+    while start + shortest <= len(told):
+        end = start + shortest
+        if told[start:end] not in form:
+            start += 1
+            continue
         while end < len(told) and told[start : end + 1] in form:
             end += 1
-        if end - start >= shortest:
-            yield start, end
+        yield start, end
+        # Another quote may begin within this one, and then its first part beyond the end is long enough from here on.
+        start = end - shortest + 1
 
 
 def _folded(text: str) -> str:
