@@ -2,7 +2,9 @@
 
 import contextlib
 import ctypes
+import fcntl
 import gc
+import glob
 import logging
 import os
 import resource
@@ -52,6 +54,7 @@ _YOUNG = 10_000
 
 #: Where the processes share what they count; prometheus_client reads it when it is imported.
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
+_PREFIX = "chatbot-metrics-"
 
 
 class _Logger(Logger):
@@ -71,11 +74,26 @@ logger_class = _Logger
 
 def on_starting(_):  # type: ignore[no-untyped-def]
     """Before there are any processes."""
-    os.environ[_METRICS] = tempfile.mkdtemp(prefix="chatbot-metrics-")
+    _remove_what_is_left()
+    os.environ[_METRICS] = tempfile.mkdtemp(prefix=_PREFIX)
+    # Held by the master and by all that it forks, for as long as any of them lives.
+    fcntl.flock(os.open(os.environ[_METRICS], os.O_RDONLY), fcntl.LOCK_EX)
     # A connection is an open file, of which a process often may have no more than 1024 unless it asks.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _remove_what_is_left() -> None:
+    """What a master that was killed could not: its folder of counts."""
+    for folder in glob.glob(os.path.join(tempfile.gettempdir(), f"{_PREFIX}*")):
+        with contextlib.suppress(OSError):
+            found = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(found)
 
 
 def on_exit(_):  # type: ignore[no-untyped-def]

@@ -154,6 +154,8 @@ class Listener:
             delay = min(delay * 2, _LONGEST_DELAY)
 
     def _connect(self) -> None:
+        # A Redis that is still loading its data lets one subscribe, but has nothing yet for whoever then reads.
+        self._client.ping()
         with self._lock:
             pubsub = self._client.pubsub()
             self._confirmed.clear()

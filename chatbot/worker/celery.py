@@ -6,11 +6,13 @@ import logging
 import os
 import threading
 import time
+import warnings
 from functools import cached_property
 from typing import Any
 
 import redis
 from celery import Celery, signals
+from celery.exceptions import CPendingDeprecationWarning
 
 from chatbot import logs
 from chatbot.config import Settings
@@ -135,6 +137,8 @@ def create_worker(settings: Settings) -> Celery:
     @signals.setup_logging.connect(weak=False)
     def configure_logging(**_: Any) -> None:
         logs.configure(settings)
+        # At each loss of the broker Celery tells of tasks that it will deliver again; here the ledger does that.
+        warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
     @signals.celeryd_after_setup.connect(weak=False)
     def add_canary(sender: str, instance: Any, **_: Any) -> None:
