@@ -44,7 +44,9 @@ MAX_AHEAD = 32
 #: Seconds between two looks at whether there are fewer.
 _AHEAD_POLL = 0.02
 
-_LEAVING = threading.Lock()
+#: Sockets that come to their end in the same turn of the loop, at most.
+_LEAVING = threading.Semaphore(8)
+
 _encoder = FrameProtocol(client=False, extensions=[])
 
 
@@ -147,7 +149,7 @@ class Transport:
             data = self._sock.recv(_TLS_RECORD if self._tls else size)
         finally:
             if not data:
-                # The end. When thousands come to it at once, each lets the others' frames go first.
+                # The end. When thousands come to it at once, they let the others' frames go first.
                 with _LEAVING:
                     time.sleep(0)
         if self.pace is not None and (delay := self.pace(len(data))):
