@@ -140,7 +140,8 @@ def _cost(options: Options, model: Model) -> Outcome:
             f"{ms(median(trips['prefork']))}, with threads {ms(median(trips['threads']))})",
             at_most(max(median(slower), median(slower_threads)), 3.0),
             options.runs,
-            "judged by the faster of the two pools",
+            "judged by the faster of the two pools; beside Celery's own trip a reply goes to Redis three times and to "
+            "the model once: see the table of its way",
             broken=broken(*alone),
         )
     )
