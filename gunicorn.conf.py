@@ -55,6 +55,8 @@ _YOUNG = 10_000
 #: Where the processes share what they count; prometheus_client reads it when it is imported.
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "chatbot-metrics-"
+#: Seconds for which a folder is left alone: whoever made it may not have locked it yet.
+_YOUNG_FOLDER = 60.0
 
 
 class _Logger(Logger):
@@ -88,6 +90,8 @@ def _remove_what_is_left() -> None:
     """What a master that was killed could not: its folder of counts."""
     for folder in glob.glob(os.path.join(tempfile.gettempdir(), f"{_PREFIX}*")):
         with contextlib.suppress(OSError):
+            if time.time() - os.stat(folder).st_mtime < _YOUNG_FOLDER:
+                continue
             found = os.open(folder, os.O_RDONLY)
             try:
                 fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -165,6 +167,21 @@ def test_counts_end_with_gunicorn_and_leave_no_files(model: ModelServer) -> None
         assert list(temporary.iterdir())
         web.stop()
         assert not list(temporary.iterdir())
+
+
+def test_what_a_killed_master_left_is_removed_and_nothing_else(model: ModelServer, tmp_path: Path) -> None:
+    left, young, held = (tmp_path / f"chatbot-metrics-{name}" for name in ("left", "young", "held"))
+    for folder in (left, young, held):
+        folder.mkdir()
+        (folder / "counter_1.db").touch()
+    for folder in (left, held):
+        os.utime(folder, (0, 0))
+    descriptor = os.open(held, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with Deployment(model.url, workers=0, tmpdir=tmp_path) as chat:
+        assert chat.ready()
+        assert [folder.exists() for folder in (left, young, held)] == [False, True, True]
+    os.close(descriptor)
 
 
 def test_a_dead_redis_is_told_in_time_and_the_rest_still_shown(model: ModelServer) -> None:
