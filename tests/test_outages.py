@@ -61,52 +61,54 @@ def test_without_redis_every_request_is_refused_with_words_and_nothing_dies(brea
         assert "Traceback" not in process.log, process.name
 
 
-def test_a_message_is_kept_though_the_broker_is_away(model: ModelServer, tmp_path: Path) -> None:
+@pytest.fixture
+def apart(model: ModelServer, tmp_path: Path) -> Iterator[tuple[Deployment, Process]]:
+    """A deployment whose broker is a Redis of its own, and that Redis."""
     port = free_port()
     broker = Process("broker", redis_command(port, tmp_path), dict(os.environ), tmp_path / "log").start()
     try:
         with Deployment(model.url, celery_broker_url=f"redis://127.0.0.1:{port}/0") as chat:
-            assert chat.client.keys("_kombu*") == []
-            with ChatClient(chat.url()) as client:
-                client.ask("is all well?")
-                broker.kill()
-                client.send("who hears me?", "m1")
-                began = time.monotonic()
-                assert client.until("ack")["id"] == "m1"
-                assert time.monotonic() - began < 2
-                # A second one does not wait for the first one's task either.
-                client.send("and me?", "m2")
-                assert client.until("ack")["id"] == "m2"
-                assert time.monotonic() - began < 2
-                broker.start()
-                assert client.until("message")["reply_to"] == "m1"
-                assert client.until("message")["reply_to"] == "m2"
+            yield chat, broker
     finally:
         broker.kill()
 
 
-def test_tasks_are_published_again_once_the_broker_is_back(model: ModelServer, tmp_path: Path) -> None:
-    port = free_port()
-    broker = Process("broker", redis_command(port, tmp_path), dict(os.environ), tmp_path / "log").start()
-    try:
-        with Deployment(model.url, celery_broker_url=f"redis://127.0.0.1:{port}/0") as chat:
-            web = chat.webs[0]
-            # Without sweeps what is not published is not answered.
-            chat.beat.kill()
-            with contextlib.ExitStack() as stack:
-                clients = [stack.enter_context(ChatClient(chat.url())) for _ in range(8)]
-                clients[0].ask("is all well?")
-                broker.kill()
-                for client in clients:
-                    client.send("who hears me?", "m1")
-                    client.until("ack", id="m1")
-                eventually(lambda: web.log.count("the broker took no task") >= len(clients), 30, "each was tried")
-                broker.start()
-                later = [stack.enter_context(ChatClient(chat.url())) for _ in range(8)]
-                for client in later:
-                    client.ask("and me?")
-    finally:
+def test_a_message_is_kept_though_the_broker_is_away(apart: tuple[Deployment, Process]) -> None:
+    chat, broker = apart
+    assert chat.client.keys("_kombu*") == []
+    with ChatClient(chat.url()) as client:
+        client.ask("is all well?")
         broker.kill()
+        client.send("who hears me?", "m1")
+        began = time.monotonic()
+        assert client.until("ack")["id"] == "m1"
+        assert time.monotonic() - began < 2
+        # A second one does not wait for the first one's task either.
+        client.send("and me?", "m2")
+        assert client.until("ack")["id"] == "m2"
+        assert time.monotonic() - began < 2
+        broker.start()
+        assert client.until("message")["reply_to"] == "m1"
+        assert client.until("message")["reply_to"] == "m2"
+
+
+def test_tasks_are_published_again_once_the_broker_is_back(apart: tuple[Deployment, Process]) -> None:
+    chat, broker = apart
+    web = chat.webs[0]
+    # Without sweeps what is not published is not answered.
+    chat.beat.kill()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(ChatClient(chat.url())) for _ in range(8)]
+        clients[0].ask("is all well?")
+        broker.kill()
+        for client in clients:
+            client.send("who hears me?", "m1")
+            client.until("ack", id="m1")
+        eventually(lambda: web.log.count("the broker took no task") >= len(clients), 30, "each was tried")
+        broker.start()
+        later = [stack.enter_context(ChatClient(chat.url())) for _ in range(8)]
+        for client in later:
+            client.ask("and me?")
 
 
 def test_sockets_stay_open_while_redis_loads_its_data(model: ModelServer) -> None:
