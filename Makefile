@@ -12,7 +12,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## Set up all that is needed and serve the chat until Ctrl-C
-	@exec $(BIN)/python -m chatbot.local
+	@exec $(BIN)/python -m devtools.local
 
 test: $(VENV)/.dev ## Set up and run the tests; ARGS="-k socket" for some
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
@@ -36,13 +36,13 @@ audit: $(VENV)/.dev ## Ask whether any installed package has a known hole; says 
 	$(BIN)/python .ci/audit.py
 
 chaos: $(VENV)/.dev ## Kill processes under load and count what is lost; ARGS="--help" for the counts
-	$(BIN)/python -m tests.faults $(ARGS)
+	$(BIN)/python -m devtools.chaos $(ARGS)
 
 hostile: $(VENV)/.dev ## Send ten thousand hostile requests and frames and see that no harm is done; ARGS="--help"
-	$(BIN)/python -m tests.hostile $(ARGS)
+	$(BIN)/python -m devtools.hostile $(ARGS)
 
 alerts: $(VENV)/.dev ## Make every fault that an alert stands for, and watch it fire (needs Prometheus)
-	$(BIN)/python -m tests.alerts $(ARGS)
+	$(BIN)/python -m devtools.alerts $(ARGS)
 
 bench: $(VENV)/.bench ## Measure speed and costs, and write docs/benchmarks.md; ARGS="--help" for parts
 	$(BIN)/python -m bench $(ARGS)
@@ -54,7 +54,7 @@ bench-profile: $(VENV)/.bench ## Show where web and worker spend their CPU (py-s
 	$(BIN)/python -m bench.profile $(ARGS)
 
 picture: $(VENV)/.dev ## Take the picture of the page that the README shows (needs Chromium)
-	$(BIN)/python -m tests.picture
+	$(BIN)/python -m devtools.picture
 
 VENDOR := chatbot/web/static/vendor
 MARKED := marked-18.2.1

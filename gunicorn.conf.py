@@ -28,10 +28,10 @@ gevent.config.track_greenlet_tree = False
 # Reading the settings imports redis, before gevent patches: what of it that does not reach is not used here.
 warnings.filterwarnings("ignore", r"(?s)Monkey-patching ssl.*NOT patched\): \['redis\.asyncio\.connection [^,]*\]\.")
 
-bind = f"{_settings.host}:{_settings.port}"
-worker_class = "chatbot.web.server.Worker"
+bind = f"{_settings.web.host}:{_settings.web.port}"
+worker_class = "chatbot.web.gunicorn_worker.Worker"
 #: Each socket is one connection.
-worker_connections = _settings.max_sockets + 1000
+worker_connections = _settings.limits.max_sockets + 1000
 backlog = 4096
 #: Seconds for sockets to be told of the end and for requests to finish.
 graceful_timeout = 10

@@ -20,7 +20,7 @@ from flask import Flask
 from flask_sock import Sock
 
 from bench.meter import cpu_seconds
-from tests.deployment import BIN, Process, eventually, free_port
+from devtools.harness.deployment import BIN, Process, eventually, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 DONE = "bench:done"

@@ -15,7 +15,7 @@ from bench.load import Client, close_all, connect_all
 from bench.model import Model, Pace
 from bench.results import Outcome, Table
 from bench.stage import STREAMED, Chat, chat, run
-from tests.deployment import BIN
+from devtools.harness.deployment import BIN
 
 #: Samples a second: few enough to cost little, enough for a per cent in ten seconds.
 _RATE = 200

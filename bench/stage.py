@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 from bench.load import Client, Result, converse
 from bench.meter import Cost, Meter, memory
 from bench.model import Model, Pace
-from chatbot.schemas import bot_message, human_message
-from chatbot.sessions import Sessions, reply_id, session_id
-from chatbot.store import session_keys
-from tests.deployment import Deployment
+from chatbot.protocol.documents import bot_message, human_message
+from chatbot.sessions.ids import reply_id, session_id
+from chatbot.sessions.messages import Sessions
+from chatbot.store.keys import session_keys
+from devtools.harness.deployment import Deployment
 
 #: Seconds that a benchmark's sessions live: longer than any benchmark.
 _TTL = 7200

@@ -7,20 +7,21 @@ from flask import Flask
 
 from chatbot import logs
 from chatbot.config import Settings, load_settings
-from chatbot.listener import LISTENER_CONNECTIONS
-from chatbot.queue import create_celery
-from chatbot.sessions import Sessions
-from chatbot.store import connect
+from chatbot.queue.celery_app import create_celery
+from chatbot.sessions.messages import Sessions
+from chatbot.store.client import connect
+from chatbot.store.listener import LISTENER_CONNECTIONS
 from chatbot.web import assets
+from chatbot.web.chat_socket import MAX_FRAME
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import Hub
-from chatbot.web.limits import Rates, Seats
 from chatbot.web.metrics import Deployment, WebMetrics
+from chatbot.web.outbox import RECEIVE_BYTES, Reader
 from chatbot.web.proxies import trust_proxies
+from chatbot.web.rates import Rates
 from chatbot.web.routes import MAX_BODY, register
 from chatbot.web.services import Services
-from chatbot.web.socket import MAX_FRAME
-from chatbot.web.transport import RECEIVE_BYTES, Reader
+from chatbot.web.socket_limit import SocketLimit
 
 #: Connections to Redis of one web process: a step takes less than a millisecond, so few are in use at once.
 _MAX_CONNECTIONS = 50
@@ -36,20 +37,20 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask("chatbot.web", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["SOCK_SERVER_OPTIONS"] = {
-        "ping_interval": settings.ping_interval,
+        "ping_interval": settings.web.ping_interval,
         "max_message_size": MAX_FRAME,
         "receive_bytes": RECEIVE_BYTES,
         "thread_class": Reader,
     }
-    client = connect(settings.redis_url, _MAX_CONNECTIONS)
-    listening = connect(settings.redis_url, LISTENER_CONNECTIONS, retries=0)
+    client = connect(settings.redis.url, _MAX_CONNECTIONS)
+    listening = connect(settings.redis.url, LISTENER_CONNECTIONS, retries=0)
     sessions = Sessions(
         client,
-        ttl=settings.session_ttl,
-        max_pending=settings.max_pending_messages,
-        wait_replicas=settings.redis_wait_replicas,
-        max_history=settings.max_history_messages,
-        max_queue_age=settings.max_queue_age,
+        ttl=settings.limits.session_ttl,
+        max_pending=settings.limits.max_pending_messages,
+        wait_replicas=settings.redis.wait_replicas,
+        max_history=settings.limits.max_history_messages,
+        max_queue_age=settings.limits.max_queue_age,
     )
     metrics = WebMetrics()
     hub = Hub(listening, sessions, metrics.listener_breaks.inc, metrics.heard_now)
@@ -61,20 +62,20 @@ def create_app(settings: Settings | None = None) -> Flask:
         sessions=sessions,
         hub=hub,
         rates=Rates(settings, client),
-        seats=Seats(sessions, hub.channel, settings.max_sockets_per_session),
+        socket_limit=SocketLimit(sessions, hub.channel, settings.limits.max_sockets_per_session),
         enqueuer=Enqueuer(celery, metrics.enqueue_failures.inc),
         metrics=metrics,
-        deployment=Deployment(client, celery, settings.worker_health_timeout),
+        deployment=Deployment(client, celery, settings.worker.health_timeout),
     )
     assets.register(app)
     register(app)
-    trust_proxies(app, settings.trusted_proxies)
+    trust_proxies(app, settings.web.trusted_proxies)
 
     @app.cli.command("model-check")
     def model_check() -> None:
         """Ask the configured model one question and say what was found; exit status 1 when it gave no reply."""
         # Only this command needs the worker's side.
-        from chatbot.worker.check import check
+        from chatbot.worker.model_check import check
 
         if not check(settings, click.echo):
             raise SystemExit(1)

@@ -11,8 +11,8 @@ from urllib.parse import quote, urlencode, urlsplit
 import limits
 from dotenv import load_dotenv
 
-from chatbot.connections import SENTINEL_SCHEMES, SentinelAddress
 from chatbot.errors import ConfigurationError
+from chatbot.store.sentinel import SENTINEL_SCHEMES, SentinelAddress
 
 HUGGINGFACE = "huggingface"
 OPENAI_COMPLETIONS = "openai-completions"

@@ -38,18 +38,18 @@ def configure(settings: Settings) -> None:
     handler.setFormatter(formatter(settings))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level)
+    root.setLevel(settings.log.level)
     # No line names its thread, of which a record would have to be kept for that.
     logging.logThreads = False
     # A line for each task received, sent and succeeded says less than the task's own, and the sweep's are endless.
     threading.excepthook = _thread_ended
     for name in ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "celery.beat"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(settings.log.level)))
 
 
 def is_json(settings: Settings) -> bool:
     """Whether lines are JSON: as set, or where nobody reads along."""
-    return settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    return settings.log.format == "json" or (settings.log.format == "auto" and not sys.stderr.isatty())
 
 
 def formatter(settings: Settings) -> logging.Formatter:

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from chatbot.leases import Leases
-from chatbot.sessions import Sessions, session_id
-from chatbot.store import connect
-from tests.deployment import Deployment, redis_server
-from tests.model_server import ModelServer
+from chatbot.sessions.ids import session_id
+from chatbot.sessions.leases import Leases
+from chatbot.sessions.messages import Sessions
+from chatbot.store.client import connect
+from devtools.fake_model import ModelServer
+from devtools.harness.deployment import Deployment, redis_server
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from bench.model import Model, Pace
 from bench.results import Outcome, Row, Table, at_most, median
 from bench.stage import Options, chat, folder, run
 from bench.suite.common import MS, benchmark, broken, ms
-from tests.deployment import redis_server
+from devtools.harness.deployment import redis_server
 
 
 @benchmark("generator", "The load generator and the model server, alone, at more than their duty")

@@ -16,7 +16,7 @@ from bench.proof import bare_call
 from bench.results import Outcome, Table, median
 from bench.stage import Options, chat, run
 from bench.suite.common import benchmark, ms
-from chatbot.store import source
+from chatbot.store.scripts import source
 
 #: A line of MONITOR: seconds since 1970, where the command came from, and its first two words.
 _LINE = re.compile(rb'^\+?(\d+\.\d+) \[\d+ [^]]*\] "(\w+)"(?: "([^"]*)")?')

@@ -15,7 +15,7 @@ from kombu.exceptions import KombuError
 from redis import RedisError
 
 from chatbot.logs import bound
-from chatbot.queue import GENERATE_REPLY, PUBLISH_TIMEOUT
+from chatbot.queue.celery_app import GENERATE_REPLY, PUBLISH_TIMEOUT
 
 logger = logging.getLogger(__name__)
 

@@ -16,12 +16,14 @@ from typing import Any
 
 import redis
 
-from chatbot.errors import ChatbotError, SessionNotFound, StoreUnavailable
-from chatbot.events import Event, events_channel, to_json
-from chatbot.listener import Listener
+from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.logs import bound
-from chatbot.sessions import Sessions, Snapshot, reply_id
-from chatbot.web.transport import text_frame
+from chatbot.protocol.client_errors import SessionNotFound
+from chatbot.protocol.events import Event, events_channel, to_json
+from chatbot.sessions.ids import reply_id
+from chatbot.sessions.messages import Sessions, Snapshot
+from chatbot.store.listener import Listener
+from chatbot.web.outbox import text_frame
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +165,7 @@ class Hub:
         return self._count
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
+    def attach_slot(self) -> Iterator[None]:
         """A turn to read what is stored and to attach, out of a bounded number at once.
 
         Raises `StoreUnavailable` when none comes up, as Redis is slow or away.

@@ -23,9 +23,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from chatbot import metrics, vitals
 from chatbot.errors import StoreUnavailable
-from chatbot.unanswered import ledger_size, oldest_unanswered
+from chatbot.telemetry import counters, liveness
+from chatbot.telemetry.unanswered import ledger_size, oldest_unanswered
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ SOCKET_REFUSALS = ("not_authenticated", "too_many", "too_many_in_session", "unav
 class _Numbers:
     """What Redis says of the whole deployment."""
 
-    signs: vitals.Signs
+    workers: liveness.WorkerAges
     oldest: float
     sessions: int
     counts: dict[str, float]
@@ -124,22 +124,22 @@ class Deployment(Collector):
             yield _gauge("chatbot_queue_tasks", "Tasks in Celery's queue", length)
         if numbers is None:
             return
-        yield _gauge("chatbot_workers", "Workers that ran a task lately", numbers.signs.alive)
+        yield _gauge("chatbot_workers", "Workers that ran a task lately", numbers.workers.alive)
         yield _gauge(
             "chatbot_workers_silent",
             "Workers that ran none for a while and did not end in order: killed, frozen or stuck",
-            numbers.signs.silent,
+            numbers.workers.silent,
         )
         yield _gauge(
             "chatbot_oldest_unanswered_seconds", "Age of the oldest unanswered message, 0 for none", numbers.oldest
         )
         yield _gauge("chatbot_ledger_sessions", "Sessions with unanswered messages", numbers.sessions)
-        yield from metrics.families(numbers.counts)
+        yield from counters.families(numbers.counts)
 
     @staticmethod
     def _read(client: redis.Redis, worker_timeout: float) -> _Numbers:
         return _Numbers(
-            vitals.look(client, worker_timeout), oldest_unanswered(client), ledger_size(client), metrics.sums(client)
+            liveness.read_workers(client, worker_timeout), oldest_unanswered(client), ledger_size(client), counters.sums(client)
         )
 
     def _queue_length(self) -> int:

@@ -15,15 +15,17 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from werkzeug.exceptions import HTTPException
 from wsproto.utilities import RemoteProtocolError
 
-from chatbot.errors import ClientError, SessionNotFound, StoreUnavailable
-from chatbot.events import to_json
-from chatbot.schemas import parse_name
-from chatbot.sessions import session_id
-from chatbot.web import doors
-from chatbot.web.health import readiness
+from chatbot.errors import StoreUnavailable
+from chatbot.protocol.client_errors import ClientError, SessionNotFound
+from chatbot.protocol.documents import parse_name
+from chatbot.protocol.events import to_json
+from chatbot.sessions.ids import session_id
+from chatbot.web import origins
+from chatbot.web.chat_socket import UNAVAILABLE, ChatSocket
+from chatbot.web.outbox import Transport
+from chatbot.web.readiness import readiness
+from chatbot.web.security_headers import add_security_headers
 from chatbot.web.services import Services
-from chatbot.web.socket import UNAVAILABLE, ChatSocket
-from chatbot.web.transport import Transport
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +80,7 @@ def healthz() -> Response:
 def readyz() -> Response:
     """This process can serve a chat; else 503 naming the part that fails."""
     found = services()
-    ready, parts = readiness(found.client, found.hub, found.settings.worker_health_timeout)
+    ready, parts = readiness(found.client, found.hub, found.settings.worker.health_timeout)
     if not ready:
         failing = [part for part in ("redis", "redisjson", "listener") if parts[part] != "ok"]
         parts["error"] = {"code": "not_ready", "message": f"Not ready: {', '.join(failing)}"}
@@ -89,7 +91,7 @@ def readyz() -> Response:
 def metrics() -> Response:
     """Prometheus text; for whoever knows METRICS_TOKEN, if there is one."""
     found = services()
-    wanted = found.settings.metrics_token
+    wanted = found.settings.web.metrics_token
     if wanted and not hmac.compare_digest((_authorization() or "").encode(), wanted.encode()):
         raise ClientError("unauthorized", "Send METRICS_TOKEN as a bearer token", status=401)
     response = Response(found.metrics.exposition(found.deployment), content_type=CONTENT_TYPE_PLAIN_0_0_4)
@@ -100,11 +102,11 @@ def metrics() -> Response:
 @routes.before_app_request
 def guard_origin() -> Response | None:
     """A page from elsewhere neither begins a session, nor reads one, nor connects; a preflight is answered."""
-    if not doors.is_host(request.environ.get("HTTP_HOST", "x")):
+    if not origins.is_host(request.environ.get("HTTP_HOST", "x")):
         abort(400, "This is no host name")
-    if request.path not in doors.GUARDED:
+    if request.path not in origins.GUARDED:
         return None
-    if not doors.origin_allowed(request, services().settings.allowed_origins):
+    if not origins.origin_allowed(request, services().settings.web.allowed_origins):
         abort(403, "This page's origin may not connect: see ALLOWED_ORIGINS and TRUSTED_PROXIES")
     if request.method == "OPTIONS":
         return Response(status=204)
@@ -230,5 +232,6 @@ def _unexpected(error: Exception) -> Response:
 
 
 def _add_headers(response: Response) -> Response:
-    doors.add_headers(response, request, services().settings.allowed_origins)
+    add_security_headers(response, request)
+    origins.add_cors_headers(response, request, services().settings.web.allowed_origins)
     return response

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import redis
 
 from chatbot.config import Settings
-from chatbot.sessions import Sessions
+from chatbot.sessions.messages import Sessions
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import Hub
-from chatbot.web.limits import Rates, Seats
 from chatbot.web.metrics import Deployment, WebMetrics
+from chatbot.web.rates import Rates
+from chatbot.web.socket_limit import SocketLimit
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,6 @@ class Services:
     hub: Hub
     enqueuer: Enqueuer
     rates: Rates
-    seats: Seats
+    socket_limit: SocketLimit
     metrics: WebMetrics
     deployment: Deployment

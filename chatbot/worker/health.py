@@ -12,10 +12,10 @@ import argparse
 import socket
 import sys
 
-from chatbot import vitals
 from chatbot.config import load_settings
 from chatbot.errors import ConfigurationError, StoreUnavailable
-from chatbot.store import connect
+from chatbot.store.client import connect
+from chatbot.telemetry import liveness
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,22 +28,22 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2
-    client = connect(settings.redis_url, 1, retries=0)
+    client = connect(settings.redis.url, 1, retries=0)
     try:
-        signs = vitals.look(client, settings.worker_health_timeout)
+        workers = liveness.read_workers(client, settings.worker.health_timeout)
     except StoreUnavailable as error:
         print(f"unknown, as Redis does not answer: {error}")
         return 0
     finally:
         client.connection_pool.disconnect()
-    return _tell(signs, node)
+    return _tell(workers, node)
 
 
-def _tell(signs: vitals.Signs, node: str | None) -> int:
+def _tell(workers: liveness.WorkerAges, node: str | None) -> int:
     host = socket.gethostname()
     wanted = node.replace("%h", host) if node else None
     newest: dict[str, float] = {}
-    for worker, age in signs.ages.items():
+    for worker, age in workers.ages.items():
         name = worker.rpartition(" ")[0]
         if name == wanted or (wanted is None and name.endswith(f"@{host}")):
             # One that was started anew under its name stands here twice for a while.
@@ -52,8 +52,8 @@ def _tell(signs: vitals.Signs, node: str | None) -> int:
         print(f"no sign of {wanted or f'any worker on {host}'}")
         return 1
     for name, age in newest.items():
-        print(f"{name} {'runs tasks' if age <= signs.timeout else 'is SILENT'}: last proof {age:.1f} s ago")
-    return 0 if all(age <= signs.timeout for age in newest.values()) else 1
+        print(f"{name} {'runs tasks' if age <= workers.timeout else 'is SILENT'}: last proof {age:.1f} s ago")
+    return 0 if all(age <= workers.timeout for age in newest.values()) else 1
 
 
 if __name__ == "__main__":

@@ -19,19 +19,19 @@ _LABEL = re.compile(r"\b(human|bot)(?=\s*:)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Turn:
+class PromptMessage:
     """One side's part in a conversation."""
 
     role: Literal["user", "assistant"]
     text: str
 
 
-def turns(messages: Iterable[Mapping[str, Any]]) -> list[Turn]:
+def prompt_messages(messages: Iterable[Mapping[str, Any]]) -> list[PromptMessage]:
     """Stored messages as turns."""
-    return [Turn("user" if m["source"] == "human" else "assistant", m["msg"]) for m in messages]
+    return [PromptMessage("user" if m["source"] == "human" else "assistant", m["msg"]) for m in messages]
 
 
-def fit(conversation: Sequence[Turn], max_tokens: int) -> Sequence[Turn]:
+def fit(conversation: Sequence[PromptMessage], max_tokens: int) -> Sequence[PromptMessage]:
     """The newest turns that are estimated to fit, and the last one in any case: it is never cut silently.
 
     A turn that would not even fit alone is left out, and cuts nothing off.
@@ -50,7 +50,7 @@ def fit(conversation: Sequence[Turn], max_tokens: int) -> Sequence[Turn]:
     return kept[::-1]
 
 
-def most_turns(max_tokens: int) -> int:
+def max_messages(max_tokens: int) -> int:
     """More turns than this fit in no case: so many are worth reading."""
     return max_tokens // _LABEL_TOKENS + 1
 
@@ -63,7 +63,7 @@ def estimated_tokens(text: str) -> int:
     return (len(encoded) - others) // 3 + others * 5 // 6 + _LABEL_TOKENS
 
 
-def completion_prompt(conversation: Sequence[Turn]) -> str:
+def completion_prompt(conversation: Sequence[PromptMessage]) -> str:
     """`Human: …` and `Bot: …` lines for a base model, ending in `Bot:` for it to go on from.
 
     What a person wrote cannot pass for a turn: a label inside a text loses its colon's place.
@@ -76,7 +76,7 @@ def _unlabelled(text: str) -> str:
     return _LABEL.sub(r"\1 ", text)
 
 
-def chat_messages(conversation: Sequence[Turn], system_prompt: str) -> list[dict[str, str]]:
+def chat_messages(conversation: Sequence[PromptMessage], system_prompt: str) -> list[dict[str, str]]:
     """Messages for a chat model, roles in strict turns, as many chat templates demand.
 
     Messages of the same side in a row become one; a reply whose question the window cut off is left out.

@@ -10,19 +10,10 @@ from contextlib import closing
 from typing import TypeVar
 
 from chatbot.config import Settings
-from chatbot.errors import (
-    CallCancelled,
-    LeaseLost,
-    ModelError,
-    ModelLoading,
-    PermanentModelError,
-    PromptTooLong,
-    StoreUnavailable,
-    TransientModelError,
-)
-from chatbot.leases import Assignment, Leases
+from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
-from chatbot.metrics import (
+from chatbot.sessions.leases import Assignment, LeaseLost, Leases
+from chatbot.telemetry.counters import (
     FIRST_TOKEN,
     MODEL_ERRORS,
     PIECES,
@@ -34,7 +25,15 @@ from chatbot.metrics import (
     Counts,
 )
 from chatbot.worker.models.base import Call, Model, Piece, Pieces
-from chatbot.worker.prompts import estimated_tokens, fit, turns
+from chatbot.worker.models.errors import (
+    CallCancelled,
+    ModelError,
+    ModelLoading,
+    PermanentModelError,
+    PromptTooLong,
+    TransientModelError,
+)
+from chatbot.worker.prompts import estimated_tokens, fit, prompt_messages
 from chatbot.worker.streams import Stream, Streams
 
 logger = logging.getLogger(__name__)
@@ -62,11 +61,11 @@ class Replies:
         self._streams = streams
         self._model = model
         self._counts = counts
-        instructions = estimated_tokens(settings.system_prompt) if settings.system_prompt else 0
-        self._max_prompt_tokens = settings.max_prompt_tokens - instructions
-        self._timeout = settings.model_timeout
-        self._attempts = settings.model_attempts
-        self._loading_timeout = settings.model_loading_timeout
+        instructions = estimated_tokens(settings.model.system_prompt) if settings.model.system_prompt else 0
+        self._max_prompt_tokens = settings.model.max_prompt_tokens - instructions
+        self._timeout = settings.model.timeout
+        self._attempts = settings.model.attempts
+        self._loading_timeout = settings.model.loading_timeout
         #: Set when the worker is told to end: no further message is begun.
         self.draining = False
 
@@ -145,7 +144,7 @@ class Replies:
 
     def _pieces(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
         """The reply; asked for with less of the history where the estimate of the prompt's length was too low."""
-        conversation = fit(turns(work.messages), self._max_prompt_tokens)
+        conversation = fit(prompt_messages(work.messages), self._max_prompt_tokens)
         while True:
             try:
                 yield from self._model.generate(conversation, call)

@@ -13,8 +13,8 @@ import time
 from typing import Any
 
 from chatbot.errors import StoreUnavailable
-from chatbot.leases import LEASE, RENEW, Assignment, Leases, Progress
-from chatbot.metrics import WORKER_REDIS_ERRORS, Counts
+from chatbot.sessions.leases import LEASE, RENEW, Assignment, Leases, Progress
+from chatbot.telemetry.counters import WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.models.base import Call
 
 logger = logging.getLogger(__name__)

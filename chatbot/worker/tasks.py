@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from celery import Celery
 
-from chatbot import vitals
 from chatbot.errors import StoreUnavailable
-from chatbot.leases import Leases
-from chatbot.metrics import SWEEPS, WORKER_REDIS_ERRORS, Counts
-from chatbot.queue import CANARY, GENERATE_REPLY, SWEEP
+from chatbot.queue.celery_app import CANARY, GENERATE_REPLY, SWEEP
+from chatbot.sessions.leases import Leases
+from chatbot.telemetry import liveness
+from chatbot.telemetry.counters import SWEEPS, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.replies import Replies
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def register(celery: Celery, replies: Callable[[], Replies], leases: Callable[[]
     @celery.task(name=CANARY, send_events=False, throws=(StoreUnavailable,))
     def canary(worker: str) -> None:
         """Proves that `worker`, the only one that takes from this task's queue, takes and runs tasks."""
-        vitals.prove(leases().client, worker)
+        liveness.record_proof(leases().client, worker)
 
 
 @contextmanager

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from chatbot.leases import Leases
-from chatbot.sessions import Sessions, session_id
-from tests.browser import browser, find
-from tests.deployment import Deployment
-from tests.model_server import ModelServer
+from chatbot.sessions.ids import session_id
+from chatbot.sessions.leases import Leases
+from chatbot.sessions.messages import Sessions
+from devtools.fake_model import ModelServer
+from devtools.harness.browser import browser, find
+from devtools.harness.deployment import Deployment
 from tests.page.person import NO_CONNECTION, Person
 
 

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Locator, Request, expect
 
-from chatbot.sessions import session_id
-from chatbot.store import session_keys
-from tests.client import history
-from tests.deployment import Deployment
+from chatbot.sessions.ids import session_id
+from chatbot.store.keys import session_keys
+from devtools.harness.chat_client import history
+from devtools.harness.deployment import Deployment
 
 #: ms; a busy machine takes its time.
 PATIENCE = 30_000

@@ -6,8 +6,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.deployment import Deployment
-from tests.model_server import ModelServer
+from devtools.fake_model import ModelServer
+from devtools.harness.deployment import Deployment
 from tests.page.person import Person
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}

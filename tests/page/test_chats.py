@@ -7,8 +7,8 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.client import history
-from tests.deployment import Deployment
+from devtools.harness.chat_client import history
+from devtools.harness.deployment import Deployment
 from tests.page.person import Person, end_session
 
 

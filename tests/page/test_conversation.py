@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from playwright.sync_api import Browser, expect
 
-from tests.deployment import Deployment
-from tests.model_server import ModelServer
+from devtools.fake_model import ModelServer
+from devtools.harness.deployment import Deployment
 from tests.page.person import NO_CONNECTION, Person
 
 

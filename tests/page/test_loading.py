@@ -9,7 +9,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, expect
 
-from tests.deployment import Deployment
+from devtools.harness.deployment import Deployment
 from tests.page.person import Person
 
 #: Bytes over the wire, heads included.

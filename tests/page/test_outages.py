@@ -8,8 +8,8 @@ import signal
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.client import history
-from tests.deployment import Deployment, eventually
+from devtools.harness.chat_client import history
+from devtools.harness.deployment import Deployment, eventually
 from tests.page.person import Person, end_session
 
 LONG = "!interval=50 !tokens=45 go on"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.deployment import Deployment
+from devtools.harness.deployment import Deployment
 from tests.page.person import Person
 
 REPLY = (

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.client import ChatClient
-from tests.conversation import LABELS, Conversation, Served, model_check, serve
-from tests.deployment import ROOT, Deployment
-from tests.servers import transformers, vllm
+from devtools.harness.chat_client import ChatClient
+from devtools.harness.deployment import ROOT, Deployment
+from devtools.harness.inference_servers import transformers, vllm
+from tests.support.conversation import LABELS, Conversation, Served, model_check, serve
 
 #: A Python that has torch and both servers.
 PYTHON = Path(os.environ.get("MODELS_PYTHON", ROOT / ".venv-models" / "bin" / "python"))

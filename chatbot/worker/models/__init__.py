@@ -1,19 +1,19 @@
 """The models that a worker can ask: one interface, an adapter for each protocol."""
 
 from chatbot.config import HUGGINGFACE, ModelAddress, Settings
+from chatbot.worker.models.balancer import BalancedModel
 from chatbot.worker.models.base import Adapter, Model
 from chatbot.worker.models.http import ModelServer
 from chatbot.worker.models.huggingface import TextGeneration
 from chatbot.worker.models.openai import OpenAI
-from chatbot.worker.models.several import Several
 
 
 def create_model(settings: Settings) -> Model:
     """The model that the settings name, on one server or on several."""
-    if len(settings.model_servers) == 1:
-        return create_adapter(settings.model_servers[0], settings)
-    return Several(
-        {server.url: create_adapter(server, settings) for server in settings.model_servers}, settings.model_rest
+    if len(settings.model.servers) == 1:
+        return create_adapter(settings.model.servers[0], settings)
+    return BalancedModel(
+        {server.url: create_adapter(server, settings) for server in settings.model.servers}, settings.model.rest
     )
 
 

@@ -11,8 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
-from chatbot.errors import CallCancelled
-from chatbot.worker.prompts import ReplyText, Turn
+from chatbot.worker.models.errors import CallCancelled
+from chatbot.worker.prompts import PromptMessage, ReplyText
 
 #: The pieces of a reply. Closing them early ends the model call.
 Pieces = Generator["Piece", None, None]
@@ -30,7 +30,7 @@ class Model(ABC):
     """A text-generation model: a conversation in, pieces of text and a finish reason out."""
 
     @abstractmethod
-    def generate(self, conversation: Sequence[Turn], call: Call) -> Pieces:
+    def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         """The reply to the last turn, piece by piece as the model generates it.
 
         The last piece, and only it, has a finish reason. Raises `ModelError`, transient or permanent by type, and
@@ -45,7 +45,7 @@ class Adapter(Model):
     #: What ends a reply, besides the model itself.
     stop_sequences: tuple[str, ...] = ()
 
-    def generate(self, conversation: Sequence[Turn], call: Call) -> Pieces:
+    def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         text = ReplyText(self.stop_sequences)
         with closing(self._ask(conversation, call)) as pieces:
             for piece in pieces:
@@ -59,7 +59,7 @@ class Adapter(Model):
         raise AssertionError("an adapter's last piece has a finish reason")
 
     @abstractmethod
-    def _ask(self, conversation: Sequence[Turn], call: Call) -> Pieces:
+    def _ask(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         """Like `generate`; pieces may be empty, and hold white space and stop sequences as the server sends them."""
 
 

@@ -20,16 +20,16 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from chatbot.config import Settings
-from chatbot.errors import (
+from chatbot.telemetry.counters import ToldKind
+from chatbot.worker.models.base import Call
+from chatbot.worker.models.errors import (
     ModelError,
     ModelLoading,
     PermanentModelError,
     PromptTooLong,
     RequestRefused,
-    ToldKind,
     TransientModelError,
 )
-from chatbot.worker.models.base import Call
 from chatbot.worker.models.masking import Mask, address
 
 #: Bytes of an error's body, or of a whole answer, that are read: far more than either needs.
@@ -162,17 +162,17 @@ class ModelServer:
         self.url = url
         #: The address without credentials, for people.
         self.name = address(url)
-        self._timeouts = (settings.model_connect_timeout, settings.model_read_timeout)
+        self._timeouts = (settings.model.connect_timeout, settings.model.read_timeout)
         self._headers = {
             "Accept": "text/event-stream, application/json",
             # A proxy that compresses gathers the pieces first.
             "Accept-Encoding": "identity",
             "User-Agent": "chatbot",
         }
-        if settings.model_token:
-            self._headers["Authorization"] = f"Bearer {settings.model_token}"
-        self._mask = Mask(url, settings.model_token)
-        self._adapter = _Adapter(pool_connections=4, pool_maxsize=settings.worker_concurrency, max_retries=0)
+        if settings.model.token:
+            self._headers["Authorization"] = f"Bearer {settings.model.token}"
+        self._mask = Mask(url, settings.model.token)
+        self._adapter = _Adapter(pool_connections=4, pool_maxsize=settings.worker.concurrency, max_retries=0)
         self._templates: dict[str, requests.PreparedRequest] = {}
         # Proxies and certificates of the environment are looked up once: doing it for each call costs a
         # millisecond, and `.netrc` must never replace the token.

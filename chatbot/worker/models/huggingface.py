@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from chatbot.config import Settings
-from chatbot.errors import PermanentModelError, TransientModelError
 from chatbot.worker.models import sse
 from chatbot.worker.models.base import Adapter, Call, Piece, Pieces
+from chatbot.worker.models.errors import PermanentModelError, TransientModelError
 from chatbot.worker.models.http import Answer, ModelServer, raise_for_error
-from chatbot.worker.prompts import STOP_SEQUENCES, Turn, completion_prompt
+from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, completion_prompt
 
 _FINISH_REASONS = {"length": "length"}
 
@@ -26,28 +26,28 @@ class TextGeneration(Adapter):
 
     def __init__(self, server: ModelServer, settings: Settings) -> None:
         self._server = server
-        self._max_new_tokens = settings.max_new_tokens
+        self._max_new_tokens = settings.model.max_new_tokens
         self._parameters: dict[str, Any] = {
-            "max_new_tokens": settings.max_new_tokens,
+            "max_new_tokens": settings.model.max_new_tokens,
             "return_full_text": False,
             # A temperature of 0 is spelled so; the server refuses the number.
-            "do_sample": settings.temperature != 0,
+            "do_sample": settings.model.temperature != 0,
             "stop": list(self.stop_sequences),
             # Without it a stream does not say why it ended.
             "details": True,
         }
-        if settings.temperature:
-            self._parameters["temperature"] = settings.temperature
-        if settings.top_p is not None and 0 < settings.top_p < 1:
-            self._parameters["top_p"] = settings.top_p
-        if settings.seed is not None:
-            self._parameters["seed"] = settings.seed
-        if settings.use_cache is not None:
-            self._parameters["use_cache"] = settings.use_cache
+        if settings.model.temperature:
+            self._parameters["temperature"] = settings.model.temperature
+        if settings.model.top_p is not None and 0 < settings.model.top_p < 1:
+            self._parameters["top_p"] = settings.model.top_p
+        if settings.model.seed is not None:
+            self._parameters["seed"] = settings.model.seed
+        if settings.model.use_cache is not None:
+            self._parameters["use_cache"] = settings.model.use_cache
         #: `/generate` answers whole only: its stream has an address of its own, which not every server has.
         self._stream_url = _stream_url(server.url)
 
-    def _ask(self, conversation: Sequence[Turn], call: Call) -> Pieces:
+    def _ask(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         request = {
             "inputs": completion_prompt(conversation),
             "parameters": self._parameters,

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from chatbot.config import OPENAI_CHAT, Settings
-from chatbot.errors import RequestRefused, TransientModelError
 from chatbot.worker.models import sse
 from chatbot.worker.models.base import Adapter, Call, Piece, Pieces
+from chatbot.worker.models.errors import RequestRefused, TransientModelError
 from chatbot.worker.models.http import Answer, ModelServer, raise_for_error
-from chatbot.worker.prompts import STOP_SEQUENCES, Turn, chat_messages, completion_prompt
+from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, chat_messages, completion_prompt
 
 _FINISH_REASONS = {"length": "length", "max_tokens": "length"}
 
@@ -24,11 +24,11 @@ class OpenAI(Adapter):
     def __init__(self, server: ModelServer, api: str, settings: Settings) -> None:
         self._server = server
         self._chat = api == OPENAI_CHAT
-        self._system_prompt = settings.system_prompt
-        self._max_new_tokens = settings.max_new_tokens
+        self._system_prompt = settings.model.system_prompt
+        self._max_new_tokens = settings.model.max_new_tokens
         #: The name of the length limit: newer models of OpenAI's own service take only the other one.
         self._limit = "max_tokens"
-        self._request: dict[str, Any] = {"model": settings.model_name, "stream": True}
+        self._request: dict[str, Any] = {"model": settings.model.name, "stream": True}
         for name in ("temperature", "top_p", "seed"):
             if (value := getattr(settings, name)) is not None:
                 self._request[name] = value
@@ -36,7 +36,7 @@ class OpenAI(Adapter):
             self.stop_sequences = STOP_SEQUENCES
             self._request["stop"] = list(STOP_SEQUENCES)
 
-    def _ask(self, conversation: Sequence[Turn], call: Call) -> Pieces:
+    def _ask(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         request: dict[str, Any] = dict(self._request)
         if self._chat:
             request["messages"] = chat_messages(conversation, self._system_prompt)

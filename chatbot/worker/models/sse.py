@@ -10,7 +10,7 @@ from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from chatbot.errors import PermanentModelError, TransientModelError
+from chatbot.worker.models.errors import PermanentModelError, TransientModelError
 
 #: Bytes of one event, far above any token's.
 MAX_EVENT = 4 * 1024 * 1024

@@ -1,0 +1,164 @@
+"""The documents of the wire contract and of RedisJSON: a session and its messages, and the name that begins one."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, datetime
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
+
+from chatbot.protocol.client_errors import ClientError
+
+MAX_NAME_LENGTH = 64
+
+
+#: Unicode categories of which nothing is seen without another character.
+_INVISIBLE = frozenset({"Cc", "Cf", "Mn", "Zl", "Zp", "Zs"})
+
+
+#: Letters and signs that are blank: the Hangul fillers and the empty Braille cell.
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
+
+
+def utc_now() -> str:
+    """This moment, RFC 3339 in UTC with microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class Text(fields.Field[str]):
+    """A string that UTF-8 can hold: JSON can spell lone surrogates, UTF-8 cannot."""
+
+    default_error_messages = {
+        "invalid": "must be text",
+        "surrogate": "holds half of a surrogate pair",
+    }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise self.make_error("invalid")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise self.make_error("surrogate") from None
+        return value
+
+
+class _Name(Text):
+    """A person's name: printable, with something to see in it, without the white space around it."""
+
+    default_error_messages = {
+        "blank": "must not be blank",
+        "long": f"must have at most {MAX_NAME_LENGTH} characters",
+        "control": "must not hold control characters",
+    }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        name = super()._deserialize(value, attr, data, **kwargs).strip()
+        if not any(_is_visible(c) for c in name):
+            raise self.make_error("blank")
+        if len(name) > MAX_NAME_LENGTH:
+            raise self.make_error("long")
+        # Joiners and direction marks are not "printable", and stand in real names.
+        if any(ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u2028\u2029" for c in name):
+            raise self.make_error("control")
+        return name
+
+
+def _is_visible(character: str) -> bool:
+    """Whether a character can be seen where it stands alone: no format, space or combining character, no filler."""
+    return character not in _FILLERS and unicodedata.category(character) not in _INVISIBLE
+
+
+class NameSchema(Schema):
+    """The body of `POST /token`."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    name = _Name(required=True, error_messages={"required": "is missing", "null": "is missing"})
+
+
+class MessageSchema(Schema):
+    """A stored message."""
+
+    id = fields.String(required=True)
+    source = fields.String(required=True, validate=validate.OneOf(["human", "bot"]))
+    msg = fields.String(required=True)
+    timestamp = fields.String(required=True)
+    reply_to = fields.String(required=True, allow_none=True)
+    finish_reason = fields.String(
+        required=True, allow_none=True, validate=validate.OneOf(["stop", "length", "stopped"])
+    )
+
+
+class SessionSchema(Schema):
+    """A stored session: the RedisJSON document."""
+
+    name = fields.String(required=True)
+    session_start = fields.String(required=True)
+    messages = fields.List(fields.Nested(MessageSchema), required=True)
+
+
+_NAME = NameSchema()
+
+
+_MESSAGE = MessageSchema()
+
+
+_SESSION = SessionSchema()
+
+
+def parse_name(document: Any) -> str:
+    """The name in the body of `POST /token`. Raises `ClientError` `invalid_name`."""
+    try:
+        return str(_NAME.load(document)["name"])
+    except ValidationError as error:
+        raise ClientError(
+            "invalid_name", f'The name {first_problem(error)}: send {{"name": "Ada"}}, at most 64 characters'
+        ) from None
+
+
+def human_message(message_id: str, text: str) -> dict[str, Any]:
+    """A person's message as it is stored."""
+    return _message(message_id, "human", text, None, None)
+
+
+def bot_message(reply_id: str, text: str, reply_to: str, finish_reason: str) -> dict[str, Any]:
+    """A reply as it is stored."""
+    return _message(reply_id, "bot", text, reply_to, finish_reason)
+
+
+def new_session(name: str) -> dict[str, Any]:
+    """A session's document before its first message."""
+    document = {"name": name, "session_start": utc_now(), "messages": []}
+    _check(_SESSION, document)
+    return document
+
+
+def _message(
+    message_id: str, source: str, text: str, reply_to: str | None, finish_reason: str | None
+) -> dict[str, Any]:
+    document = {
+        "id": message_id,
+        "source": source,
+        "msg": text,
+        "timestamp": utc_now(),
+        "reply_to": reply_to,
+        "finish_reason": finish_reason,
+    }
+    _check(_MESSAGE, document)
+    return document
+
+
+def _check(schema: Schema, document: dict[str, Any]) -> None:
+    problems = schema.validate(document)
+    if problems:
+        raise ValueError(f"not a {type(schema).__name__}: fields {sorted(problems)}")
+
+
+def first_problem(error: ValidationError) -> str:
+    messages: Any = error.messages
+    while isinstance(messages, (dict, list)):
+        messages = next(iter(messages.values() if isinstance(messages, dict) else messages), "is not valid")
+    return str(messages).rstrip(".")

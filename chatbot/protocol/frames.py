@@ -1,0 +1,95 @@
+"""marshmallow schemas: every frame and document, in and out, and the one way to make or read each."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields
+
+from chatbot.protocol.client_errors import ClientError
+from chatbot.protocol.documents import Text, first_problem
+
+MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+FRAME_TYPES = ("message", "stop", "retry")
+
+
+class ClientFrameSchema(Schema):
+    """A JSON frame from a client, of any type; what the types demand is checked in `parse_frame`."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    type = fields.String(required=True)
+    msg = Text()
+    id = Text(allow_none=True)
+
+
+_FRAME = ClientFrameSchema()
+
+
+def parse_frame(text: str, max_length: int) -> dict[str, str | None]:
+    """A client's text frame as `{"type", "msg", "id"}`, `id` None where the client gave none.
+
+    Raises `ClientError`: `empty_message`, `message_too_long`, `invalid_id`, `invalid_frame`, `unknown_type`.
+    """
+    document = _json_object(text)
+    if document is None:
+        return {"type": "message", "msg": _message_text(text, max_length, None), "id": None}
+    try:
+        frame: dict[str, Any] = _FRAME.load(document)
+    except ValidationError as error:
+        if isinstance(error.messages, dict) and "id" in error.messages:
+            _refuse_id()
+        known = document.get("id")
+        about = known if isinstance(known, str) and MESSAGE_ID.match(known) else None
+        field = next(iter(error.messages), "frame") if isinstance(error.messages, dict) else "frame"
+        raise ClientError("invalid_frame", f"{field!r} {first_problem(error)}", message_id=about) from None
+    message_id = frame.get("id")
+    if message_id is not None and not MESSAGE_ID.match(message_id):
+        _refuse_id()
+    kind = frame["type"]
+    if kind not in FRAME_TYPES:
+        raise ClientError("unknown_type", f"The types are {', '.join(FRAME_TYPES)}", message_id=message_id)
+    if kind == "message":
+        if "msg" not in frame:
+            raise ClientError("invalid_frame", "'msg' is missing", message_id=message_id)
+        frame["msg"] = _message_text(frame["msg"], max_length, message_id)
+    elif kind == "retry" and message_id is None:
+        raise ClientError("invalid_id", "'id' must name the message to answer again")
+    return {"type": kind, "msg": frame.get("msg"), "id": message_id}
+
+
+def error_frame(error: ClientError) -> dict[str, Any]:
+    return {
+        "type": "error",
+        "code": error.code,
+        "message": error.message,
+        "id": error.message_id,
+        "retry_after": error.retry_after,
+    }
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ClientError("invalid_frame", "The JSON is nested too deeply") from None
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _message_text(text: str, max_length: int, message_id: str | None) -> str:
+    if not text.strip():
+        raise ClientError("empty_message", "The message is empty", message_id=message_id)
+    if len(text) > max_length:
+        raise ClientError("message_too_long", f"A message has at most {max_length} characters", message_id=message_id)
+    return text
+
+
+def _refuse_id() -> NoReturn:
+    raise ClientError("invalid_id", "An id has 1 to 64 characters of A-Z, a-z, 0-9, _ and -")

@@ -1,0 +1,166 @@
+"""What workers count, and how it gets out: kept in Redis for all of them together, shown by `/metrics` of web.
+
+A worker has no port: several share a host, and they come and go. So each gathers in its own memory what it counts and
+adds that to one hash every few seconds. A worker that is killed takes its last seconds with it; whoever begins anew
+goes on from the sums. Label values come from the lists below only: whatever else comes is counted as `other`.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import redis
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+from chatbot.errors import StoreUnavailable
+from chatbot.store.keys import METRICS
+
+#: Kinds of errors that text-generation servers name; whatever else they may say there is no kind.
+ToldKind = Literal["generation", "incomplete_generation", "overloaded", "healthcheck"]
+#: What may go wrong with a model call, by the names that logs and metrics have for it.
+ModelErrorKind = Literal[
+    ToldKind,
+    "address",
+    "bad_answer",
+    "busy",
+    "connection",
+    "credits",
+    "cut_off",
+    "internal",
+    "loading",
+    "no_such_model",
+    "not_found",
+    "rate_limited",
+    "redirect",
+    "refused",
+    "server_error",
+    "timeout",
+    "tls",
+    "too_long",
+    "unauthorized",
+]
+
+#: The value of a label that stands for all values not listed.
+OTHER = "other"
+
+#: Seconds.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A counter, with at most one label, or a histogram of seconds. A counter's name ends in `_total`."""
+
+    name: str
+    help: str
+    label: str = ""
+    values: tuple[str, ...] = ()
+    histogram: bool = False
+
+
+REPLIES = Metric(
+    "chatbot_replies_total",
+    "Messages settled by workers: how the reply ended, or that it failed for good",
+    "outcome",
+    ("stop", "length", "stopped", "failed"),
+)
+FIRST_TOKEN = Metric(
+    "chatbot_reply_first_token_seconds", "From asking the model to the first text of its reply", histogram=True
+)
+REPLY_TIME = Metric("chatbot_reply_seconds", "From asking the model to the end of its reply", histogram=True)
+PIECES = Metric("chatbot_reply_pieces_total", "Pieces of text that models sent; from most servers each is a token")
+RETRIES = Metric(
+    "chatbot_retries_total",
+    "Attempts put off, as the model was being loaded or failed for now",
+    "reason",
+    ("loading", "error"),
+)
+MODEL_ERRORS = Metric(
+    "chatbot_model_errors_total",
+    "Model calls that gave no reply",
+    "kind",
+    (*get_args(ModelErrorKind), OTHER),
+)
+TAKEOVERS = Metric("chatbot_takeovers_total", "Replies that a worker lost to another, as it had been frozen or starved")
+SWEEPS = Metric("chatbot_sweeps_total", "Sweeps of the ledger, one a second")
+WORKER_REDIS_ERRORS = Metric("chatbot_worker_redis_errors_total", "Steps of workers that failed as Redis was away")
+
+COUNTED = (REPLIES, FIRST_TOKEN, REPLY_TIME, PIECES, RETRIES, MODEL_ERRORS, TAKEOVERS, SWEEPS, WORKER_REDIS_ERRORS)
+
+_SUM = "sum"
+_BOUNDS = (*(f"{bound:g}" for bound in BUCKETS), "+Inf")
+_BUCKET_FIELDS = {m: tuple(f"{m.name}:{b}" for b in _BOUNDS) for m in COUNTED if m.histogram}
+
+
+class Counts:
+    """What one process has counted and not yet added to the sums. Safe for many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[str, float] = {}
+
+    def add(self, metric: Metric, value: str = "", amount: float = 1) -> None:
+        """Counts; `value` is the label's."""
+        if metric.label and value not in metric.values:
+            value = OTHER
+        self._add(((f"{metric.name}:{value}" if metric.label else metric.name, amount),))
+
+    def observe(self, metric: Metric, seconds: float) -> None:
+        """One more observation of a histogram."""
+        bucket = _BUCKET_FIELDS[metric][bisect_left(BUCKETS, seconds)]
+        self._add(((bucket, 1), (f"{metric.name}:{_SUM}", seconds)))
+
+    def flush(self, client: redis.Redis) -> None:
+        """Adds what was counted to the sums, in one transaction. Raises `StoreUnavailable`: then it is kept.
+
+        When Redis breaks off in between it cannot be known whether it was added: it may then be added twice.
+        """
+        with self._lock:
+            counts, self._counts = self._counts, {}
+        if not counts:
+            return
+        try:
+            with client.pipeline(transaction=True) as pipeline:
+                for field, amount in counts.items():
+                    pipeline.hincrbyfloat(METRICS, field, amount)
+                pipeline.execute()
+        except redis.RedisError as error:
+            self._add(tuple(counts.items()))
+            raise StoreUnavailable(f"metrics: {type(error).__name__}: {error}") from error
+
+    def _add(self, amounts: tuple[tuple[str, float], ...]) -> None:
+        with self._lock:
+            for field, amount in amounts:
+                self._counts[field] = self._counts.get(field, 0) + amount
+
+
+def sums(client: redis.Redis) -> dict[str, float]:
+    """What all workers have counted so far, for `families`. Raises `StoreUnavailable`."""
+    try:
+        return {str(field): float(value) for field, value in client.hgetall(METRICS).items()}
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"metrics: {type(error).__name__}: {error}") from error
+
+
+def families(sums: Mapping[str, float]) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
+    """The sums as Prometheus has them; what was never counted is 0, so that its first time is seen as a rise."""
+    for metric in COUNTED:
+        if metric.histogram:
+            so_far, buckets = 0.0, []
+            for bound, field in zip(_BOUNDS, _BUCKET_FIELDS[metric], strict=True):
+                so_far += sums.get(field, 0)
+                buckets.append((bound, so_far))
+            yield HistogramMetricFamily(
+                metric.name, metric.help, buckets=buckets, sum_value=sums.get(f"{metric.name}:{_SUM}", 0)
+            )
+        elif metric.label:
+            family = CounterMetricFamily(metric.name, metric.help, labels=(metric.label,))
+            for value in metric.values:
+                family.add_metric((value,), sums.get(f"{metric.name}:{value}", 0))
+            yield family
+        else:
+            yield CounterMetricFamily(metric.name, metric.help, value=sums.get(metric.name, 0))

@@ -1,0 +1,67 @@
+"""Which pages may use the chat, and what browsers are told to keep others from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from flask import Request, Response
+
+#: Paths that a page from elsewhere may not use. Websockets know no preflight and no CORS headers.
+CORS_PATHS = ("/token", "/refresh_token")
+GUARDED = (*CORS_PATHS, "/chat")
+
+_PREFLIGHT_AGE = "3600"
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+(:\d+)?\Z|\[[0-9A-Fa-f:.]+\](:\d+)?\Z")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def is_host(text: str) -> bool:
+    """Whether `text` can be a Host header: a name or an address, and a port."""
+    return bool(_HOST.match(text))
+
+
+def origin_allowed(request: Request, allowed: Sequence[str]) -> bool:
+    """Whether the page that sent the request is of its own origin, or of one in `allowed`."""
+    origin = request.headers.get("Origin")
+    if origin is None:
+        # No browser: it could claim any origin.
+        return True
+    return _is_listed(origin, allowed) or _same_origin(origin, request.scheme, request.host)
+
+
+def add_cors_headers(response: Response, request: Request, allowed: Sequence[str]) -> None:
+    """Lets a page of an origin in `allowed` read the answer."""
+    if not allowed or request.path not in CORS_PATHS:
+        return
+    response.vary.add("Origin")
+    origin = request.headers.get("Origin")
+    if origin is None or not _is_listed(origin, allowed):
+        return
+    response.headers["Access-Control-Allow-Origin"] = origin
+    if request.method == "OPTIONS":
+        response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+        response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
+        response.headers["Access-Control-Max-Age"] = _PREFLIGHT_AGE
+    else:
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After"
+
+
+def _is_listed(origin: str, allowed: Sequence[str]) -> bool:
+    return "*" in allowed or origin.lower() in (listed.lower() for listed in allowed)
+
+
+def _same_origin(origin: str, scheme: str, host: str) -> bool:
+    try:
+        parts, own = urlsplit(origin), urlsplit(f"//{host}")
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+            return False
+        if scheme == "https" and parts.scheme != "https":
+            return False
+        # Where TLS ends in front of us and nobody says so, an https page comes to what looks like http.
+        default = _DEFAULT_PORTS[parts.scheme]
+        return parts.hostname == own.hostname and (parts.port or default) == (own.web.port or default)
+    except ValueError:
+        return False

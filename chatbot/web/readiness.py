@@ -1,0 +1,43 @@
+"""Whether this process can serve: what `/readyz` answers."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import redis
+
+from chatbot.errors import StoreUnavailable
+from chatbot.telemetry import liveness
+from chatbot.web.hub import Hub
+
+logger = logging.getLogger(__name__)
+
+#: Seconds to wait for the listener's first heartbeat.
+_FIRST_HEARTBEAT = 2.0
+
+
+def readiness(client: redis.Redis, hub: Hub, worker_timeout: float) -> tuple[bool, dict[str, Any]]:
+    """Whether all parts work, and each part's state: `ok`, or what is wrong with it.
+
+    `workers` ran a task within `worker_timeout` seconds; `workers_silent` did not, and did not end in order either;
+    `canary` is how many seconds ago any worker last proved that it runs tasks. They are told, and fail nothing.
+    """
+    parts: dict[str, Any] = {"redis": "ok", "redisjson": "ok", "listener": "ok"}
+    parts.update(workers=None, workers_silent=None, canary=None)
+    try:
+        workers = liveness.read_workers(client, worker_timeout)
+        age = workers.newest_age
+        parts.update(workers=workers.alive, workers_silent=workers.silent, canary=age if age is None else round(age, 1))
+        client.execute_command("JSON.TYPE", "chat:readyz")
+    except redis.ResponseError as error:
+        logger.warning("readyz: Redis answers %s", error)
+        parts["redisjson"] = "RedisJSON is missing: use Redis 8, or load the module"
+    except (redis.RedisError, StoreUnavailable) as error:
+        logger.warning("readyz: %s", error)
+        parts["redis"] = "does not answer"
+        parts["redisjson"] = "unknown"
+    if not hub.wait_until_hearing(_FIRST_HEARTBEAT if parts["redis"] == "ok" else 0.1):
+        parts["listener"] = "does not hear its own heartbeat"
+    ready = all(parts[name] == "ok" for name in ("redis", "redisjson", "listener"))
+    return ready, {"status": "ready" if ready else "not ready", **parts}

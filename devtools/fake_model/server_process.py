@@ -1,0 +1,107 @@
+"""What tests and benchmarks hold: the server as a process, and what can be asked of it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from .state import Record
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class ModelServer:
+    """The server as a process of its own. It ends with the ``with``, and with the process that started it.
+
+    ``stop()`` and then ``start()`` bring it back at the same address, having forgotten everything.
+    """
+
+    def __init__(self, *, port: int = 0, record: bool = True, **options: str | float) -> None:
+        """``options`` are those of the command line: first, interval, tokens, model."""
+        self.port = port
+        self.options = [f"--{name}={value}" for name, value in options.items()]
+        self.options += [] if record else ["--no-record"]
+        self.process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        if self.process is None:
+            raise RuntimeError("the model server was not started")
+        return self.process.pid
+
+    def start(self) -> Self:
+        arguments = [f"--port={self.port}", "--until-stdin-closes", *self.options]
+        command = [sys.executable, "-m", "devtools.fake_model", *arguments]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            self.stop()
+            raise RuntimeError(f"the model server did not start: {' '.join(command)}")
+        self.port = int(line.rpartition(":")[2])
+        return self
+
+    def stop(self) -> None:
+        """At once, as if it had crashed: it has nothing to keep."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def control(self, **settings: Any) -> dict[str, Any]:
+        """Set what is named (see Settings); returns what is in force, and how many requests are active."""
+        return dict(self._call("PUT", "/control", settings)[0])
+
+    def fault(self, name: str | None, count: int | None = None, **settings: Any) -> None:
+        """Let the next ``count`` requests fail, or all of them; None ends it."""
+        self.control(fault=name, count=count, **settings)
+
+    def reset(self) -> None:
+        """Forget the requests, the faults and every setting since the start."""
+        self._call("DELETE", "/control")
+        self._call("DELETE", "/requests")
+
+    def requests(self, since: int = 0) -> list[Record]:
+        """Those kept, in the order of their arrival, with a number greater than ``since``."""
+        return [Record(**item) for item in self._call("GET", f"/requests?since={since}")[0]]
+
+    def wait_until(self, true: Callable[[list[Record]], bool], *, since: int = 0, timeout: float = 10) -> list[Record]:
+        """The records, once ``true`` of them: tried whenever one arrives, sends its first token, or ends."""
+        version, deadline = -1, time.monotonic() + timeout
+        while True:
+            left = max(0.001, deadline - time.monotonic())
+            path = f"/requests?since={since}&version={version}&wait={left:.3f}"
+            found, version = self._call("GET", path, timeout=left + 10)
+            records = [Record(**item) for item in found]
+            if true(records):
+                return records
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not true within {timeout} s of {records[-5:]}")
+
+    def _call(self, method: str, path: str, body: Any = None, timeout: float = 10) -> tuple[Any, int]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        with contextlib.closing(connection):
+            connection.request(method, path, None if body is None else json.dumps(body))
+            response = connection.getresponse()
+            text = response.read().decode()
+            if response.status != 200:
+                raise ValueError(f"{method} {path}: {response.status} {text}")
+            return json.loads(text or "null"), int(response.headers.get("x-version", 0))

@@ -1,0 +1,291 @@
+"""The whole chat as real processes on free ports: Redis, web, workers, beat. For tests, chaos and benchmarks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+import requests
+
+from chatbot.store.client import connect
+from devtools.local.redis_server import redis_command
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+#: Ends a process with its parent: nothing is left behind by a test run that is killed.
+TETHER = ROOT / "devtools" / "local" / "tether.py"
+
+#: Seconds for a process to start on a busy machine.
+START_TIMEOUT = 60.0
+#: Seconds for a process to end after SIGTERM.
+STOP_TIMEOUT = 30.0
+
+
+_given: set[int] = set()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on, and another at each call: nobody may listen on the last one yet."""
+    while True:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = int(sock.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
+
+
+def eventually(true: Callable[[], Any], timeout: float = 20.0, what: str = "") -> Any:
+    """The first true value of `true()`, asked again and again; `AssertionError` after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = true()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so within {timeout} s: {what or true}")
+        time.sleep(0.01)
+
+
+class Process:
+    """One process with its log in a file. It ends with its parent, at the latest."""
+
+    def __init__(self, name: str, command: list[str], env: dict[str, str], log: Path) -> None:
+        self.name = name
+        self.command = command
+        self.env = env
+        self.log_path = log
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        with self.log_path.open("ab") as log:
+            self._popen = subprocess.Popen(
+                [sys.executable, str(TETHER), str(os.getpid()), *self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env=self.env,
+                start_new_session=True,
+            )
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self._popen is not None, f"{self.name} was not started"
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        return self._popen is not None and self._popen.poll() is None
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text("utf-8", "replace")
+
+    def signal(self, number: int) -> None:
+        """To the process and its children."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, children included, and waited for."""
+        if self._popen is not None:
+            self.signal(signal.SIGKILL)
+            self._popen.wait()
+
+    def stop(self, timeout: float = STOP_TIMEOUT) -> int:
+        """SIGTERM to the process alone, as an operator would; the exit status."""
+        if self._popen is None:
+            return 0
+        if self.running:
+            self._popen.terminate()
+        try:
+            return self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not end within {timeout} s of SIGTERM") from None
+
+    def restart(self) -> Self:
+        self.kill()
+        return self.start()
+
+
+class Deployment:
+    """Redis, `webs` web processes, `workers` workers and a beat; ends with the `with`."""
+
+    def __init__(
+        self,
+        model_url: str,
+        *,
+        webs: int = 1,
+        workers: int = 1,
+        redis_args: tuple[str, ...] = (),
+        worker_args: tuple[str, ...] = (),
+        **settings: Any,
+    ) -> None:
+        """`settings` are environment variables in lower case: `session_ttl=2`."""
+        self._worker_args = worker_args
+        self._folder = tempfile.TemporaryDirectory(prefix="chatbot-test-")
+        self.folder = Path(self._folder.name)
+        self.redis_port = free_port()
+        self.redis_url = f"redis://127.0.0.1:{self.redis_port}/0"
+        clean = {k: v for k, v in os.environ.items() if k not in _SETTINGS}
+        self.env = {
+            **clean,
+            "REDIS_URL": self.redis_url,
+            "MODEL_URL": model_url,
+            "PYTHONUNBUFFERED": "1",
+            # A .env of the developer's must not decide what tests see; an empty value is an unset one.
+            **{name: "" for name in _SETTINGS if name not in ("REDIS_URL", "MODEL_URL", *_NOT_OURS)},
+            # One address plays everybody here. Tests of the rates turn them on.
+            "RATELIMIT_ENABLED": "false",
+            **{name.upper(): str(value) for name, value in settings.items()},
+        }
+        data = self.folder / "redis"
+        data.mkdir()
+        self.redis = self._process("redis", redis_command(self.redis_port, data, redis_args))
+        self.webs = [self.web(i) for i in range(webs)]
+        self.workers = [self.worker(i) for i in range(workers)]
+        self.beat = self._process("beat", [str(BIN / "celery"), "-A", "celery_worker", "beat"])
+        self._client: redis.Redis | None = None
+
+    def web(self, number: int, **env: str) -> Process:
+        """A web process, not yet started."""
+        port = str(free_port())
+        return self._process(f"web{number}", [str(BIN / "gunicorn"), "wsgi:app"], PORT=port, **env)
+
+    def worker(self, number: int, **env: str) -> Process:
+        """A worker, not yet started."""
+        command = [str(BIN / "celery"), "-A", "celery_worker", "worker", "-n", f"worker{number}@%h"]
+        return self._process(f"worker{number}", [*command, *self._worker_args], **env)
+
+    def url(self, web: int = 0) -> str:
+        return f"http://127.0.0.1:{self.webs[web].env['PORT']}"
+
+    @property
+    def client(self) -> redis.Redis:
+        if self._client is None:
+            self._client = connect(self.redis_url, 10)
+        return self._client
+
+    @property
+    def processes(self) -> list[Process]:
+        return [*self.webs, self.beat, *self.workers, self.redis]
+
+    def start(self) -> Self:
+        self.start_redis()
+        for process in (*self.webs, *self.workers, self.beat):
+            process.start()
+        self.wait_until_ready()
+        return self
+
+    def start_redis(self) -> None:
+        self.redis.start()
+        self.wait_for_redis()
+
+    def wait_for_redis(self) -> None:
+        def answers() -> bool:
+            with contextlib.suppress(redis.RedisError):
+                return bool(self.client.ping())
+            return False
+
+        eventually(answers, START_TIMEOUT, "Redis answers")
+
+    def wait_until_ready(self) -> None:
+        """Until every web process is ready and every worker has given a sign of life."""
+        for number in range(len(self.webs)):
+            eventually(partial(self._ready_or_dead, number), START_TIMEOUT, f"web{number} is ready")
+        eventually(lambda: self.live_workers() >= len(self.workers), START_TIMEOUT, "the workers live")
+
+    def ready(self, web: int = 0) -> bool:
+        with contextlib.suppress(requests.RequestException):
+            return requests.get(self.url(web) + "/readyz", timeout=5).status_code == 200
+        return False
+
+    def _ready_or_dead(self, web: int) -> bool:
+        if not self.webs[web].running:
+            raise RuntimeError(f"{self.webs[web].name} ended: {self.webs[web].log[-2000:]}")
+        return self.ready(web)
+
+    def live_workers(self) -> int:
+        with contextlib.suppress(requests.RequestException, ValueError):
+            return int(requests.get(self.url() + "/readyz", timeout=5).json().get("workers") or 0)
+        return 0
+
+    def wait_until_worker(self, number: int) -> None:
+        """Until a worker that was started again says in its log that it is ready."""
+        worker = self.workers[number]
+        before = worker.log.count(" ready.")
+        eventually(lambda: worker.log.count(" ready.") > before, START_TIMEOUT, f"{worker.name} is ready")
+
+    def stop(self) -> None:
+        if self._client is not None:
+            self._client.connection_pool.disconnect()
+        for process in self.processes:
+            process.kill()
+        self._folder.cleanup()
+
+    def logs(self) -> str:
+        """The end of every log, for a failing test."""
+        return "\n".join(f"--- {p.name}\n{p.log[-4000:]}" for p in self.processes if p.log_path.exists())
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            print(self.logs(), file=sys.stderr)
+            self.stop()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            print(self.logs(), file=sys.stderr)
+        self.stop()
+
+    def _process(self, name: str, command: list[str], **env: str) -> Process:
+        return Process(name, command, {**self.env, **env}, self.folder / f"{name}.log")
+
+
+@contextlib.contextmanager
+def redis_server(*arguments: str) -> Iterator[str]:
+    """A real Redis with RedisJSON on a free port; its URL."""
+    with tempfile.TemporaryDirectory(prefix="chatbot-redis-") as folder:
+        port = free_port()
+        command = redis_command(port, Path(folder), arguments)
+        process = Process("redis", command, dict(os.environ), Path(folder) / "log").start()
+        url = f"redis://127.0.0.1:{port}/0"
+
+        def answers() -> bool:
+            with contextlib.suppress(redis.ConnectionError), redis.Redis.from_url(url) as client:
+                return bool(client.ping())
+            return False
+
+        try:
+            eventually(answers, START_TIMEOUT, "Redis answers")
+            yield url
+        finally:
+            process.kill()
+
+
+#: Read by gunicorn and Flower themselves, which take no empty value.
+_NOT_OURS = ("WEB_CONCURRENCY", "FLOWER_PORT", "FLOWER_ADDRESS", "FLOWER_BASIC_AUTH", "FLOWER_UNAUTHENTICATED")
+_SETTINGS = tuple(
+    line.lstrip("# ").partition("=")[0]
+    for line in (ROOT / ".env.example").read_text("utf-8").splitlines()
+    if "=" in line and line.lstrip("# ").partition("=")[0].isupper()
+)

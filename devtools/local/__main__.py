@@ -1,0 +1,65 @@
+"""``python -m devtools.local``: run everything on this machine until Ctrl-C. `make run` does this.
+
+Settings come from the environment and from `.env` in the current folder; the environment wins. Exit status 0
+after Ctrl-C, 1 when something must be set differently or could not be kept running.
+"""
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dotenv import load_dotenv
+
+from devtools.local.plan import CannotRun, make_plan
+from devtools.local.supervisor import Supervisor
+
+
+@contextmanager
+def held(data_dir: Path) -> Iterator[None]:
+    """Hold ``data_dir``, made if missing, for this process alone: two Redises in it would ruin its data.
+
+    Raises CannotRun when another process holds it.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            problem = f"Another `make run` uses {data_dir}: end it, or set LOCAL_DATA_DIR to another folder"
+            raise CannotRun([problem]) from None
+        yield
+
+
+def main() -> int:
+    """Plan, check, run. Returns the exit status."""
+    folder = Path.cwd()
+    load_dotenv(folder / ".env")
+    data_dir = folder / (os.environ.get("LOCAL_DATA_DIR") or ".data")
+    try:
+        plan = make_plan(os.environ, data_dir)
+        with held(data_dir):
+            for remark in plan.remarks:
+                print(remark, flush=True)
+            return Supervisor(plan.processes, stop_order=plan.stop_order, when_ready=plan.welcome).run()
+    except CannotRun as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:  # before anything was started
+        return 130
+    finally:
+        _let_go_of_stdout()
+
+
+def _let_go_of_stdout() -> None:
+    """Keep Python from complaining at exit when the reader of stdout went first, as `tee` does on Ctrl-C."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

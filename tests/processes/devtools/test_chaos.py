@@ -1,0 +1,48 @@
+"""The promise, while things are killed: the short form. `make chaos` is the long one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from devtools.chaos.faults import run
+from devtools.fake_model import ModelServer
+from devtools.harness.deployment import Deployment
+
+#: Seconds within which a reply that a fault interrupted is there: part of the promise, at default settings.
+RECOVERY = 15.0
+
+
+@pytest.fixture(scope="module")
+def breakable(model: ModelServer) -> Iterator[Deployment]:
+    """Two web processes, two workers and a beat of their own, at default settings."""
+    with Deployment(model.url, webs=2, workers=2) as deployment:
+        yield deployment
+
+
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [
+        ("worker-kill", 3),
+        ("worker-freeze", 1),
+        ("worker-stop", 2),
+        ("web-kill", 2),
+        ("web-stop", 1),
+        ("redis-kill", 2),
+        ("beat-kill", 1),
+        ("queue-emptied", 1),
+        ("sockets-cut", 2),
+    ],
+)
+def test_nothing_is_lost_doubled_or_out_of_order(
+    breakable: Deployment, model: ModelServer, name: str, times: int
+) -> None:
+    model.control(first=100, interval=50, tokens=20)
+    crowd = run(breakable, name, times, people=10)
+    assert crowd.outcome.problems == []
+    assert crowd.outcome.kept_the_promise, crowd.outcome
+    assert crowd.outcome.acknowledged == crowd.outcome.answered > 0
+    assert max(crowd.outcome.recoveries, default=0) < RECOVERY
+    for web in breakable.webs:
+        assert "Traceback" not in web.log, web.log[-3000:]

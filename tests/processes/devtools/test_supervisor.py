@@ -1,0 +1,395 @@
+"""The supervisor behind `make run`: real processes, real signals."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from devtools.local.log_stream import LogStream
+from devtools.local.supervisor import Process, Supervisor
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[3]
+PATIENCE = 10.0  # seconds, for anything that should happen at once
+
+# What the supervised processes are made of. `say` is a print that is not held back.
+CHILD = """
+import os, pathlib, signal, subprocess, sys, time
+def say(*words): print(*words, flush=True)
+def linger():
+    while True: signal.pause()
+def on_term(action): signal.signal(signal.SIGTERM, action)
+def start_grandchild(code):
+    return subprocess.Popen([sys.executable, "-c", "import os, signal\\n" + code])
+say("pid", os.getpid())
+"""
+LINGER = "linger()"
+DEAF = "on_term(signal.SIG_IGN); say('deaf'); linger()"
+
+SUPERVISOR = """
+import pathlib, signal, sys
+# As a terminal starts it, whoever started the tests: under nohup the signal would be ignored.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+from devtools.local.supervisor import Process, Restarts, Supervisor
+from devtools.local.probes import NeverReady, NotReady
+def child(name, code, **options):
+    return Process(name, [sys.executable, "-c", CHILD + code], **options)
+def file_exists(path):
+    if not pathlib.Path(path).exists():
+        raise NotReady(f"{path} is missing")
+def steady():
+    return child("steady", "pathlib.Path('up').touch(); linger()", ready=lambda: file_exists("up"))
+"""
+
+
+def poll(check: Callable[[], T], what: str, within: float = PATIENCE) -> T:
+    """Return what ``check`` answers as soon as that is true."""
+    deadline = time.monotonic() + within
+    while not (answer := check()):
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        time.sleep(0.01)
+    return answer
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs; a zombie that nobody reaped does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return not stat.parent.parent.is_dir() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:  # gone between the two
+        return not stat.parent.parent.joinpath("self").exists()
+
+
+class Running:
+    """A supervisor in a process of its own, and what it has written so far."""
+
+    def __init__(self, code: str, cwd: Path) -> None:
+        program = f"CHILD = {CHILD!r}\n{SUPERVISOR}\n{textwrap.dedent(code)}"
+        self.popen = subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        with self.popen.stdout as out:
+            self.lines.extend(iter(out.readline, ""))
+
+    @property
+    def text(self) -> str:
+        return "".join(self.lines)
+
+    def sees(self, pattern: str, times: int = 1) -> re.Match[str]:
+        """Wait for the ``times``-th match of ``pattern`` (multi-line) in what was written."""
+
+        def found() -> re.Match[str] | None:
+            matches = list(re.finditer(pattern, self.text, re.MULTILINE))
+            return matches[times - 1] if len(matches) >= times else None
+
+        try:
+            match = poll(found, pattern)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; seen:\n{self.text}") from None
+        assert match is not None
+        return match
+
+    def pid_of(self, name: str, life: int = 1) -> int:
+        return int(self.sees(rf"^{name} *\| pid (\d+)$", life)[1])
+
+    def send(self, signum: int) -> None:
+        self.popen.send_signal(signum)
+
+    def status(self) -> int:
+        """Wait for the end, and return the exit status."""
+        status = self.popen.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return status
+
+
+Start = Callable[[str], Running]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started: list[Running] = []
+
+    def start(code: str) -> Running:
+        started.append(Running(code, tmp_path))
+        return started[-1]
+
+    yield start
+    for running in started:
+        if running.popen.poll() is None:
+            running.popen.kill()
+            running.popen.wait()
+        for pid in re.findall(r"\| (?:grandchild )?pid (\d+)$", running.text, re.MULTILINE):
+            if alive(int(pid)):
+                os.kill(int(pid), signal.SIGKILL)
+
+
+def one_child(code: str, options: str = "") -> str:
+    return f"sys.exit(Supervisor([child('web', {code!r})]{options}).run())"
+
+
+def test_a_killed_process_is_named_and_started_again(start: Start) -> None:
+    running = start(one_child(LINGER))
+    os.kill(running.pid_of("web"), signal.SIGKILL)
+    running.sees(r"^run \| web ended \(SIGKILL\): starting it again in 0.5 s$")
+    second = running.pid_of("web", life=2)
+    running.send(signal.SIGINT)
+    assert running.status() == 0
+    assert not alive(second)
+
+
+def test_the_exit_code_of_a_process_is_reported(start: Start) -> None:
+    running = start(one_child("say('bye'); sys.exit(7)"))
+    running.sees(r"^run \| web ended \(exit code 7\): starting it again")
+    assert running.text.index("web | bye") < running.text.index("exit code 7")
+
+
+def test_the_pause_before_a_restart_grows(start: Start) -> None:
+    running = start(one_child("sys.exit(1)", ", restarts=Restarts(first=0.01, longest=0.03)"))
+    assert running.status() == 1
+    assert re.findall(r"again in (\S+) s", running.text) == ["0.01", "0.02", "0.03", "0.03"]
+
+
+def test_a_process_that_keeps_dying_ends_everything_by_name(start: Start) -> None:
+    running = start(
+        """
+        processes = [steady(), child("web", "sys.exit(3)", after=["steady"])]
+        sys.exit(Supervisor(processes, restarts=Restarts(first=0.01)).run())
+        """
+    )
+    assert running.status() == 1
+    assert "run    | web ended (exit code 3), for the 5th time within 30 s\n" in running.text
+    assert len(re.findall(r"^web +\| pid", running.text, re.MULTILINE)) == 5
+    assert not alive(running.pid_of("steady"))
+
+
+def test_a_process_that_dies_before_it_was_ready_ends_everything_by_name(start: Start) -> None:
+    running = start(
+        """
+        web = child("web", "sys.exit(3)", ready=lambda: file_exists("never"), after=["steady"])
+        sys.exit(Supervisor([steady(), web]).run())
+        """
+    )
+    assert running.status() == 1
+    assert "run    | web ended (exit code 3) before it was ready\n" in running.text
+    assert not alive(running.pid_of("steady"))
+
+
+def test_a_command_that_does_not_exist_is_reported(start: Start) -> None:
+    running = start(
+        """
+        web = Process("web", ["no-such-command"], ready=lambda: file_exists("never"))
+        sys.exit(Supervisor([web]).run())
+        """
+    )
+    assert running.status() == 1
+    assert "web | cannot run no-such-command: No such file or directory\n" in running.text
+
+
+def test_what_is_not_ready_in_time_is_named_with_the_reason(start: Start) -> None:
+    running = start(
+        """
+        never = lambda: file_exists("never")
+        web = child("web", "linger()", ready=never, ready_within=0.3, after=["steady"])
+        sys.exit(Supervisor([steady(), web]).run())
+        """
+    )
+    assert running.status() == 1
+    assert "run    | web was not ready within 0.3 s: never is missing\n" in running.text
+    assert not alive(running.pid_of("steady"))
+
+
+def test_a_probe_can_say_that_waiting_is_of_no_use(start: Start) -> None:
+    running = start(
+        """
+        def hopeless():
+            raise NeverReady("it lacks JSON")
+        sys.exit(Supervisor([child("redis", "linger()", ready=hopeless)]).run())
+        """
+    )
+    assert running.status() == 1
+    assert "run   | redis will never be ready: it lacks JSON\n" in running.text
+
+
+def test_a_process_starts_only_when_those_before_it_are_ready(start: Start, tmp_path: Path) -> None:
+    running = start(
+        """
+        redis = child("redis", "linger()", ready=lambda: file_exists("redis-is-up"))
+        model = child("model", "linger()")
+        web = child("web", "linger()", after=["redis", "model"])
+        sys.exit(Supervisor([redis, model, web], when_ready="all are up").run())
+        """
+    )
+    running.pid_of("redis")
+    running.pid_of("model")
+    assert "web" not in running.text
+    (tmp_path / "redis-is-up").touch()
+    running.sees(r"^run +\| redis is ready\n(.*\n)*run +\| all are up$")
+    running.pid_of("web")
+    assert running.text.index("redis is ready") < running.text.index("web ")
+
+
+def test_processes_are_stopped_one_by_one_in_the_given_order(start: Start) -> None:
+    running = start(
+        """
+        code = "on_term(lambda *_: (time.sleep(0.1), say('ends'), sys.exit())); say('up'); linger()"
+        processes = [child(name, code) for name in ("redis", "worker", "web")]
+        sys.exit(Supervisor(processes, stop_order=["web", "worker", "redis"]).run())
+        """
+    )
+    running.sees(r"\| up$", times=3)
+    running.send(signal.SIGINT)
+    assert running.status() == 0
+    told = [line.replace(" ", "") for line in running.lines if "end" in line]
+    assert told == [
+        "run|Ctrl-C:endingeverything\n",
+        *("run|endingweb\n", "web|ends\n"),
+        *("run|endingworker\n", "worker|ends\n"),
+        *("run|endingredis\n", "redis|ends\n"),
+        "run|everythinghasended\n",
+    ]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_each_signal_that_asks_for_the_end_ends_all_with_status_0(start: Start, signum: int) -> None:
+    running = start(one_child(LINGER))
+    pid = running.pid_of("web")
+    running.send(signum)
+    assert running.status() == 0
+    assert not alive(pid)
+
+
+def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(start: Start) -> None:
+    running = start(f"sys.exit(Supervisor([child('web', {DEAF!r}, grace=0.2)]).run())")
+    running.sees(r"\| deaf$")
+    running.send(signal.SIGTERM)
+    assert running.status() == 0
+    assert "run | web has not ended in time: killing it\n" in running.text
+    assert not alive(running.pid_of("web"))
+
+
+@pytest.mark.parametrize("parent", [LINGER, DEAF])
+def test_grandchildren_do_not_outlive_the_stop(start: Start, parent: str) -> None:
+    grandchild = (
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('grandchild pid', os.getpid(), flush=True)\n"
+        "while True: signal.pause()"
+    )
+    code = f"start_grandchild({grandchild!r}); {parent}"
+    running = start(f"sys.exit(Supervisor([child('web', {code!r}, grace=0.2)]).run())")
+    pid = int(running.sees(r"^web \| grandchild pid (\d+)$")[1])
+    running.send(signal.SIGINT)
+    assert running.status() == 0
+    poll(lambda: not alive(pid), "the grandchild is gone")
+
+
+def test_grandchildren_do_not_outlive_the_death_of_their_parent(start: Start) -> None:
+    grandchild = "print('grandchild pid', os.getpid(), flush=True)\nwhile True: signal.pause()"
+    running = start(one_child(f"start_grandchild({grandchild!r}); linger()"))
+    pid = int(running.sees(r"^web \| grandchild pid (\d+)$")[1])
+    os.kill(running.pid_of("web"), signal.SIGKILL)
+    running.sees("starting it again")
+    poll(lambda: not alive(pid), "the grandchild is gone")
+
+
+def test_a_second_ctrl_c_hurries(start: Start) -> None:
+    running = start(
+        f"""
+        processes = [child("redis", {LINGER!r}), child("web", {DEAF!r}, grace=60)]
+        sys.exit(Supervisor(processes).run())
+        """
+    )
+    running.sees(r"\| deaf$")
+    running.pid_of("redis")
+    running.send(signal.SIGINT)
+    running.sees("ending web")
+    running.send(signal.SIGINT)
+    running.sees(r"hurrying: ending redis, web at once|hurrying: ending web, redis at once")
+    running.send(signal.SIGINT)  # and a third one kills
+    running.sees("web has not ended in time: killing it")
+    assert running.status() == 0
+    assert not alive(running.pid_of("web"))
+    assert not alive(running.pid_of("redis"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of the death of its parent")
+def test_processes_end_when_the_supervisor_is_killed(start: Start) -> None:
+    running = start(one_child(LINGER))
+    pid = running.pid_of("web")
+    running.send(signal.SIGKILL)
+    poll(lambda: not alive(pid), "the process is gone")
+
+
+def test_a_reader_of_the_log_that_goes_away_ends_everything(tmp_path: Path) -> None:
+    # As `make run | head -1` does it: the pipe is closed while the process goes on writing.
+    beat = "pathlib.Path('pid').write_text(str(os.getpid()))\nwhile True: say('tick'); time.sleep(0.01)"
+    reading, writing = os.pipe()
+    program = f"CHILD = {CHILD!r}\n{SUPERVISOR}\n{one_child(beat)}"
+    popen = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=writing,
+    )
+    os.close(writing)
+    try:
+        os.read(reading, 1)
+        poll((tmp_path / "pid").exists, "the process runs")
+        os.close(reading)
+        assert popen.wait(PATIENCE) == 0
+    finally:
+        popen.kill()
+        popen.wait()
+    assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def test_names_that_do_not_fit_together_are_refused() -> None:
+    web = Process("web", ["true"])
+    with pytest.raises(ValueError, match="differ"):
+        Supervisor([web, web])
+    with pytest.raises(ValueError, match="stop_order"):
+        Supervisor([web], stop_order=["redis"])
+    with pytest.raises(ValueError, match="web must come behind"):
+        Supervisor([Process("web", ["true"], after=["redis"]), Process("redis", ["true"])])
+
+
+def test_log_lines_have_a_padded_name_and_no_colour_in_a_file(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as out:
+        log = LogStream(out, ["web", "worker"], on_gone=lambda: None)
+        log.write("web", "one\ntwo")
+        log.write("worker", "three")
+    assert (tmp_path / "log").read_text() == "web    | one\nweb    | two\nworker | three\n"
+
+
+def test_log_lines_are_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    controller, terminal = os.openpty()
+    with open(terminal, "w") as out:
+        LogStream(out, ["web"], on_gone=lambda: None).write("web", "hello")
+        assert b"\x1b[36mweb |\x1b[0m hello" in os.read(controller, 1000)
+    os.close(controller)

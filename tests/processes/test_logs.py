@@ -1,0 +1,156 @@
+"""What logs and Flower tell operators, and what they must not tell anybody."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from chatbot.config import Settings
+from chatbot.queue.celery_app import create_celery
+from chatbot.sessions.ids import session_id
+from devtools.fake_model import ModelServer
+from devtools.harness.chat_client import ChatClient
+from devtools.harness.deployment import BIN, Deployment, Process, eventually, free_port
+
+PASSWORD, MODEL_TOKEN, TEXT = "pass-that-nobody-sees", "hf_tokenThatNobodySees", "unmistakably mine"
+
+
+class Guarded:
+    """A deployment whose Redis asks for a password and whose model asks for a token, and Flower."""
+
+    def __init__(self, chat: Deployment) -> None:
+        self.chat = chat
+        port = free_port()
+        self.flower_url = f"http://127.0.0.1:{port}"
+        command = [str(BIN / "celery"), "-A", "celery_worker", "flower"]
+        # Its API is closed unless there is a password, or one says that it may be open.
+        env = {**chat.workers[0].env, "FLOWER_PORT": str(port), "FLOWER_UNAUTHENTICATED_API": "true"}
+        self.flower = Process("flower", command, env, chat.folder / "flower.log").start()
+        eventually(lambda: self.flower_answers("/healthcheck"), 60, "Flower answers")
+
+    def flower_answers(self, path: str) -> str:
+        try:
+            response = requests.get(self.flower_url + path, timeout=20)
+        except requests.RequestException:
+            return ""
+        return response.text if response.ok else ""
+
+    @property
+    def processes(self) -> list[Process]:
+        return [*self.chat.processes, self.flower]
+
+
+@pytest.fixture(scope="module")
+def guarded(model: ModelServer) -> Iterator[Guarded]:
+    deployment = Deployment(
+        model.url, redis_args=("--requirepass", PASSWORD), huggingface_inference_token=MODEL_TOKEN, model_attempts=2
+    )
+    deployment.redis_url = f"redis://:{PASSWORD}@127.0.0.1:{deployment.redis_port}/0"
+    for process in deployment.processes:
+        process.env["REDIS_URL"] = deployment.redis_url
+    with deployment as chat:
+        found = Guarded(chat)
+        try:
+            yield found
+        finally:
+            found.flower.kill()
+
+
+def lines(process: Process) -> list[dict[str, Any]]:
+    """The lines of a log that are JSON; each is one object on its own."""
+    return [json.loads(line) for line in process.log.splitlines() if line.startswith("{")]
+
+
+def test_lines_of_both_sides_are_json_and_say_what_they_belong_to(guarded: Guarded) -> None:
+    chat = guarded.chat
+    with ChatClient(chat.url()) as client:
+        client.ask(TEXT, "m1")
+        client.ask("!fault=server_error*1 again", "m2")
+        session = session_id(client.token)
+        chat.redis.kill()
+        client.send("lost?", "m3")
+        client.until("error")
+        chat.redis.start()
+        chat.wait_for_redis()
+    eventually(chat.ready, 30, "the web process is ready again")
+
+    def line(process: Process, message_id: str, **fields: str) -> dict[str, Any]:
+        found: dict[str, Any] = eventually(
+            lambda: next(
+                (
+                    it
+                    for it in lines(process)
+                    if it.get("message_id") == message_id and all(it[name] == value for name, value in fields.items())
+                ),
+                None,
+            ),
+            10,
+            f"{process.name} tells of {message_id}",
+        )
+        return found
+
+    for message_id, level, words in (("m1", "INFO", "replied with"), ("m2", "WARNING", "gave no reply, again in")):
+        told = line(chat.workers[0], message_id, level=level)
+        assert words in told["message"]
+        assert told["session"] == session
+        assert len(told["task_id"]) == 36
+        assert told["time"].endswith("+00:00")
+    told = line(chat.webs[0], "m3")
+    assert (told["session"], told["level"], told["logger"]) == (session, "WARNING", "chatbot.web.chat_socket")
+    assert any(it["logger"] == "gunicorn.error" for it in lines(chat.webs[0]))
+    assert all(text.startswith("{") for text in chat.webs[0].log.splitlines())
+
+
+def test_celerys_own_lines_carry_the_task_and_its_session(guarded: Guarded) -> None:
+    session = session_id("made up")
+    celery = create_celery(Settings(broker_url=guarded.chat.redis_url))
+    # One argument too many: Celery tells of it, as the task never begins.
+    task_id = celery.send_task("chatbot.generate_reply", (session, "x")).id
+    celery.close()
+    told = eventually(
+        lambda: [it for it in lines(guarded.chat.workers[0]) if it.get("task_id") == task_id], 30, "Celery tells of it"
+    )[0]
+    assert (told["logger"], told["level"], told["session"]) == ("celery.app.trace", "ERROR", session)
+    assert "TypeError" in told["exception"]
+
+
+def test_flower_shows_names_and_hashes_and_neither_tokens_texts_nor_passwords(
+    guarded: Guarded, model: ModelServer
+) -> None:
+    with ChatClient(guarded.chat.url()) as client:
+        client.until("session")
+
+        def listed() -> dict[str, Any] | None:
+            client.ask(TEXT)
+            tasks = json.loads(guarded.flower_answers("/api/tasks") or "{}")
+            return next(
+                (
+                    t
+                    for t in tasks.values()
+                    if session_id(client.token) in (t["args"] or "") and t["state"] == "SUCCESS"
+                ),
+                None,
+            )
+
+        task = eventually(listed, 30, "Flower lists the task")
+        client.send("!fault=unauthorized " + TEXT, "m2")
+        client.until("error")
+    assert model.requests()[-1].headers["authorization"] == f"Bearer {MODEL_TOKEN}"
+    assert (task["name"], task["args"]) == ("chatbot.generate_reply", f"('{session_id(client.token)}',)")
+    workers = json.loads(guarded.flower_answers("/api/workers?refresh=1"))
+    assert [name for name in workers if name.startswith("worker0@")]
+    pages = ["/", "/workers", "/tasks", "/broker", "/metrics", "/api/tasks", "/api/workers", "/api/queues/length"]
+    pages += [f"/task/{task['uuid']}", f"/api/task/info/{task['uuid']}", "/api/task/types"]
+    pages += [f"/worker/{name}" for name in workers]
+    for page in pages:
+        text = guarded.flower_answers(page)
+        assert text, page
+        for secret in (client.token, TEXT, PASSWORD, MODEL_TOKEN):
+            assert secret not in text, page
+    for process in guarded.processes:
+        for secret in (client.token, TEXT, PASSWORD, MODEL_TOKEN):
+            assert secret not in process.log, process.name

@@ -1,0 +1,187 @@
+"""What people and operators are told while a part is away, and that all goes on by itself once it is back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from devtools.local.redis_server import redis_command
+
+from chatbot.store.keys import METRICS
+from chatbot.telemetry.counters import SWEEPS
+from devtools.fake_model import ModelServer
+from devtools.harness.chat_client import ChatClient, history, new_session
+from devtools.harness.deployment import Deployment, Process, eventually, free_port
+
+
+@pytest.fixture(scope="module")
+def breakable(model: ModelServer) -> Iterator[Deployment]:
+    with Deployment(model.url) as deployment:
+        yield deployment
+
+
+def bring_back(chat: Deployment) -> None:
+    chat.redis.start()
+    chat.wait_for_redis()
+    eventually(chat.ready, 30, "the web process is ready again")
+
+
+def test_without_redis_every_request_is_refused_with_words_and_nothing_dies(breakable: Deployment) -> None:
+    session = new_session(breakable.url())
+    with ChatClient(breakable.url(), session["token"]) as client:
+        client.receive()
+        # What a beat says that has no connection yet is Celery's.
+        eventually(lambda: breakable.client.hget(METRICS, SWEEPS.name), what="the beat has its connection")
+        breakable.redis.kill()
+        client.send("is anybody there?", "m1")
+        refused = client.until("error")
+        assert (refused["code"], refused["id"]) == ("unavailable", "m1")
+        assert refused["retry_after"] > 0
+        token = requests.post(breakable.url() + "/token", json={"name": "Ada"}, timeout=20)
+        assert (token.status_code, token.json()["error"]["code"]) == (503, "unavailable")
+        assert "Retry-After" in token.headers
+        assert requests.get(breakable.url() + "/healthz", timeout=5).status_code == 200
+        ready = requests.get(breakable.url() + "/readyz", timeout=20)
+        assert ready.status_code == 503
+        assert "redis" in ready.json()["error"]["message"]
+        assert ChatClient(breakable.url(), session["token"]).closed().code == 1013
+        eventually(lambda: "the broker took no task" in breakable.beat.log, 15, "the beat tells of it")
+        bring_back(breakable)
+        # The same socket, the same id.
+        assert client.ask("is anybody there?", "m1")["reply_to"] == "m1"
+    assert len(history(breakable.url(), session["token"])) == 2
+    for process in breakable.processes:
+        assert "Traceback" not in process.log, process.name
+
+
+@pytest.fixture
+def apart(model: ModelServer, tmp_path: Path) -> Iterator[tuple[Deployment, Process]]:
+    """A deployment whose broker is a Redis of its own, and that Redis."""
+    port = free_port()
+    broker = Process("broker", redis_command(port, tmp_path), dict(os.environ), tmp_path / "log").start()
+    try:
+        with Deployment(model.url, celery_broker_url=f"redis://127.0.0.1:{port}/0") as chat:
+            yield chat, broker
+    finally:
+        broker.kill()
+
+
+def test_a_message_is_kept_though_the_broker_is_away(apart: tuple[Deployment, Process]) -> None:
+    chat, broker = apart
+    assert chat.client.keys("_kombu*") == []
+    with ChatClient(chat.url()) as client:
+        client.ask("is all well?")
+        broker.kill()
+        client.send("who hears me?", "m1")
+        began = time.monotonic()
+        assert client.until("ack")["id"] == "m1"
+        assert time.monotonic() - began < 2
+        # A second one does not wait for the first one's task either.
+        client.send("and me?", "m2")
+        assert client.until("ack")["id"] == "m2"
+        assert time.monotonic() - began < 2
+        broker.start()
+        assert client.until("message")["reply_to"] == "m1"
+        assert client.until("message")["reply_to"] == "m2"
+
+
+def test_tasks_are_published_again_once_the_broker_is_back(apart: tuple[Deployment, Process]) -> None:
+    chat, broker = apart
+    web = chat.webs[0]
+    # Without sweeps what is not published is not answered.
+    chat.beat.kill()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(ChatClient(chat.url())) for _ in range(8)]
+        clients[0].ask("is all well?")
+        broker.kill()
+        for client in clients:
+            client.send("who hears me?", "m1")
+            client.until("ack", id="m1")
+        eventually(lambda: web.log.count("the broker took no task") >= len(clients), 30, "each was tried")
+        broker.start()
+        later = [stack.enter_context(ChatClient(chat.url())) for _ in range(8)]
+        for client in later:
+            client.ask("and me?")
+
+
+def test_sockets_stay_open_while_redis_loads_its_data(model: ModelServer) -> None:
+    # 2.4 s for 8 000 keys, with an ear for clients every 20 ms.
+    slowly = ("--key-load-delay", "300", "--loading-process-events-interval-bytes", "1024")
+    with Deployment(model.url, redis_args=slowly) as chat, ChatClient(chat.url()) as client:
+        client.ask("is all well?")
+        with chat.client.pipeline(transaction=False) as pipeline:
+            for number in range(8000):
+                pipeline.set(f"filler:{number}", "")
+            pipeline.bgrewriteaof()
+            pipeline.execute()
+        eventually(lambda: not chat.client.info("persistence")["aof_rewrite_in_progress"], what="it is written anew")
+        chat.redis.restart()
+        eventually(lambda: "BusyLoadingError" in chat.webs[0].log, what="somebody asked too early")
+        eventually(chat.ready, 30, "the web process is ready again")
+        assert client.ask("and now?", "m1")["reply_to"] == "m1"
+
+
+def test_messages_accepted_while_no_worker_runs_are_answered_by_the_first_that_comes(breakable: Deployment) -> None:
+    breakable.workers[0].kill()
+    with ChatClient(breakable.url()) as client:
+        client.send("early", "m1")
+        client.until("ack")
+        breakable.client.delete("celery")
+        breakable.workers[0].start()
+        assert client.until("message")["reply_to"] == "m1"
+
+
+def test_a_frozen_redis_is_noticed_by_the_listener(breakable: Deployment) -> None:
+    with ChatClient(breakable.url()) as client:
+        client.receive()
+        breakable.redis.signal(signal.SIGSTOP)
+        try:
+            answer = requests.get(breakable.url() + "/readyz", timeout=30)
+            assert answer.status_code == 503
+        finally:
+            breakable.redis.signal(signal.SIGCONT)
+        eventually(breakable.ready, 30, "the web process is ready again")
+        assert client.ask("and now?", "m1")["reply_to"] == "m1"
+
+
+def test_sockets_are_told_to_reconnect_when_the_web_process_ends(breakable: Deployment) -> None:
+    clients = [ChatClient(breakable.url()) for _ in range(5)]
+    for client in clients:
+        client.receive()
+    codes: list[int] = []
+    readers = [threading.Thread(target=lambda c=c: codes.append(c.closed().code)) for c in clients]
+    for reader in readers:
+        reader.start()
+    began = time.monotonic()
+    assert breakable.webs[0].stop() == 0
+    took = time.monotonic() - began
+    for reader in readers:
+        reader.join()
+    breakable.webs[0].start()
+    eventually(breakable.ready, 30, "the web process is back")
+    assert codes == [1001] * 5
+    assert took < 10
+
+
+def test_a_worker_that_is_told_to_end_hands_back_what_takes_too_long(model: ModelServer) -> None:
+    with Deployment(model.url, worker_shutdown_timeout=1) as chat, ChatClient(chat.url()) as client:
+        model.control(interval=100, tokens=60)
+        client.send("a long story", "m1")
+        client.until("delta")
+        successor = chat.worker(1)
+        chat.workers.append(successor.start())
+        eventually(lambda: chat.live_workers() == 2, 30, "the second worker lives")
+        began = time.monotonic()
+        chat.workers[0].stop()
+        assert time.monotonic() - began < 10
+        reply = client.until("message")
+        assert reply["finish_reason"] == "stop"
+        assert len(reply["msg"].split()) == 60
+        assert len(history(chat.url(), client.token)) == 2

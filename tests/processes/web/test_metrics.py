@@ -1,0 +1,288 @@
+"""What `/metrics` tells, from real processes, and that the dashboard and the alerts ask for nothing else."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from chatbot.sessions.ids import session_id
+from chatbot.sessions.leases import Leases
+from chatbot.sessions.messages import Sessions
+from chatbot.store.keys import UNANSWERED
+from chatbot.telemetry.counters import MODEL_ERRORS, OTHER, REPLY_TIME, Counts, families, sums
+from chatbot.telemetry.unanswered import ledger_size, oldest_unanswered
+from devtools.fake_model import ModelServer
+from devtools.harness.chat_client import ChatClient, Closed
+from devtools.harness.deployment import ROOT, Deployment, eventually
+
+MONITORING = ROOT / "docs" / "monitoring"
+#: Written by Prometheus itself.
+THEIRS = {"up", "ALERTS"}
+
+
+def scrape(url: str, **headers: str) -> dict[str, float]:
+    """Every sample by its name and labels, as they stand in the text."""
+    response = requests.get(f"{url}/metrics", headers=headers, timeout=20)
+    assert response.status_code == 200, response.text
+    found = {}
+    for family in text_string_to_metric_families(response.text):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            key = f"{sample.name}{{{labels}}}" if labels else sample.name
+            assert key not in found, f"{key} stands there twice"
+            found[key] = sample.value
+    return found
+
+
+@pytest.fixture(scope="module")
+def two_processes(model: ModelServer) -> Iterator[Deployment]:
+    """One gunicorn with two web processes, whose /metrics asks for a token; at most three sockets each."""
+    with Deployment(model.url, web_concurrency=2, metrics_token="sesame", max_sockets=3) as deployment:
+        eventually(lambda: processes(deployment) == 2, 30, "both count")
+        yield deployment
+
+
+def processes(deployment: Deployment) -> float:
+    return scrape(deployment.url(), Authorization="Bearer sesame")["chatbot_web_processes"]
+
+
+@pytest.fixture
+def fresh(model: ModelServer) -> Iterator[Deployment]:
+    """Nobody else's replies are counted here: of a shared one, a worker may still hold some that it has not told."""
+    with Deployment(model.url, webs=2, workers=2, model_attempts=2) as deployment:
+        yield deployment
+
+
+def told(deployment: Deployment) -> list[dict[str, float]]:
+    """What each web host shows once the workers have ended, which have then told all that they counted."""
+    for worker in deployment.workers:
+        worker.stop()
+    return [scrape(deployment.url(web)) for web in range(len(deployment.webs))]
+
+
+def test_a_reply_is_counted_once_and_the_same_is_told_by_every_web_host(fresh: Deployment) -> None:
+    with ChatClient(fresh.url()) as client:
+        client.ask("!tokens=5 count me")
+        now = scrape(fresh.url())
+        assert now["chatbot_web_sockets"] == 1
+        assert now["chatbot_workers"] == 2
+        assert now["chatbot_web_redis_up"] == now["chatbot_web_broker_up"] == now["chatbot_web_processes"] == 1
+    one, other = told(fresh)
+    for name in ("messages_accepted_total", "sessions_created_total"):
+        assert one[f"chatbot_web_{name}"] == 1
+        assert other[f"chatbot_web_{name}"] == 0
+    for name in (
+        "chatbot_replies_total{outcome=stop}",
+        "chatbot_reply_seconds_count",
+        "chatbot_reply_first_token_seconds_count",
+        "chatbot_reply_first_token_seconds_bucket{le=+Inf}",
+    ):
+        assert one[name] == other[name] == 1, name
+    assert one["chatbot_reply_pieces_total"] == other["chatbot_reply_pieces_total"] == 5
+
+
+def test_failures_and_retries_are_counted_by_kind(fresh: Deployment) -> None:
+    with ChatClient(fresh.url()) as client:
+        client.ask("!fault=server_error*1 please")
+        client.send("!fault=unauthorized no", "m2")
+        client.until("error")
+        client.send("", "m3")
+        client.until("error")
+    counts = told(fresh)[0]
+    for name in (
+        "chatbot_model_errors_total{kind=server_error}",
+        "chatbot_model_errors_total{kind=unauthorized}",
+        "chatbot_retries_total{reason=error}",
+        "chatbot_replies_total{outcome=failed}",
+        "chatbot_replies_total{outcome=stop}",
+        "chatbot_web_messages_refused_total{code=empty_message}",
+    ):
+        assert counts[name] == 1, name
+
+
+def test_no_token_text_or_session_stands_in_metrics(chat: Deployment) -> None:
+    with ChatClient(chat.url()) as client:
+        client.ask("what a secret, unmistakably")
+        text = requests.get(chat.url() + "/metrics", timeout=20).text
+    assert client.token not in text
+    assert session_id(client.token) not in text
+    assert "unmistakably" not in text
+
+
+def test_metrics_are_shown_to_whoever_knows_the_token(two_processes: Deployment) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic sesame"}):
+        refused = requests.get(two_processes.url() + "/metrics", headers=headers, timeout=20)
+        assert refused.status_code == 401
+        assert "chatbot_" not in refused.text
+    assert processes(two_processes) == 2
+
+
+def greeted(client: ChatClient) -> bool:
+    """Whether the process that took the socket, which the kernel chose, had a place for it."""
+    try:
+        return bool(client.receive()["type"] == "session")
+    except Closed:
+        return False
+
+
+def test_processes_of_one_host_are_added_up_and_the_sockets_of_a_killed_one_are_gone(
+    two_processes: Deployment,
+) -> None:
+    def now() -> dict[str, float]:
+        return scrape(two_processes.url(), Authorization="Bearer sesame")
+
+    clients = [ChatClient(two_processes.url()) for _ in range(4)]
+    served = [client for client in clients if greeted(client)]
+    counts = now()
+    assert counts["chatbot_web_sockets"] == len(served)
+    assert counts["chatbot_web_sessions_created_total"] == 4
+    for pid in children(two_processes.webs[0].pid):
+        os.kill(pid, signal.SIGKILL)
+    for client in clients:
+        client.cut()
+    eventually(two_processes.ready, 30, "new processes serve")
+    eventually(lambda: processes(two_processes) == 2, 30, "both are there again")
+    counts = now()
+    assert counts["chatbot_web_sockets"] == 0
+    assert counts["chatbot_web_sessions_created_total"] == 4
+
+
+def test_counts_end_with_gunicorn_and_leave_no_files(model: ModelServer) -> None:
+    with Deployment(model.url, workers=0) as chat:
+        temporary = chat.folder / "tmp"
+        temporary.mkdir()
+        web = chat.web(1, TMPDIR=str(temporary)).start()
+        chat.webs.append(web)
+        eventually(lambda: chat.ready(1), 30, "it serves")
+        assert list(temporary.iterdir())
+        web.stop()
+        assert not list(temporary.iterdir())
+
+
+def test_what_a_killed_master_left_is_removed_and_nothing_else(model: ModelServer, tmp_path: Path) -> None:
+    left, young, held = (tmp_path / f"chatbot-metrics-{name}" for name in ("left", "young", "held"))
+    for folder in (left, young, held):
+        folder.mkdir()
+        (folder / "counter_1.db").touch()
+    for folder in (left, held):
+        os.utime(folder, (0, 0))
+    descriptor = os.open(held, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with Deployment(model.url, workers=0, tmpdir=tmp_path) as chat:
+        assert chat.ready()
+        assert [folder.exists() for folder in (left, young, held)] == [False, True, True]
+    os.close(descriptor)
+
+
+def test_a_dead_redis_is_told_in_time_and_the_rest_still_shown(model: ModelServer) -> None:
+    with Deployment(model.url, workers=0) as chat:
+        for fault in (signal.SIGSTOP, signal.SIGKILL):
+            chat.redis.signal(fault)
+            began = time.monotonic()
+            response = requests.get(chat.url() + "/metrics", timeout=30)
+            # A scraper waits for ten seconds.
+            assert time.monotonic() - began < 6
+            assert "chatbot_web_redis_up 0.0" in response.text
+            assert "chatbot_web_broker_up 0.0" in response.text
+            assert "chatbot_web_sockets 0.0" in response.text
+            assert "chatbot_workers " not in response.text
+
+
+def test_what_was_counted_survives_the_worker(model: ModelServer) -> None:
+    with Deployment(model.url) as chat:
+        with ChatClient(chat.url()) as client:
+            client.ask("one")
+            eventually(lambda: scrape(chat.url())["chatbot_replies_total{outcome=stop}"] == 1, 15)
+            chat.workers[0].restart()
+            client.ask("two")
+            # One that ends in order tells all that it counted.
+            chat.workers[0].stop()
+        assert scrape(chat.url())["chatbot_replies_total{outcome=stop}"] == 2
+
+
+def test_a_label_takes_no_value_that_a_model_server_made_up(redis_client: redis.Redis) -> None:
+    counts = Counts()
+    counts.add(MODEL_ERRORS, "x" * 1000)
+    counts.add(MODEL_ERRORS, "timeout")
+    counts.observe(REPLY_TIME, 0.25)
+    counts.observe(REPLY_TIME, 1000)
+    counts.flush(redis_client)
+    counts.flush(redis_client)
+    found = {(s.name, *s.labels.values()): s.value for family in families(sums(redis_client)) for s in family.samples}
+    assert found["chatbot_model_errors_total", OTHER] == found["chatbot_model_errors_total", "timeout"] == 1
+    assert found["chatbot_reply_seconds_bucket", "0.1"] == 0
+    assert found["chatbot_reply_seconds_bucket", "0.25"] == found["chatbot_reply_seconds_bucket", "120"] == 1
+    assert found["chatbot_reply_seconds_count",] == 2
+    assert found["chatbot_reply_seconds_sum",] == 1000.25
+
+
+def test_the_age_of_the_oldest_unanswered_message_is_known(redis_client: redis.Redis) -> None:
+    sessions = Sessions(redis_client, ttl=60, max_pending=8)
+    leases = Leases(redis_client, ttl=60, history_messages=4)
+    one, other = (session_id(sessions.create(name)["token"]) for name in ("Ada", "Bob"))
+    assert oldest_unanswered(redis_client) == 0
+    sessions.accept(one, "m1", "hello")
+    eventually(lambda: oldest_unanswered(redis_client) > 0.1, 5)
+    sessions.accept(one, "m2", "again")
+    first = redis_client.zscore(UNANSWERED, one)
+    assert first is not None
+    eventually(lambda: oldest_unanswered(redis_client) > 0.2, 5)
+    sessions.accept(other, "m3", "and I")
+    assert oldest_unanswered(redis_client) > 0.2
+    work = leases.claim(one)
+    assert work is not None
+    work = leases.commit(work, "hi", "stop", go_on=True)
+    # The second message has waited since it was accepted, not since its turn has come.
+    second, third = redis_client.zscore(UNANSWERED, one), redis_client.zscore(UNANSWERED, other)
+    assert second is not None
+    assert third is not None
+    assert first < second < third
+    assert work is not None
+    leases.fail(work, "It broke.", go_on=True)
+    assert redis_client.zscore(UNANSWERED, one) is None
+    sessions.retry(one, "m2")
+    assert ledger_size(redis_client) == 2
+    # A session that has ended waits for nothing: the sweep finds it.
+    for session in (one, other):
+        redis_client.delete(f"chat:{{{session}}}:session")
+    redis_client.zadd("chat:ledger", {one: 0, other: 0})
+    leases.sweep()
+    assert oldest_unanswered(redis_client) == ledger_size(redis_client) == 0
+
+
+@pytest.mark.parametrize("file", ["alerts.yml", "dashboard.json"])
+def test_every_metric_that_is_asked_for_exists(chat: Deployment, file: str) -> None:
+    text = re.sub("#.*", "", (MONITORING / file).read_text("utf-8"))
+    asked = set(re.findall(r"\b(chatbot_\w+)\b", text))
+    assert len(asked) > 10
+    there = {name.partition("{")[0] for name in scrape(chat.url())}
+    # Counted by a label that comes with the first refusal.
+    there |= {"chatbot_web_requests_refused_total"}
+    assert asked - there == set()
+
+
+def test_the_dashboard_can_be_loaded_and_shows_every_metric(chat: Deployment) -> None:
+    dashboard = json.loads((MONITORING / "dashboard.json").read_text("utf-8"))
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    asked = " ".join(target["expr"] for panel in panels for target in panel.get("targets", ()))
+    for name in scrape(chat.url()):
+        metric = name.partition("{")[0]
+        if metric.startswith("chatbot_") and not metric.endswith(("_sum", "_count")):
+            assert metric in asked, metric
+
+
+def children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(child) for child in file.read().split()]

@@ -1,0 +1,168 @@
+"""Who notices a worker that exists and does nothing, and who is not taken for one."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from chatbot.config import Settings
+from chatbot.queue.celery_app import create_celery
+from devtools.fake_model import ModelServer
+from devtools.harness.chat_client import ChatClient
+from devtools.harness.deployment import BIN, ROOT, Deployment, eventually, redis_server
+
+#: Seconds after which a worker counts as silent here.
+TIMEOUT = 2.0
+
+
+@pytest.fixture(scope="module")
+def watched(model: ModelServer) -> Iterator[Deployment]:
+    with Deployment(model.url, worker_concurrency=2, worker_health_timeout=TIMEOUT) as deployment:
+        yield deployment
+
+
+def health(chat: Deployment, *arguments: str) -> tuple[int, str]:
+    """Exit status and words of the command that containers run."""
+    done = subprocess.run(
+        [sys.executable, "-m", "chatbot.worker.health", *arguments],
+        cwd=ROOT,
+        env=chat.env,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def ready(chat: Deployment) -> dict[str, Any]:
+    response = requests.get(chat.url() + "/readyz", timeout=10)
+    # Workers that do nothing do not make web unready.
+    assert response.status_code == 200
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def test_a_worker_that_runs_tasks_is_healthy_under_its_name_and_its_hosts(watched: Deployment) -> None:
+    host = socket.gethostname()
+    for arguments in ((), ("worker0@%h",), (f"worker0@{host}",)):
+        status, words = health(watched, *arguments)
+        assert (status, "runs tasks" in words) == (0, True), words
+    status, words = health(watched, "nobody@%h")
+    assert (status, words) == (1, f"no sign of nobody@{host}\n")
+    found = ready(watched)
+    assert (found["workers"], found["workers_silent"]) == (1, 0)
+    assert 0 <= found["canary"] <= TIMEOUT
+
+
+def test_a_frozen_worker_is_noticed_in_time_and_when_it_wakes_up(watched: Deployment) -> None:
+    watched.workers[0].signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        eventually(lambda: ready(watched)["workers"] == 0, TIMEOUT * 3, "readyz counts no worker")
+        assert time.monotonic() - began < TIMEOUT * 2
+        assert ready(watched)["workers_silent"] == 1
+        status, words = health(watched)
+        assert status == 1
+        assert "is SILENT" in words
+    finally:
+        watched.workers[0].signal(signal.SIGCONT)
+    eventually(lambda: ready(watched)["workers"] == 1, 20, "the worker is back")
+    assert health(watched)[0] == 0
+
+
+def test_a_worker_that_is_busy_for_long_is_no_silent_one(watched: Deployment, model: ModelServer) -> None:
+    model.control(interval=100, tokens=round(TIMEOUT * 20))
+    with ChatClient(watched.url()) as one, ChatClient(watched.url()) as other, ChatClient(watched.url()) as third:
+        for client in (one, other):
+            client.send("a long story")
+        for client in (one, other):
+            client.until("delta")
+        # Nobody has a thread for this one, nor for a canary.
+        third.send("and me?")
+        until = time.monotonic() + TIMEOUT * 1.8
+        while time.monotonic() < until:
+            assert ready(watched)["workers"] == 1
+        assert health(watched)[0] == 0
+        for client in (one, other, third):
+            client.until("message")
+
+
+def test_a_worker_that_waits_for_a_silent_model_is_no_silent_one(watched: Deployment, model: ModelServer) -> None:
+    model.control(first=TIMEOUT * 2000)
+    with ChatClient(watched.url()) as one, ChatClient(watched.url()) as other:
+        for client in (one, other):
+            client.send("think")
+            client.until("ack")
+        model.wait_until(lambda found: len(found) == 2)
+        until = time.monotonic() + TIMEOUT * 1.8
+        while time.monotonic() < until:
+            assert ready(watched)["workers"] == 1
+        for client in (one, other):
+            client.until("message")
+
+
+def test_a_worker_whose_threads_are_stuck_is_noticed_though_its_heart_beats(watched: Deployment) -> None:
+    name = f"stuck@{socket.gethostname()}"
+    worker = watched.worker(7)
+    worker.command = [str(BIN / "celery"), "-A", "tests.stuck_worker", "worker", "-n", name, "-Q", "stuck"]
+    celery = create_celery(Settings(broker_url=watched.redis_url))
+    try:
+        worker.start()
+        eventually(lambda: health(watched, name)[0] == 0, 30, "the worker lives")
+        for _ in range(2):
+            celery.send_task("tests.stuck", queue="stuck")
+        eventually(lambda: health(watched, name)[0] == 1, 30, "the stuck worker is noticed")
+        # What a ping asks for is still answered.
+        assert celery.control.ping([name], timeout=5)
+        assert health(watched, "worker0@%h")[0] == 0
+        assert ready(watched)["workers_silent"] == 1
+    finally:
+        worker.kill()
+        celery.close()
+
+
+def test_a_worker_that_ends_in_order_is_not_missed(model: ModelServer) -> None:
+    with Deployment(model.url) as chat:
+        chat.workers[0].stop()
+        found = ready(chat)
+        assert (found["workers"], found["workers_silent"], found["canary"]) == (0, 0, None)
+        assert chat.client.zcard("chat:workers") == 0
+
+
+def test_without_redis_nothing_is_said_of_a_worker(watched: Deployment) -> None:
+    with redis_server() as url:
+        env = {**watched.env, "REDIS_URL": url}
+        gone = Deployment.__new__(Deployment)
+        gone.env = env
+        assert health(gone)[0] == 1
+    status, words = health(gone)
+    assert status == 0
+    assert words.startswith("unknown")
+
+
+def test_a_deaf_listener_makes_the_web_process_unready_and_is_named(model: ModelServer) -> None:
+    with Deployment(model.url, workers=0) as chat:
+        try:
+            # Redis answers everything, but lets nobody listen.
+            chat.client.execute_command("ACL", "SETUSER", "default", "resetchannels")
+            answer = eventually(lambda: _unready(chat), 20, "the listener is deaf")
+            assert answer["redis"] == answer["redisjson"] == "ok"
+            assert answer["error"]["message"] == "Not ready: listener"
+        finally:
+            chat.client.execute_command("ACL", "SETUSER", "default", "allchannels")
+        eventually(chat.ready, 20, "it hears again")
+
+
+def _unready(chat: Deployment) -> Any:
+    response = requests.get(chat.url() + "/readyz", timeout=10)
+    return response.status_code == 503 and response.json()

@@ -1,0 +1,191 @@
+"""Whatever a model server does, over real processes: nobody is left waiting, nobody is answered twice."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from chatbot.sessions.ids import session_id
+from chatbot.sessions.leases import Leases
+from chatbot.sessions.messages import Sessions
+from devtools.fake_model import ModelServer
+from devtools.harness.chat_client import ChatClient, history, new_session
+from devtools.harness.deployment import Deployment
+from devtools.fake_model.faults import DIALECTS, FAULTS, LOADING
+from tests.unit.worker.models.test_protocols import answer, answering
+
+SECRET = "hf_a-token-that-nobody-may-read"
+READ_TIMEOUT, TIMEOUT, ATTEMPTS, LOADING_TIMEOUT = 1, 3, 2, 2
+#: Seconds in which a person hears of a failure: one call's time, and what a busy machine adds.
+SOON = TIMEOUT + 5
+
+PASSING = {
+    *LOADING,
+    *("rate_limited", "failed_dependency", "server_error", "html", "html_200", "empty_list", "broken_json"),
+    *("not_utf8", "error_in_stream", "cut_stream", "silent_stream", "silent"),
+}
+LASTING = {"unauthorized", "unauthorized_plain", "bad_request", "credits", "invalid", "redirect"}
+ANSWERED = {"endless", *DIALECTS}
+
+
+@pytest.fixture(scope="module")
+def failing(model: ModelServer) -> Iterator[Deployment]:
+    with Deployment(
+        model.url,
+        huggingface_inference_token=SECRET,
+        model_read_timeout=READ_TIMEOUT,
+        model_timeout=TIMEOUT,
+        model_attempts=ATTEMPTS,
+        model_loading_timeout=LOADING_TIMEOUT,
+        max_new_tokens=100_000,
+    ) as deployment:
+        yield deployment
+
+
+class Person(threading.Thread):
+    """Says one thing, and listens until it is settled."""
+
+    def __init__(self, url: str, said: str) -> None:
+        super().__init__()
+        self.url, self.said = url, said
+        self.token = ""
+        self.frames: list[dict[str, object]] = []
+        self.first_word = 0.0
+        self.stored: list[dict[str, object]] = []
+
+    def run(self) -> None:
+        with ChatClient(self.url) as client:
+            self.token = client.token
+            client.send(self.said, "m1")
+            client.until("ack")
+            asked = time.monotonic()
+            while True:
+                frame = client.receive()
+                self.first_word = self.first_word or time.monotonic() - asked
+                if frame["type"] in ("message", "error"):
+                    break
+            # Whatever else came would come before the answer to this.
+            client.send_frame(type="stop")
+            client.until("error", code="nothing_to_stop")
+            self.frames = [f for f in client.frames if f.get("code") != "nothing_to_stop"]
+            self.stored = history(self.url, client.token)
+
+
+def test_every_failure_is_settled_once_and_soon(failing: Deployment, model: ModelServer) -> None:
+    assert PASSING | LASTING | ANSWERED == FAULTS
+    model.control(estimated_time=0.2, retry_after=0.2)
+    people = {fault: Person(failing.url(), f"!fault={fault} my diary says nothing") for fault in FAULTS}
+    for person in people.values():
+        person.start()
+    for person in people.values():
+        person.join()
+
+    for fault, person in people.items():
+        settled = [f for f in person.frames if f["type"] in ("message", "error")]
+        states = [f["state"] for f in person.frames if f["type"] == "status"]
+        replies = [m for m in person.stored if m["source"] == "bot"]
+        assert len(settled) == 1, (fault, person.frames)
+        assert person.first_word < SOON, fault
+        if fault in ANSWERED:
+            assert settled[0]["type"] == "message", fault
+            assert len(replies) == 1, fault
+            continue
+        assert settled[0]["code"] == "model_error", fault
+        assert replies == [], fault
+        assert (states != []) == (fault in PASSING), fault
+        assert set(states) <= {"loading" if fault in LOADING else "retrying"}, fault
+
+    log = "".join(process.log for process in failing.processes)
+    for person in people.values():
+        assert person.token not in log
+    for secret in (SECRET, "diary", "w1 w2"):
+        assert secret not in log
+
+
+def test_a_prompt_that_the_model_finds_too_long_is_asked_with_less_of_the_history(
+    failing: Deployment, model: ModelServer
+) -> None:
+    with ChatClient(failing.url()) as client:
+        client.ask("one")
+        client.ask("two")
+        model.fault("invalid", 2)
+        assert client.ask("three")["msg"].startswith("You said: three")
+    prompts = [record.prompt or "" for record in model.requests()[-3:]]
+    assert [prompt.count("\n") for prompt in prompts] == [4, 2, 1]
+
+
+def test_a_message_that_is_too_long_for_the_model_is_told_so(failing: Deployment, model: ModelServer) -> None:
+    with ChatClient(failing.url()) as client:
+        client.send("!fault=invalid hello")
+        assert client.until("error")["message"] == "This message is too long for the model."
+
+
+def test_a_reply_that_grows_beyond_the_context_is_cut_there() -> None:
+    events = [
+        *({"choices": [{"text": text, "finish_reason": None}]} for text in (" I go", " on and")),
+        {"error": {"message": "index 2048 is out of bounds for dimension 0 with size 2048"}},
+    ]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    with (
+        answering(answer("200 OK", body, "text/event-stream")) as url,
+        Deployment(f"{url}/v1/completions") as chat,
+        ChatClient(chat.url()) as client,
+    ):
+        reply = client.ask("go on")
+        assert (reply["msg"], reply["finish_reason"]) == ("I go on and", "length")
+
+
+def test_the_next_of_several_servers_answers_and_nothing_is_said_twice(model: ModelServer) -> None:
+    with (
+        ModelServer(tokens=6) as other,
+        Deployment(f"{model.url},{other.url}/v1/completions", model_rest=60) as chat,
+        ChatClient(chat.url()) as client,
+    ):
+        model.fault("cut_stream", after=3)
+        reply = client.ask("hello out there")
+        assert reply["msg"].startswith("You said: hello out there")
+        assert client.text[reply["id"]] == reply["msg"]
+        assert len(client.of_type("message")) == 1
+        for number in range(3):
+            client.ask(f"and {number}")
+        assert [len(model.requests()), len(other.requests())] == [1, 4]
+
+
+def test_a_long_history_costs_a_reply_what_a_short_one_costs(model: ModelServer) -> None:
+    """Counted, not timed: what Redis reads and writes for a reply does not grow."""
+    with Deployment(model.url) as chat:
+
+        def traffic(messages: int) -> int:
+            """Bytes between Redis and everybody else during 20 replies."""
+            token = new_session(chat.url())["token"]
+            fill(chat.client, session_id(token), messages)
+            with ChatClient(chat.url(), token) as client:
+                client.until("session")
+                before = chat.client.info("stats")
+                for number in range(20):
+                    client.ask(f"question {number}")
+                after = chat.client.info("stats")
+            assert len(history(chat.url(), token)) == messages + 40
+            return sum(int(after[name]) - int(before[name]) for name in NET)
+
+        short, long = traffic(10), traffic(4000)
+        assert long < 2 * short
+
+
+NET = ("total_net_input_bytes", "total_net_output_bytes")
+
+
+def fill(client: redis.Redis, session: str, messages: int) -> None:
+    """Has a session say this many messages, half of them replies."""
+    sessions = Sessions(client, ttl=3600, max_pending=8)
+    leases = Leases(client, ttl=3600, history_messages=1)
+    for number in range(messages // 2):
+        sessions.accept(session, f"h{number}", f"question {number}, as long as questions are")
+        work = leases.claim(session)
+        assert work is not None
+        leases.commit(work, f"reply {number}, as long as replies are", "stop", go_on=False)

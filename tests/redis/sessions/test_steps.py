@@ -1,0 +1,367 @@
+"""The steps on a session, against a real Redis: what the promise stands on."""
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from chatbot.protocol.client_errors import ClientError, SessionNotFound
+from chatbot.protocol.events import Event, events_channel
+from chatbot.sessions.ids import reply_id, session_id
+from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress
+from chatbot.sessions.messages import Sessions
+from chatbot.store.keys import LEDGER, session_keys
+from devtools.harness.deployment import eventually
+
+
+def claimed(leases: Leases, session: str) -> Assignment:
+    work = leases.claim(session)
+    assert work is not None
+    return work
+
+
+def says(work: Assignment) -> list[str]:
+    return [message["msg"] for message in work.messages]
+
+
+def expire_lease(client: redis.Redis, session: str) -> None:
+    client.delete(session_keys(session)[7])
+
+
+def test_a_message_is_in_history_and_ledger_in_one_step(
+    sessions: Sessions, session: str, redis_client: redis.Redis
+) -> None:
+    accepted = sessions.accept(session, "m1", "hello")
+    assert accepted.wake
+    assert sessions.read(session)["messages"][0]["msg"] == "hello"
+    assert redis_client.zscore(LEDGER, session) is not None
+
+
+def test_one_worker_at_a_time_speaks_for_a_session(sessions: Sessions, leases: Leases, session: str) -> None:
+    sessions.accept(session, "m1", "hello")
+    work = claimed(leases, session)
+    assert leases.claim(session) is None
+    assert not sessions.accept(session, "m2", "again").wake
+    assert leases.commit(work, "hi", "stop", go_on=True) is not None
+
+
+def test_messages_are_answered_in_order_each_with_the_turns_before_it(
+    sessions: Sessions, leases: Leases, session: str
+) -> None:
+    for n in range(1, 5):
+        sessions.accept(session, f"m{n}", f"q{n}")
+    work: Assignment | None = claimed(leases, session)
+    prompts = []
+    while work is not None:
+        prompts.append(says(work))
+        work = leases.commit(work, f"a{work.message_id[1:]}", "stop", go_on=True)
+    assert prompts == [["q1"], ["q1", "a1", "q2"], ["a1", "q2", "a2", "q3"], ["a2", "q3", "a3", "q4"]]
+    assert leases.claim(session) is None
+
+
+def test_a_prompt_holds_no_more_than_it_may_however_long_the_history(
+    sessions: Sessions, leases: Leases, session: str
+) -> None:
+    for n in range(50):
+        sessions.accept(session, None, f"q{n}")
+        assert leases.commit(claimed(leases, session), f"a{n}", "stop", go_on=True) is None
+    sessions.accept(session, None, "last")
+    assert says(claimed(leases, session)) == ["a48", "q49", "a49", "last"]
+
+
+def test_when_nothing_is_left_the_ledger_forgets_the_session(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    leases.commit(claimed(leases, session), "hi", "stop", go_on=True)
+    assert redis_client.zcard(LEDGER) == 0
+    assert sessions.accept(session, "m2", "more").wake
+
+
+def test_whoever_lost_the_lease_can_write_nothing(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    frozen = claimed(leases, session)
+    expire_lease(redis_client, session)
+    successor = claimed(leases, session)
+    assert leases.progress([Progress(frozen, "late", 0, {"type": "delta"})]) == ["lost"]
+    steps: tuple[Callable[[], object], ...] = (
+        lambda: leases.commit(frozen, "late", "stop", go_on=True),
+        lambda: leases.fail(frozen, "late", go_on=True),
+        lambda: leases.postpone(frozen, 1, loading=False),
+        lambda: leases.hand_back(frozen),
+    )
+    for step in steps:
+        with pytest.raises(LeaseLost):
+            step()
+    leases.commit(successor, "in time", "stop", go_on=True)
+    with pytest.raises(LeaseLost):
+        leases.commit(frozen, "late", "stop", go_on=True)
+    assert [m["msg"] for m in sessions.read(session)["messages"]] == ["hello", "in time"]
+
+
+def test_a_lease_that_nobody_took_is_still_the_owners(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    work = claimed(leases, session)
+    expire_lease(redis_client, session)
+    assert leases.progress([Progress(work, "he", 0, {"type": "delta"})]) == ["on"]
+    assert leases.claim(session) is None
+    leases.commit(work, "hello", "stop", go_on=True)
+
+
+def test_a_report_after_the_reply_is_refused(sessions: Sessions, leases: Leases, session: str) -> None:
+    sessions.accept(session, "m1", "hello")
+    work = claimed(leases, session)
+    leases.commit(work, "hi", "stop", go_on=True)
+    assert leases.progress([Progress(work, "hi", 0, {"type": "delta"})]) == ["lost"]
+
+
+def test_a_reply_is_kept_once_though_its_commit_comes_twice(sessions: Sessions, leases: Leases, session: str) -> None:
+    sessions.accept(session, "m1", "hello")
+    sessions.accept(session, "m2", "again")
+    work = claimed(leases, session)
+    assert leases.commit(work, "hi", "stop", go_on=True) is not None
+    with pytest.raises(LeaseLost):
+        leases.commit(work, "hi", "stop", go_on=True)
+    assert [m["id"] for m in sessions.read(session)["messages"]] == ["m1", "m2", reply_id(session, "m1")]
+
+
+def test_partial_text_grows_and_a_repeated_report_does_not_double_it(
+    sessions: Sessions, leases: Leases, session: str
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    work = claimed(leases, session)
+    frame: dict[str, Any] = {"type": "delta"}
+    assert leases.progress([Progress(work, "é1", 0, frame)]) == ["on"]
+    assert leases.progress([Progress(work, "22", 3, frame)]) == ["on"]
+    assert leases.progress([Progress(work, "22", 3, frame)]) == ["behind"]
+    assert sessions.snapshot(session).partial == "é122"
+    assert leases.progress([Progress(work, "é122", 0, frame)]) == ["on"]
+    assert sessions.snapshot(session).partial == "é122"
+
+
+def test_reports_go_on_after_redis_forgot_its_scripts(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    work = claimed(leases, session)
+    redis_client.script_flush()
+    assert leases.progress([Progress(work, "a", 0, {"type": "delta"}), Progress(work)]) == ["on", "on"]
+
+
+def test_stop_is_seen_by_the_next_report_and_only_for_its_message(
+    sessions: Sessions, leases: Leases, session: str
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    sessions.accept(session, "m2", "more")
+    work = claimed(leases, session)
+    assert sessions.stop(session) is False
+    assert leases.progress([Progress(work)]) == ["stop"]
+    following = leases.commit(work, "he", "stopped", go_on=True)
+    assert following is not None
+    assert not following.stopped
+    assert leases.progress([Progress(following)]) == ["on"]
+
+
+def test_a_message_stopped_before_anybody_took_it_says_so(sessions: Sessions, leases: Leases, session: str) -> None:
+    sessions.accept(session, "m1", "hello")
+    assert sessions.stop(session) is True
+    assert claimed(leases, session).stopped
+
+
+def test_nothing_to_stop_is_told(sessions: Sessions, session: str) -> None:
+    with pytest.raises(ClientError, match="nothing_to_stop"):
+        sessions.stop(session)
+
+
+def test_a_failure_is_recorded_and_can_be_retried_once(sessions: Sessions, leases: Leases, session: str) -> None:
+    sessions.accept(session, "m1", "hello")
+    assert leases.fail(claimed(leases, session), "It broke.", go_on=True) is None
+    snapshot = sessions.snapshot(session)
+    assert snapshot.failed == {"m1": "It broke."}
+    assert snapshot.pending == []
+    assert sessions.accept(session, "m1", "hello").failure == "It broke."
+    assert sessions.retry(session, "m1").wake
+    assert not sessions.retry(session, "m1").reply
+    leases.commit(claimed(leases, session), "hi", "stop", go_on=True)
+    assert sessions.snapshot(session).failed == {}
+    with pytest.raises(ClientError, match="not_retryable"):
+        sessions.retry(session, "m1")
+
+
+def test_a_retried_messages_prompt_holds_no_later_message(sessions: Sessions, leases: Leases, session: str) -> None:
+    sessions.accept(session, "m1", "q1")
+    leases.fail(claimed(leases, session), "It broke.", go_on=True)
+    sessions.accept(session, "m2", "q2")
+    work = claimed(leases, session)
+    assert says(work) == ["q1", "q2"]
+    leases.commit(work, "a2", "stop", go_on=True)
+    sessions.retry(session, "m1")
+    assert says(claimed(leases, session)) == ["q1"]
+
+
+def test_nobody_claims_a_postponed_message_before_its_time(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    leases.postpone(claimed(leases, session), 100, loading=False)
+    assert leases.claim(session) is None
+    assert not sessions.accept(session, "m2", "more").wake
+    assert leases.sweep() == []
+    redis_client.hset(session_keys(session)[5], "hold", 1)
+    work = claimed(leases, session)
+    assert (work.message_id, work.attempts, work.loading_for) == ("m1", 1, 0)
+
+
+def test_loading_is_counted_in_time_and_not_in_attempts(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    leases.postpone(claimed(leases, session), 0.001, loading=True)
+    redis_client.hset(session_keys(session)[5], mapping={"hold": 1, "loading": 1})
+    work = claimed(leases, session)
+    assert work.attempts == 0
+    assert work.loading_for > 1e9
+
+
+def test_what_is_handed_back_is_overdue_at_once(sessions: Sessions, leases: Leases, session: str) -> None:
+    sessions.accept(session, "m1", "hello")
+    leases.hand_back(claimed(leases, session))
+    assert leases.sweep() == [session]
+    assert claimed(leases, session).attempts == 0
+
+
+def test_the_sweep_names_what_is_overdue_once(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    assert leases.sweep() == []
+    redis_client.zadd(LEDGER, {session: 1})
+    assert leases.sweep() == [session]
+    assert leases.sweep() == []
+    first = redis_client.zscore(LEDGER, session)
+    redis_client.zadd(LEDGER, {session: 1})
+    assert leases.sweep() == [session]
+    second = redis_client.zscore(LEDGER, session)
+    assert first is not None
+    assert second is not None
+    assert second > first + 1500
+
+
+def test_many_sweeps_at_once_name_each_session_once(
+    sessions: Sessions, leases: Leases, redis_client: redis.Redis
+) -> None:
+    ids = [session_id(sessions.create("Ada")["token"]) for _ in range(30)]
+    for each in ids:
+        sessions.accept(each, "m1", "hello")
+        redis_client.zadd(LEDGER, {each: 1})
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.extend(leases.sweep())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == sorted(ids)
+
+
+def test_the_sweep_leaves_a_session_that_somebody_is_at(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    claimed(leases, session)
+    redis_client.zadd(LEDGER, {session: 1})
+    assert leases.sweep() == []
+    expire_lease(redis_client, session)
+    redis_client.zadd(LEDGER, {session: 1})
+    assert leases.sweep() == [session]
+
+
+def test_a_dead_owners_lease_is_not_waited_for(sessions: Sessions, session: str, redis_client: redis.Redis) -> None:
+    leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda: "of-the-owner")
+    sessions.accept(session, "m1", "hello")
+    pubsub = redis_client.pubsub()
+    pubsub.subscribe("of-the-owner")
+    pubsub.get_message(timeout=5)
+    work = claimed(leases, session)
+    assert leases.sweep() == []
+    assert leases.claim(session) is None
+    pubsub.close()
+    eventually(lambda: redis_client.pubsub_numsub("of-the-owner")[0][1] == 0)
+    assert leases.sweep() == [session]
+    assert leases.sweep() == []
+    with pytest.raises(LeaseLost):
+        leases.commit(work, "from beyond", "stop", go_on=True)
+    assert claimed(leases, session).message_id == "m1"
+
+
+def test_the_sweep_forgets_sessions_that_have_ended(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    redis_client.delete(*session_keys(session)[:8])
+    redis_client.zadd(LEDGER, {session: 1})
+    assert leases.sweep() == []
+    assert redis_client.zcard(LEDGER) == 0
+    with pytest.raises(SessionNotFound):
+        sessions.accept(session, "m2", "anybody?")
+
+
+def test_all_keys_of_a_session_end_together(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    sessions.accept(session, "m2", "hello")
+    work = claimed(leases, session)
+    leases.progress([Progress(work, "text", 0, {"type": "delta"})])
+    following = leases.fail(work, "It broke.", go_on=True)
+    assert following is not None
+    leases.progress([Progress(following, "text", 0, {"type": "delta"})])
+    keys = list(redis_client.scan_iter("chat:{*"))
+    assert len(keys) == 8
+    for key in keys:
+        assert 0 < redis_client.pttl(key) <= 60_000, key
+
+
+def test_events_are_numbered_and_tell_the_position_that_they_complete(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    pubsub = redis_client.pubsub(ignore_subscribe_messages=True)
+    pubsub.subscribe(events_channel(session))
+    pubsub.get_message(timeout=5)
+    sessions.accept(session, "m1", "hello")
+    work = claimed(leases, session)
+    leases.progress([Progress(work, "h", 0, {"type": "delta", "msg": "h"})])
+    leases.commit(work, "hi", "stop", go_on=True)
+    events = [Event.decode(pubsub.get_message(timeout=5)["data"]) for _ in range(2)]
+    assert [(e.number, e.position, json.loads(e.frame)["type"]) for e in events] == [
+        (1, None, "delta"),
+        (2, 2, "message"),
+    ]
+    assert sessions.snapshot(session).event == 2
+
+
+def test_a_snapshot_goes_on_after_any_message(sessions: Sessions, leases: Leases, session: str) -> None:
+    for n in (1, 2):
+        sessions.accept(session, f"m{n}", f"q{n}")
+        leases.commit(claimed(leases, session), f"a{n}", "stop", go_on=True)
+    after_first = sessions.snapshot(session, after="m1")
+    assert after_first.recovered is True
+    assert [m["msg"] for m in after_first.messages] == ["a1", "q2", "a2"]
+    after_reply = sessions.snapshot(session, after=reply_id(session, "m2"))
+    assert (after_reply.recovered, after_reply.messages) == (True, [])
+    unknown = sessions.snapshot(session, after="nobody-said-that")
+    assert (unknown.recovered, unknown.messages) == (False, [])
+    assert sessions.snapshot(session).recovered is None
+
+
+def test_control_characters_and_astral_text_survive_storage(sessions: Sessions, leases: Leases, session: str) -> None:
+    text = 'a\0b\x7f\u2028 "quoted" \\ 👩🏽‍🚀 שלום'
+    sessions.accept(session, "m1", text)
+    leases.commit(claimed(leases, session), text, "stop", go_on=True)
+    assert [m["msg"] for m in sessions.read(session)["messages"]] == [text, text]

@@ -1,0 +1,215 @@
+"""The fan-out of one web process against a real Redis: nothing missed, nothing twice, whatever becomes of pub/sub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import redis
+from wsproto.frame_protocol import FrameProtocol
+
+from chatbot.protocol.events import events_channel
+from chatbot.sessions.ids import session_id
+from chatbot.sessions.leases import Leases, Progress
+from chatbot.sessions.messages import Sessions
+from chatbot.store.client import connect
+from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
+from chatbot.web.hub import Hub, Subscriber, replay
+from devtools.harness.deployment import eventually
+
+
+class Socket:
+    """What a subscriber sends to: keeps the frames as documents."""
+
+    def __init__(self, hub: Hub, session: str) -> None:
+        self.frames: list[dict[str, Any]] = []
+        self.ended: list[int] = []
+        self.hub = hub
+        self.subscriber = Subscriber(session, self._send, lambda code, _: self.ended.append(code))
+
+    def _send(self, frame: bytes) -> None:
+        parser = FrameProtocol(client=True, extensions=[])
+        parser.receive_bytes(frame)
+        self.frames.append(json.loads("".join(str(part.payload) for part in parser.received_frames())))
+
+    def attach(self, sessions: Sessions, after: str | None = None) -> None:
+        """As `web/socket.py` does it."""
+        self.hub.attach(self.subscriber)
+        snapshot = sessions.snapshot(self.subscriber.session, after=after)
+        for frame in replay(self.subscriber.session, snapshot):
+            self.frames.append(frame)
+        if not self.subscriber.release(snapshot) or self.subscriber.missed:
+            self.hub.resync([self.subscriber])
+
+    def replies(self) -> list[str]:
+        return [f["msg"] for f in self.frames if f["type"] == "message" and f["source"] == "bot"]
+
+
+@pytest.fixture
+def hub(redis_url: str, sessions: Sessions) -> Iterator[Hub]:
+    client = connect(redis_url, LISTENER_CONNECTIONS, retries=0)
+    hub = Hub(client, sessions)
+    yield hub
+    hub.close()
+    client.connection_pool.disconnect()
+
+
+@pytest.fixture
+def session(sessions: Sessions) -> str:
+    return session_id(sessions.create("Ada")["token"])
+
+
+def answer(sessions: Sessions, leases: Leases, session: str, number: int) -> None:
+    sessions.accept(session, f"m{number}", f"q{number}")
+    work = leases.claim(session)
+    assert work is not None
+    leases.progress([Progress(work, "a", 0, {"type": "delta", "reply_to": f"m{number}", "offset": 0, "msg": "a"})])
+    leases.commit(work, f"a{number}", "stop", go_on=True)
+
+
+def _has(socket: Socket, replies: list[str]) -> bool:
+    return socket.replies() == replies
+
+
+def cut_pubsub(client: redis.Redis) -> None:
+    client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+
+
+def test_live_events_reach_every_socket_of_the_session_and_no_other(
+    hub: Hub, sessions: Sessions, leases: Leases, session: str
+) -> None:
+    other = session_id(sessions.create("Bob")["token"])
+    sockets = [Socket(hub, session), Socket(hub, session), Socket(hub, other)]
+    for socket in sockets:
+        socket.attach(sessions)
+    answer(sessions, leases, session, 1)
+    for socket in sockets[:2]:
+        eventually(partial(_has, socket, ["a1"]))
+    answer(sessions, leases, other, 1)
+    eventually(lambda: sockets[2].replies() == ["a1"])
+    assert len(sockets[0].frames) == len(sockets[1].frames) == len(sockets[2].frames) == 2
+
+
+def test_what_a_broken_subscription_missed_is_read_from_the_store(
+    hub: Hub, sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    socket = Socket(hub, session)
+    socket.attach(sessions)
+    for number in range(1, 6):
+        cut_pubsub(redis_client)
+        # Published while nobody listens, or somebody again: either way it arrives, once.
+        answer(sessions, leases, session, number)
+        eventually(partial(_has, socket, [f"a{i}" for i in range(1, number + 1)]))
+    assert socket.ended == []
+    assert not [f for f in socket.frames if f.get("source") == "human"]
+
+
+def test_a_missing_event_is_noticed_by_its_number(
+    hub: Hub, sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    socket = Socket(hub, session)
+    socket.attach(sessions)
+    hub.subscribers()[0].hold()
+    answer(sessions, leases, session, 1)
+    eventually(lambda: len(socket.subscriber._held) == 2)
+    # The reply's own event gets lost on the way.
+    socket.subscriber._held.pop()
+    socket.subscriber.release()
+    assert socket.replies() == []
+    answer(sessions, leases, session, 2)
+    eventually(lambda: socket.replies() == ["a1", "a2"])
+
+
+def test_nothing_goes_out_past_a_gap_and_what_is_missing_comes_first(
+    hub: Hub, sessions: Sessions, leases: Leases, session: str
+) -> None:
+    socket = Socket(hub, session)
+    socket.attach(sessions)
+    socket.subscriber.hold()
+    for number in (1, 2, 3):
+        answer(sessions, leases, session, number)
+    eventually(lambda: len(socket.subscriber._held) == 6)
+    # The first reply's delta is lost, amid events that follow one another.
+    del socket.subscriber._held[0]
+    assert socket.subscriber.release() is False
+    assert socket.frames == []
+    assert socket.subscriber.position == 0
+    hub.resync([socket.subscriber])
+    eventually(partial(_has, socket, ["a1", "a2", "a3"]))
+    answer(sessions, leases, session, 4)
+    eventually(partial(_has, socket, ["a1", "a2", "a3", "a4"]))
+
+
+def test_garbage_on_a_channel_harms_nobody(
+    hub: Hub, sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    socket = Socket(hub, session)
+    socket.attach(sessions)
+    for garbage in ("", "no header", "x:y\n{}", "\n", "1\n{}", ":\n"):
+        redis_client.publish(events_channel(session), garbage)
+    answer(sessions, leases, session, 1)
+    eventually(lambda: socket.replies() == ["a1"])
+
+
+def test_events_that_the_replay_holds_already_are_dropped(
+    hub: Hub, sessions: Sessions, leases: Leases, session: str
+) -> None:
+    socket = Socket(hub, session)
+    hub.attach(socket.subscriber)
+    answer(sessions, leases, session, 1)
+    eventually(lambda: len(socket.subscriber._held) == 2)
+    snapshot = sessions.snapshot(session, after="m1")
+    answer(sessions, leases, session, 2)
+    eventually(lambda: len(socket.subscriber._held) == 4)
+    assert socket.subscriber.release(snapshot)
+    assert [frame["type"] for frame in socket.frames] == ["delta", "message"]
+    assert socket.replies() == ["a2"]
+
+
+def test_the_last_socket_of_a_session_unsubscribes(
+    hub: Hub, sessions: Sessions, session: str, redis_client: redis.Redis
+) -> None:
+    def listeners() -> int:
+        return int(redis_client.pubsub_numsub(events_channel(session))[0][1])
+
+    one, two = Socket(hub, session), Socket(hub, session)
+    one.attach(sessions)
+    two.attach(sessions)
+    assert (listeners(), len(hub)) == (1, 2)
+    hub.detach(one.subscriber)
+    hub.detach(one.subscriber)
+    assert (listeners(), len(hub)) == (1, 1)
+    hub.detach(two.subscriber)
+    eventually(lambda: listeners() == 0)
+    one.attach(sessions)
+    assert (listeners(), len(hub)) == (1, 1)
+
+
+def test_a_session_that_ended_during_a_break_closes_its_sockets(
+    hub: Hub, sessions: Sessions, session: str, redis_client: redis.Redis
+) -> None:
+    socket = Socket(hub, session)
+    socket.attach(sessions)
+    redis_client.delete(*redis_client.keys("chat:{*"))
+    cut_pubsub(redis_client)
+    eventually(lambda: socket.ended == [1008])
+
+
+def test_a_listener_hears_itself_and_says_when_it_was_away(redis_client: redis.Redis, redis_url: str) -> None:
+    breaks: list[bool] = []
+    client = connect(redis_url, LISTENER_CONNECTIONS, retries=0)
+    listener = Listener(client, lambda *_: None, lambda: breaks.append(True))
+    try:
+        assert listener.channel == ""
+        assert listener.wait_until_hearing(5)
+        assert listener.channel
+        assert breaks == []
+        cut_pubsub(redis_client)
+        eventually(lambda: breaks == [True])
+        assert listener.subscribe("anything", timeout=5)
+    finally:
+        listener.close()
+        client.connection_pool.disconnect()

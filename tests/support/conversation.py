@@ -1,0 +1,119 @@
+"""One conversation that every model server must hold, through the whole chat: web, Redis, worker, model server.
+
+`Conversation` is the contract. A test file derives a class from it for each server, with a fixture `served`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from devtools.harness.chat_client import ChatClient, history, texts
+from devtools.harness.deployment import BIN, ROOT, Deployment, Process, eventually
+from devtools.harness.recorder import Recorder
+
+#: What a base model goes on with when nobody stops it.
+LABELS = ("Human:", "Bot:")
+#: Seconds in which a message that the server refuses has its `error`: two attempts, a second apart, and some.
+REFUSED_WITHIN = 15.0
+
+
+@dataclass
+class Served:
+    """A model server and a worker that asks it, with a relay between them."""
+
+    chat: Deployment
+    worker: Process
+    wire: Recorder
+
+    def asked(self) -> list[str]:
+        """What the model was given to go on from, request by request: the prompt, or the roles and texts."""
+        return [_prompt(body) for body in self.wire.requests()]
+
+
+@contextlib.contextmanager
+def serve(chat: Deployment, model_url: str, **settings: str) -> Iterator[Served]:
+    """A worker for the model server at `model_url`; `settings` are environment variables."""
+    with Recorder(model_url) as wire:
+        calm = {"TEMPERATURE": "0", "MODEL_ATTEMPTS": "2", "HISTORY_MESSAGES": "4", "MAX_NEW_TOKENS": "64"}
+        worker = chat.worker(0, **{**calm, **settings, "MODEL_URL": wire.url})
+        worker.start()
+        try:
+            yield Served(chat, worker, wire)
+        finally:
+            worker.kill()
+
+
+def model_check(served: Served, **environ: str) -> subprocess.CompletedProcess[str]:
+    """`flask --app wsgi model-check` with the worker's settings, and those given instead."""
+    command = [str(BIN / "flask"), "--app", "wsgi", "model-check"]
+    env = {**served.worker.env, **environ}
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+class Conversation:
+    """The contract. Derived classes say what to talk about."""
+
+    #: Three messages that get a reply each.
+    messages = ("Hello!", "What is the capital of France?", "And of Italy?")
+    #: A message whose reply takes long enough to be stopped.
+    talk = "Tell me a long story about a cat."
+    #: A message that does not fit the model's context.
+    too_long = "1 2 3 4 5 6 7 8 9 " * 440
+
+    def test_each_message_gets_one_reply_and_the_model_is_given_the_turns_before(self, served: Served) -> None:
+        with ChatClient(served.chat.url()) as client:
+            replies = [client.ask(message) for message in self.messages]
+            stored = history(client.url, client.token)
+            deltas = {delta["id"] for delta in client.of_type("delta")}
+        assert [m["source"] for m in stored] == ["human", "bot"] * len(self.messages)
+        assert texts(stored, "human") == list(self.messages)
+        assert texts(stored, "bot") == [reply["msg"] for reply in replies]
+        for reply in replies:
+            assert reply["msg"]
+            assert reply["id"] in deltas
+            assert reply["finish_reason"] in ("stop", "length")
+            assert not any(label in reply["msg"] for label in LABELS)
+        # The window is of four messages: the first question has left it, its reply has not.
+        prompt, at = served.asked()[-1], 0
+        for part in (self.messages[1], replies[1]["msg"], self.messages[2]):
+            line = part.splitlines()[0]
+            assert line in prompt[at:]
+            at = prompt.index(line, at) + len(line)
+
+    def test_a_stopped_reply_keeps_its_text_and_the_server_is_hung_up_on(self, served: Served) -> None:
+        with ChatClient(served.chat.url()) as client:
+            client.send(self.talk)
+            client.until("delta")
+            client.send_frame(type="stop")
+            reply = client.until("message", source="bot")
+            assert reply["finish_reason"] == "stopped", client.frames
+            assert history(client.url, client.token)[-1]["msg"] == reply["msg"]
+            eventually(lambda: served.wire.exchanges[-1].ended_by == "worker", what="the worker hangs up")
+            assert client.ask(self.messages[0])["finish_reason"] in ("stop", "length")
+
+    def test_what_the_server_refuses_is_told_and_the_conversation_goes_on(self, served: Served) -> None:
+        with ChatClient(served.chat.url()) as client:
+            began = time.monotonic()
+            client.send(self.too_long, "too-long")
+            error = client.until("error")
+            assert time.monotonic() - began < REFUSED_WITHIN
+            assert (error["code"], error["id"]) == ("model_error", "too-long")
+            assert client.ask(self.messages[0])["msg"]
+            assert len(texts(history(client.url, client.token), "bot")) == 1
+        assert "the model gave no reply, for good" in served.worker.log
+
+    def test_model_check_finds_it_good(self, served: Served) -> None:
+        checked = model_check(served)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        assert "verdict:   OK" in checked.stdout
+
+
+def _prompt(body: dict[str, Any]) -> str:
+    if "messages" in body:
+        return "\n".join(f"{message['role']}: {message['content']}" for message in body["messages"])
+    return str(body.get("prompt", body.get("inputs")))

@@ -1,0 +1,77 @@
+"""The container files, as far as they can be looked at without an engine; `make lint` checks their syntax."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chatbot.config import Settings
+from devtools.harness.deployment import BIN, ROOT
+
+DOCKER = ROOT / "docker"
+OURS = ("web", "worker", "beat", "flower")
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))
+    return found
+
+
+def test_nothing_but_web_is_published(compose: dict[str, Any]) -> None:
+    published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
+    assert published == {"web": ["${WEB_ADDRESS:-127.0.0.1}:${WEB_PORT:-5000}:5000"]}
+    flower = yaml.safe_load((DOCKER / "compose.flower.yaml").read_text("utf-8"))
+    assert flower["services"]["flower"]["ports"][0].startswith("127.0.0.1:")
+    assert compose["networks"]["store"]["internal"] is True
+    assert compose["services"]["redis"]["networks"] == ["store"]
+
+
+def test_no_secret_has_a_default(compose: dict[str, Any]) -> None:
+    text = (DOCKER / "compose.yaml").read_text("utf-8")
+    secrets = re.findall(r"\$\{(\w*(?:PASSWORD|AUTH|TOKEN)\w*)([^}]*)\}", text)
+    assert {name for name, _ in secrets} == {"REDIS_PASSWORD", "FLOWER_BASIC_AUTH"}
+    assert all(rest.startswith(":?set ") for _, rest in secrets), secrets
+    for line in (DOCKER / "env.example").read_text("utf-8").splitlines():
+        if re.match(r"\w*(PASSWORD|AUTH|TOKEN)\w*=", line):
+            assert line.endswith("="), line
+
+
+def test_any_number_of_each_may_run(compose: dict[str, Any]) -> None:
+    assert not [name for name, service in compose["services"].items() if "container_name" in service]
+    # Celery's default is a name made from the host's, and each container is one.
+    assert re.search(r"\s(-n|--hostname)\b", compose["services"]["worker"]["command"]) is None
+
+
+def test_the_commands_are_there_and_the_processes_get_no_more_than_they_need(compose: dict[str, Any]) -> None:
+    for name in OURS:
+        service = compose["services"][name]
+        command = service.get("command", "gunicorn wsgi:app").split()
+        assert (BIN / command[0]).exists()
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - of the container
+        settings = Settings.from_env({**service["environment"], "MODEL_URL": "http://m/v1", "REDIS_PASSWORD": "p"})
+        assert settings.redis.url == "redis://:p@redis:6379/0"
+
+
+def test_the_image_holds_what_runs_and_runs_as_nobody_special() -> None:
+    text = (DOCKER / "Dockerfile").read_text("utf-8")
+    allowed = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    copied = [
+        source for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE) for source in line.split()[:-1]
+    ]
+    assert {"chatbot", "wsgi.py", "celery_worker.py", "gunicorn.conf.py", "flowerconfig.py"} <= set(copied)
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert f"!{source}" in allowed, source
+    assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
+    assert "HEALTHCHECK" in text
+
+
+def test_the_folder_of_secrets_is_not_kept_by_git() -> None:
+    assert ".env" in Path(ROOT / ".gitignore").read_text("utf-8").splitlines()

@@ -1,0 +1,182 @@
+"""One model on several servers: load is spread, failures are passed over, nothing is said twice."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from chatbot.config import ModelAddress, Settings
+from chatbot.worker.models import create_model
+from chatbot.worker.models.base import Call, Model
+from chatbot.worker.models.errors import (
+    CallCancelled,
+    ModelError,
+    ModelLoading,
+    PermanentModelError,
+    RequestRefused,
+    TransientModelError,
+)
+from chatbot.worker.prompts import PromptMessage
+from devtools.fake_model import ModelServer
+
+#: Seconds that a failing server is left alone in these tests.
+REST = 0.4
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[list[ModelServer]]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(ModelServer()) for _ in range(2)]
+
+
+@pytest.fixture(autouse=True)
+def fresh(servers: list[ModelServer]) -> None:
+    for server in servers:
+        server.reset()
+
+
+def several(*urls: str, **changes: object) -> Model:
+    addresses = tuple(ModelAddress(f"{url}/v1/completions", "openai-completions") for url in urls)
+    settings = {"model_rest": REST, "model_read_timeout": 1.0, **changes}
+    return create_model(Settings(model_servers=addresses, **settings))  # type: ignore[arg-type]
+
+
+def ask(model: Model, text: str, call: Call | None = None) -> str:
+    return "".join(piece.text for piece in model.generate([PromptMessage("user", text)], call or Call(30)))
+
+
+def asked(servers: list[ModelServer]) -> list[int]:
+    return [len(server.requests()) for server in servers]
+
+
+@pytest.mark.parametrize(
+    "fault", ["loading", "rate_limited", "unauthorized", "server_error", "html_200", "broken_json", "silent"]
+)
+def test_a_failing_server_is_passed_over_and_left_alone(servers: list[ModelServer], fault: str) -> None:
+    servers[0].fault(fault)
+    model = several(*(server.url for server in servers), model_rest=60.0)
+    # Before its first token, that is: what was said is never said again.
+    servers[0].control(after=0)
+    for n in range(3):
+        assert ask(model, f"question {n}").startswith(f"You said: question {n}")
+    assert asked(servers) == [1, 3]
+
+
+def test_a_server_that_is_gone_is_passed_over(servers: list[ModelServer]) -> None:
+    assert ask(several("http://127.0.0.1:9", servers[1].url), "hello").startswith("You said: hello")
+
+
+def test_a_server_that_is_well_again_is_asked_again(servers: list[ModelServer]) -> None:
+    servers[0].fault("server_error", 1)
+    model = several(*(server.url for server in servers))
+    ask(model, "one")
+    assert asked(servers) == [1, 1]
+    deadline = time.monotonic() + 10
+    while asked(servers)[0] == 1 and time.monotonic() < deadline:
+        ask(model, "more")
+    assert asked(servers)[0] == 2
+    ask(model, "and on")
+    assert asked(servers)[0] == 3
+
+
+def test_one_call_finds_out_whether_a_server_is_well_again(servers: list[ModelServer]) -> None:
+    servers[0].fault("server_error", 1)
+    model = several(*(server.url for server in servers))
+    ask(model, "one")
+    servers[0].fault("silent")
+    threading.Event().wait(REST + 0.1)
+    servers[1].control(first=200)
+    threads = [threading.Thread(target=ask, args=(model, f"question {n}")) for n in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert asked(servers) == [2, 11]
+
+
+def test_load_is_spread_over_the_servers(servers: list[ModelServer]) -> None:
+    for server in servers:
+        server.control(first=500)
+    model = several(*(server.url for server in servers))
+    threads = [threading.Thread(target=ask, args=(model, f"question {n}")) for n in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert asked(servers) == [5, 5]
+
+
+def test_nothing_is_said_twice(servers: list[ModelServer]) -> None:
+    servers[0].fault("cut_stream", after=3)
+    model = several(*(server.url for server in servers), model_rest=60.0)
+    pieces = model.generate([PromptMessage("user", "hello out there")], Call(30))
+    assert next(pieces).text
+    with pytest.raises(TransientModelError):
+        list(pieces)
+    assert asked(servers) == [1, 0]
+    # The next attempt goes to the other one.
+    assert ask(model, "hello out there").startswith("You said: hello out there")
+    assert asked(servers) == [1, 1]
+
+
+def test_what_no_server_would_take_is_asked_once(servers: list[ModelServer]) -> None:
+    servers[0].fault("invalid", 1)
+    model = several(*(server.url for server in servers))
+    with pytest.raises(RequestRefused):
+        ask(model, "too long")
+    assert asked(servers) == [1, 0]
+    ask(model, "the server is not to blame")
+    assert asked(servers) == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("faults", "error"),
+    [
+        (("unauthorized", "server_error"), TransientModelError),
+        (("server_error", "loading"), ModelLoading),
+        (("unauthorized", "credits"), PermanentModelError),
+    ],
+)
+def test_of_several_failures_the_one_that_soonest_passes_is_told(
+    servers: list[ModelServer], faults: tuple[str, str], error: type[ModelError]
+) -> None:
+    for server, fault in zip(servers, faults, strict=True):
+        server.fault(fault)
+    with pytest.raises(ModelError) as caught:
+        ask(several(*(server.url for server in servers)), "hello")
+    assert type(caught.value) is error
+    assert asked(servers) == [1, 1]
+
+
+def test_when_all_have_failed_all_are_asked_again(servers: list[ModelServer]) -> None:
+    for server in servers:
+        server.fault("server_error", 1)
+    model = several(*(server.url for server in servers), model_rest=60.0)
+    with pytest.raises(TransientModelError):
+        ask(model, "hello")
+    assert ask(model, "again").startswith("You said: again")
+
+
+def test_a_server_that_says_nothing_before_the_deadline_is_left_alone(servers: list[ModelServer]) -> None:
+    servers[0].fault("silent")
+    model = several(*(server.url for server in servers), model_read_timeout=30.0, model_rest=60.0)
+    call = Call(0.3)
+    timer = threading.Timer(0.3, call.cancel, ["deadline"])
+    timer.start()
+    with pytest.raises(CallCancelled):
+        ask(model, "hello", call)
+    timer.join()
+    ask(model, "again")
+    assert asked(servers) == [1, 1]
+
+
+def test_the_operator_is_told_which_server_failed(servers: list[ModelServer], caplog: pytest.LogCaptureFixture) -> None:
+    servers[0].fault("server_error")
+    with caplog.at_level(logging.WARNING):
+        ask(several(*(server.url for server in servers)), "hello")
+    assert f"server_error: 500: Incomplete generation (asked {servers[0].url}/v1/completions)" in caplog.text
