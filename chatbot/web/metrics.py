@@ -139,7 +139,10 @@ class Deployment(Collector):
     @staticmethod
     def _read(client: redis.Redis, worker_timeout: float) -> _Numbers:
         return _Numbers(
-            liveness.read_workers(client, worker_timeout), oldest_unanswered(client), ledger_size(client), counters.sums(client)
+            liveness.read_workers(client, worker_timeout),
+            oldest_unanswered(client),
+            ledger_size(client),
+            counters.sums(client),
         )
 
     def _queue_length(self) -> int:

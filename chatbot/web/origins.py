@@ -62,6 +62,6 @@ def _same_origin(origin: str, scheme: str, host: str) -> bool:
             return False
         # Where TLS ends in front of us and nobody says so, an https page comes to what looks like http.
         default = _DEFAULT_PORTS[parts.scheme]
-        return parts.hostname == own.hostname and (parts.port or default) == (own.web.port or default)
+        return parts.hostname == own.hostname and (parts.port or default) == (own.port or default)
     except ValueError:
         return False

@@ -12,7 +12,7 @@ import argparse
 import socket
 import sys
 
-from chatbot.config import load_settings
+from chatbot.config import read_settings
 from chatbot.errors import ConfigurationError, StoreUnavailable
 from chatbot.store.client import connect
 from chatbot.telemetry import liveness
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("node", nargs="?", help="the worker's name as given by -n; all of this host by default")
     node = parser.parse_args(arguments).node
     try:
-        settings = load_settings()
+        settings = read_settings()
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2

@@ -61,7 +61,9 @@ class Parts:
         return Leases(
             self.client,
             ttl=self._settings.limits.session_ttl,
-            history_messages=min(self._settings.model.history_messages, max_messages(self._settings.model.max_prompt_tokens)),
+            history_messages=min(
+                self._settings.model.history_messages, max_messages(self._settings.model.max_prompt_tokens)
+            ),
             max_history=self._settings.limits.max_history_messages,
             channel=lambda: self.listener.channel,
         )

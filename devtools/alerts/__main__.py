@@ -19,14 +19,14 @@ from pathlib import Path
 
 import requests
 import websocket
-from devtools.local.redis_server import redis_command
-from tests.alerts.prometheus import RULES, Prometheus
 
 from chatbot.sessions.ids import session_id
 from chatbot.store.keys import session_keys
+from devtools.alerts.prometheus import RULES, Prometheus
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, Closed, new_session
 from devtools.harness.deployment import Deployment, Process, eventually, free_port
+from devtools.local.redis_server import redis_command
 
 #: Seconds to wait for an alert to fire, and for all to be calm again.
 PATIENCE = 90.0

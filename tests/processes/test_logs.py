@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from chatbot.config import Settings
+from chatbot.config import RedisSettings, Settings
 from chatbot.queue.celery_app import create_celery
 from chatbot.sessions.ids import session_id
 from devtools.fake_model import ModelServer
@@ -107,7 +107,7 @@ def test_lines_of_both_sides_are_json_and_say_what_they_belong_to(guarded: Guard
 
 def test_celerys_own_lines_carry_the_task_and_its_session(guarded: Guarded) -> None:
     session = session_id("made up")
-    celery = create_celery(Settings(broker_url=guarded.chat.redis_url))
+    celery = create_celery(Settings(redis=RedisSettings(broker_url=guarded.chat.redis_url)))
     # One argument too many: Celery tells of it, as the task never begins.
     task_id = celery.send_task("chatbot.generate_reply", (session, "x")).id
     celery.close()

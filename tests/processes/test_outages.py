@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import requests
-from devtools.local.redis_server import redis_command
 
 from chatbot.store.keys import METRICS
 from chatbot.telemetry.counters import SWEEPS
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session
 from devtools.harness.deployment import Deployment, Process, eventually, free_port
+from devtools.local.redis_server import redis_command
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""For `celery -A tests.stuck_worker worker`: the worker, with a task that never ends."""
+"""For `celery -A tests.support.stuck_worker worker`: the worker, with a task that never ends."""
 
 import threading
 

@@ -30,7 +30,7 @@ class OpenAI(Adapter):
         self._limit = "max_tokens"
         self._request: dict[str, Any] = {"model": settings.model.name, "stream": True}
         for name in ("temperature", "top_p", "seed"):
-            if (value := getattr(settings, name)) is not None:
+            if (value := getattr(settings.model, name)) is not None:
                 self._request[name] = value
         if not self._chat:
             self.stop_sequences = STOP_SEQUENCES

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import redis
-from devtools.local.redis_server import redis_command
 
 from chatbot.config import Settings
 from chatbot.errors import ConfigurationError, StoreUnavailable
@@ -26,6 +25,7 @@ from chatbot.store.sentinel import SentinelAddress
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history
 from devtools.harness.deployment import BIN, ROOT, Deployment, Process, eventually, free_port, redis_server
+from devtools.local.redis_server import redis_command
 
 
 def test_a_sentinel_address_is_taken_apart() -> None:
@@ -64,11 +64,11 @@ def test_sentinels_settings_complete_both_urls() -> None:
         "CELERY_BROKER_URL": "sentinel://b1/queue/1",
     }
     found = Settings.from_env(environ)
-    assert found.redis_url == "sentinel://ada:p@h1,h2/chat?sentinel_password=s%2Fs"
-    assert found.broker_url == "sentinel://b1/queue/1?sentinel_password=s%2Fs"
-    assert found.redis_wait_replicas == 1
-    assert Settings.from_env({**environ, "REDIS_WAIT_REPLICAS": "2"}).redis_wait_replicas == 2
-    assert Settings.from_env({"SENTINEL_PASSWORD": "s"}).redis_wait_replicas == 0
+    assert found.redis.url == "sentinel://ada:p@h1,h2/chat?sentinel_password=s%2Fs"
+    assert found.redis.broker_url == "sentinel://b1/queue/1?sentinel_password=s%2Fs"
+    assert found.redis.wait_replicas == 1
+    assert Settings.from_env({**environ, "REDIS_WAIT_REPLICAS": "2"}).redis.wait_replicas == 2
+    assert Settings.from_env({"SENTINEL_PASSWORD": "s"}).redis.wait_replicas == 0
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_no_origin_is_no_browser() -> None:
     ],
 )
 def test_only_trusted_proxies_are_believed(trusted: str, peer: str, forwarded: str, address: str) -> None:
-    proxies = Settings.from_env({"TRUSTED_PROXIES": trusted}).trusted_proxies
+    proxies = Settings.from_env({"TRUSTED_PROXIES": trusted}).web.trusted_proxies
     entries = [entry for entry in forwarded.split(",") if entry]
     assert client_address(peer, entries, proxies) == address
     app = Flask("x")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from chatbot.config import Settings
+from chatbot.config import RedisSettings, Settings
 from chatbot.queue.celery_app import create_celery
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient
@@ -114,8 +114,8 @@ def test_a_worker_that_waits_for_a_silent_model_is_no_silent_one(watched: Deploy
 def test_a_worker_whose_threads_are_stuck_is_noticed_though_its_heart_beats(watched: Deployment) -> None:
     name = f"stuck@{socket.gethostname()}"
     worker = watched.worker(7)
-    worker.command = [str(BIN / "celery"), "-A", "tests.stuck_worker", "worker", "-n", name, "-Q", "stuck"]
-    celery = create_celery(Settings(broker_url=watched.redis_url))
+    worker.command = [str(BIN / "celery"), "-A", "tests.support.stuck_worker", "worker", "-n", name, "-Q", "stuck"]
+    celery = create_celery(Settings(redis=RedisSettings(broker_url=watched.redis_url)))
     try:
         worker.start()
         eventually(lambda: health(watched, name)[0] == 0, 30, "the worker lives")

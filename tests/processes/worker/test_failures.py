@@ -14,9 +14,9 @@ from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.messages import Sessions
 from devtools.fake_model import ModelServer
+from devtools.fake_model.faults import DIALECTS, FAULTS, LOADING
 from devtools.harness.chat_client import ChatClient, history, new_session
 from devtools.harness.deployment import Deployment
-from devtools.fake_model.faults import DIALECTS, FAULTS, LOADING
 from tests.unit.worker.models.test_protocols import answer, answering
 
 SECRET = "hf_a-token-that-nobody-may-read"

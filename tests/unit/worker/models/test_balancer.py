@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chatbot.config import ModelAddress, Settings
+from chatbot.config import ModelAddress, ModelSettings, Settings
 from chatbot.worker.models import create_model
 from chatbot.worker.models.base import Call, Model
 from chatbot.worker.models.errors import (
@@ -42,8 +42,8 @@ def fresh(servers: list[ModelServer]) -> None:
 
 def several(*urls: str, **changes: object) -> Model:
     addresses = tuple(ModelAddress(f"{url}/v1/completions", "openai-completions") for url in urls)
-    settings = {"model_rest": REST, "model_read_timeout": 1.0, **changes}
-    return create_model(Settings(model_servers=addresses, **settings))  # type: ignore[arg-type]
+    settings = {"rest": REST, "read_timeout": 1.0, **changes}
+    return create_model(Settings(model=ModelSettings(servers=addresses, **settings)))  # type: ignore[arg-type]
 
 
 def ask(model: Model, text: str, call: Call | None = None) -> str:
@@ -59,7 +59,7 @@ def asked(servers: list[ModelServer]) -> list[int]:
 )
 def test_a_failing_server_is_passed_over_and_left_alone(servers: list[ModelServer], fault: str) -> None:
     servers[0].fault(fault)
-    model = several(*(server.url for server in servers), model_rest=60.0)
+    model = several(*(server.url for server in servers), rest=60.0)
     # Before its first token, that is: what was said is never said again.
     servers[0].control(after=0)
     for n in range(3):
@@ -113,7 +113,7 @@ def test_load_is_spread_over_the_servers(servers: list[ModelServer]) -> None:
 
 def test_nothing_is_said_twice(servers: list[ModelServer]) -> None:
     servers[0].fault("cut_stream", after=3)
-    model = several(*(server.url for server in servers), model_rest=60.0)
+    model = several(*(server.url for server in servers), rest=60.0)
     pieces = model.generate([PromptMessage("user", "hello out there")], Call(30))
     assert next(pieces).text
     with pytest.raises(TransientModelError):
@@ -156,7 +156,7 @@ def test_of_several_failures_the_one_that_soonest_passes_is_told(
 def test_when_all_have_failed_all_are_asked_again(servers: list[ModelServer]) -> None:
     for server in servers:
         server.fault("server_error", 1)
-    model = several(*(server.url for server in servers), model_rest=60.0)
+    model = several(*(server.url for server in servers), rest=60.0)
     with pytest.raises(TransientModelError):
         ask(model, "hello")
     assert ask(model, "again").startswith("You said: again")
@@ -164,7 +164,7 @@ def test_when_all_have_failed_all_are_asked_again(servers: list[ModelServer]) ->
 
 def test_a_server_that_says_nothing_before_the_deadline_is_left_alone(servers: list[ModelServer]) -> None:
     servers[0].fault("silent")
-    model = several(*(server.url for server in servers), model_read_timeout=30.0, model_rest=60.0)
+    model = several(*(server.url for server in servers), read_timeout=30.0, rest=60.0)
     call = Call(0.3)
     timer = threading.Timer(0.3, call.cancel, ["deadline"])
     timer.start()

@@ -16,7 +16,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from chatbot.config import HUGGINGFACE, OPENAI_CHAT, OPENAI_COMPLETIONS, ModelAddress, Settings
+from chatbot.config import HUGGINGFACE, OPENAI_CHAT, OPENAI_COMPLETIONS, ModelAddress, ModelSettings, Settings
 from chatbot.worker.models import create_model
 from chatbot.worker.models.base import Call, Model
 from chatbot.worker.models.errors import (
@@ -48,20 +48,20 @@ def make(request: pytest.FixtureRequest, model: ModelServer) -> ModelFactory:
     """A model at each address; `changes` are settings, `base` another server."""
 
     def factory(base: str = "", **changes: object) -> Model:
-        settings = Settings(
-            model_servers=(ModelAddress((base or model.url) + request.param, PATHS[request.param]),),
-            model_token="hf_secret-secret",
-            model_read_timeout=1.0,
+        settings = ModelSettings(
+            servers=(ModelAddress((base or model.url) + request.param, PATHS[request.param]),),
+            token="hf_secret-secret",
+            read_timeout=1.0,
             max_new_tokens=64,
         )
-        return create_model(dataclasses.replace(settings, **changes))  # type: ignore[arg-type]
+        return create_model(Settings(model=dataclasses.replace(settings, **changes)))  # type: ignore[arg-type]
 
     return factory
 
 
 def at(url: str, api: str = HUGGINGFACE, **changes: object) -> Model:
     """A model at one address."""
-    return create_model(Settings(model_servers=(ModelAddress(url, api),), **changes))  # type: ignore[arg-type]
+    return create_model(Settings(model=ModelSettings(servers=(ModelAddress(url, api),), **changes)))  # type: ignore[arg-type]
 
 
 def ask(model: Model, text: str, call: Call | None = None) -> tuple[str, str | None]:
@@ -294,7 +294,7 @@ def test_what_a_server_quotes_stays_out_of_the_logs(api: str) -> None:
     with answering(answer("400 Bad Request", quoted)) as url:
         address = f"{url.replace('//', '//ada:pass-word@')}/v1?key=k-e-y"
         with pytest.raises(RequestRefused) as caught:
-            ask(at(address, api, model_token="hf_secret-secret"), said)
+            ask(at(address, api, token="hf_secret-secret"), said)
     for secret in ("hf_secret", "pass-word", "k-e-y", "diary", "May"):
         assert secret not in str(caught.value)
     assert "may not ask" in str(caught.value)
@@ -317,7 +317,7 @@ def test_however_a_server_quotes_it_stays_out_of_the_logs(echo: str, where: str)
         with answering(answer(status, json.dumps(told))) as url:
             address = url.replace("//", "//ada:pass-word@")
             with pytest.raises(ModelError) as caught:
-                ask(at(f"{address}/", model_token="hf_secret-secret"), said)
+                ask(at(f"{address}/", token="hf_secret-secret"), said)
         for secret in ("YWRhOn", "hf_s", "diary", "DIARY", "7th", "7TH"):
             assert secret not in str(caught.value)
 
@@ -400,7 +400,7 @@ def test_a_server_that_waits_for_plain_text_is_told(make: ModelFactory) -> None:
         socket.create_server(("127.0.0.1", 0)) as silent,
         pytest.raises(TransientModelError, match="no TLS handshake within MODEL_CONNECT_TIMEOUT"),
     ):
-        ask(make(f"https://127.0.0.1:{silent.getsockname()[1]}", model_connect_timeout=0.3), "hello")
+        ask(make(f"https://127.0.0.1:{silent.getsockname()[1]}", connect_timeout=0.3), "hello")
 
 
 def test_a_models_name_that_is_none_is_told() -> None:

@@ -1,0 +1,23 @@
+"""The settings: read once from the environment and `.env`, checked at start, frozen from then on."""
+
+from chatbot.config.addresses import HUGGINGFACE, OPENAI_CHAT, OPENAI_COMPLETIONS, ModelAddress
+from chatbot.config.fields import Networks
+from chatbot.config.groups import LimitsSettings, ModelSettings, RedisSettings, WebSettings, WorkerSettings
+from chatbot.config.settings import Settings, load_settings, misspelled, read_settings
+
+__all__ = [
+    "HUGGINGFACE",
+    "OPENAI_CHAT",
+    "OPENAI_COMPLETIONS",
+    "LimitsSettings",
+    "ModelAddress",
+    "ModelSettings",
+    "Networks",
+    "RedisSettings",
+    "Settings",
+    "WebSettings",
+    "WorkerSettings",
+    "load_settings",
+    "misspelled",
+    "read_settings",
+]

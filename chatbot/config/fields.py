@@ -1,0 +1,255 @@
+"""marshmallow fields that turn a setting's text into its value, or say what is wrong with it."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import limits
+from marshmallow import ValidationError, fields, validate
+
+from chatbot.store.sentinel import SENTINEL_SCHEMES, SentinelAddress
+
+Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+Rates = tuple[limits.RateLimitItem, ...]
+
+REDIS_SCHEMES = ("redis", "rediss", "unix", *SENTINEL_SCHEMES)
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?\Z")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Parsed(fields.Field[Any]):
+    """A field read by a function, whose `ValueError` becomes the message."""
+
+    def __init__(self, read: Callable[[str], Any]) -> None:
+        super().__init__()
+        self._read = read
+
+    def _deserialize(self, value: str, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        try:
+            return self._read(value)
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+
+
+def text() -> fields.Field[Any]:
+    return fields.String()
+
+
+def integer(low: int, high: int) -> fields.Field[Any]:
+    """A whole number from `low` to `high`."""
+    return fields.Integer(
+        error_messages={"invalid": "must be a whole number, not {input!r}"},
+        validate=validate.Range(low, high, error="must be from {min} to {max}, not {input}"),
+    )
+
+
+def fraction(low: float, high: float) -> fields.Field[Any]:
+    """A number from `low` to `high`."""
+
+    def read(raw: str) -> float:
+        value = _number(raw, f"must be a number, not {raw!r}")
+        if not low <= value <= high:
+            raise ValueError(f"must be from {low:g} to {high:g}, not {raw}")
+        return value
+
+    return Parsed(read)
+
+
+def seconds(*, or_zero: bool = False) -> fields.Field[Any]:
+    """A duration above 0, or 0 as well with `or_zero`."""
+
+    def read(raw: str) -> float:
+        value = _number(raw, f"must be a number of seconds, not {raw!r}")
+        if not 0 < value < 1e7 and not (or_zero and value == 0):
+            raise ValueError(f"must be more than 0 seconds and below 10 million, not {raw}")
+        return value
+
+    return Parsed(read)
+
+
+def boolean() -> fields.Field[Any]:
+    return fields.Boolean(
+        truthy={"true", "1", "yes", "on"},
+        falsy={"false", "0", "no", "off"},
+        error_messages={"invalid": "must be true or false, not {input!r}"},
+        pre_load=str.lower,
+    )
+
+
+def choice(*choices: str) -> fields.Field[Any]:
+    """One of `choices`, in any case."""
+
+    def read(raw: str) -> str:
+        found = next((choice for choice in choices if choice.lower() == raw.lower()), None)
+        if found is None:
+            raise ValueError(f"must be one of {', '.join(choices)}, not {raw!r}")
+        return found
+
+    return Parsed(read)
+
+
+def host() -> fields.Field[Any]:
+    """A host name or an IP address, without a port."""
+
+    def read(raw: str) -> str:
+        if not is_host(raw):
+            raise ValueError(f"must be a host name or an IP address, not {raw!r}")
+        return raw
+
+    return Parsed(read)
+
+
+def redis_host() -> fields.Field[Any]:
+    """A host, with its port or without."""
+
+    def read(raw: str) -> str:
+        if "://" in raw or "/" in raw:
+            raise ValueError("must be a host name; a whole address goes into REDIS_URL")
+        name, _, port = raw.rpartition(":")
+        has_port = port.isdecimal() and (name.startswith("[") or ":" not in name) and bool(name)
+        bare = (name if has_port else raw).removeprefix("[").removesuffix("]")
+        if not is_host(bare) or (has_port and not 0 < int(port) < 65536):
+            raise ValueError(f"must be a host name or an IP address, with a port or without, not {raw!r}")
+        return raw
+
+    return Parsed(read)
+
+
+def is_host(name: str) -> bool:
+    """Whether `name` can be the name of a host, or is an IP address."""
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        # Digits and dots alone can only be meant as an IPv4 address.
+        return bool(_HOST_NAME.match(name)) and not re.fullmatch(r"[0-9.]+", name)
+
+
+def rates() -> fields.Field[Any]:
+    """One rate or several, in the notation of the package `limits`."""
+
+    def read(raw: str) -> Rates:
+        try:
+            found = tuple(limits.parse_many(raw))
+        except ValueError:
+            found = ()
+        if not found or any(rate.amount < 1 or rate.get_expiry() < 1 for rate in found):
+            raise ValueError(f"must be a rate such as 30/minute, or several such as 5/second;100/hour, not {raw!r}")
+        return found
+
+    return Parsed(read)
+
+
+def proxies() -> fields.Field[Any]:
+    """Networks, or a number of proxies."""
+
+    def read(raw: str) -> Networks | int:
+        if raw.isdecimal() and int(raw) < 100:
+            return int(raw)
+        try:
+            networks = tuple(ipaddress.ip_network(part, strict=False) for part in _listed(raw))
+        except ValueError as error:
+            raise ValueError(
+                "must list addresses or networks of proxies such as 10.0.0.0/8, separated by commas, "
+                f"or be the number of proxies in front: {error}"
+            ) from None
+        for network in networks:
+            if network.prefixlen == 0:
+                raise ValueError(f"{network} trusts every client to name its own address: list your proxies")
+        return networks
+
+    return Parsed(read)
+
+
+def origins() -> fields.Field[Any]:
+    """Origins as a browser sends them, or `*`."""
+
+    def read(raw: str) -> tuple[str, ...]:
+        return tuple(_origin(value.rstrip("/")) for value in _listed(raw))
+
+    return Parsed(read)
+
+
+def url(*schemes: str) -> fields.Field[Any]:
+    """A URL of one of these schemes. The value may hold a password: no error repeats it."""
+    return Parsed(lambda raw: checked_url(raw, schemes))
+
+
+def redis_url() -> fields.Field[Any]:
+    """A Redis or Sentinel URL; `host:port` alone will do, as the tutorial had it."""
+    return Parsed(lambda raw: checked_url(raw if "://" in raw else f"redis://{raw}", REDIS_SCHEMES))
+
+
+def url_list(*schemes: str) -> fields.Field[Any]:
+    """Different URLs, separated by commas."""
+
+    def read(raw: str) -> tuple[str, ...]:
+        urls = tuple(checked_url(part, schemes, needs_host=True) for part in _listed(raw))
+        if not urls:
+            raise ValueError("names no address")
+        if len(set(urls)) < len(urls):
+            raise ValueError("names the same address twice")
+        return urls
+
+    return Parsed(read)
+
+
+def checked_url(value: str, schemes: Sequence[str], *, needs_host: bool = False) -> str:
+    """`value`, if it is a URL of one of `schemes`. Raises `ValueError`."""
+    if value.partition("://")[0] in set(SENTINEL_SCHEMES).intersection(schemes):
+        SentinelAddress.parse(value)
+        return value
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"is not a URL: {error}") from None
+    if parts.scheme not in schemes:
+        raise ValueError(f"must begin with one of {', '.join(f'{scheme}://' for scheme in schemes)}")
+    if not parts.hostname and (needs_host or not parts.path):
+        raise ValueError("names no host")
+    if parts.hostname and not is_host(parts.hostname):
+        raise ValueError("names a host that cannot exist")
+    return value
+
+
+def _origin(value: str) -> str:
+    if value == "*":
+        return value
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not an origin: {error}") from None
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or value != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError(
+            f"must list origins such as https://chat.example.org, separated by commas, or be *; {value!r} is neither"
+        )
+    if "*" in value:
+        raise ValueError(f"{value!r} never matches: list each origin, or use * for all")
+    if not is_host(parts.hostname) or "@" in parts.netloc:
+        raise ValueError(f"{value!r} never matches: an origin has a scheme, a host name and perhaps a port")
+    if port == _DEFAULT_PORTS[parts.scheme]:
+        raise ValueError(
+            f"{value!r} never matches, as browsers leave the default port out: write {value.rpartition(':')[0]}"
+        )
+    return value
+
+
+def _listed(raw: str) -> list[str]:
+    return [part.strip() for part in raw.split(",") if part.strip()]
+
+
+def _number(raw: str, problem: str) -> float:
+    try:
+        value = float(raw)
+    except ValueError:
+        raise ValueError(problem) from None
+    if not math.isfinite(value):
+        raise ValueError(problem)
+    return value
