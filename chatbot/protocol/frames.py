@@ -1,10 +1,14 @@
-"""marshmallow schemas: every frame and document, in and out, and the one way to make or read each."""
+"""Every frame of the websocket, both ways: clients' frames are read here, the server's are made here.
+
+The contract is docs/protocol.md. The server's frames are dictionaries, ready for `to_json`.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import Any, Literal, NoReturn
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
@@ -39,13 +43,13 @@ def parse_frame(text: str, max_length: int) -> dict[str, str | None]:
         return {"type": "message", "msg": _message_text(text, max_length, None), "id": None}
     try:
         frame: dict[str, Any] = _FRAME.load(document)
-    except ValidationError as error:
-        if isinstance(error.messages, dict) and "id" in error.messages:
+    except ValidationError as problem:
+        if isinstance(problem.messages, dict) and "id" in problem.messages:
             _refuse_id()
         known = document.get("id")
         about = known if isinstance(known, str) and MESSAGE_ID.match(known) else None
-        field = next(iter(error.messages), "frame") if isinstance(error.messages, dict) else "frame"
-        raise ClientError("invalid_frame", f"{field!r} {first_problem(error)}", message_id=about) from None
+        field = next(iter(problem.messages), "frame") if isinstance(problem.messages, dict) else "frame"
+        raise ClientError("invalid_frame", f"{field!r} {first_problem(problem)}", message_id=about) from None
     message_id = frame.get("id")
     if message_id is not None and not MESSAGE_ID.match(message_id):
         _refuse_id()
@@ -61,14 +65,57 @@ def parse_frame(text: str, max_length: int) -> dict[str, str | None]:
     return {"type": kind, "msg": frame.get("msg"), "id": message_id}
 
 
-def error_frame(error: ClientError) -> dict[str, Any]:
+def session_frame(
+    name: str, session_start: str, expires_in: float, recovered: bool | None, pending: list[str]
+) -> dict[str, Any]:
+    """The first frame of a socket; `expires_in` in seconds, `pending` the ids of unanswered messages."""
     return {
-        "type": "error",
-        "code": error.code,
-        "message": error.message,
-        "id": error.message_id,
-        "retry_after": error.retry_after,
+        "type": "session",
+        "name": name,
+        "session_start": session_start,
+        "expires_in": round(expires_in),
+        "recovered": recovered,
+        "pending": pending,
     }
+
+
+def ack(message_id: str) -> dict[str, Any]:
+    """The message is stored and will be answered."""
+    return {"type": "ack", "id": message_id}
+
+
+def status(message_id: str, state: Literal["loading", "retrying"], retry_in: float | None) -> dict[str, Any]:
+    """The reply takes longer; the next attempt is in `retry_in` seconds."""
+    return {
+        "type": "status",
+        "id": message_id,
+        "state": state,
+        "retry_in": retry_in if retry_in is None else round(retry_in, 1),
+    }
+
+
+def delta(reply_id: str, reply_to: str, offset: int, text: str) -> dict[str, Any]:
+    """A part of a reply, at the code point `offset`."""
+    return {"type": "delta", "id": reply_id, "reply_to": reply_to, "offset": offset, "msg": text}
+
+
+def message(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored message, whole."""
+    return {"type": "message", **document}
+
+
+def error(refusal: ClientError) -> dict[str, Any]:
+    """The client's frame was refused."""
+    return _error(refusal.code, refusal.message, refusal.message_id, refusal.retry_after)
+
+
+def failure(message_id: str, text: str) -> dict[str, Any]:
+    """The reply to a message failed for good; `text` is for the user."""
+    return _error("model_error", text, message_id, None)
+
+
+def _error(code: str, text: str, message_id: str | None, retry_after: float | None) -> dict[str, Any]:
+    return {"type": "error", "code": code, "message": text, "id": message_id, "retry_after": retry_after}
 
 
 def _json_object(text: str) -> dict[str, Any] | None:

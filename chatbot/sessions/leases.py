@@ -14,6 +14,7 @@ from typing import Any
 import redis
 
 from chatbot.errors import ChatbotError, StoreUnavailable
+from chatbot.protocol import frames
 from chatbot.protocol.documents import bot_message
 from chatbot.protocol.events import events_channel, to_json
 from chatbot.sessions.ids import reply_id
@@ -150,19 +151,13 @@ class Leases:
             work.reply_id,
             to_json(reply),
             events_channel(work.session),
-            to_json({"type": "message", **reply}),
+            to_json(frames.message(reply)),
             after=(to_json(last_delta) if last_delta else "", self._max_history),
         )
 
     def fail(self, work: Assignment, told: str, *, go_on: bool) -> Assignment | None:
         """Records the failure with the sentence that the person is told. Otherwise like `commit`."""
-        frame = {
-            "type": "error",
-            "code": "model_error",
-            "message": told,
-            "id": work.message_id,
-            "retry_after": None,
-        }
+        frame = frames.failure(work.message_id, told)
         return self._settle("fail", work, go_on, told, events_channel(work.session), to_json(frame))
 
     def postpone(self, work: Assignment, delay: float, *, loading: bool) -> None:
@@ -170,12 +165,7 @@ class Leases:
 
         Raises `LeaseLost`.
         """
-        frame = {
-            "type": "status",
-            "id": work.message_id,
-            "state": "loading" if loading else "retrying",
-            "retry_in": round(delay, 1),
-        }
+        frame = frames.status(work.message_id, "loading" if loading else "retrying", delay)
         self._postpone(work, max(int(delay * 1000), 1), loading, to_json(frame))
 
     def hand_back(self, work: Assignment) -> None:

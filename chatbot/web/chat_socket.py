@@ -10,9 +10,9 @@ from simple_websocket import ConnectionClosed, Server
 
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
+from chatbot.protocol import frames
 from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
 from chatbot.protocol.events import to_json
-from chatbot.protocol.frames import error_frame, parse_frame
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.messages import Accepted, Snapshot
 from chatbot.web.hub import GOING_AWAY, Subscriber, replay
@@ -140,14 +140,9 @@ class ChatSocket:
     def _replay(self, session: str, snapshot: Snapshot) -> None:
         self._expires_at = time.monotonic() + snapshot.expires_in
         self._send(
-            {
-                "type": "session",
-                "name": snapshot.name,
-                "session_start": snapshot.session_start,
-                "expires_in": round(snapshot.expires_in),
-                "recovered": snapshot.recovered,
-                "pending": snapshot.pending,
-            }
+            frames.session_frame(
+                snapshot.name, snapshot.session_start, snapshot.expires_in, snapshot.recovered, snapshot.pending
+            )
         )
         for frame in replay(session, snapshot):
             if not self._transport.wait_until_below(_REPLAY_AHEAD, SEND_DEADLINE):
@@ -166,7 +161,7 @@ class ChatSocket:
                 raise ClientError("binary_not_supported", "Send text frames")
             if len(data) * 4 > MAX_FRAME and len(data.encode()) > MAX_FRAME:
                 return self._close(TOO_BIG, "Message is too big")
-            frame = parse_frame(data, self._settings.limits.max_message_length)
+            frame = frames.parse_frame(data, self._settings.limits.max_message_length)
             message_id = frame["id"]
             # An answer goes out before the events that it may have caused.
             self._subscriber.hold()
@@ -179,7 +174,7 @@ class ChatSocket:
             raise
         except ClientError as error:
             self._metrics.messages_refused.labels(error.code).inc()
-            self._send(error_frame(error))
+            self._send(frames.error(error))
         except StoreUnavailable as error:
             self._metrics.redis_errors.inc()
             with bound(message_id=message_id):
@@ -219,11 +214,11 @@ class ChatSocket:
 
     def _acknowledge(self, accepted: Accepted) -> None:
         self._metrics.messages_accepted.inc()
-        self._send({"type": "ack", "id": accepted.id})
+        self._send(frames.ack(accepted.id))
         if accepted.reply is not None:
-            self._send({"type": "message", **accepted.reply})
+            self._send(frames.message(accepted.reply))
         elif accepted.failure is not None:
-            self._send(error_frame(ClientError("model_error", accepted.failure, message_id=accepted.id)))
+            self._send(frames.failure(accepted.id, accepted.failure))
 
     def _still_lives(self, session: str) -> bool:
         try:
@@ -243,7 +238,7 @@ class ChatSocket:
 
     def _refuse(self, message_id: str | None) -> None:
         self._metrics.messages_refused.labels("unavailable").inc()
-        self._send(error_frame(ClientError("unavailable", UNAVAILABLE, message_id=message_id, retry_after=1.0)))
+        self._send(frames.error(ClientError("unavailable", UNAVAILABLE, message_id=message_id, retry_after=1.0)))
 
     def _send(self, frame: dict[str, Any]) -> None:
         self._subscriber.send(text_frame(to_json(frame)))

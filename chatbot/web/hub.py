@@ -18,6 +18,7 @@ import redis
 
 from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.logs import bound
+from chatbot.protocol import frames
 from chatbot.protocol.client_errors import SessionNotFound
 from chatbot.protocol.events import Event, events_channel, to_json
 from chatbot.sessions.ids import reply_id
@@ -278,17 +279,10 @@ class Hub:
 
 def replay(session: str, snapshot: Snapshot) -> list[dict[str, Any]]:
     """The frames that bring a socket to where the snapshot is: messages, failures, the reply in progress."""
-    frames: list[dict[str, Any]] = [{"type": "message", **message} for message in snapshot.messages]
-    for message_id, told in snapshot.failed.items():
-        frames.append({"type": "error", "code": "model_error", "message": told, "id": message_id, "retry_after": None})
+    found: list[dict[str, Any]] = [frames.message(message) for message in snapshot.messages]
+    for message_id, text in snapshot.failed.items():
+        found.append(frames.failure(message_id, text))
     if snapshot.partial and snapshot.pending:
-        frames.append(
-            {
-                "type": "delta",
-                "id": reply_id(session, snapshot.pending[0]),
-                "reply_to": snapshot.pending[0],
-                "offset": 0,
-                "msg": snapshot.partial,
-            }
-        )
-    return frames
+        message_id = snapshot.pending[0]
+        found.append(frames.delta(reply_id(session, message_id), message_id, 0, snapshot.partial))
+    return found

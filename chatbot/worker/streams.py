@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from chatbot.errors import StoreUnavailable
+from chatbot.protocol import frames
 from chatbot.sessions.leases import LEASE, RENEW, Assignment, Leases, Progress
 from chatbot.telemetry.counters import WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.models.base import Call
@@ -71,13 +72,7 @@ class Stream:
         return self._delta(self.reported, rest) if rest else None
 
     def _delta(self, offset: int, text: str) -> dict[str, Any]:
-        return {
-            "type": "delta",
-            "id": self.assignment.reply_id,
-            "reply_to": self.assignment.message_id,
-            "offset": offset,
-            "msg": text,
-        }
+        return frames.delta(self.assignment.reply_id, self.assignment.message_id, offset, text)
 
     def start_over(self) -> None:
         """The next report holds the whole text. The lock is held."""
