@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from chatbot.config import ModelAddress, Settings
-from chatbot.config.settings import variables
+from chatbot.config.settings import misspelled, variables
 from chatbot.errors import ConfigurationError
 from devtools.harness.deployment import BIN, ROOT
 
@@ -107,13 +107,31 @@ def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
         ("MODEL_URL", "http://h/v1,localhost:8080"),
         ("MODEL_URL", "http://h/v1,http://h/v1"),
         ("MODEL_URL", ","),
+        ("MODEL_URL", "http:///path"),
+        ("MODEL_URL", "http://a b/v1"),
         ("MODEL_REST", "-1"),
         ("USE_CACHE", "perhaps"),
         ("REDIS_URL", "http://h"),
         ("REDIS_HOST", "redis://h"),
+        ("REDIS_HOST", "h:1:2"),
+        ("REDIS_HOST", "h:99999"),
+        ("REDIS_HOST", "999.1.1.1"),
         ("REDIS_PORT", "x"),
         ("CELERY_BROKER_URL", "amqp://h"),
         ("ALLOWED_ORIGINS", "chat.example.org"),
+        ("ALLOWED_ORIGINS", "https://x:443"),
+        ("ALLOWED_ORIGINS", "http://x:80"),
+        ("ALLOWED_ORIGINS", "https://*.example.org"),
+        ("ALLOWED_ORIGINS", "https://x:port"),
+        ("ALLOWED_ORIGINS", "https://x/path"),
+        ("ALLOWED_ORIGINS", "https://user@x"),
+        ("HOST", "not a host"),
+        ("HOST", "999.1.1.1"),
+        ("HOST", "h:80"),
+        ("WEB_CONCURRENCY", "many"),
+        ("WEB_CONCURRENCY", "0"),
+        ("FLOWER_PORT", "x"),
+        ("FLOWER_ADDRESS", "a b"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
         ("WORKER_HEALTH_TIMEOUT", "0"),
@@ -130,6 +148,8 @@ def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
         ("TRUSTED_PROXIES", "proxy.example"),
         ("TRUSTED_PROXIES", "10.0.0.0/33"),
         ("TRUSTED_PROXIES", "-1"),
+        ("TRUSTED_PROXIES", "0.0.0.0/0"),
+        ("TRUSTED_PROXIES", "10.0.0.1, ::/0"),
         ("TEMPERATURE", "hot"),
         ("TEMPERATURE", "-1"),
         ("TOP_P", "1.5"),
@@ -137,7 +157,7 @@ def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
     ],
 )
 def test_a_value_that_makes_no_sense_is_named(name: str, value: str) -> None:
-    with pytest.raises(ConfigurationError, match=name):
+    with pytest.raises(ConfigurationError, match=f"^{name} "):
         settings(**{name: value})
 
 
@@ -188,3 +208,19 @@ def test_every_setting_has_its_line_in_the_example() -> None:
     example = (ROOT / ".env.example").read_text("utf-8")
     for name, _, _ in variables():
         assert f"# {name}=" in example, name
+
+
+def test_a_misspelled_variable_is_found_with_the_nearest_name() -> None:
+    environ = {
+        "MODEL_ULR": "http://h",
+        "MAX_MESAGE_LENGTH": "1",
+        "MODEL_URL": "http://h",
+        "PATH": "/bin",
+        "HOSTNAME": "h",
+    }
+    assert misspelled(environ) == [("MODEL_ULR", "MODEL_URL"), ("MAX_MESAGE_LENGTH", "MAX_MESSAGE_LENGTH")]
+
+
+@pytest.mark.parametrize("value", ["*", "https://chat.example.org", "http://x:8080, https://[::1]:8443", "https://x/"])
+def test_origins_that_browsers_send_are_taken(value: str) -> None:
+    assert settings(ALLOWED_ORIGINS=value).web.allowed_origins
