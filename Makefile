@@ -20,17 +20,24 @@ test: $(VENV)/.dev ## Set up and run the tests; ARGS="-k socket" for some
 test-models: $(VENV)/.dev $(MODELS)/.done ## Hold a conversation with a real GPT-J on vLLM and transformers (installs 3.5 GB)
 	MODELS_PYTHON=$(MODELS)/bin/python $(BIN)/python -m pytest tests/real/gptj_conversation.py $(ARGS)
 
-lint: $(VENV)/.dev ## Check style, types and module boundaries
+# PyPI has Biome for Linux on x86-64 only.
+biome = @if [ -x $(BIN)/biome ]; then $(BIN)/biome check $(1); \
+	else echo "Biome is not installed: JavaScript and CSS are not checked"; fi
+
+lint: $(VENV)/.dev ## Check Python, the page, Lua, the image and the compose files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(call biome,--error-on-warnings)
+	$(BIN)/python -m devtools.lint_lua
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.flower.yaml
 
 format: $(VENV)/.dev ## Put the code into the one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(call biome,--write)
 
 audit: $(VENV)/.dev ## Ask whether any installed package has a known hole; says so when nobody can be asked
 	$(BIN)/python .ci/audit.py

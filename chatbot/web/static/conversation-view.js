@@ -1,23 +1,23 @@
-/** The log of messages on the page. Draws once a frame, for a bounded time, and only what has changed. */
+/** The conversation on the page. Draws changes once a frame, for a bounded time. */
 
-import { TurnNodes } from './turn.js';
+import { MessageView } from './message-view.js';
 
-const FRAME = 8; // milliseconds of drawing in one frame
+const DRAW_LIMIT = 8; // milliseconds in one frame
 const NEAR_END = 24; // pixels
 
-export class View {
+export class ConversationView {
   #scroller = document.getElementById('scroller');
   #list = document.getElementById('turns');
   #jump = document.getElementById('jump');
-  #order = []; // the turns, as they are to stand
-  #nodes = new Map(); // turn id → its TurnNodes
-  #dirty = new Set(); // turns to be filled
-  #behind = new Set(); // TurnNodes with more to draw
+  #order = []; // the turns, in order
+  #views = new Map(); // turn id → MessageView
+  #dirty = new Set(); // turns that have changed
+  #behind = new Set(); // MessageViews that are not drawn completely
   #misplaced = false;
   #scheduled = false;
   #top = 0;
 
-  /** `act(action, id, button)` is told of the buttons in turns: retry, sendAgain, edit, copy and copyCode. */
+  /** `act(action, id, button)` is called for clicks: retry, sendAgain, edit, copy and copyCode. */
   constructor(act) {
     this.following = true;
     this.#list.addEventListener('click', ({ target }) => {
@@ -36,7 +36,7 @@ export class View {
 
   clear() {
     this.#order = [];
-    this.#nodes.clear();
+    this.#views.clear();
     this.#dirty.clear();
     this.#behind.clear();
     this.#list.replaceChildren();
@@ -49,14 +49,14 @@ export class View {
     this.#schedule();
   }
 
-  /** The turns are others, or stand in another order. */
+  /** Turns were added or removed, or their order has changed. */
   arrange(order) {
     this.#order = order;
     this.#misplaced = true;
     this.#schedule();
   }
 
-  /** Goes to the end and stays there while it grows. */
+  /** Scrolls to the end, and stays there while the conversation grows. */
   follow() {
     this.following = true;
     this.#keepUp();
@@ -72,58 +72,58 @@ export class View {
   }
 
   #draw() {
-    const deadline = performance.now() + FRAME;
+    const deadline = performance.now() + DRAW_LIMIT;
     if (this.#misplaced) this.#place(deadline);
     for (const turn of this.#dirty) {
-      const nodes = this.#nodes.get(turn.id);
-      // What has no nodes yet is filled when it gets them.
-      if (nodes) this.#fill(nodes, turn);
-      if (nodes || !this.#misplaced) this.#dirty.delete(turn);
+      const view = this.#views.get(turn.id);
+      // A turn without a view is drawn when it gets one.
+      if (view) this.#fill(view, turn);
+      if (view || !this.#misplaced) this.#dirty.delete(turn);
       if (performance.now() > deadline) break;
     }
-    for (const nodes of this.#behind) this.#catchUp(nodes, deadline);
+    for (const view of this.#behind) this.#catchUp(view, deadline);
     this.#keepUp();
     if (this.#misplaced || this.#dirty.size || this.#behind.size) this.#schedule();
   }
 
-  /** Puts turns into their order, the newest first: they are looked at first. */
+  /** Puts the views in order, beginning with the newest, which the user sees first. */
   #place(deadline) {
     this.#misplaced = false;
-    const gone = new Set(this.#nodes.keys());
+    const gone = new Set(this.#views.keys());
     let next = null;
     for (const turn of this.#order.toReversed()) {
       gone.delete(turn.id);
-      let nodes = this.#nodes.get(turn.id);
-      if (!nodes && performance.now() < deadline) {
-        nodes = new TurnNodes(turn.id);
-        this.#nodes.set(turn.id, nodes);
+      let view = this.#views.get(turn.id);
+      if (!view && performance.now() < deadline) {
+        view = new MessageView(turn.id);
+        this.#views.set(turn.id, view);
         this.#dirty.delete(turn);
-        this.#fill(nodes, turn);
-        this.#catchUp(nodes, deadline);
+        this.#fill(view, turn);
+        this.#catchUp(view, deadline);
       }
-      if (!nodes) {
+      if (!view) {
         this.#misplaced = true;
         continue;
       }
-      if (nodes.root.nextElementSibling !== next || !nodes.root.parentNode) this.#list.insertBefore(nodes.root, next);
-      next = nodes.root;
+      if (view.root.nextElementSibling !== next || !view.root.parentNode) this.#list.insertBefore(view.root, next);
+      next = view.root;
     }
     for (const id of gone) {
-      this.#behind.delete(this.#nodes.get(id));
-      this.#nodes.get(id).root.remove();
-      this.#nodes.delete(id);
+      this.#behind.delete(this.#views.get(id));
+      this.#views.get(id).root.remove();
+      this.#views.delete(id);
     }
   }
 
-  #fill(nodes, turn) {
-    nodes.fill(turn, () => this.touch(turn));
-    if (nodes.behind) this.#behind.add(nodes);
+  #fill(view, turn) {
+    view.fill(turn, () => this.touch(turn));
+    if (view.behind) this.#behind.add(view);
   }
 
-  #catchUp(nodes, deadline) {
-    while (nodes.behind && performance.now() < deadline) nodes.step();
-    if (nodes.behind) this.#behind.add(nodes);
-    else this.#behind.delete(nodes);
+  #catchUp(view, deadline) {
+    while (view.behind && performance.now() < deadline) view.step();
+    if (view.behind) this.#behind.add(view);
+    else this.#behind.delete(view);
   }
 
   #scrolled() {
