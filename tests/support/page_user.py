@@ -1,4 +1,4 @@
-"""Somebody at the page: what they do, what they see, and what must never happen meanwhile."""
+"""A user of the page in a real browser: what they do and see. Errors, dialogs and foreign requests are recorded."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from chatbot.store.keys import session_keys
 from devtools.harness.chat_client import history
 from devtools.harness.deployment import Deployment
 
-#: ms; a busy machine takes its time.
+#: Milliseconds for an expectation to come true on a busy machine.
 PATIENCE = 30_000
 #: What Chromium itself writes to the console while a server is away.
 NO_CONNECTION = re.compile(r"net::ERR_|WebSocket connection to .* failed|status of 503")
-#: ms; a task of the page that takes longer is felt.
+#: Milliseconds; users notice a task that takes longer.
 LONG_TASK = 50
 
 
-class Person:
-    """One page in a browser context of its own. `context` takes what Playwright's contexts take."""
+class PageUser:
+    """One page in its own browser context. `context` holds options of Playwright's `new_context`."""
 
     def __init__(self, chromium: Browser, url: str, **context: Any) -> None:
         self.url = url
@@ -34,24 +34,24 @@ class Person:
         self.context = chromium.new_context(**context)
         self.context.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
-        #: What went wrong: console errors, errors in scripts, dialogs, requests to other hosts.
-        self.trouble: list[str] = []
-        self.context.on("request", self._look_at_request)
-        self.context.on("console", self._look_at_console)
-        self.context.on("dialog", self._look_at_dialog)
-        self.context.on("weberror", lambda error: self.trouble.append(str(error.error)))
+        #: Console errors and warnings, errors in scripts, dialogs, and requests to other hosts.
+        self.problems: list[str] = []
+        self.context.on("request", self._check_request)
+        self.context.on("console", self._check_console)
+        self.context.on("dialog", self._check_dialog)
+        self.context.on("weberror", lambda error: self.problems.append(str(error.error)))
         self.page = self.context.new_page()
 
-    def begin(self, name: str = "Ada") -> Person:
-        """Opens the page and gives a name."""
+    def start_chat(self, name: str = "Ada") -> PageUser:
+        """Opens the page and enters a name."""
         self.page.goto(self.url)
         self.page.locator("#name").fill(name)
         self.page.keyboard.press("Enter")
         expect(self.state).to_have_text("Connected")
         return self
 
-    def come_back(self, token: str, name: str = "Ada") -> Person:
-        """Opens the page in a browser that remembers a chat."""
+    def return_to(self, token: str, name: str = "Ada") -> PageUser:
+        """Opens the page in a browser that has stored a chat."""
         self.page.goto(self.url)
         self.page.evaluate("token => localStorage.setItem('chat.token', token)", token)
         self.page.evaluate("name => localStorage.setItem('chat.name', name)", name)
@@ -59,14 +59,14 @@ class Person:
         expect(self.state).to_have_text("Connected")
         return self
 
-    def say(self, text: str) -> None:
+    def send(self, text: str) -> None:
         self.draft.fill(text)
         self.page.keyboard.press("Enter")
 
     def ask(self, text: str) -> Locator:
-        """Says something and waits for the end of the reply; its text."""
+        """Sends a message, waits until the reply is complete, and returns the reply's text."""
         count = self.replies.count()
-        self.say(text)
+        self.send(text)
         expect(self.page.locator(".foot:visible")).to_have_count(count + 1)
         return self.replies.last
 
@@ -79,7 +79,7 @@ class Person:
         return self.page.locator("#stateText")
 
     @property
-    def sayings(self) -> Locator:
+    def messages(self) -> Locator:
         return self.page.locator(".said:visible .text")
 
     @property
@@ -94,13 +94,13 @@ class Person:
 
     @property
     def modules(self) -> str:
-        """Where the page's modules are, for what is tried of one of them alone."""
+        """The address of the page's modules, for tests that import one."""
         source = self.page.locator("script[type=module]").get_attribute("src")
         assert source is not None
         return source.removesuffix("main.js")
 
-    def sees_all_once(self) -> None:
-        """The page comes to show what the server holds: each message once, in order, each reply after its message."""
+    def expect_history(self) -> None:
+        """Waits until the page shows the server's history: every message once, in order, with its reply after it."""
 
         def compare() -> tuple[list[str], list[str]]:
             shown = self.page.evaluate(
@@ -110,23 +110,20 @@ class Person:
             replies = {message["reply_to"]: message["msg"] for message in messages if message["source"] == "bot"}
             turns = [(m["msg"], replies.get(m["id"])) for m in messages if m["source"] == "human"]
             assert len(turns) + len(replies) == len(messages)
-            held = [text for turn in turns for text in turn if text is not None]
-            return [" ".join(text.split()) for text in shown], [" ".join(text.split()) for text in held]
+            stored = [text for turn in turns for text in turn if text is not None]
+            return [" ".join(text.split()) for text in shown], [" ".join(text.split()) for text in stored]
 
         deadline = time.monotonic() + 20
-        shown, held = compare()
-        while shown != held and time.monotonic() < deadline:
-            # A reply that is still being generated is shown, and not held yet.
+        shown, stored = compare()
+        while shown != stored and time.monotonic() < deadline:
+            # The page shows a reply that is being generated, and the server has not stored it.
             self.page.wait_for_timeout(50)
-            shown, held = compare()
-        assert shown == held
+            shown, stored = compare()
+        assert shown == stored
 
     @contextlib.contextmanager
     def long_tasks(self) -> Iterator[list[float]]:
-        """At the end of the `with`: ms of each long task of the page's thread, the longest first.
-
-        What is counted is what the thread ran, not how long it waited for a busy machine's processor.
-        """
+        """Yields a list. At the end it holds the CPU milliseconds of the page's long tasks, the longest first."""
         found: list[float] = []
         self.chromium.start_tracing(page=self.page, categories=["toplevel"])
         try:
@@ -146,25 +143,25 @@ class Person:
             assert tasks, "the trace holds no task"
             found += sorted((task for task in tasks if task > LONG_TASK), reverse=True)
 
-    def leave(self, *, forgiving: re.Pattern[str] | None = None) -> None:
-        """Closes the browser context; nothing may have gone wrong but what `forgiving` matches."""
+    def close(self, *, allowed: re.Pattern[str] | None = None) -> None:
+        """Closes the browser context. Fails if there were problems that `allowed` does not match."""
         self.context.close()
-        trouble = [text for text in self.trouble if not (forgiving and forgiving.search(text))]
-        assert not trouble, trouble
+        problems = [text for text in self.problems if not (allowed and allowed.search(text))]
+        assert not problems, problems
 
-    def _look_at_console(self, message: ConsoleMessage) -> None:
+    def _check_console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
-            self.trouble.append(f"{message.text} {message.location.get('url', '')}")
+            self.problems.append(f"{message.text} {message.location.get('url', '')}")
 
-    def _look_at_dialog(self, dialog: Dialog) -> None:
-        self.trouble.append(f"a dialog: {dialog.message}")
+    def _check_dialog(self, dialog: Dialog) -> None:
+        self.problems.append(f"a dialog: {dialog.message}")
         dialog.dismiss()
 
-    def _look_at_request(self, request: Request) -> None:
+    def _check_request(self, request: Request) -> None:
         if urlsplit(request.url).scheme not in ("blob", "data") and not request.url.startswith(self.url):
-            self.trouble.append(f"a request to {request.url}")
+            self.problems.append(f"a request to {request.url}")
 
 
 def end_session(site: Deployment, token: str) -> None:
-    """What time does to a session that nobody uses."""
+    """Deletes a session's keys, as their expiry does."""
     site.client.delete(*session_keys(session_id(token))[:-1])
