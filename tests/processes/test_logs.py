@@ -14,7 +14,8 @@ from chatbot.queue.celery_app import create_celery
 from chatbot.sessions.ids import session_id
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient
-from devtools.harness.deployment import BIN, Deployment, Process, eventually, free_port
+from devtools.harness.deployment import Deployment, Process, eventually, free_port
+from devtools.paths import BIN
 
 PASSWORD, MODEL_TOKEN, TEXT = "pass-that-nobody-sees", "hf_tokenThatNobodySees", "unmistakably mine"
 

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from devtools.fake_model import ModelServer
-from devtools.harness.deployment import BIN, ROOT
+from devtools.paths import BIN, ROOT
 
 
 def model_check(**environ: str) -> subprocess.CompletedProcess[str]:

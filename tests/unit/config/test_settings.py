@@ -6,9 +6,9 @@ import subprocess
 import pytest
 
 from chatbot.config import ModelAddress, Settings
-from chatbot.config.settings import misspelled, variables
+from chatbot.config.settings import misspelled
 from chatbot.errors import ConfigurationError
-from devtools.harness.deployment import BIN, ROOT
+from devtools.paths import BIN, ROOT
 
 
 def settings(**environ: str) -> Settings:
@@ -202,12 +202,6 @@ def test_secrets_are_not_repeated() -> None:
     assert "secret" not in str(error.value)
     assert "secret" not in repr(settings(REDIS_URL="redis://u:secret@h", HUGGINGFACE_INFERENCE_TOKEN="secret"))
     assert "secret" not in repr(settings(METRICS_TOKEN="secret"))
-
-
-def test_every_setting_has_its_line_in_the_example() -> None:
-    example = (ROOT / ".env.example").read_text("utf-8")
-    for name, _, _ in variables():
-        assert f"# {name}=" in example, name
 
 
 def test_a_misspelled_variable_is_found_with_the_nearest_name() -> None:

@@ -16,7 +16,8 @@ import websocket
 
 from chatbot.web import outbox as module
 from chatbot.web.outbox import Transport, close_frame, text_frame
-from devtools.harness.deployment import BIN, ROOT, eventually, free_port
+from devtools.harness.deployment import eventually, free_port
+from devtools.paths import BIN, ROOT
 
 FRAMES, FRAME_SIZE = 60, 200_000
 

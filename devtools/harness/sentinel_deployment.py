@@ -1,4 +1,4 @@
-"""The whole chat on a Redis that may fail over: a master, replicas, and three Sentinels, all real processes."""
+"""The whole chat on a Redis that can fail over: a master, replicas and three Sentinels, all real processes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 import redis
 
 from devtools.harness.deployment import START_TIMEOUT, Deployment, Process, eventually, free_port
+from devtools.local.ports import LOOPBACK
 from devtools.local.redis_server import redis_command
 
 SERVICE = "chat"
 PASSWORD = "made-up"
 SENTINEL_PASSWORD = "made up, too"
-#: ms of silence after which a Sentinel holds the master for dead: short, for tests.
+#: Milliseconds of silence after which a Sentinel considers the master down: short, for tests.
 DOWN_AFTER = 1000
-_HOST = "127.0.0.1"
 
 
 class SentinelDeployment(Deployment):
-    """As docs/operations.md has it: passwords everywhere, a master that takes writes only with a replica at hand."""
+    """The setup of docs/operations.md: passwords everywhere, a master that takes writes only while it has a replica."""
 
     def __init__(self, model_url: str, *, replicas: int = 2, **settings: Any) -> None:
         self.sentinel_ports = [free_port() for _ in range(3)]
-        hosts = ",".join(f"{_HOST}:{port}" for port in self.sentinel_ports)
+        hosts = ",".join(f"{LOOPBACK}:{port}" for port in self.sentinel_ports)
         url = f"sentinel://:{PASSWORD}@{hosts}/{SERVICE}/0"
         arguments = (
             *("--requirepass", PASSWORD, "--masterauth", PASSWORD),
@@ -47,9 +47,9 @@ class SentinelDeployment(Deployment):
         for number, port in enumerate(self.sentinel_ports):
             configuration = self.folder / f"sentinel{number}.conf"
             configuration.write_text(
-                f"port {port}\nbind {_HOST}\ndir {self.folder}\n"
+                f"port {port}\nbind {LOOPBACK}\ndir {self.folder}\n"
                 f'requirepass "{SENTINEL_PASSWORD}"\n'
-                f"sentinel monitor {SERVICE} {_HOST} {self.redis_port} 2\n"
+                f"sentinel monitor {SERVICE} {LOOPBACK} {self.redis_port} 2\n"
                 f"sentinel auth-pass {SERVICE} {PASSWORD}\n"
                 f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER}\n"
                 f"sentinel failover-timeout {SERVICE} 5000\n"
@@ -67,18 +67,18 @@ class SentinelDeployment(Deployment):
             eventually(partial(self.role, port), START_TIMEOUT, "the Redis servers answer")
             if port != self.redis_port:
                 with self.server(port) as client:
-                    client.replicaof(_HOST, self.redis_port)
-        eventually(lambda: self._linked(self.redis_port), START_TIMEOUT, "the replicas are there")
+                    client.replicaof(LOOPBACK, self.redis_port)
+        eventually(lambda: self._linked(self.redis_port), START_TIMEOUT, "the replicas are online")
         for process in self.sentinels:
             process.start()
         eventually(self._watched, START_TIMEOUT, "the Sentinels know each other and the replicas")
 
     def server(self, port: int) -> redis.Redis:
-        return redis.Redis(_HOST, port, password=PASSWORD, socket_timeout=1, decode_responses=True)
+        return redis.Redis(LOOPBACK, port, password=PASSWORD, socket_timeout=1, decode_responses=True)
 
     def sentinel(self, number: int = 0) -> redis.Redis:
         return redis.Redis(
-            _HOST, self.sentinel_ports[number], password=SENTINEL_PASSWORD, socket_timeout=1, decode_responses=True
+            LOOPBACK, self.sentinel_ports[number], password=SENTINEL_PASSWORD, socket_timeout=1, decode_responses=True
         )
 
     def role(self, port: int) -> str:
@@ -88,17 +88,17 @@ class SentinelDeployment(Deployment):
         return ""
 
     def master(self) -> int:
-        """The port of the Redis that the Sentinels hold for the master."""
+        """The port of the Redis that the Sentinels consider the master."""
         with self.sentinel() as client:
             return int(client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
 
     def healthy(self) -> bool:
-        """Whether one Redis is master, all others follow it, and the Sentinels know."""
+        """Whether one Redis is master, all others replicate it, and the Sentinels agree."""
         master = self.master()
         return self._linked(master) and self._watched()
 
     def fail_over(self) -> None:
-        """Has the Sentinels choose another master, as before maintenance."""
+        """Makes the Sentinels promote a replica, as an operator does before maintenance."""
         with self.sentinel() as client:
             client.execute_command("SENTINEL FAILOVER", SERVICE)
 

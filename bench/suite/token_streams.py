@@ -1,4 +1,4 @@
-"""Replies at once, token by token: how late the deltas are."""
+"""Many replies at once, token by token: how late the deltas are."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from bench.load import Client, Result, Talk, close_all, connect_all, quantile, settle
+from bench.load_generator import Client, Result, Talk, close_all, connect_all, drain, quantile
 from bench.meter import Cost
-from bench.model import Model, Pace
+from bench.paced_model import Pace, PacedModel
 from bench.results import Outcome, Row, Table, at_most, median
-from bench.stage import Options, chat, run
 from bench.suite.common import benchmark, broken, ms
+from bench.system import Options, chat, run
 
 
-@benchmark("streams", "Replies at once at 20 tokens/s each: how late the deltas are, and at how many that breaks")
-def _streams(options: Options, model: Model) -> Outcome:
+@benchmark("streams", "Replies at once at 20 tokens/s each: how late the deltas are, and how many are too many")
+def _streams(options: Options, model: PacedModel) -> Outcome:
     rounds: list[tuple[Result, float]] = []
     steps: list[tuple[int, Result, dict[str, Any], Cost]] = []
     limit = 0.25
-    with chat(model, max_new_tokens=5000, worker_concurrency=1000) as stage:
+    with chat(model, max_new_tokens=5000, worker_concurrency=1000) as system:
 
         async def once(clients: Sequence[Client], seconds: float) -> tuple[Result, dict[str, Any], Cost]:
             """Every client asks once, and gets `seconds` of tokens."""
             model.set(Pace(0.05, 0.05, int(seconds * 20), stamped=True))
-            meter, talk = stage.meter(), Talk()
+            meter, talk = system.meter(), Talk()
             talk.open()
             for client in clients:
                 client.on_done = lambda _: None
                 client.say(talk)
             await asyncio.sleep(seconds)
-            await settle(talk)
+            await drain(talk)
             talk.close()
             for client in clients:
                 client.on_done = None
             return talk.result, model.sent(), meter.lap()
 
         async def main() -> None:
-            clients = stage.clients(options.count(900, 8))
-            await connect_all(clients, stage.url)
+            clients = system.clients(options.count(900, 8))
+            await connect_all(clients, system.url)
             for _ in range(options.runs):
                 result, sent, _ = await once(clients[: options.count(200)], options.seconds(30))
                 rounds.append((result, sent["late_p99"]))
@@ -60,7 +60,7 @@ def _streams(options: Options, model: Model) -> Outcome:
             "p50",
             "p99",
             "max",
-            "deltas' text whole",
+            "deltas complete",
             "model's own lateness, p99",
             "web / worker / Redis / load, of a core",
         ],
@@ -83,9 +83,9 @@ def _streams(options: Options, model: Model) -> Outcome:
         rows=[
             Row(
                 "200 replies at once at 20 tokens/s each, for 30 s: from the model's token to the client's delta, p99",
-                "at most 250 ms, none lost; and where that breaks",
+                "at most 250 ms, none lost; and the limit",
                 f"{ms(p99)}; it holds at {max(within, default=0)} streams, "
-                + (f"and breaks at {breaks[0]}" if breaks else "the most that was tried"),
+                + (f"and is exceeded at {breaks[0]}" if breaks else "the largest number tried"),
                 at_most(p99, limit),
                 options.runs,
                 broken=broken(*(r for r, _ in rounds)),

@@ -1,7 +1,7 @@
-"""The load: clients of the chat's websocket in one event loop, which count every reply exactly once.
+"""The load: clients of the chat's websocket in one event loop that check and count every reply.
 
-Each has one message under way at a time, checks that what comes is the reply to it, that the deltas make its text, and
-that nothing comes twice; see `proof.py` for what that costs.
+Each has one message without a reply at a time. It checks that the next reply belongs to that message, that the deltas
+add up to its text, and that none comes twice; `calibration.py` measures what that costs.
 """
 
 from __future__ import annotations
@@ -15,50 +15,42 @@ from typing import Any
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from bench.model import STAMP_ROUND, STAMP_UNIT, stamp_now
+from bench.paced_model import STAMP_ROUND, STAMP_UNIT, stamp_now
+from devtools.harness.delivery import Delivery
 
 #: Seconds after which an acknowledged message without a reply counts as lost.
 LOST_AFTER = 30.0
-#: Handshakes under way at once: fewer than a listener's backlog.
+#: Handshakes at once: fewer than a listener's backlog.
 _HANDSHAKES = 200
 #: Sockets from one address: an address has some 28 000 ports to one destination.
 _SOCKETS_PER_ADDRESS = 5_000
 _STAMP_DIGITS = 7
-#: Seconds for the event loop to be done with sockets that were cut.
+#: Seconds for the event loop to close sockets that were cut.
 _CLOSING = 0.1
 
 
 @dataclass
-class Result:
-    """What a stretch of talk came to. Times are in seconds."""
+class Result(Delivery):
+    """The figures of one conversation period. Times are in seconds."""
 
     seconds: float = 0.0
-    #: From the message to its whole reply, for replies within the stretch.
+    #: From the message to its whole reply, for replies within the measured time.
     latencies: list[float] = field(default_factory=list)
-    #: From the message to the first of its text.
+    #: From the message to the first delta.
     first: list[float] = field(default_factory=list)
-    #: From the model's sending a token to the client's having it.
+    #: From the sending of a token by the model to its arrival at the client.
     token_delays: list[float] = field(default_factory=list)
     sent: int = 0
-    acknowledged: int = 0
-    answered: int = 0
-    lost: int = 0
-    doubled: int = 0
-    disordered: int = 0
-    problems: list[str] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
         """Replies a second."""
         return len(self.latencies) / self.seconds if self.seconds else 0.0
 
-    @property
-    def kept(self) -> bool:
-        """Every acknowledged message has one reply, in order, and nothing else went wrong."""
-        return not (self.lost or self.doubled or self.disordered or self.problems)
-
     def trouble(self) -> str:
-        return f"{self.lost} lost, {self.doubled} doubled, {self.disordered} out of order, {len(self.problems)} errors"
+        return (
+            f"{self.lost} lost, {self.doubled} doubled, {self.out_of_order} out of order, {len(self.problems)} errors"
+        )
 
 
 def quantile(values: Sequence[float], q: float) -> float:
@@ -68,7 +60,7 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 class Talk:
-    """A stretch of time in which clients send; only replies between `open` and `close` are measured."""
+    """A period in which clients send; only replies between `open` and `close` are measured."""
 
     def __init__(self) -> None:
         self.result = Result()
@@ -115,10 +107,10 @@ class Client(WSListener):
         self._text = ""
         self._replied: set[str] = set()
 
-    # What the load does
+    # Sending
 
     async def connect(self, url: str, *, after: str | None = None) -> None:
-        """Connects and waits for the greeting."""
+        """Connects; the greeting may arrive later."""
         address = f"ws{url.removeprefix('http')}/chat?token={self.token}"
         address += f"&after={after}" if after else ""
         host = f"127.0.0.{1 + self.number // _SOCKETS_PER_ADDRESS}"
@@ -139,7 +131,7 @@ class Client(WSListener):
             self._transport.disconnect(graceful=False)
 
     def say(self, talk: Talk) -> None:
-        """Sends the next message; the one after it follows as soon as this is answered, while `talk` goes on."""
+        """Sends the next message; while `talk` lasts, another one follows each reply."""
         assert self._transport is not None
         self._talk = talk
         self._count += 1
@@ -154,7 +146,7 @@ class Client(WSListener):
         frame = f'{{"type":"message","msg":"{self._asked}","id":"{self._id}"}}'
         self._transport.send(WSMsgType.TEXT, frame.encode())
 
-    # What comes
+    # Receiving
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
@@ -175,7 +167,7 @@ class Client(WSListener):
             transport.disconnect()
 
     def take(self, data: bytes) -> None:
-        """One text frame."""
+        """Handles one text frame."""
         frame = json.loads(data)
         kind = frame["type"]
         if kind == "delta":
@@ -218,7 +210,7 @@ class Client(WSListener):
             result.doubled += 1
             return
         if reply_to != self._id:
-            result.disordered += 1
+            result.out_of_order += 1
             return
         self._replied.add(reply_to)
         self._id = ""
@@ -239,7 +231,7 @@ class Client(WSListener):
 
 
 async def connect_all(clients: Iterable[Client], url: str) -> None:
-    """Connects, a bounded number at a time, and waits until every one has been greeted."""
+    """Connects a bounded number of clients at a time, and waits until all have their `session` frame."""
     bound = asyncio.Semaphore(_HANDSHAKES)
 
     async def one(client: Client) -> None:
@@ -251,8 +243,7 @@ async def connect_all(clients: Iterable[Client], url: str) -> None:
 
 
 async def greeted(clients: Sequence[Client]) -> None:
-    """Waits until every client has had its `session` frame. Raises `ConnectionError`: a server that cannot attach a
-    socket closes it."""
+    """Waits until every client has its `session` frame. Raises `ConnectionError` when the server closes a socket."""
     for client in clients:
         await client.greeted.wait()
     if any(client.closed.is_set() for client in clients):
@@ -263,7 +254,7 @@ async def close_all(clients: Iterable[Client]) -> None:
     for client in clients:
         client.cut()
     await asyncio.gather(*(client.closed.wait() for client in clients))
-    # The sockets themselves are closed a round later.
+    # The event loop closes the sockets in its next iteration.
     await asyncio.sleep(_CLOSING)
 
 
@@ -276,11 +267,11 @@ async def converse(
     laps: Callable[[bool], None] = lambda _: None,
     during: Callable[[Talk], Any] | None = None,
 ) -> Result:
-    """Has clients talk; what is answered in `seconds`, after `warm_up` seconds, is measured.
+    """Lets clients talk; replies within `seconds`, after `warm_up` seconds, are measured.
 
-    Their first messages go out evenly over `spread` seconds: users that begin in one moment answer in waves, of which a
-    window holds one more or less. `laps(False)` is called when measuring begins and `laps(True)` when it ends;
-    `during(talk)` is awaited meanwhile.
+    The first messages go out evenly over `spread` seconds: replies to users that begin together come in waves, and the
+    measured time would hold one wave more or less. `laps(False)` is called when measuring begins and `laps(True)` when
+    it ends; `during(talk)` is awaited meanwhile.
     """
     talk = Talk()
     for number, client in enumerate(clients):
@@ -294,12 +285,12 @@ async def converse(
         await during(talk)
     talk.close()
     laps(True)
-    await settle(talk)
+    await drain(talk)
     return talk.result
 
 
-async def settle(talk: Talk) -> None:
-    """Sends no more, and waits for what is under way."""
+async def drain(talk: Talk) -> None:
+    """Stops sending, and waits for the replies that are still missing."""
     talk.sending = False
     deadline = time.monotonic() + LOST_AFTER
     while talk.waiting and time.monotonic() < deadline:

@@ -1,7 +1,7 @@
-"""What the project is compared with: bare Celery, whose task does nothing but publish, and bare flask-sock.
+"""What the chat is compared with: bare Celery, whose task only publishes, and bare flask-sock.
 
-`celery -A bench.bare worker` serves the task; `python -m bench.bare` is the side that publishes, ordered about by lines
-on standard input: `flood N`, `trips N`. `gunicorn bench.bare:flask_app` echoes.
+`celery -A bench.baselines worker` serves the task; `python -m bench.baselines` sends tasks, as lines on its standard
+input order: `flood N`, `trips N`. `gunicorn bench.baselines:flask_app` echoes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from celery import Celery
 from flask import Flask
 from flask_sock import Sock
 
+from bench.line_process import LineProcess
 from bench.meter import cpu_seconds
-from devtools.harness.deployment import BIN, Process, eventually, free_port
+from devtools.harness.deployment import Process, eventually, free_port
+from devtools.paths import BIN
 
-ROOT = Path(__file__).resolve().parents[1]
 DONE = "bench:done"
 #: Seconds for a worker or a web process to start.
 _START = 60.0
@@ -34,77 +35,69 @@ _client = redis.Redis.from_url(_URL, protocol=2)
 
 @celery_app.task(name="bench.noop", ignore_result=True)
 def noop(number: int) -> None:
-    """Does nothing, and says so."""
+    """Publishes that it ran."""
     _client.publish(DONE, number)
 
 
-flask_app = Flask("bench.bare")
+flask_app = Flask("bench.baselines")
 _sock = Sock(flask_app)
 
 
 @_sock.route("/echo")
 def echo(ws: Any) -> None:
-    """Sends back what comes."""
+    """Sends every frame back."""
     while True:
         ws.send(ws.receive())
 
 
-class Celerys:
-    """A bare worker and a process that publishes to it."""
+class BareCelery:
+    """A bare worker and a process that sends it tasks, within the `with`."""
 
     def __init__(self, redis_url: str, folder: Path, name: str, *worker_args: str) -> None:
         env = {**os.environ, "BENCH_REDIS_URL": redis_url}
-        # Each its own queue: several of them share a Redis.
+        # A queue of its own: several of these share a Redis.
         self._queue = f"bare-{name}"
-        command = [str(BIN / "celery"), "-A", "bench.bare", "worker", "-Q", self._queue, "-n", f"{name}@%h"]
+        command = [str(BIN / "celery"), "-A", "bench.baselines", "worker", "-Q", self._queue, "-n", f"{name}@%h"]
         self.worker = Process(f"celery-{name}", [*command, *worker_args], env, folder / f"celery-{name}.log")
         self._env = {**env, "BENCH_QUEUE": self._queue}
 
     def __enter__(self) -> Self:
         self.worker.start()
-        pipe = subprocess.PIPE
-        self._publisher = subprocess.Popen(
-            [sys.executable, "-m", "bench.bare"], stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env=self._env
-        )
-        # The first round trips pay for connections and imports, and tell that the worker is there.
+        self._publisher = LineProcess("bench.baselines", self._env)
+        # The first round trips pay for connections and imports, and show that the worker runs.
         eventually(lambda: self.worker.running and self.trips(20), _START, "bare Celery works")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._publisher.kill()
-        self._publisher.communicate()
         self.worker.kill()
 
     def trips(self, count: int) -> dict[str, Any]:
-        """One task after the other: `times` from publishing to hearing, in seconds."""
+        """One task after the other: the `times` from sending to the published result, in seconds."""
         return self._order("trips", count)
 
     def flood(self, count: int) -> dict[str, Any]:
-        """`count` tasks as fast as they can be published: `seconds` until the last was heard of, and the CPU
-        seconds of the `publisher`, which only publishes then, and of the `worker`."""
+        """`count` tasks as fast as they can be sent: `seconds` until the last result, and the CPU seconds of the
+        `publisher`, which only sends in that time, and of the `worker`."""
         before = cpu_seconds([self.worker.pid])
         answer = self._order("flood", count)
         return {**answer, "worker": cpu_seconds([self.worker.pid]) - before}
 
     def _order(self, what: str, count: int) -> dict[str, Any]:
-        assert self._publisher.stdin is not None
-        assert self._publisher.stdout is not None
-        self._publisher.stdin.write(f"{what} {count}\n")
-        self._publisher.stdin.flush()
-        line = self._publisher.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the publisher has ended; the worker's log: {self.worker.log[-2000:]}")
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = json.loads(self._publisher.ask(f"{what} {count}"))
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}; the worker's log: {self.worker.log[-2000:]}") from None
         return answer
 
 
 class EchoServer:
-    """Bare flask-sock in gunicorn with gevent, as the project is served."""
+    """Bare flask-sock in gunicorn with gevent, as the chat is served."""
 
     def __init__(self, folder: Path) -> None:
         self._port = free_port()
         command = [str(BIN / "gunicorn"), "-c", "/dev/null", "-k", "gevent", "-b", f"127.0.0.1:{self._port}"]
-        command += ["--worker-connections", "20000", "bench.bare:flask_app"]
+        command += ["--worker-connections", "20000", "bench.baselines:flask_app"]
         self.process = Process("echo", command, dict(os.environ), folder / "echo.log")
         self.url = f"ws://127.0.0.1:{self._port}/echo"
 
@@ -136,7 +129,7 @@ def _trips(count: int, queue: str, pubsub: Any) -> dict[str, Any]:
         while True:
             message = pubsub.get_message(timeout=30.0)
             if message is None:
-                raise TimeoutError("a task was never heard of")
+                raise TimeoutError("a task has no result")
             if message["type"] == "message" and int(message["data"]) == number:
                 break
         times.append(time.monotonic() - began)
@@ -144,7 +137,7 @@ def _trips(count: int, queue: str, pubsub: Any) -> dict[str, Any]:
 
 
 def _flood(count: int, queue: str) -> dict[str, Any]:
-    """Results are counted by another process' client, after the publishing: that costs the publisher nothing."""
+    """Results are counted by another process, so that counting costs the publisher nothing."""
     counter = subprocess.Popen(
         [sys.executable, "-c", _COUNT, _URL, DONE, str(count)], stdout=subprocess.PIPE, text=True
     )

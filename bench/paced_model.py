@@ -1,7 +1,7 @@
-"""A model server with a set latency and token rate that costs next to nothing itself.
+"""A model server with a set latency and token rate that takes as little CPU as possible.
 
-It speaks the text-generation protocol, streamed, and nothing else: what its events cost is measured by the benchmark
-`model-server`. Settings come as JSON lines on standard input and are answered by one line each.
+It serves streamed replies of the text-generation protocol and nothing else; `devtools.fake_model`, which can also fail
+in many ways, takes too much CPU for benchmarks. Its settings are JSON lines on standard input, each answered by a line.
 """
 
 from __future__ import annotations
@@ -9,28 +9,27 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any, Self
 
 import uvloop
 
-ROOT = Path(__file__).resolve().parents[1]
+from bench.line_process import LineProcess
+
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
 
-#: A stamp is the time in units of 0.1 ms, in seven digits: it comes round after 1 000 s.
+#: A stamp is the time in units of 0.1 ms, in seven digits; it repeats after 1 000 s.
 STAMP_UNIT = 1e-4
 STAMP_ROUND = 10_000_000
 
 
 def stamp_now() -> int:
-    """This moment as a stamp: the same clock in all processes of a machine."""
+    """The present time as a stamp, from a clock that all processes of a machine share."""
     return int(time.monotonic() / STAMP_UNIT) % STAMP_ROUND
 
 
@@ -42,9 +41,9 @@ class Pace:
     first: float = 0.0
     #: Between two tokens.
     interval: float = 0.0
-    #: In a reply, at least; what was said is repeated whole.
+    #: Of a reply, at least; a reply repeats the message in full.
     tokens: int = 0
-    #: Tokens say when they were sent.
+    #: Whether tokens after the repeated message are stamps.
     stamped: bool = False
 
     @property
@@ -72,7 +71,7 @@ def _ending(index: int, text: str) -> bytes:
 
 
 class _Lateness:
-    """How late tokens went out, measured against their time: the server's own share of a latency."""
+    """How late tokens were sent: the server's own share of a latency. Times are in seconds."""
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -81,14 +80,14 @@ class _Lateness:
 
     def take(self) -> dict[str, Any]:
         late = sorted(self.worst) or [0.0]
-        told = {
+        figures = {
             "tokens": self.tokens,
             "replies": self.replies,
             "late_p99": late[int(len(late) * 0.99)],
             "late_max": late[-1],
         }
         self.__init__()  # type: ignore[misc]
-        return told
+        return figures
 
 
 class _Connection(asyncio.Protocol):
@@ -134,7 +133,7 @@ class _Connection(asyncio.Protocol):
         self._send()
 
     def _send(self) -> None:
-        """Sends what is due, then waits for the next token's time."""
+        """Sends the tokens that are due, then schedules the next one."""
         self._timer = None
         now = time.monotonic()
         lateness = self._server.lateness
@@ -179,56 +178,42 @@ async def _serve() -> None:
     listening = await loop.create_server(partial(_Connection, server), "127.0.0.1", 0, backlog=4096)
     print(listening.sockets[0].getsockname()[1], flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
-        told = server.lateness.take()
+        figures = server.lateness.take()
         order = json.loads(line)
         if order:
             server.pace = Pace(**order)
-        print(json.dumps(told), flush=True)
-    # Whoever started this has ended, or wants it to; requests under way count no more.
+        print(json.dumps(figures), flush=True)
+    # The parent has ended or closed the pipe: requests in progress no longer count.
     os._exit(0)
 
 
-class Model:
-    """The server as a process; it ends with the `with`, and with the process that started it."""
+class PacedModel:
+    """The server as a child process within the `with`."""
 
     def __init__(self) -> None:
         self.url = ""
         self.pid = 0
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "bench.model"]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
-        )
+        self._process = LineProcess("bench.paced_model")
         self.pid = self._process.pid
-        self.url = f"http://127.0.0.1:{int(self._line())}/generate"
+        self.url = f"http://127.0.0.1:{int(self._process.read())}/generate"
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.communicate()
 
     def set(self, pace: Pace) -> dict[str, Any]:
-        """From the next request on; what was sent, and how late, since the last call."""
+        """Sets the pace from the next request on; returns the figures of `sent`."""
         return self._order(asdict(pace))
 
     def sent(self) -> dict[str, Any]:
-        """Tokens and replies sent since the last call, and how late they were, in seconds."""
+        """Counts of tokens and replies since the last call, and how late tokens were, in seconds."""
         return self._order({})
 
     def _order(self, order: dict[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._line())
+        answer: dict[str, Any] = json.loads(self._process.ask(json.dumps(order)))
         return answer
-
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the model server has ended")
-        return line
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where the time of one reply goes: its way, as Redis sees it pass."""
+"""Where the time of one reply goes: the steps on its path, as Redis' MONITOR shows them."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ import threading
 import time
 from typing import Self
 
-from bench.load import Client, Talk, close_all, connect_all, quantile, settle
-from bench.model import Model, Pace
-from bench.proof import bare_call
+from bench.calibration import bare_call
+from bench.load_generator import Client, Talk, close_all, connect_all, drain, quantile
+from bench.paced_model import Pace, PacedModel
 from bench.results import Outcome, Table, median
-from bench.stage import Options, chat, run
 from bench.suite.common import benchmark, ms
+from bench.system import Options, chat, run
 from chatbot.store.scripts import source
 
-#: A line of MONITOR: seconds since 1970, where the command came from, and its first two words.
+#: A line of MONITOR: epoch seconds, the source of the command, and its first two words.
 _LINE = re.compile(rb'^\+?(\d+\.\d+) \[\d+ [^]]*\] "(\w+)"(?: "([^"]*)")?')
-#: The steps of a reply that Redis sees, and what lies between each and the one before.
+#: The steps that Redis sees, with what happens between the step before and this one.
 _STEPS = {
-    "accept": "the frame is read and checked; to Redis",
-    "LPUSH": "the message is stored, the `ack` sent, the task made",
+    "accept": "the frame is read, checked and sent to Redis",
+    "LPUSH": "the message is stored, the `ack` sent, the task built",
     "claim": "Celery: from the queue to the thread that runs the task",
-    "commit": "the claim is answered, the model asked, its reply read",
+    "commit": "the claim is answered, the model called, its reply read",
 }
-_LAST = "the reply is stored and published, heard, and sent to the client"
+_LAST = "the reply is stored and published, received by web, and sent to the client"
 
 
 class _Monitor:
-    """The commands that a Redis carries out, each with the time at which it began, by Redis' clock."""
+    """The commands that a Redis executes, each with its start by Redis' clock."""
 
     def __init__(self, port: int) -> None:
         self.seen: list[tuple[float, str]] = []
         self._port = port
-        # As Redis names scripts.
+        # The names under which EVALSHA calls scripts.
         self._scripts = {_sha1(source(name)): name for name in ("accept", "claim", "commit")}
 
     def __enter__(self) -> Self:
@@ -67,8 +67,8 @@ def _sha1(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-@benchmark("way", "The way of one reply: where the time goes that the project adds")
-def _way(options: Options, model: Model) -> Outcome:
+@benchmark("way", "The path of one reply: where the time goes that the chat adds")
+def _way(options: Options, model: PacedModel) -> Outcome:
     sent: list[float] = []
     answered: list[float] = []
     talk = Talk()
@@ -79,27 +79,27 @@ def _way(options: Options, model: Model) -> Outcome:
             sent.append(time.time())
             client.say(talk)
 
-    with chat(model) as stage:
+    with chat(model) as system:
 
         async def main() -> tuple[float, list[tuple[float, str]]]:
             model.set(Pace())
-            clients = stage.clients(1)
-            await connect_all(clients, stage.url)
-            plain, _ = await stage.talk(clients, options.seconds(2), options.seconds(1))
+            clients = system.clients(1)
+            await connect_all(clients, system.url)
+            plain, _ = await system.talk(clients, options.seconds(2), options.seconds(1))
             clients[0].on_done = again
-            with _Monitor(stage.deployment.redis_port) as monitor:
+            with _Monitor(system.deployment.redis_port) as monitor:
                 clients[0].say(talk)
                 await asyncio.sleep(options.seconds(3))
-                await settle(talk)
+                await drain(talk)
             await close_all(clients)
             return quantile(plain.latencies, 0.5), monitor.seen
 
         undisturbed, seen = run(main())
         direct = run(bare_call(model, options.count(500, 20)))
-    return _told(seen, sent, answered, undisturbed, direct)
+    return _outcome(seen, sent, answered, undisturbed, direct)
 
 
-def _told(
+def _outcome(
     seen: list[tuple[float, str]], sent: list[float], answered: list[float], undisturbed: float, direct: float
 ) -> Outcome:
     spent: dict[str, list[float]] = {name: [] for name in (*_STEPS, "")}
@@ -113,7 +113,7 @@ def _told(
                 break
         before = began
         if list(at) != list(_STEPS):
-            # A heartbeat's command may look like one of these, and the sweep's task is an LPUSH.
+            # Another command came between, such as the LPUSH of the sweep's task.
             continue
         for name in _STEPS:
             spent[name].append(at[name] - before)
@@ -122,10 +122,10 @@ def _told(
     rows = [[words, ms(median(spent[name]))] for name, words in (*_STEPS.items(), ("", _LAST))]
     rows.append(["**in all**", ms(sum(median(times) for times in spent.values()))])
     table = Table(
-        "The way of one reply, one user, model at 0 ms",
-        ["from step to step", "p50"],
+        "The path of one reply, one user, model at 0 ms",
+        ["step", "p50"],
         rows,
-        f"{len(spent[''])} replies, as Redis' MONITOR saw them pass, which takes time itself: without it a reply takes "
-        f"{ms(undisturbed)}. The model, asked directly, takes {ms(direct)} of the fourth.",
+        f"{len(spent[''])} replies, by Redis' MONITOR, which takes time itself: without it a reply takes "
+        f"{ms(undisturbed)}. The model, asked directly, takes {ms(direct)} of the fourth step.",
     )
     return Outcome(tables=[table])

@@ -1,4 +1,4 @@
-"""As much of HTTP/1.1 as the clients of a model need, with an eye on the client all the time."""
+"""The part of HTTP/1.1 that clients of a model need, with immediate detection of a disconnect."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from urllib.parse import parse_qs
 
 import gevent  # type: ignore[import-untyped, unused-ignore]
 
-from .faults import JSON
-from .state import CLOSED, Record
+from devtools.fake_model.faults import JSON
+from devtools.fake_model.state import CLOSED, Record
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class Answering(Protocol):
 
 
 class Connection:
-    """One greenlet only reads, so it sees at once that the client is gone, and kills the one that answers."""
+    """One greenlet only reads, so that it detects a disconnect at once, and then kills the one that answers."""
 
     def __init__(self, server: Answering, sock: Any) -> None:
         self.server, self.sock = server, sock
@@ -63,7 +63,7 @@ class Connection:
         self.worker = None
 
     def next_request(self) -> Request | None:
-        """Take one out of what was read, if it is all there."""
+        """Take a request from the buffer, None while it is incomplete."""
         end = self.buffer.find(b"\r\n\r\n") + 4
         if end < 4:
             return None
@@ -108,7 +108,7 @@ class Connection:
 
 
 def chunk(data: bytes) -> bytes:
-    """A piece of a body of unknown length; of nothing, nothing, since an empty one would end it."""
+    """A chunk of a body; nothing for empty data, since an empty chunk would end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 

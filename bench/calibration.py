@@ -1,14 +1,13 @@
-"""Whether the load generator and the model server are the bottleneck: both measured alone, at more than their duty.
+"""Whether the load generator or the model server is the bottleneck: both measured alone, under more load than in use.
 
 The echo server here answers each message with an ack, a delta and the whole reply, as the chat does with a model at
-0 ms, and spends nothing on it: what limits this pair is the generator. `python -m bench.proof` serves it.
+0 ms, at almost no cost: the generator limits this pair. `python -m bench.calibration` serves it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import time
 from typing import Any, Self
@@ -16,8 +15,9 @@ from typing import Any, Self
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
-from bench.load import quantile
-from bench.model import ROOT, Model, Pace
+from bench.line_process import LineProcess
+from bench.load_generator import quantile
+from bench.paced_model import Pace, PacedModel
 
 _REPLY = '"id":"r{0}","reply_to":"{0}"'
 
@@ -38,20 +38,15 @@ class _Echo(WSListener):
 
 
 class EchoChat:
-    """The server as a process."""
+    """The echo server as a child process within the `with`."""
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.proof"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-        )
-        assert self._process.stdout is not None
-        self.pid = self._process.pid
-        self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
+        self._process = LineProcess("bench.calibration")
+        self.url = f"http://127.0.0.1:{int(self._process.read())}"
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.communicate()
 
 
 async def _serve() -> None:
@@ -64,7 +59,7 @@ async def _serve() -> None:
 
 
 class ModelClient(asyncio.Protocol):
-    """One connection that asks the model server again and again, and counts what comes."""
+    """One connection that asks the model server repeatedly and counts the events."""
 
     def __init__(self, until: float, times: list[float]) -> None:
         body = json.dumps({"inputs": "Human: hello\nBot:", "stream": True}).encode()
@@ -76,7 +71,7 @@ class ModelClient(asyncio.Protocol):
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are of no common class.
+        # uvloop's transports share no class with asyncio's.
         self._transport: Any = transport
         self._ask()
 
@@ -97,8 +92,8 @@ class ModelClient(asyncio.Protocol):
         self._transport.write(self._request)
 
 
-async def ask_model(model: Model, pace: Pace, clients: int, seconds: float) -> tuple[int, list[float]]:
-    """Events and the time of each reply, of `clients` asking side by side for `seconds`."""
+async def ask_model(model: PacedModel, pace: Pace, clients: int, seconds: float) -> tuple[int, list[float]]:
+    """The events and the time of each reply of `clients` connections that ask for `seconds` seconds."""
     model.set(pace)
     loop = asyncio.get_running_loop()
     host, port = model.url.split("/")[2].split(":")
@@ -109,8 +104,8 @@ async def ask_model(model: Model, pace: Pace, clients: int, seconds: float) -> t
     return sum(protocol.events for _, protocol in made), times
 
 
-async def bare_call(model: Model, count: int) -> float:
-    """The median time of a reply asked for directly, one after the other: what of a latency is the model's."""
+async def bare_call(model: PacedModel, count: int) -> float:
+    """The median time of a reply without the chat, one request after the other: the model's share of a latency."""
     _, times = await ask_model(model, Pace(), 1, count / 1000)
     return quantile(times, 0.5)
 

@@ -1,4 +1,4 @@
-"""What benchmarks stand on: the chat's processes, the model server, a meter for all of them, sessions to talk in."""
+"""The system under test: the chat's processes, the model server, a meter for all of them, and sessions."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.load import Client, Result, converse
+from bench.load_generator import Client, Result, converse
 from bench.meter import Cost, Meter, memory
-from bench.model import Model, Pace
+from bench.paced_model import Pace, PacedModel
 from chatbot.protocol.documents import bot_message, human_message
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.messages import Sessions
 from chatbot.store.keys import session_keys
 from devtools.harness.deployment import Deployment
 
-#: Seconds that a benchmark's sessions live: longer than any benchmark.
+#: Seconds that the sessions of a benchmark live: longer than any benchmark.
 _TTL = 7200
-#: Of one core: heartbeats and sweeps take less.
+#: Share of one core below which a process counts as idle: heartbeats and sweeps take less.
 _CALM = 0.05
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Options:
-    """How long to measure. `scale` multiplies all durations and counts: the suite's own test has a small one."""
+    """How long to measure. `scale` is a factor for all durations and counts; the suite's own test has a small one."""
 
     runs: int = 3
     scale: float = 1.0
@@ -43,10 +43,10 @@ class Options:
         return max(int(full * self.scale), least)
 
 
-class Chat:
+class ChatSystem:
     """One deployment under load."""
 
-    def __init__(self, deployment: Deployment, model: Model) -> None:
+    def __init__(self, deployment: Deployment, model: PacedModel) -> None:
         self.deployment = deployment
         self.model = model
         self.url = deployment.url()
@@ -54,12 +54,12 @@ class Chat:
         self._made = 0
 
     def clients(self, count: int) -> list[Client]:
-        """As many new sessions, each with a client that is not yet connected."""
+        """New sessions, each with a client that is not yet connected."""
         first, self._made = self._made, self._made + count
         return [Client(n, str(self._sessions.create(f"client {n}")["token"])) for n in range(first, first + count)]
 
     def give_history(self, client: Client, messages: int) -> None:
-        """Stores turns in a client's session as if they had been talked, without the time that takes."""
+        """Stores turns in a client's session directly, as if they had taken place."""
         session = session_id(client.token)
         keys = session_keys(session)
         stored: list[dict[str, Any]] = []
@@ -92,7 +92,7 @@ class Chat:
         )
 
     async def calm(self, timeout: float = 30.0) -> None:
-        """Waits until what was before, such as thousands of sockets that closed, costs nothing any more."""
+        """Waits until the aftermath of earlier work, such as closing thousands of sockets, takes no more CPU."""
         deadline = time.monotonic() + timeout
         meter = self.meter()
         while time.monotonic() < deadline:
@@ -113,14 +113,14 @@ class Chat:
     async def talk(
         self, clients: Sequence[Client], seconds: float, warm_up: float, **options: Any
     ) -> tuple[Result, Cost]:
-        """Lets connected clients talk for `seconds` after `warm_up`; what came of it and what it cost."""
+        """Lets connected clients talk for `seconds` after `warm_up`; returns the result and its cost."""
         meter = self.meter()
         costs: list[Cost] = []
         result = await converse(clients, seconds, warm_up=warm_up, laps=lambda _: costs.append(meter.lap()), **options)
         return result, costs[1]
 
     def check_history(self, clients: Sequence[Client], result: Result) -> None:
-        """Counts in what is stored: every message has one reply, behind it, and in order."""
+        """Checks in the stored histories that every message has one reply, in order."""
         for client in clients:
             stored = self._sessions.read(session_id(client.token))["messages"]
             asked = [m["id"] for m in stored if m["source"] == "human"]
@@ -130,10 +130,10 @@ class Chat:
 
 
 @contextlib.contextmanager
-def chat(model: Model, **settings: Any) -> Iterator[Chat]:
-    """A deployment at default settings, but for those given."""
+def chat(model: PacedModel, **settings: Any) -> Iterator[ChatSystem]:
+    """A deployment with default settings except those given."""
     with Deployment(model.url, **settings) as deployment:
-        yield Chat(deployment, model)
+        yield ChatSystem(deployment, model)
 
 
 @contextlib.contextmanager
@@ -143,7 +143,7 @@ def folder() -> Iterator[Path]:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    # Not uvloop's loop, from which picows gains little: after an error it may wait for open sockets for ever.
+    # Not uvloop, from which picows gains little: after an error it may wait forever for open sockets.
     with asyncio.Runner() as runner:
         return runner.run(main)
 
