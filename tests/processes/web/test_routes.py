@@ -121,7 +121,7 @@ def test_a_malformed_request_leaves_no_token_in_the_log(chat: Deployment) -> Non
         assert answer.startswith(b"HTTP/1.1 400")
         assert b'"bad_request"' in answer
         assert token.encode() not in answer
-    eventually(lambda: chat.webs[0].log.count("no HTTP request") >= 2, what="the requests are logged")
+    eventually(lambda: chat.webs[0].log.count("malformed HTTP request") >= 2, what="the requests are logged")
     assert token not in chat.webs[0].log
 
 
