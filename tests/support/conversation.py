@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from devtools.harness.chat_client import ChatClient, history, texts
-from devtools.harness.deployment import BIN, ROOT, Deployment, Process, eventually
+from devtools.harness.deployment import Deployment, Process, eventually
 from devtools.harness.recorder import Recorder
+from devtools.paths import BIN, ROOT
 
 #: What a base model goes on with when nobody stops it.
 LABELS = ("Human:", "Bot:")

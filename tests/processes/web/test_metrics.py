@@ -24,7 +24,8 @@ from chatbot.telemetry.counters import MODEL_ERRORS, OTHER, REPLY_TIME, Counts, 
 from chatbot.telemetry.unanswered import ledger_size, oldest_unanswered
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, Closed
-from devtools.harness.deployment import ROOT, Deployment, eventually
+from devtools.harness.deployment import Deployment, eventually
+from devtools.paths import ROOT
 
 MONITORING = ROOT / "docs" / "monitoring"
 #: Written by Prometheus itself.

@@ -21,7 +21,8 @@ from chatbot.web.origins import origin_allowed
 from chatbot.web.proxies import client_address, trust_proxies
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, new_session
-from devtools.harness.deployment import BIN, Deployment, Process, eventually, free_port
+from devtools.harness.deployment import Deployment, Process, eventually, free_port
+from devtools.paths import BIN
 
 ELSEWHERE = "https://evil.example"
 FRIEND = "https://friend.example"

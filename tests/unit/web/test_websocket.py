@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import websocket
 
-from devtools.harness.deployment import BIN, ROOT, eventually, free_port
+from devtools.harness.deployment import eventually, free_port
+from devtools.paths import BIN, ROOT
 
 FRAMES, FRAME_SIZE = 60, 200_000
 SOCKETS = 50
