@@ -19,6 +19,7 @@ from chatbot.config import Settings
 from chatbot.protocol.events import STOP_CHANNEL
 from chatbot.queue.celery_app import SWEEP, create_celery
 from chatbot.sessions.leases import Leases
+from chatbot.sessions.ledger import Ledger
 from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.telemetry.counters import Counts
@@ -67,6 +68,10 @@ class Parts:
             max_history=self._settings.limits.max_history_messages,
             channel=lambda: self.listener.channel,
         )
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.client)
 
     @cached_property
     def listener(self) -> Listener:
@@ -133,7 +138,7 @@ def create_worker(settings: Settings) -> Celery:
         },
     )
     parts = Parts(settings)
-    register(celery, parts.replies, lambda: parts.leases, parts.counts)
+    register(celery, parts.replies, lambda: parts.ledger, parts.counts)
 
     # Signals hold their receivers weakly: these live as long as the process.
     @signals.setup_logging.connect(weak=False)

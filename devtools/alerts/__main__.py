@@ -155,7 +155,7 @@ def client_never_reads(stage: Stage) -> Iterator[None]:
 def bug(stage: Stage) -> Iterator[None]:
     """A stored document that is none."""
     token = new_session(stage.chat.url())["token"]
-    stage.chat.client.execute_command("JSON.SET", session_keys(session_id(token))[0], "$", "5")
+    stage.chat.client.execute_command("JSON.SET", session_keys(session_id(token)).document, "$", "5")
     answer = requests.get(stage.chat.url() + "/refresh_token", params={"token": token}, timeout=10)
     assert answer.status_code == 500, answer.text
     yield
@@ -169,6 +169,7 @@ FAULTS: dict[str, Callable[[Stage], AbstractContextManager[None]]] = {
     "ChatbotNoWorkers": workers_stopped,
     "ChatbotWorkerSilent": worker_frozen,
     "ChatbotNoSweeps": beat_killed,
+    "ChatbotWorkersBehind": workers_stopped,
     "ChatbotRepliesLate": partial(model_with, first=20_000),
     "ChatbotFirstTokenSlow": partial(model_with, first=600),
     "ChatbotModelFailing": model_fails,

@@ -167,4 +167,4 @@ class Person:
 
 def end_session(site: Deployment, token: str) -> None:
     """What time does to a session that nobody uses."""
-    site.client.delete(*session_keys(session_id(token))[:-1])
+    site.client.delete(*session_keys(session_id(token))[:-2])
