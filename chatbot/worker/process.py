@@ -85,7 +85,7 @@ class Parts:
     @cached_property
     def _replies(self) -> Replies:
         self.listener.subscribe(STOP_CHANNEL, timeout=_FIRST_SUBSCRIPTION)
-        self.listener.wait_until_hearing(_FIRST_SUBSCRIPTION)
+        self.listener.wait_until_receiving(_FIRST_SUBSCRIPTION)
         return Replies(self.leases, self.streams, create_model(self._settings), self._settings, self.counts)
 
     def replies(self) -> Replies:
