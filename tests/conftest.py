@@ -9,6 +9,7 @@ import redis
 
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
+from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
 from chatbot.store.client import connect
 from devtools.fake_model import ModelServer
@@ -59,6 +60,11 @@ def sessions(redis_client: redis.Redis) -> Sessions:
 @pytest.fixture
 def leases(redis_client: redis.Redis) -> Leases:
     return Leases(redis_client, ttl=60, history_messages=4)
+
+
+@pytest.fixture
+def ledger(redis_client: redis.Redis) -> Ledger:
+    return Ledger(redis_client)
 
 
 @pytest.fixture

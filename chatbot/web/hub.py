@@ -150,14 +150,14 @@ class Hub:
     @property
     def hears(self) -> bool:
         """Whether live replies reach this process: the listener receives its own heartbeat."""
-        return self._listener.hears
+        return self._listener.receiving
 
     def start(self) -> None:
         """Starts the listener, which the first socket would start otherwise."""
         self._listener.start()
 
     def wait_until_hearing(self, timeout: float) -> bool:
-        return self._listener.wait_until_hearing(timeout)
+        return self._listener.wait_until_receiving(timeout)
 
     def close(self) -> None:
         """Stops the listener."""

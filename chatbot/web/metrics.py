@@ -24,8 +24,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from chatbot.errors import StoreUnavailable
+from chatbot.sessions.ledger import Ledger
+from chatbot.sessions.queue_delay import QueueDelay
 from chatbot.telemetry import counters, liveness
-from chatbot.telemetry.unanswered import ledger_size, oldest_unanswered
 from chatbot.web import metrics_folder
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class _Numbers:
     """Read from Redis, for the whole deployment."""
 
     workers: liveness.WorkerAges
-    oldest: float
+    queue_delay: float
     sessions: int
     counts: dict[str, float]
 
@@ -130,7 +131,9 @@ class SharedMetrics(Collector):
             numbers.workers.silent,
         )
         yield _gauge(
-            "chatbot_oldest_unanswered_seconds", "Age of the oldest unanswered message, 0 for none", numbers.oldest
+            "chatbot_queue_delay_seconds",
+            "Seconds that the longest-waiting message has waited for a worker",
+            numbers.queue_delay,
         )
         yield _gauge("chatbot_ledger_sessions", "Sessions with unanswered messages", numbers.sessions)
         yield from counters.families(numbers.counts)
@@ -139,8 +142,8 @@ class SharedMetrics(Collector):
     def _read(client: redis.Redis, worker_timeout: float) -> _Numbers:
         return _Numbers(
             liveness.read_workers(client, worker_timeout),
-            oldest_unanswered(client),
-            ledger_size(client),
+            QueueDelay(client).read()[1],
+            Ledger(client).size(),
             counters.sums(client),
         )
 

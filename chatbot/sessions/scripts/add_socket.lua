@@ -1,12 +1,11 @@
 -- Adds a socket to those of a session, unless they are as many as allowed in all web processes together.
 -- `sockets` is a hash: the field is the channel of the socket's process, a slash and a number; the value is 1.
 -- A field without a slash is a process of an older version, and the value is how many sockets it has.
--- ARGV: the socket's field, the maximum
 if not exists() then
   redis.call('DEL', sockets)
   return 'gone'
 end
-local field, most = ARGV[1], tonumber(ARGV[2])
+local limit = tonumber(most)
 
 local function count()
   local sum = 0
@@ -35,9 +34,9 @@ local function remove_dead_processes()
 end
 
 if redis.call('HEXISTS', sockets, field) == 0 then
-  if count() >= most then
+  if count() >= limit then
     remove_dead_processes()
-    if count() >= most then
+    if count() >= limit then
       return 'full'
     end
   end

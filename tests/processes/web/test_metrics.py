@@ -17,11 +17,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from chatbot.sessions.ids import session_id
-from chatbot.sessions.leases import Leases
-from chatbot.sessions.messages import Sessions
-from chatbot.store.keys import UNANSWERED
 from chatbot.telemetry.counters import MODEL_ERRORS, OTHER, REPLY_TIME, Counts, families, sums
-from chatbot.telemetry.unanswered import ledger_size, oldest_unanswered
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, Closed
 from devtools.harness.deployment import Deployment, eventually
@@ -228,38 +224,18 @@ def test_a_label_holds_no_value_chosen_by_a_model_server(redis_client: redis.Red
     assert found["chatbot_reply_seconds_sum",] == 1000.25
 
 
-def test_the_age_of_the_oldest_unanswered_message_is_known(redis_client: redis.Redis) -> None:
-    sessions = Sessions(redis_client, ttl=60, max_pending=8)
-    leases = Leases(redis_client, ttl=60, history_messages=4)
-    one, other = (session_id(sessions.create(name)["token"]) for name in ("Ada", "Bob"))
-    assert oldest_unanswered(redis_client) == 0
-    sessions.accept(one, "m1", "hello")
-    eventually(lambda: oldest_unanswered(redis_client) > 0.1, 5)
-    sessions.accept(one, "m2", "again")
-    first = redis_client.zscore(UNANSWERED, one)
-    assert first is not None
-    eventually(lambda: oldest_unanswered(redis_client) > 0.2, 5)
-    sessions.accept(other, "m3", "and I")
-    assert oldest_unanswered(redis_client) > 0.2
-    work = leases.claim(one)
-    assert work is not None
-    work = leases.commit(work, "hi", "stop", go_on=True)
-    # The second message has waited since it was accepted, not since its turn has come.
-    second, third = redis_client.zscore(UNANSWERED, one), redis_client.zscore(UNANSWERED, other)
-    assert second is not None
-    assert third is not None
-    assert first < second < third
-    assert work is not None
-    leases.fail(work, "It broke.", go_on=True)
-    assert redis_client.zscore(UNANSWERED, one) is None
-    sessions.retry(one, "m2")
-    assert ledger_size(redis_client) == 2
-    # A session that has ended waits for nothing: the sweep finds it.
-    for session in (one, other):
-        redis_client.delete(f"chat:{{{session}}}:session")
-    redis_client.zadd("chat:ledger", {one: 0, other: 0})
-    leases.sweep()
-    assert oldest_unanswered(redis_client) == ledger_size(redis_client) == 0
+def test_what_waits_for_a_worker_is_shown(model: ModelServer) -> None:
+    with Deployment(model.url, workers=0) as chat, ChatClient(chat.url()) as client:
+        counts = scrape(chat.url())
+        assert counts["chatbot_queue_delay_seconds"] == counts["chatbot_ledger_sessions"] == 0
+        client.send("is anybody there?", "m1")
+        client.until("ack")
+        eventually(lambda: scrape(chat.url())["chatbot_queue_delay_seconds"] > 1)
+        assert scrape(chat.url())["chatbot_ledger_sessions"] == 1
+        chat.workers.append(chat.worker(0).start())
+        client.until("message", reply_to="m1")
+        eventually(lambda: scrape(chat.url())["chatbot_queue_delay_seconds"] == 0)
+        assert scrape(chat.url())["chatbot_ledger_sessions"] == 0
 
 
 @pytest.mark.parametrize("file", ["alerts.yml", "dashboard.json"])

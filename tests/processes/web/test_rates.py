@@ -12,7 +12,7 @@ import requests
 from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.messages import Bucket, Sessions
-from chatbot.sessions.queue_delay import Backlog
+from chatbot.sessions.queue_delay import QueueDelay
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session
 from devtools.harness.deployment import Deployment, eventually
@@ -155,16 +155,16 @@ def test_no_message_is_accepted_while_the_queue_delay_is_too_long(model: ModelSe
         ChatClient(chat.url()) as early,
         ChatClient(chat.url()) as late,
     ):
-        # A long reply is no backlog.
+        # A long reply adds nothing to the queue delay.
         model.control(first=1500)
         early.ask("take your time", "m0")
         model.control(first=0)
         chat.workers[0].kill()
         early.send("who answers this?", "m1")
         early.until("ack", id="m1")
-        backlog = Backlog(chat.client)
-        eventually(lambda: backlog.read()[1] > 1.1, what="the message waits")
-        assert backlog.read()[0] == 1
+        queue_delay = QueueDelay(chat.client)
+        eventually(lambda: queue_delay.read()[1] > 1.1, what="the message waits")
+        assert queue_delay.read()[0] == 1
         late.send("and this?", "m0")
         refused = late.until("error", id="m0")
         assert refused["code"] == "rate_limited"
@@ -174,7 +174,7 @@ def test_no_message_is_accepted_while_the_queue_delay_is_too_long(model: ModelSe
         early.until("message", reply_to="m1")
         eventually(lambda: _accepted(late, "m0"), what="messages are accepted again")
         late.until("message", reply_to="m0")
-        eventually(lambda: backlog.read() == (0, 0.0), what="nobody waits")
+        eventually(lambda: queue_delay.read() == (0, 0.0), what="nobody waits")
 
 
 def _accepted(client: ChatClient, message_id: str) -> bool:

@@ -204,7 +204,7 @@ def test_a_listener_receives_its_heartbeat_and_reports_a_break(redis_client: red
     listener = Listener(client, lambda *_: None, lambda: breaks.append(True))
     try:
         assert listener.channel == ""
-        assert listener.wait_until_hearing(5)
+        assert listener.wait_until_receiving(5)
         assert listener.channel
         assert breaks == []
         cut_pubsub(redis_client)
