@@ -51,7 +51,7 @@ def configure(settings: Settings) -> None:
     # urllib3 warns with whole URLs, and with what a server sent.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     # Celery's lines for each task received, sent and succeeded add nothing to the task's own.
-    for name in ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "celery.beat"):
+    for name in ("celery.worker.strategy", "celery.worker.request", "celery.app.trace"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(settings.log.level)))
     for name, nearest in misspelled(os.environ):
         logger.warning("%s is not a setting: did you mean %s?", name, nearest)

@@ -50,7 +50,7 @@ def ask(app: Path, commands: Path) -> str:
     """The reply of a chat whose processes run `commands` in the folder `app`."""
     with ModelServer(tokens=6) as model:
         chat = Deployment(model.url)
-        for process in (*chat.webs, *chat.workers, chat.beat):
+        for process in (*chat.webs, *chat.workers):
             process.command[0] = str(commands / Path(process.command[0]).name)
             process.cwd = app
             process.env.pop("PYTHONPATH", None)

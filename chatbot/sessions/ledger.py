@@ -5,18 +5,31 @@ A message is in it before the client gets its `ack`. So a message is answered th
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.sessions.leases import GRACE, LEASE
-from chatbot.store.keys import LEDGER, WAITING
+from chatbot.store.keys import LEDGER, PACE, SWEPT, WAITING
 from chatbot.store.scripts import Scripts
 
+#: Seconds between two sweeps, over all processes.
+SWEEP_INTERVAL = 1.0
 #: Milliseconds between two checks of a session that no worker takes: at first, and at most after doubling each time.
 FIRST_WAIT = 2000
 LONGEST_WAIT = 60_000
 #: Sessions of one sweep; the sweep a second later has the next ones.
 SWEEP_SIZE = 1000
+
+
+class Overdue(NamedTuple):
+    """Ids of sessions with unanswered messages."""
+
+    #: A worker died or postponed the reply, or the task was lost: ahead of new messages.
+    owed: list[str]
+    #: No worker has claimed them yet: the task may have been lost, or waits in the queue.
+    unclaimed: list[str]
 
 
 class Ledger:
@@ -26,18 +39,22 @@ class Ledger:
         self.client = client
         self._scripts = Scripts(client)
 
-    def overdue(self) -> list[str]:
-        """The sessions to enqueue again. Each becomes due again later, and the leases of dead workers are released."""
-        answer: list[str] = self._scripts.run(
+    def overdue(self) -> Overdue | None:
+        """The sessions that need a worker; None when another process has just swept.
+
+        Each becomes due again later, and the leases of dead workers are released.
+        """
+        status, *found = self._scripts.run(
             "sweep",
-            (LEDGER, WAITING),
+            (LEDGER, WAITING, PACE, SWEPT),
             limit=SWEEP_SIZE,
+            interval_ms=int(SWEEP_INTERVAL * 900),
             lease_ms=LEASE,
             grace_ms=GRACE,
             first_wait_ms=FIRST_WAIT,
             longest_wait_ms=LONGEST_WAIT,
         )
-        return answer
+        return Overdue(*found) if status == "swept" else None
 
     def size(self) -> int:
         """The number of sessions with unanswered messages."""

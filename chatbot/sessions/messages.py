@@ -19,8 +19,8 @@ from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotF
 from chatbot.protocol.documents import human_message, new_session
 from chatbot.protocol.events import STOP_CHANNEL, to_json
 from chatbot.sessions.ids import session_id
-from chatbot.sessions.queue_delay import QueueDelay
-from chatbot.store.keys import session_keys
+from chatbot.sessions.queue_delay import retry_after
+from chatbot.store.keys import LINE, session_keys
 from chatbot.store.scripts import Scripts, Value
 
 #: Milliseconds until the first check of a message that no worker has taken. The queue takes a few: by then the task was
@@ -103,7 +103,6 @@ class Sessions:
         self._max_pending = max_pending
         self._max_history = max_history
         self._max_queue_age = max_queue_age
-        self._queue_delay = QueueDelay(client)
 
     def create(self, name: str) -> dict[str, Any]:
         """Creates a session: `{"token", "name", "messages": [], "session_start"}`."""
@@ -121,10 +120,13 @@ class Sessions:
         document: dict[str, Any] = json.loads(answer)
         return document
 
-    def accept(self, session: str, message_id: str | None, text: str, buckets: Sequence[Bucket] = ()) -> Accepted:
+    def accept(
+        self, session: str, message_id: str | None, text: str, buckets: Sequence[Bucket] = (), address: str = "unknown"
+    ) -> Accepted:
         """Stores a message, which cannot be lost from then on. One with a known id is a repetition, and is not stored.
 
-        A new message takes a token from each of the `buckets`, or from none; a repetition takes none.
+        A new message takes a token from each of the `buckets`, or from none; a repetition takes none. In overload,
+        messages of the `address` with most sessions in line are refused: see scripts/_admission.lua.
         Raises `SessionNotFound`, and `ClientError` `rate_limited`, `too_many_pending` or `invalid_id`.
         """
         given = message_id or uuid.uuid4().hex
@@ -133,11 +135,11 @@ class Sessions:
             session,
             given,
             buckets,
+            address,
             content=to_json(human_message(given, text)),
             max_history=self._max_history,
         )
         if status == "accepted":
-            self._queue_delay.observe(rest[1] / 1000)
             return Accepted(given, wake=not rest[0])
         if status == "known":
             return Accepted(given, reply=json.loads(rest[0]) if rest[0] else None, failure=rest[1] or None)
@@ -145,12 +147,14 @@ class Sessions:
             raise ClientError("invalid_id", "This id belongs to a reply: choose another", message_id=given)
         raise self._refusal(status, given, *rest)
 
-    def retry(self, session: str, message_id: str, buckets: Sequence[Bucket] = ()) -> Accepted:
+    def retry(
+        self, session: str, message_id: str, buckets: Sequence[Bucket] = (), address: str = "unknown"
+    ) -> Accepted:
         """Makes a failed message unanswered again; that takes tokens like a new message.
 
         Raises `SessionNotFound`, and `ClientError` `rate_limited`, `not_retryable` or `too_many_pending`.
         """
-        status, *rest = self._admit("retry", session, message_id, buckets)
+        status, *rest = self._admit("retry", session, message_id, buckets, address)
         if status in ("accepted", "known"):
             return Accepted(message_id, wake=status == "accepted" and not rest[0])
         raise self._refusal(status, message_id, *rest)
@@ -226,18 +230,18 @@ class Sessions:
             raise StoreUnavailable(f"remove_sockets: {type(error).__name__}: {error}") from error
 
     def _admit(
-        self, script: str, session: str, message_id: str, buckets: Sequence[Bucket], **arguments: Value
+        self, script: str, session: str, message_id: str, buckets: Sequence[Bucket], address: str, **arguments: Value
     ) -> list[Any]:
         answer: list[Any] = self._scripts.run_replicated(
             script,
-            (*session_keys(session), *(bucket.key for bucket in buckets)),
+            (*session_keys(session), f"{LINE}{address}", *(bucket.key for bucket in buckets)),
             *(value for bucket in buckets for value in (bucket.interval, bucket.size)),
             session=session,
             message=message_id,
             ttl_ms=self._ttl_ms,
             max_pending=self._max_pending,
             check_after_ms=CHECK_AFTER,
-            max_queue_delay_ms=self._max_queue_age * 1000,
+            max_wait_ms=self._max_queue_age * 1000,
             **arguments,
         )
         return answer
@@ -248,7 +252,7 @@ class Sessions:
         if status == "limited":
             return RateLimited(rest[0] / 1000, message_id)
         if status == "behind":
-            wait = self._queue_delay.retry_after(rest[0] / 1000, self._max_queue_age)
+            wait = retry_after(rest[0] / 1000, self._max_queue_age)
             return RateLimited(wait, message_id, "The chat is overloaded: send this again later")
         if status == "full":
             return ClientError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 
 import redis
 
@@ -18,9 +17,6 @@ from chatbot.store.keys import WAITING
 
 #: Seconds for which a reading is reused.
 _FRESH = 1.0
-#: Seconds of observations from which the workers' pace is estimated, and between two of them.
-_WINDOW = 10.0
-_STEP = 0.5
 #: Bounds of `retry_after`, in seconds.
 _SHORTEST, _LONGEST = 1.0, 60.0
 
@@ -33,8 +29,6 @@ class QueueDelay:
         self._lock = threading.Lock()
         self._read_at = float("-inf")
         self._reading = (0, 0.0)
-        # Pairs: when it was observed, and when the longest-waiting message became ready.
-        self._observed: deque[tuple[float, float]] = deque()
 
     def read(self) -> tuple[int, float]:
         """The number of sessions ready for a worker, and the delay in seconds; at most a second old.
@@ -54,34 +48,13 @@ class QueueDelay:
                 raise StoreUnavailable(f"queue delay: {type(error).__name__}: {error}") from error
             delay = max(now - first[0][1], 0.0) / 1000 if first else 0.0
             self._reading, self._read_at = (count, delay), time.monotonic()
-        self.observe(delay)
         return count, delay
 
-    def observe(self, delay: float) -> None:
-        """Adds a reading, in seconds, to those from which the workers' pace is estimated."""
-        now = time.monotonic()
-        with self._lock:
-            if self._observed and now - self._observed[-1][0] < _STEP:
-                return
-            self._observed.append((now, now - delay))
-            while now - self._observed[0][0] > _WINDOW:
-                self._observed.popleft()
 
-    def retry_after(self, delay: float, allowed: float) -> float:
-        """Seconds until a message is likely to be accepted, while the queue delay is `delay` instead of `allowed`.
+def retry_after(expected: float, allowed: float) -> float:
+    """Seconds after which a message may be accepted, now that it would have to wait for `expected` seconds and not for
+    the `allowed` ones.
 
-        Workers take messages in order, and no message is added meanwhile. So the delay grows by a second a second, less
-        the pace: the seconds of arrivals that the workers take in a second.
-        """
-        self.observe(delay)
-        with self._lock:
-            (then, first), (now, last) = self._observed[0], self._observed[-1]
-        pace = (last - first) / (now - then) if now - then >= 2 * _STEP else 0.0
-        if pace <= 0:
-            # The workers stand still, or there are too few observations.
-            wait = max(delay - allowed, allowed / 2)
-        elif pace <= 1:
-            wait = delay / pace
-        else:
-            wait = min((delay - allowed) / (pace - 1), delay / pace)
-        return min(max(wait, _SHORTEST), _LONGEST)
+    The line in front of the workers only has to get shorter by a little: what is refused comes back over time.
+    """
+    return min(max(expected - allowed, expected / 10, _SHORTEST), _LONGEST)

@@ -10,6 +10,12 @@ LEDGER = "chat:ledger"
 #: Sessions with unanswered messages. Score: epoch milliseconds at which the session became ready for a worker; in the
 #: future while a worker holds the lease or a retry is scheduled.
 WAITING = "chat:waiting"
+#: A hash: how fast workers claim sessions, see scripts/_pace.lua.
+PACE = "chat:pace"
+#: Before an address: its sessions in `WAITING`.
+LINE = "chat:line:"
+#: Exists for about a second after a sweep, so that many workers do not sweep as many times.
+SWEPT = "chat:swept"
 #: Worker processes. Score: epoch seconds of the last liveness signal.
 WORKERS = "chat:workers"
 #: A hash with the sums of what all workers counted: see telemetry/counters.py.
@@ -36,6 +42,7 @@ class SessionKeys(NamedTuple):
     lease: str
     ledger: str = LEDGER
     waiting: str = WAITING
+    pace: str = PACE
 
 
 #: The last part of each key of a session's own, by its name in `SessionKeys`.

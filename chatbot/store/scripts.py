@@ -21,7 +21,7 @@ REPLICATION_TIMEOUT = 1000
 
 Value = str | int | float
 
-_ADMIT = ("session", "message", "ttl_ms", "max_pending", "check_after_ms", "max_queue_delay_ms")
+_ADMIT = ("session", "message", "ttl_ms", "max_pending", "check_after_ms", "max_wait_ms")
 _LEASE = ("lease_ms", "grace_ms", "owner")
 _SETTLE = ("session", "fence", "message", "go_on", "prompt_size", "events", "frame", "ttl_ms", *_LEASE)
 #: The arguments of each script. All are strings in Lua. A name means the same in every script, as shared functions
@@ -39,14 +39,14 @@ ARGUMENTS = {
     "commit": (*_SETTLE, "reply_id", "reply", "last_delta", "max_history"),
     "fail": (*_SETTLE, "failure"),
     "postpone": ("session", "fence", "delay_ms", "loading", "events", "frame"),
-    "sweep": ("limit", "lease_ms", "grace_ms", "first_wait_ms", "longest_wait_ms"),
+    "sweep": ("limit", "interval_ms", "lease_ms", "grace_ms", "first_wait_ms", "longest_wait_ms"),
 }
 #: What a script has before it besides `_session`.
 _PARTS = {
-    "accept": ("_admission", "_log"),
-    "retry": ("_admission",),
+    "accept": ("_pace", "_admission", "_log"),
+    "retry": ("_pace", "_admission"),
     "snapshot": ("_log",),
-    "claim": ("_log", "_reply"),
+    "claim": ("_pace", "_log", "_reply"),
     "commit": ("_log", "_reply"),
     "fail": ("_log", "_reply"),
 }
@@ -148,7 +148,7 @@ def _prelude(name: str) -> str:
             f"local {own}\nlocal function select_session(id)\n"
             f"  local prefix = '{BEFORE_ID}' .. id .. '{AFTER_ID}'\n  {own} = {values}\nend\n"
         )
-        keys = keys[len(SUFFIXES) :]
+        keys = (*keys[len(SUFFIXES) :], "swept")
     else:
         first = ""
     return (

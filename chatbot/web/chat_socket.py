@@ -11,7 +11,7 @@ from simple_websocket import ConnectionClosed
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.protocol import close_codes, frames
-from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
+from chatbot.protocol.client_errors import ClientError, SessionNotFound
 from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 MAX_FRAME = 64 * 1024
 #: Bytes queued for a client at which a replay pauses.
 _REPLAY_QUEUED = 256 * 1024
-#: Seconds for which further messages are refused without asking Redis, at most: the rate may have recovered earlier.
-_REFUSE_LOCALLY = 1.0
 #: Seconds between two checks of whether the session still exists, at most.
 _EXPIRY_CHECK_INTERVAL = 30.0
 
@@ -49,8 +47,6 @@ class ChatSocket:
         self._settings = services.settings
         self._metrics = services.metrics
         self._closing = False
-        # Monotonic times after a rate limit: when Redis is asked again, and what the client was sent as `retry_after`.
-        self._refused_until = self._retry_at = 0.0
         # A monotonic time; other sockets of the session may have renewed it since.
         self._expires_at = 0.0
 
@@ -58,6 +54,7 @@ class ChatSocket:
         """Serves the session of `token` to a client at `address`, from the message `after` on."""
         session = session_id(token or "")
         self._subscriber = Subscriber(session, self._outbox.send, self._close)
+        self._network = network_of(address)
         self._buckets = self._rate_limits.messages(session, address)
         self._frame_pace = self._rate_limits.frame_pace()
         self._ws.set_pace(self._rate_limits.byte_pace())
@@ -184,17 +181,9 @@ class ChatSocket:
             self._enqueuer.enqueue(session)
 
     def _accept(self, session: str, frame: dict[str, str | None]) -> Accepted:
-        now = time.monotonic()
-        if now < self._refused_until:
-            raise RateLimited(self._retry_at - now, frame["id"])
-        try:
-            if frame["type"] == "retry":
-                return self._sessions.retry(session, frame["id"] or "", self._buckets)
-            return self._sessions.accept(session, frame["id"], frame["msg"] or "", self._buckets)
-        except RateLimited as error:
-            self._retry_at = time.monotonic() + (error.retry_after or 0)
-            self._refused_until = min(self._retry_at, time.monotonic() + _REFUSE_LOCALLY)
-            raise
+        if frame["type"] == "retry":
+            return self._sessions.retry(session, frame["id"] or "", self._buckets, self._network)
+        return self._sessions.accept(session, frame["id"], frame["msg"] or "", self._buckets, self._network)
 
     def _acknowledge(self, accepted: Accepted) -> None:
         self._metrics.messages_accepted.inc()

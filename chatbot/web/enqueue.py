@@ -15,7 +15,7 @@ from kombu.exceptions import KombuError
 from redis import RedisError
 
 from chatbot.logs import bound
-from chatbot.queue.celery_app import GENERATE_REPLY, PUBLISH_TIMEOUT
+from chatbot.queue.celery_app import PUBLISH_TIMEOUT, publish_reply
 
 logger = logging.getLogger(__name__)
 
@@ -59,17 +59,7 @@ class Enqueuer:
         try:
             # Reused: taking one out of the pool for each task costs a sixth of publishing it.
             producer = producer or self._celery.producer_pool.acquire(block=True, timeout=PUBLISH_TIMEOUT)
-            self._celery.send_task(
-                GENERATE_REPLY,
-                (session,),
-                # Celery would compute the same, for a tenth of the cost of publishing.
-                argsrepr=f"('{session}',)",
-                kwargsrepr="{}",
-                ignore_result=True,
-                producer=producer,
-                # Redis creates the queue with its first task.
-                declare=(),
-            )
+            publish_reply(self._celery, session, producer)
             return producer
         except (KombuError, RedisError, OSError) as error:
             with bound(session=session):

@@ -47,8 +47,8 @@ class RateLimits:
             return
         try:
             for rate in self._sessions:
-                if not self._limiter.hit(rate, "sessions", _network(address)):
-                    reset = self._limiter.get_window_stats(rate, "sessions", _network(address)).reset_time
+                if not self._limiter.hit(rate, "sessions", network_of(address)):
+                    reset = self._limiter.get_window_stats(rate, "sessions", network_of(address)).reset_time
                     raise RateLimited(max(reset - time.time(), 1.0))
         except redis.RedisError as error:
             raise StoreUnavailable(f"rates: {type(error).__name__}: {error}") from error
@@ -59,7 +59,7 @@ class RateLimits:
             return ()
         return (
             *_buckets(f"chat:{{{session}}}:rate", self._session_messages),
-            *_buckets(f"chat:rate:messages:{_network(address)}", self._address_messages),
+            *_buckets(f"chat:rate:messages:{network_of(address)}", self._address_messages),
         )
 
     def frame_pace(self) -> Callable[[float], float] | None:
@@ -103,7 +103,7 @@ def _buckets(key: str, rates: Sequence[RateLimitItem]) -> list[Bucket]:
     ]
 
 
-def _network(address: str | None) -> str:
+def network_of(address: str | None) -> str:
     """The unit that a rate counts: an IPv4 address, or the network of an IPv6 address."""
     try:
         ip = ipaddress.ip_address(address or "")

@@ -1,33 +1,18 @@
-"""The parts of Celery that this project replaces: beat's scheduler, the worker's consumer, the event dispatcher.
+"""The parts of Celery that this project replaces: the worker's consumer, the event dispatcher.
 
 `worker/process.py` puts them into the app's settings.
 """
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from celery import beat
 from celery.app.events import Events
 from celery.events import EventDispatcher
 from celery.worker import consumer
 
-logger = logging.getLogger(__name__)
-
 #: Events that are sent without waiting for the next heartbeat: some MB.
 _MAX_BUFFERED_EVENTS = 5000
-
-
-class MemoryScheduler(beat.Scheduler):  # type: ignore[misc]
-    """Stores the schedule in memory, so that two beats on one machine share no file."""
-
-    def apply_entry(self, entry: Any, producer: Any = None) -> None:
-        """Logs one line, not a traceback, when the broker refuses a task: the next one is due soon."""
-        try:
-            self.apply_async(entry, producer=producer, advance=False)
-        except beat.SchedulingError as error:
-            logger.warning("the broker took no task of the schedule: %s", error)
 
 
 class SoloConsumer(consumer.Consumer):  # type: ignore[misc]

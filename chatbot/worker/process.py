@@ -1,6 +1,6 @@
-"""The Celery app of workers and of beat: options, schedule, tasks, and what happens at start and shutdown.
+"""The Celery app of workers: options, tasks, and what happens at start and shutdown.
 
-The options here are the worker's and beat's; web needs the rest too, in `queue/celery_app.py`.
+The options here are the worker's; web needs the rest too, in `queue/celery_app.py`.
 """
 
 from __future__ import annotations
@@ -20,26 +20,23 @@ from celery.exceptions import CPendingDeprecationWarning
 from chatbot import logs
 from chatbot.config import Settings
 from chatbot.protocol.events import STOP_CHANNEL
-from chatbot.queue.celery_app import SWEEP, create_celery
+from chatbot.queue.celery_app import create_celery
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import Ledger
 from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.telemetry.counters import Counts
 from chatbot.worker.canary import Canary
-from chatbot.worker.celery_extensions import BatchEvents, MemoryScheduler, SoloConsumer
+from chatbot.worker.celery_extensions import BatchEvents, SoloConsumer
 from chatbot.worker.models import create_model
 from chatbot.worker.prompts import max_messages
+from chatbot.worker.recovery import Recovery, recovery_slots
 from chatbot.worker.replies import Replies
 from chatbot.worker.streams import Streams
 from chatbot.worker.tasks import add_tasks
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two sweeps: how long a dead worker's sessions wait, at most, once their leases have ended.
-SWEEP_INTERVAL = 1.0
-#: Seconds after which a sweep that no worker has fetched expires; newer ones follow it in the queue.
-_SWEEP_EXPIRES = 5.0
 #: Seconds that the first task waits for the listener. Without it only the recovery from failures is slower.
 _FIRST_SUBSCRIPTION = 1.0
 #: Connections to Redis besides one for each reply in progress.
@@ -53,10 +50,12 @@ class WorkerServices:
         self._settings = settings
         self._lock = threading.Lock()
         self.counts = Counts()
+        self.slots = settings.worker.concurrency
+        self.recovery_slots = recovery_slots(self.slots)
 
     @cached_property
     def client(self) -> redis.Redis:
-        return connect(self._settings.redis.url, self._settings.worker.concurrency + _SPARE_CONNECTIONS)
+        return connect(self._settings.redis.url, self.slots + self.recovery_slots + _SPARE_CONNECTIONS)
 
     @cached_property
     def leases(self) -> Leases:
@@ -112,7 +111,7 @@ class WorkerServices:
 
 
 def create_worker(settings: Settings) -> Celery:
-    """The app for `celery -A celery_worker worker`, `beat` and `flower`."""
+    """The app for `celery -A celery_worker worker` and `flower`."""
     celery = create_celery(settings)
     celery.events_cls = f"{BatchEvents.__module__}:{BatchEvents.__name__}"
     celery.conf.update(
@@ -129,16 +128,12 @@ def create_worker(settings: Settings) -> Celery:
         worker_send_task_events=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_consumer=f"{SoloConsumer.__module__}:{SoloConsumer.__name__}",
-        beat_scheduler=f"{MemoryScheduler.__module__}:{MemoryScheduler.__name__}",
-        beat_schedule={
-            "sweep": {"task": SWEEP, "schedule": SWEEP_INTERVAL, "options": {"expires": _SWEEP_EXPIRES}},
-        },
     )
     services = WorkerServices(settings)
-    add_tasks(celery, services.replies, lambda: services.ledger, services.counts)
+    add_tasks(celery, services.replies, lambda: services.client, services.counts)
     # By default signals hold their receivers weakly.
     signals.setup_logging.connect(partial(_set_up_logging, settings), weak=False)
-    signals.celeryd_after_setup.connect(partial(_set_up_canary, celery, services, settings), weak=False)
+    signals.celeryd_after_setup.connect(partial(_set_up_threads, celery, services, settings), weak=False)
     return celery
 
 
@@ -149,7 +144,7 @@ def _set_up_logging(settings: Settings, **_: Any) -> None:
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
 
-def _set_up_canary(
+def _set_up_threads(
     celery: Celery, services: WorkerServices, settings: Settings, *, sender: str, instance: Any, **_: Any
 ) -> None:
     """Adds the canary's queue before the worker starts; `sender` is the node's name, `instance` the worker."""
@@ -164,13 +159,18 @@ def _set_up_canary(
     canary.add_queue()
     # The banner would be the only output that is not JSON.
     instance.quiet = instance.quiet or logs.is_json(settings)
+    recovery = Recovery(celery, lambda: services.ledger, services.replies, services.counts, services.recovery_slots)
+    # Without waiting for the broker, which recovery does not need.
+    recovery.start()
     signals.worker_ready.connect(lambda **_: canary.start(), weak=False)
-    signals.worker_shutting_down.connect(partial(_begin_shutdown, canary, services), weak=False)
+    signals.worker_shutting_down.connect(partial(_begin_shutdown, canary, recovery, services), weak=False)
     signals.worker_shutdown.connect(partial(_end_shutdown, canary), weak=False)
 
 
-def _begin_shutdown(canary: Canary, services: WorkerServices, **_: Any) -> None:
+def _begin_shutdown(canary: Canary, recovery: Recovery, services: WorkerServices, **_: Any) -> None:
     """Starts a thread, as this runs in the main thread's signal handler, where nothing may block."""
+
+    recovery.stop()
 
     def unregister_and_drain() -> None:
         canary.unregister()

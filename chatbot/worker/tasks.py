@@ -1,4 +1,4 @@
-"""The Celery tasks: names and arguments only; `replies` and `leases` do the work."""
+"""The Celery tasks: names and arguments only; `replies` does the work."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import redis
 from celery import Celery
 
 from chatbot.errors import StoreUnavailable
-from chatbot.queue.celery_app import CANARY, GENERATE_REPLY, SWEEP
-from chatbot.sessions.ledger import Ledger
+from chatbot.queue.celery_app import CANARY, GENERATE_REPLY
 from chatbot.telemetry import liveness
-from chatbot.telemetry.counters import SWEEPS, WORKER_REDIS_ERRORS, Counts
+from chatbot.telemetry.counters import WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.replies import Replies
 
 logger = logging.getLogger(__name__)
 
 
-def add_tasks(celery: Celery, replies: Callable[[], Replies], ledger: Callable[[], Ledger], counts: Counts) -> None:
-    """Adds the tasks to the app; `replies` and `ledger` are called when a task runs, in its process."""
+def add_tasks(
+    celery: Celery, replies: Callable[[], Replies], client: Callable[[], redis.Redis], counts: Counts
+) -> None:
+    """Adds the tasks to the app; `replies` and `client` are called when a task runs, in its process."""
 
     @celery.task(name=GENERATE_REPLY, throws=(StoreUnavailable,))
     def generate_reply(session_id: str) -> None:
@@ -27,19 +29,10 @@ def add_tasks(celery: Celery, replies: Callable[[], Replies], ledger: Callable[[
         with counting_outages(counts):
             replies().answer(session_id)
 
-    # The sweep runs every second: its events would crowd everything else out of Flower.
-    @celery.task(name=SWEEP, send_events=False, throws=(StoreUnavailable,))
-    def sweep() -> None:
-        """Re-enqueues overdue sessions."""
-        with counting_outages(counts):
-            for session_id in ledger().overdue():
-                generate_reply.apply_async((session_id,))
-        counts.add(SWEEPS)
-
     @celery.task(name=CANARY, send_events=False, throws=(StoreUnavailable,))
     def canary(worker: str) -> None:
         """Records that `worker`, the only consumer of this task's queue, runs tasks."""
-        liveness.record_signal(ledger().client, worker)
+        liveness.record_signal(client(), worker)
 
 
 @contextmanager

@@ -101,13 +101,6 @@ def worker_frozen(live: LiveChat) -> Iterator[None]:
 
 
 @contextmanager
-def beat_killed(live: LiveChat) -> Iterator[None]:
-    live.chat.beat.kill()
-    yield
-    live.chat.beat.start()
-
-
-@contextmanager
 def model_with(live: LiveChat, **settings: object) -> Iterator[None]:
     live.model.control(**settings)
     yield
@@ -156,7 +149,6 @@ TRIGGERS: dict[str, Callable[[LiveChat], AbstractContextManager[None]]] = {
     "ChatbotListenerDeaf": listener_deaf,
     "ChatbotNoWorkers": workers_stopped,
     "ChatbotWorkerSilent": worker_frozen,
-    "ChatbotNoSweeps": beat_killed,
     "ChatbotWorkersBehind": workers_stopped,
     "ChatbotRepliesLate": partial(model_with, first=20_000),
     "ChatbotFirstTokenSlow": partial(model_with, first=600),

@@ -56,12 +56,6 @@ def kill_redis(chat: Deployment, crowd: Crowd, round_number: int) -> None:
     chat.wait_for_redis()
 
 
-def kill_beat(chat: Deployment, crowd: Crowd, round_number: int) -> None:
-    """SIGKILL of the beat."""
-    crowd.mark_fault()
-    chat.beat.restart()
-
-
 def empty_queue(chat: Deployment, crowd: Crowd, round_number: int) -> None:
     """The Celery queue is deleted repeatedly for a second, so that tasks are lost."""
     crowd.mark_fault()
@@ -144,7 +138,6 @@ EXPERIMENTS = {
     "web-kill": Experiment(kill_web, 20),
     "web-stop": Experiment(stop_web, 10),
     "redis-kill": Experiment(kill_redis, 10),
-    "beat-kill": Experiment(kill_beat, 5),
     "queue-emptied": Experiment(empty_queue, 5),
     "sockets-cut": Experiment(cut_sockets, 10, cut_often=True),
     "master-kill": Experiment(kill_master, 5, deployment=SentinelDeployment),

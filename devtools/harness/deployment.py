@@ -1,4 +1,4 @@
-"""The whole chat as real processes on free ports: Redis, web, workers, beat. For tests, tools and benchmarks."""
+"""The whole chat as real processes on free ports: Redis, web, workers. For tests, tools and benchmarks."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Process:
 
 
 class Deployment:
-    """Redis, `webs` web processes, `workers` workers and a beat, which run within the `with`."""
+    """Redis, `webs` web processes, `workers` workers, which run within the `with`."""
 
     def __init__(
         self,
@@ -163,7 +163,6 @@ class Deployment:
         self.redis = self._process("redis", redis_command(self.redis_port, data, redis_args))
         self.webs = [self.web(i) for i in range(webs)]
         self.workers = [self.worker(i) for i in range(workers)]
-        self.beat = self._process("beat", [str(BIN / "celery"), "-A", "celery_worker", "beat"])
         self._client: redis.Redis | None = None
 
     def web(self, number: int, **env: str) -> Process:
@@ -187,11 +186,11 @@ class Deployment:
 
     @property
     def processes(self) -> list[Process]:
-        return [*self.webs, self.beat, *self.workers, self.redis]
+        return [*self.webs, *self.workers, self.redis]
 
     def start(self) -> Self:
         self.start_redis()
-        for process in (*self.webs, *self.workers, self.beat):
+        for process in (*self.webs, *self.workers):
             process.start()
         self.wait_until_ready()
         return self

@@ -1,1 +1,1 @@
-"""`make run`: Redis with RedisJSON, a small language model, web, worker, beat and Flower on one machine."""
+"""`make run`: Redis with RedisJSON, a small language model, web, worker and Flower on one machine."""

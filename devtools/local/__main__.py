@@ -1,4 +1,4 @@
-"""Runs the whole chat on this machine until Ctrl-C: Redis, a small language model, web, worker, beat and Flower.
+"""Runs the whole chat on this machine until Ctrl-C: Redis, a small language model, web, worker and Flower.
 
 Settings come from the environment and from `.env` in the current folder; the environment wins. Exit status 0
 after Ctrl-C, 1 for an invalid setting or a service that could not be kept running.

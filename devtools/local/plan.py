@@ -15,7 +15,7 @@ from devtools.local import llama_server, ports, probes, redis_server
 from devtools.local.service import Service
 from devtools.paths import BIN
 
-STOP_ORDER = ("web", "beat", "flower", "worker", "model", "redis")
+STOP_ORDER = ("web", "flower", "worker", "model", "redis")
 REPLY_TOKENS = "256"  # bounds a reply of the local model, which rarely ends one by itself
 SYSTEM_PROMPT = "You are a helpful assistant."
 
@@ -121,7 +121,7 @@ def local_services(chosen: Ports, child_env: Environment, redis_command: list[st
 
 
 def chat_services(chosen: Ports, child_env: Environment, flower_host: str, first: tuple[str, ...]) -> list[Service]:
-    """Return web, worker, beat and Flower, which start when the services named in ``first`` are ready."""
+    """Return web, worker and Flower, which start when the services named in ``first`` are ready."""
     celery = [str(BIN / "celery"), "-A", "celery_worker"]
     web_ready = partial(probes.http_answers, chosen.web, "/readyz")
     workers_ready = partial(probes.workers_answer, chosen.web)
@@ -129,7 +129,6 @@ def chat_services(chosen: Ports, child_env: Environment, flower_host: str, first
     return [
         Service("web", [str(BIN / "gunicorn"), "wsgi:app"], child_env, web_ready, first),
         Service("worker", [*celery, "worker", "--loglevel=INFO"], child_env, workers_ready, first, grace=15),
-        Service("beat", [*celery, "beat"], child_env, None, first, grace=5),
         Service("flower", [*celery, "flower"], child_env, flower_ready, first, grace=5),
     ]
 

@@ -60,7 +60,7 @@ def test_no_secret_and_no_text_of_users_or_the_model_is_logged_or_shown_by_flowe
             eventually(lambda: answers(f"{flower_url}/healthcheck"), 30, "Flower answers")
             token = converse(chat, model)
             pages = flower_pages(flower_url)
-            logs = {p.name: p.log for p in (*chat.webs, *chat.workers, chat.beat)}
+            logs = {p.name: p.log for p in (*chat.webs, *chat.workers)}
     finally:
         flower.kill()
     logs["flower"] = flower.log

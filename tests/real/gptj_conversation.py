@@ -39,7 +39,7 @@ def make_gptj(folder: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="module")
 def parts() -> Iterator[Deployment]:
-    """Redis, a web process and a beat; each server has its own worker."""
+    """Redis, and a web process; each server has its own worker."""
     with Deployment("http://127.0.0.1:9/", workers=0) as deployment:
         yield deployment
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Locator, Request, expect
 
 from chatbot.sessions.ids import session_id
-from chatbot.store.keys import session_keys
 from devtools.harness.chat_client import history
 from devtools.harness.deployment import Deployment
+from tests.support import ledger
 
 #: Milliseconds for an expectation to come true on a busy machine.
 PATIENCE = 30_000
@@ -164,4 +164,4 @@ class PageUser:
 
 def end_session(site: Deployment, token: str) -> None:
     """Deletes a session's keys, as their expiry does."""
-    site.client.delete(*session_keys(session_id(token))[:-2])
+    ledger.end_session(site.client, session_id(token))

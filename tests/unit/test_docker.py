@@ -13,7 +13,7 @@ from devtools.package import ENTRY_FILES
 from devtools.paths import BIN, ROOT
 
 DOCKER = ROOT / "docker"
-SERVICES = ("web", "worker", "beat", "flower")
+SERVICES = ("web", "worker", "flower")
 
 
 @pytest.fixture(scope="module")

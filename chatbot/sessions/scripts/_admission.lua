@@ -1,22 +1,30 @@
 -- Takes one token from each bucket and returns 0, or takes none and returns the ms until each has one. A bucket refills
--- evenly; its key holds the time at which it is full. The buckets' keys stand behind the named KEYS; behind the named
--- ARGV stand, for each, the ms in which it gains a token and how many it holds.
+-- evenly; its key holds the time at which it is full. The buckets' keys stand behind the key of the address's line;
+-- behind the named ARGV stand, for each, the ms in which it gains a token and how many it holds.
 local function take_tokens()
   local time, wait, full = redis.call('TIME'), 0, {}
   time = time[1] * 1000 + time[2] / 1000
-  for i = 1, #KEYS - named_keys do
+  for i = 1, #KEYS - named_keys - 1 do
     local interval, size = ARGV[named_arguments + 2 * i - 1], ARGV[named_arguments + 2 * i]
-    full[i] = math.max(tonumber(redis.call('GET', KEYS[named_keys + i]) or 0), time) + interval
+    full[i] = math.max(tonumber(redis.call('GET', KEYS[named_keys + 1 + i]) or 0), time) + interval
     wait = math.max(wait, full[i] - time - interval * size)
   end
   if wait > 0 then
     return math.ceil(wait)
   end
   for i, moment in ipairs(full) do
-    redis.call('SET', KEYS[named_keys + i], string.format('%.3f', moment), 'PX', math.ceil(moment - time))
+    redis.call('SET', KEYS[named_keys + 1 + i], string.format('%.3f', moment), 'PX', math.ceil(moment - time))
   end
   return 0
 end
+
+-- How much of the free line one address may take: with 8, a single address gets eight ninths of it, and a newcomer
+-- always finds room. (Dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on Networking, 1998.)
+local address_share = 8
+-- A newcomer gets in beyond the line's length, up to this many times.
+local newcomer_excess = 1.2
+-- ms after which a session leaves its address's line at the latest, should its worker's claim be lost.
+local longest_line = 600000
 
 -- In ms, over all sessions.
 local function queue_delay()
@@ -24,28 +32,54 @@ local function queue_delay()
   return first[2] and math.max(now() - first[2], 0) or 0
 end
 
--- The answer that refuses the message; or nil, and the queue delay.
-local function refuse()
-  local wait = take_tokens()
-  if wait > 0 then
-    return {'limited', wait}
+-- The expected wait for a worker in ms, nil while the workers' pace is unknown; and whether that is more than
+-- `max_wait_ms` allows. The surplus is taken from the addresses with most sessions in line.
+-- KEYS[named_keys + 1] is the line of the message's address.
+local function expected_wait()
+  local time, line, allowed = now(), ready_sessions(), tonumber(max_wait_ms)
+  if line == 0 then
+    redis.call('HSET', pace, 'at', time)
+    return 0, false
   end
+  local claims, ms = pace_sums(time)
+  if claims < 1 then
+    -- Also when the workers stand still.
+    return nil, allowed > 0 and queue_delay() > allowed
+  end
+  local wait, length = line * ms / claims, allowed * claims / ms
+  local own = redis.call('ZCARD', KEYS[named_keys + 1])
+  local room = own < address_share * (length - line) or own == 0 and line < newcomer_excess * length
+  return wait, allowed > 0 and not room
+end
+
+-- The answer that refuses the message, or nil and the expected wait. A refusal takes no token.
+local function refuse()
   if redis.call('LLEN', pending) >= tonumber(max_pending) then
     return {'full'}
   end
-  local delay, allowed = queue_delay(), tonumber(max_queue_delay_ms)
-  if allowed > 0 and delay > allowed then
-    return {'behind', delay}
+  local wait, too_long = expected_wait()
+  if too_long then
+    return {'behind', math.ceil(wait or queue_delay())}
   end
-  return nil, delay
+  local refill = take_tokens()
+  if refill > 0 then
+    return {'limited', refill}
+  end
+  return nil, wait or 0
 end
 
--- Adds a message that is stored to those without a reply; the answer that says so.
-local function await_reply(delay)
+-- Adds a message that is stored to those without a reply; the answer that says so. The sweep checks the session when it
+-- should have been claimed long ago.
+local function await_reply(wait)
   redis.call('RPUSH', pending, message)
-  local time = now()
-  redis.call('ZADD', ledger, 'NX', time + check_after_ms, session)
-  redis.call('ZADD', waiting, 'NX', time, session)
+  local time, line = now(), KEYS[named_keys + 1]
+  redis.call('ZADD', ledger, 'NX', time + check_after_ms + 2 * math.floor(wait), session)
+  if redis.call('ZADD', waiting, 'NX', time, session) == 1 then
+    redis.call('ZADD', line, time, session)
+    redis.call('ZREMRANGEBYSCORE', line, '-inf', time - longest_line)
+    redis.call('PEXPIRE', line, longest_line)
+    redis.call('HSET', state, 'line', line)
+  end
   touch()
-  return {'accepted', attended() and 1 or 0, delay}
+  return {'accepted', attended() and 1 or 0}
 end

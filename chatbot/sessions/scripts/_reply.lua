@@ -46,9 +46,9 @@ end
 local function settle()
   redis.call('LPOP', pending)
   redis.call('DEL', partial)
+  local following = redis.call('LINDEX', pending, 0)
   redis.call('HDEL', state, 'attempts', 'hold', 'loading', 'stop')
   touch()
-  local following = redis.call('LINDEX', pending, 0)
   if following and go_on == '1' then
     hold_lease()
     return assignment(following)
@@ -59,6 +59,7 @@ local function settle()
     schedule(time, time)
     return {'released'}
   end
+  redis.call('HDEL', state, 'owed')
   forget(session)
   return {'idle'}
 end

@@ -17,7 +17,7 @@ if known then
     redis.call('HGET', failed, message) or ''
   }
 end
-local refusal, delay = refuse()
+local refusal, wait = refuse()
 if refusal then
   return refusal
 end
@@ -26,4 +26,4 @@ local position = gone + length - 1
 local turn = redis.call('RPUSH', turns, position) + gone_turns - 1
 redis.call('HSET', index, message, 'h:' .. position .. ':' .. turn)
 trim(length)
-return await_reply(delay)
+return await_reply(wait)

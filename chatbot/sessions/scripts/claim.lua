@@ -11,8 +11,22 @@ end
 -- give out a number that another worker has already.
 local time = redis.call('TIME')
 local fence = math.max(redis.call('HGET', state, 'fence') or 0, time[1] * 1000000 + time[2]) + 1
-redis.call('HSET', state, 'fence', string.format('%.0f', fence), 'looks', 0)
+local before = redis.call('HMGET', state, 'line', 'owed')
+if before[1] then
+  redis.call('ZREM', before[1], session)
+end
+local ready = not before[2] and redis.call('ZSCORE', waiting, session)
+-- What is claimed once is owed: should this worker die, the session goes ahead of new ones.
+redis.call('HSET', state, 'fence', string.format('%.0f', fence), 'looks', 0, 'owed', 1)
 redis.call('PEXPIRE', state, redis.call('PTTL', document))
 redis.call('DEL', partial)
 hold_lease()
+if ready_sessions() > 0 then
+  local at = now()
+  local claims, ms = pace_sums(at)
+  redis.call('HSET', pace, 'claims', claims + 1, 'ms', ms, 'at', at)
+  if ready then
+    redis.call('HSET', pace, 'ready', ready)
+  end
+end
 return assignment(message)

@@ -9,9 +9,9 @@ if redis.call('HEXISTS', failed, message) == 0 then
   touch()
   return {'known'}
 end
-local refusal, delay = refuse()
+local refusal, wait = refuse()
 if refusal then
   return refusal
 end
 redis.call('HDEL', failed, message)
-return await_reply(delay)
+return await_reply(wait)

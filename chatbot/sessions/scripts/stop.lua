@@ -9,7 +9,9 @@ end
 redis.call('HSET', state, 'stop', message)
 if redis.call('HDEL', state, 'hold') == 1 then
   -- The scheduled retry is dropped: the session is ready for a worker.
-  redis.call('ZADD', waiting, now(), session)
+  local time = now()
+  redis.call('ZADD', waiting, time, session)
+  redis.call('ZADD', ledger, time, session)
 end
 touch()
 redis.call('PUBLISH', stop_channel, session)

@@ -1,5 +1,10 @@
--- Returns up to `limit` overdue sessions, and gives each a later due time, so that concurrent sweeps return it once. The
--- interval doubles with each check, from `first_wait_ms` up to `longest_wait_ms`.
+-- Returns up to `limit` overdue sessions in two lists, and gives each a later due time. First those that are owed a
+-- reply: a worker claimed them and died or postponed them, or sessions that became ready later were claimed before them,
+-- so that their task was lost. Then those that no worker has claimed yet: their task may only wait in a long queue, so
+-- the interval between their checks doubles, from `first_wait_ms` up to `longest_wait_ms`.
+if not redis.call('SET', swept, 1, 'NX', 'PX', interval_ms) then
+  return {'swept already'}
+end
 
 -- Whether the worker process is dead: its connections were closed, so that its channel has no subscriber. Without a
 -- channel only the lease's expiry shows that.
@@ -12,7 +17,10 @@ local function dead(owner)
   return subscribers[owner] == 0
 end
 
-local time, overdue = now(), {}
+local time, owed, unclaimed = now(), {}, {}
+-- A session that became ready so many ms before one that was claimed has been passed over: tasks are claimed in order.
+local passed_over = 1000
+local claimed = tonumber(redis.call('HGET', pace, 'ready') or 0) - passed_over
 -- The due time of a session with a lease is the lease's expiry: those of dead workers lie in the future.
 local horizon = time + lease_ms + grace_ms
 local entries = redis.call('ZRANGEBYSCORE', ledger, '-inf', horizon, 'WITHSCORES', 'LIMIT', 0, limit)
@@ -31,10 +39,18 @@ for i = 1, #entries, 2 do
       release_lease()
       redis.call('ZADD', waiting, time, session)
     end
-    local checks = redis.call('HINCRBY', state, 'looks', 1)
-    redis.call('PEXPIRE', state, redis.call('PTTL', document))
-    redis.call('ZADD', ledger, time + math.min(first_wait_ms * 2 ^ (checks - 1), longest_wait_ms), session)
-    overdue[#overdue + 1] = session
+    local wait = tonumber(first_wait_ms)
+    local stored = redis.call('HMGET', state, 'owed', 'hold')
+    local ready = tonumber(redis.call('ZSCORE', waiting, session) or time)
+    if owner or stored[1] or stored[2] or ready < claimed then
+      owed[#owed + 1] = session
+    else
+      local checks = redis.call('HINCRBY', state, 'looks', 1)
+      redis.call('PEXPIRE', state, redis.call('PTTL', document))
+      wait = math.min(wait * 2 ^ (checks - 1), longest_wait_ms)
+      unclaimed[#unclaimed + 1] = session
+    end
+    redis.call('ZADD', ledger, time + wait, session)
   end
 end
 
@@ -45,4 +61,4 @@ for _, session in ipairs(redis.call('ZRANGE', waiting, 0, 99)) do
     redis.call('ZREM', waiting, session)
   end
 end
-return overdue
+return {'swept', owed, unclaimed}

@@ -16,7 +16,7 @@ RECOVERY = 15.0
 
 @pytest.fixture(scope="module")
 def breakable(model: ModelServer) -> Iterator[Deployment]:
-    """Two web processes, two workers and a beat of their own, at default settings."""
+    """Two web processes, two workers of their own, at default settings."""
     with Deployment(model.url, webs=2, workers=2) as deployment:
         yield deployment
 
@@ -30,7 +30,6 @@ def breakable(model: ModelServer) -> Iterator[Deployment]:
         ("web-kill", 2),
         ("web-stop", 1),
         ("redis-kill", 2),
-        ("beat-kill", 1),
         ("queue-emptied", 1),
         ("sockets-cut", 2),
     ],

@@ -31,6 +31,6 @@ def test_no_acknowledged_message_is_lost_and_all_are_served_again(
     assert crowd.outcome.kept, crowd.outcome
     assert crowd.outcome.acknowledged == crowd.outcome.answered > 0
     assert crowd.outcome.longest_wait < SERVED_AGAIN
-    assert all(process.running for process in (*breakable.webs, *breakable.workers, breakable.beat))
+    assert all(process.running for process in (*breakable.webs, *breakable.workers))
     for web in breakable.webs:
         assert "Traceback" not in web.log, web.log[-3000:]

@@ -14,7 +14,7 @@ from tests.support.conversation import Conversation, Served, serve
 
 @pytest.fixture(scope="module")
 def parts() -> Iterator[Deployment]:
-    """Redis, a web process and beat; each model server has its own worker."""
+    """Redis, and a web process; each model server has its own worker."""
     with Deployment("http://127.0.0.1:9/", workers=0) as deployment:
         yield deployment
 

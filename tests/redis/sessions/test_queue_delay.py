@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import pytest
 import redis
@@ -12,12 +11,12 @@ from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
-from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
-from chatbot.sessions.queue_delay import QueueDelay
+from chatbot.sessions.queue_delay import QueueDelay, retry_after
 from chatbot.store.client import connect
-from chatbot.store.keys import LEDGER, WAITING, session_keys
+from chatbot.store.keys import LEDGER, WAITING
 from devtools.harness.deployment import eventually, free_port
+from tests.support.ledger import end_session, overdue
 
 
 def look(client: redis.Redis) -> tuple[int, float]:
@@ -57,24 +56,20 @@ def test_one_put_off_waits_only_once_it_is_due(
     eventually(lambda: look(redis_client)[0] == 1)
 
 
-def test_one_whose_worker_died_waits_again(
-    redis_client: redis.Redis, sessions: Sessions, ledger: Ledger, session: str
-) -> None:
+def test_one_whose_worker_died_waits_again(redis_client: redis.Redis, sessions: Sessions, session: str) -> None:
     mortal = Leases(redis_client, ttl=60, history_messages=4, channel=lambda: "nobody-listens")
     sessions.accept(session, "m1", "hello")
     assert mortal.claim(session) is not None
-    assert ledger.overdue() == [session]
+    assert overdue(redis_client) == [session]
     assert look(redis_client)[0] == 1
 
 
-def test_a_session_that_ended_waits_no_more(
-    redis_client: redis.Redis, sessions: Sessions, ledger: Ledger, session: str
-) -> None:
+def test_a_session_that_ended_waits_no_more(redis_client: redis.Redis, sessions: Sessions, session: str) -> None:
     sessions.accept(session, "m1", "hello")
-    redis_client.delete(*session_keys(session)[:-2])
+    end_session(redis_client, session)
     # The ledger looks at it much later.
     redis_client.zadd(LEDGER, {session: 4e12})
-    ledger.overdue()
+    overdue(redis_client)
     assert redis_client.zcard(WAITING) == 0
     assert redis_client.zcard(LEDGER) == 1
 
@@ -105,33 +100,18 @@ def test_a_retry_waits_like_a_message_and_may_be_refused_like_one(
 
 
 @pytest.mark.parametrize(
-    ("ages", "wait"),
+    ("expected", "wait"),
     [
-        # Twice as fast as messages came: 60 s of arrivals too many are gone in 60 s, all in 60 s.
-        ([(0, 122), (2, 120)], 60),
-        # Ten times as fast.
-        ([(0, 98), (2, 80)], pytest.approx(20 / 9, abs=0.1)),
-        # Nobody works.
-        ([(0, 62), (2, 64)], 30),
-        # Nothing is known yet.
-        ([(0, 70)], 30),
-        # Half as fast: all that waits has been taken after twice its age; that is long enough to say.
-        ([(0, 61), (2, 62)], 60),
-        # Nearly there.
-        ([(0, 98), (2, 60.001)], 1),
+        # A little above: the line only has to get a little shorter.
+        (61, 6.1),
+        # Far above: not before the surplus is gone.
+        (90, 30),
+        (10_000, 60),
+        (0.5, 1),
     ],
 )
-def test_the_wait_follows_from_the_pace(
-    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, ages: list[tuple[float, float]], wait: float
-) -> None:
-    clock = [1000.0]
-    monkeypatch.setattr("chatbot.sessions.queue_delay.time", SimpleNamespace(monotonic=lambda: clock[0]))
-    queue_delay = QueueDelay(redis_client)
-    for moment, age in ages[:-1]:
-        clock[0] = 1000.0 + moment
-        queue_delay.observe(age)
-    clock[0] = 1000.0 + ages[-1][0]
-    assert queue_delay.retry_after(ages[-1][1], 60) == wait
+def test_retry_after_follows_from_the_expected_wait(expected: float, wait: float) -> None:
+    assert retry_after(expected, 60) == pytest.approx(wait)
 
 
 def test_without_redis_nothing_is_known() -> None:

@@ -14,8 +14,9 @@ from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress
 from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
-from chatbot.store.keys import LEDGER, session_keys
+from chatbot.store.keys import LEDGER, SWEPT, WAITING, session_keys
 from devtools.harness.deployment import eventually
+from tests.support.ledger import end_session, overdue, sweep
 
 
 def claimed(leases: Leases, session: str) -> Assignment:
@@ -208,13 +209,13 @@ def test_a_retried_messages_prompt_holds_no_later_message(sessions: Sessions, le
 
 
 def test_nobody_claims_a_postponed_message_before_its_time(
-    sessions: Sessions, leases: Leases, ledger: Ledger, session: str, redis_client: redis.Redis
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
     leases.postpone(claimed(leases, session), 100, loading=False)
     assert leases.claim(session) is None
     assert not sessions.accept(session, "m2", "more").wake
-    assert ledger.overdue() == []
+    assert overdue(redis_client) == []
     redis_client.hset(session_keys(session).state, "hold", 1)
     work = claimed(leases, session)
     assert (work.message_id, work.attempts, work.loading_for) == ("m1", 1, 0)
@@ -232,40 +233,94 @@ def test_loading_is_counted_in_time_and_not_in_attempts(
 
 
 def test_what_is_handed_back_is_overdue_at_once(
-    sessions: Sessions, leases: Leases, ledger: Ledger, session: str
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
     leases.hand_back(claimed(leases, session))
-    assert ledger.overdue() == [session]
+    assert overdue(redis_client) == [session]
     assert claimed(leases, session).attempts == 0
 
 
-def test_the_sweep_names_what_is_overdue_once(
-    sessions: Sessions, ledger: Ledger, session: str, redis_client: redis.Redis
-) -> None:
+def test_the_sweep_names_what_is_overdue_once(sessions: Sessions, session: str, redis_client: redis.Redis) -> None:
     sessions.accept(session, "m1", "hello")
-    assert ledger.overdue() == []
+    assert overdue(redis_client) == []
     redis_client.zadd(LEDGER, {session: 1})
-    assert ledger.overdue() == [session]
-    assert ledger.overdue() == []
+    assert overdue(redis_client) == [session]
+    assert overdue(redis_client) == []
     first = redis_client.zscore(LEDGER, session)
     redis_client.zadd(LEDGER, {session: 1})
-    assert ledger.overdue() == [session]
+    assert overdue(redis_client) == [session]
     second = redis_client.zscore(LEDGER, session)
     assert first is not None
     assert second is not None
     assert second > first + 1500
 
 
-def test_many_sweeps_at_once_name_each_session_once(
-    sessions: Sessions, ledger: Ledger, redis_client: redis.Redis
+def test_one_of_many_workers_sweeps_each_second(redis_client: redis.Redis) -> None:
+    ledgers = [Ledger(redis_client) for _ in range(5)]
+    assert [ledger.overdue() is None for ledger in ledgers] == [False, True, True, True, True]
+
+
+def test_what_a_worker_has_claimed_is_owed_and_what_none_has_is_not(
+    sessions: Sessions, leases: Leases, redis_client: redis.Redis
 ) -> None:
+    first, second, third = (session_id(sessions.create("Ada")["token"]) for _ in range(3))
+    for session in (first, second, third):
+        sessions.accept(session, "m1", "hello")
+    leases.hand_back(claimed(leases, first))
+    leases.postpone(claimed(leases, second), 100, loading=False)
+    redis_client.hset(session_keys(second).state, "hold", 1)
+    for session in (second, third):
+        redis_client.zadd(LEDGER, {session: 1})
+    found = sweep(redis_client)
+    assert sorted(found.owed) == sorted([first, second])
+    assert found.unclaimed == [third]
+    # Once it is answered, a session starts anew.
+    leases.commit(claimed(leases, first), "hi", "stop", go_on=True)
+    sessions.accept(first, "m2", "again")
+    redis_client.zadd(LEDGER, {first: 1})
+    assert sweep(redis_client).unclaimed == [first]
+
+
+def test_a_session_that_later_ones_have_overtaken_is_owed(
+    sessions: Sessions, leases: Leases, redis_client: redis.Redis
+) -> None:
+    ids = [session_id(sessions.create("Ada")["token"]) for _ in range(3)]
+    for session in ids:
+        sessions.accept(session, "m1", "hello")
+    # The first has been ready for long; its task was lost.
+    redis_client.zincrby(WAITING, -10_000, ids[0])
+    claimed(leases, ids[1])
+    for session in (ids[0], ids[2]):
+        redis_client.zadd(LEDGER, {session: 1})
+    found = sweep(redis_client)
+    assert found.owed == [ids[0]]
+    assert found.unclaimed == [ids[2]]
+
+
+def test_a_stopped_retry_is_overdue_at_once(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    leases.postpone(claimed(leases, session), 100, loading=False)
+    sessions.stop(session)
+    assert sweep(redis_client).owed == [session]
+
+
+def test_many_sweeps_at_once_name_each_session_once(sessions: Sessions, redis_client: redis.Redis) -> None:
     ids = [session_id(sessions.create("Ada")["token"]) for _ in range(30)]
     for each in ids:
         sessions.accept(each, "m1", "hello")
         redis_client.zadd(LEDGER, {each: 1})
     found: list[str] = []
-    threads = [threading.Thread(target=lambda: found.extend(ledger.overdue())) for _ in range(8)]
+
+    def sweep_often() -> None:
+        for _ in range(5):
+            redis_client.delete(SWEPT)
+            for sessions in Ledger(redis_client).overdue() or ():
+                found.extend(sessions)
+
+    threads = [threading.Thread(target=sweep_often) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -274,44 +329,42 @@ def test_many_sweeps_at_once_name_each_session_once(
 
 
 def test_the_sweep_leaves_a_session_that_somebody_is_at(
-    sessions: Sessions, leases: Leases, ledger: Ledger, session: str, redis_client: redis.Redis
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
     claimed(leases, session)
     redis_client.zadd(LEDGER, {session: 1})
-    assert ledger.overdue() == []
+    assert overdue(redis_client) == []
     expire_lease(redis_client, session)
     redis_client.zadd(LEDGER, {session: 1})
-    assert ledger.overdue() == [session]
+    assert overdue(redis_client) == [session]
 
 
-def test_a_dead_owners_lease_is_not_waited_for(
-    sessions: Sessions, ledger: Ledger, session: str, redis_client: redis.Redis
-) -> None:
+def test_a_dead_owners_lease_is_not_waited_for(sessions: Sessions, session: str, redis_client: redis.Redis) -> None:
     leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda: "of-the-owner")
     sessions.accept(session, "m1", "hello")
     pubsub = redis_client.pubsub()
     pubsub.subscribe("of-the-owner")
     pubsub.get_message(timeout=5)
     work = claimed(leases, session)
-    assert ledger.overdue() == []
+    assert overdue(redis_client) == []
     assert leases.claim(session) is None
     pubsub.close()
     eventually(lambda: redis_client.pubsub_numsub("of-the-owner")[0][1] == 0)
-    assert ledger.overdue() == [session]
-    assert ledger.overdue() == []
+    assert overdue(redis_client) == [session]
+    assert overdue(redis_client) == []
     with pytest.raises(LeaseLost):
         leases.commit(work, "from beyond", "stop", go_on=True)
     assert claimed(leases, session).message_id == "m1"
 
 
 def test_the_sweep_forgets_sessions_that_have_ended(
-    sessions: Sessions, ledger: Ledger, session: str, redis_client: redis.Redis
+    sessions: Sessions, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
-    redis_client.delete(*session_keys(session)[:-2])
+    end_session(redis_client, session)
     redis_client.zadd(LEDGER, {session: 1})
-    assert ledger.overdue() == []
+    assert overdue(redis_client) == []
     assert redis_client.zcard(LEDGER) == 0
     with pytest.raises(SessionNotFound):
         sessions.accept(session, "m2", "anybody?")

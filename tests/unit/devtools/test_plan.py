@@ -43,9 +43,9 @@ def test_everything_is_started_by_default(ports_env: dict[str, str], tmp_path: P
     planned = make_plan(ports_env, tmp_path / "data")
     assert [service.name for service in planned.services] == [
         *("redis", "model"),
-        *("web", "worker", "beat", "flower"),
+        *("web", "worker", "flower"),
     ]
-    assert planned.stop_order == ("web", "beat", "flower", "worker", "model", "redis")
+    assert planned.stop_order == ("web", "flower", "worker", "model", "redis")
     for service in planned.services:
         assert service.after == (() if service.name in ("redis", "model") else ("redis", "model"))
     assert (tmp_path / "data" / "redis").is_dir()
@@ -59,7 +59,6 @@ def test_the_commands_come_from_this_python_installation(ports_env: dict[str, st
     celery = [str(BIN / "celery"), "-A", "celery_worker"]
     assert commands["web"] == [str(BIN / "gunicorn"), "wsgi:app"]
     assert commands["worker"] == [*celery, "worker", "--loglevel=INFO"]
-    assert commands["beat"] == [*celery, "beat"]
     assert commands["flower"] == [*celery, "flower"]
 
 

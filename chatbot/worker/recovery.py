@@ -1,0 +1,121 @@
+"""Recovery: what is owed is answered ahead of what is new.
+
+A session is owed a reply when a worker claimed it and died, or postponed the reply, or when its task was lost. Each
+worker process sweeps the ledger, one of them each second. Owed sessions take slots that no new message can take; what
+these slots cannot hold goes into the queue, ahead of all new messages. So recovery waits neither behind the traffic nor
+for the broker.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from celery import Celery
+from kombu.exceptions import KombuError
+from redis import RedisError
+
+from chatbot.errors import StoreUnavailable
+from chatbot.logs import bound
+from chatbot.queue.celery_app import NEW, OWED, PUBLISH_TIMEOUT, publish_reply
+from chatbot.sessions.ledger import SWEEP_INTERVAL, Ledger
+from chatbot.telemetry.counters import SWEEPS, WORKER_REDIS_ERRORS, Counts
+from chatbot.worker.replies import Replies
+
+logger = logging.getLogger(__name__)
+
+#: Slots for recovery alone are one for so many others, and at least one.
+_SLOTS_PER_RECOVERY_SLOT = 8
+
+
+def recovery_slots(concurrency: int) -> int:
+    """The slots that a worker with `concurrency` slots for all messages has besides, for recovery alone."""
+    return max(1, concurrency // _SLOTS_PER_RECOVERY_SLOT)
+
+
+class Recovery:
+    """A thread that sweeps, and a thread for each reply that it recovers."""
+
+    def __init__(
+        self,
+        celery: Celery,
+        ledger: Callable[[], Ledger],
+        replies: Callable[[], Replies],
+        counts: Counts,
+        slots: int,
+    ) -> None:
+        """`ledger` and `replies` are called in the threads, after a fork if there is one."""
+        self._celery = celery
+        self._ledger = ledger
+        self._replies = replies
+        self._counts = counts
+        self._slots = threading.Semaphore(slots)
+        self._ending = threading.Event()
+
+    def start(self) -> None:
+        """Sweeps now, and then each second."""
+        threading.Thread(target=self._run, name="recovery", daemon=True).start()
+
+    def stop(self) -> None:
+        """Recovers nothing further; replies in progress continue."""
+        self._ending.set()
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            try:
+                self.sweep()
+            except StoreUnavailable as error:
+                self._counts.add(WORKER_REDIS_ERRORS)
+                logger.warning("could not sweep: %s", error)
+            except Exception:
+                logger.exception("a sweep failed")
+            self._ending.wait(SWEEP_INTERVAL)
+
+    def sweep(self) -> None:
+        """Gives each overdue session a worker. Raises `StoreUnavailable`."""
+        overdue = self._ledger().overdue()
+        if overdue is None:
+            return
+        self._counts.add(SWEEPS)
+        left = [session for session in overdue.owed if not self._answer(session)]
+        unpublished = self._publish(left, OWED) + self._publish(overdue.unclaimed, NEW)
+        for session in unpublished:
+            # The next sweep finds those for which no slot is free.
+            self._answer(session)
+
+    def _publish(self, sessions: list[str], priority: int) -> list[str]:
+        """Publishes a task for each; returns those that the broker did not take."""
+        if not sessions:
+            return []
+        done = 0
+        try:
+            with self._celery.producer_pool.acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
+                for session in sessions:
+                    publish_reply(self._celery, session, producer, priority)
+                    done += 1
+        except (KombuError, RedisError, OSError) as error:
+            logger.warning(
+                "the broker took %d of %d overdue tasks: %s: %s", done, len(sessions), type(error).__name__, error
+            )
+        return sessions[done:]
+
+    def _answer(self, session: str) -> bool:
+        """Answers the session in a slot for recovery; false when none is free."""
+        if not self._slots.acquire(blocking=False):
+            return False
+        threading.Thread(target=self._answer_now, args=(session,), name="recovered", daemon=True).start()
+        return True
+
+    def _answer_now(self, session: str) -> None:
+        try:
+            self._replies().answer(session)
+        except StoreUnavailable as error:
+            self._counts.add(WORKER_REDIS_ERRORS)
+            with bound(session=session):
+                logger.warning("recovery ends because Redis is unavailable; the ledger has the messages: %s", error)
+        except Exception:
+            with bound(session=session):
+                logger.exception("recovering a session failed")
+        finally:
+            self._slots.release()
