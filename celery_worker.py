@@ -1,4 +1,4 @@
-"""For `celery -A celery_worker worker`, `beat` and `flower`."""
+"""The entry point of `celery -A celery_worker worker`, `beat` and `flower`."""
 
 from chatbot.config import load_settings
 from chatbot.worker.process import create_worker

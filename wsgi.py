@@ -1,4 +1,4 @@
-"""For `gunicorn wsgi:app` and `flask --app wsgi`."""
+"""The entry point of `gunicorn wsgi:app` and `flask --app wsgi`."""
 
 from chatbot.app import create_app
 

@@ -1,6 +1,6 @@
-"""`make bench`: how fast the chat is, what a reply costs, and how that compares with the parts it is made of.
+"""`make bench`: how fast the chat is, what a reply costs, and how that compares with bare Celery and bare flask-sock.
 
-Everything is real and on this machine: Redis, web, workers and beat as processes of their own, a model server with set
-latency and token rate, and one process that is the load. What is compared is measured in turns within one run, since
-the machine may be shared: read ratios, not seconds.
+Everything is real and on this machine: Redis, web, workers and beat as separate processes, a model server with a set
+latency and token rate, and one process as load. As the machine may be shared, things that are compared are measured
+alternately within one run: read ratios, not seconds.
 """

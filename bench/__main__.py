@@ -1,4 +1,4 @@
-"""`make bench`: runs the benchmarks, prints their tables, keeps what they found, and writes docs/benchmarks.md."""
+"""Runs the benchmarks, prints their tables, stores the results, and writes docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ import sys
 import time
 
 from bench import report, results
-from bench.model import Model
+from bench.paced_model import PacedModel
 from bench.results import Outcome
-from bench.stage import Options
 from bench.suite import BENCHMARKS, Benchmark, select
+from bench.system import Options
 
-#: Open files that ten thousand sockets need, with as many sessions' clients in this process.
+#: Open files of this process with the clients of ten thousand sockets.
 _FILES = 20_000
 
 
 def main() -> int:
-    """Runs what was asked for; exit status 1 when a benchmark failed, not when a target was missed."""
+    """Runs the chosen benchmarks; exit status 1 when one failed, not when a target was missed."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     names = ", ".join(BENCHMARKS)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {names}; all by default")
-    parser.add_argument("--runs", type=int, default=3, help="rounds of each, whose median counts (3)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of {names}; all by default")
+    parser.add_argument("--runs", type=int, default=3, help="repetitions of each, whose median counts (3)")
     parser.add_argument(
         "--docs",
         action="store_true",
-        help="write docs/benchmarks.md from what was measured so far; without a NAME, measure nothing",
+        help="write docs/benchmarks.md from the stored results; without a NAME, measure nothing",
     )
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="multiplies durations and counts, to try the suite (1)"
+        "--scale", type=float, default=1.0, help="factor for durations and counts, to try the suite (1)"
     )
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
-        parser.error(f"no such benchmark: {', '.join(unknown)}; there are {names}")
+        parser.error(f"unknown benchmark: {', '.join(unknown)}; there are {names}")
     raise_file_limit()
     if options.docs and not options.names:
         report.write()
         return 0
     failed = False
-    with Model() as model:
+    with PacedModel() as model:
         for benchmark in select(options.names):
             try:
                 measured = measure(benchmark, Options(options.runs, options.scale), model)
-            except Exception as error:  # noqa: BLE001 - the others are still worth having
+            except Exception as error:  # noqa: BLE001 - the others can still be measured
                 failed = True
                 print(f"\n{benchmark.name} FAILED: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
                 continue
@@ -58,8 +58,8 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def measure(benchmark: Benchmark, options: Options, model: Model) -> Outcome:
-    """One benchmark, with what the machine did besides."""
+def measure(benchmark: Benchmark, options: Options, model: PacedModel) -> Outcome:
+    """Runs one benchmark, and notes its duration and the load of the machine."""
     print(f"\n{benchmark.name}: {benchmark.title} …", flush=True)
     began, load = time.monotonic(), os.getloadavg()[0]
     outcome = benchmark.measure(options, model)
@@ -69,7 +69,7 @@ def measure(benchmark: Benchmark, options: Options, model: Model) -> Outcome:
 
 
 def raise_file_limit() -> None:
-    """For this process and those that it starts."""
+    """Raises the limit of open files for this process and its children."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < _FILES:
         with contextlib.suppress(ValueError, OSError):

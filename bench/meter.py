@@ -1,4 +1,4 @@
-"""What processes cost: CPU seconds and memory, children included."""
+"""CPU seconds and memory of processes, children included."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import psutil
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stretch of time cost. CPU is user and system time, in seconds, by part."""
+    """The CPU time of a period: user and system time in seconds, by part."""
 
     seconds: float
     cpu: dict[str, float] = field(default_factory=dict)
 
     def per(self, count: float, *parts: str) -> float:
-        """CPU milliseconds of these parts for each of `count`."""
+        """CPU milliseconds of these parts, divided by `count`."""
         return sum(self.cpu[part] for part in parts) * 1000 / max(count, 1)
 
     def share(self, part: str) -> float:
-        """Of one core."""
+        """The share of one core."""
         return self.cpu[part] / self.seconds
 
 
 class Meter:
-    """Measures from one call of `lap` to the next. Each part is a set of processes by their ids; `load` is this one."""
+    """Measures from one call of `lap` to the next. A part is a set of process ids; the part `load` is this process."""
 
     def __init__(self, parts: Mapping[str, Iterable[int]]) -> None:
         self._parts = {name: list(pids) for name, pids in parts.items()}
@@ -42,10 +42,10 @@ class Meter:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """User and system time of these processes and all below them."""
+    """User and system time of these processes and all their descendants."""
     total = 0.0
     for pid in pids:
-        # What children that have ended used counts as their parent's.
+        # The time of ended children counts as their parent's.
         own = psutil.Process(pid).cpu_times()
         total += own.user + own.system + own.children_user + own.children_system
         for process in psutil.Process(pid).children(recursive=True):
@@ -55,7 +55,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def memory(pids: Iterable[int]) -> int:
-    """Bytes of memory that these processes and all below them have of their own (resident, shared pages by parts)."""
+    """Bytes of memory of these processes and all their descendants, as PSS: shared pages are divided."""
     total = 0
     for pid in pids:
         for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):

@@ -11,7 +11,7 @@ mpl.use("svg")
 
 from matplotlib import pyplot
 
-#: No fonts and no random names inside: the files stay small, and the same figures give the same file.
+#: No fonts and no random names: the files stay small, and equal figures give equal files.
 mpl.rcParams.update(
     {"svg.fonttype": "none", "svg.hashsalt": "bench", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
 )
@@ -19,7 +19,7 @@ _SIZE = (7.0, 2.6)
 
 
 def draw(series: dict[str, dict[str, Any]], folder: Path) -> dict[str, str]:
-    """Draws what there are figures for; by benchmark the path that docs/benchmarks.md shows."""
+    """Draws the plots that have figures; returns the path in docs/benchmarks.md by benchmark."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
     if "cost" in series.get("cost", {}):

@@ -1,4 +1,4 @@
-"""What benchmarks found, as tables on the terminal and as the generated part of docs/benchmarks.md with its plots."""
+"""Results of benchmarks as tables on the terminal and as the generated part of docs/benchmarks.md with its plots."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PAGE = DOCS / "benchmarks.md"
 BEGIN = "<!-- written by make bench: begin -->"
 END = "<!-- written by make bench: end -->"
 
-#: What has a target of its own in the Makefile.
+#: Benchmarks with a target of their own in the Makefile.
 _OTHERS = {"soak": "make bench-soak"}
 _WIDTH = 118
 
 
 def print_outcome(outcome: Outcome) -> None:
-    """The rows and tables of one benchmark, for people."""
+    """Prints the rows and tables of one benchmark."""
     for row in outcome.rows:
         print(f"  {row.verdict.upper():22} {row.what}")
         for line in (f"target {row.target}; measured {row.measured} [{row.runs} runs]", row.note, row.broken):
@@ -37,14 +37,14 @@ def print_outcome(outcome: Outcome) -> None:
 
 
 def write() -> None:
-    """Puts what was measured last into docs/benchmarks.md, between the markers, and draws the plots."""
+    """Writes the stored results into docs/benchmarks.md, between the markers, and draws the plots."""
     found = {name: outcome for name in (*BENCHMARKS, *_OTHERS) if (outcome := results.saved(name)) is not None}
     pictures = plots.draw({name: outcome.series for name, outcome in found.items()}, DOCS / "images" / "bench")
     text = PAGE.read_text("utf-8")
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{PAGE} has lost its markers, {BEGIN} and {END}")
+        raise ValueError(f"{PAGE} lacks its markers, {BEGIN} and {END}")
     PAGE.write_text(f"{head}{BEGIN}\n{_page(found, pictures)}\n{END}{tail}", "utf-8")
     print(f"\nwrote {PAGE}")
 
@@ -56,7 +56,7 @@ def _page(found: dict[str, Outcome], pictures: dict[str, str]) -> str:
     loads = [x for o in found.values() for x in (o.load_before, o.load_after)]
     lines.append(
         f"Measured from {dates[0]} to {dates[-1]} UTC at {', '.join(commits)}; the machine's load average was between "
-        f"{min(loads):.1f} and {max(loads):.1f}. Each figure is the median of so many runs as its row says; "
+        f"{min(loads):.1f} and {max(loads):.1f}. Each figure is the median of the number of runs in its row; "
         "`make bench ARGS=NAME` measures it again."
     )
     lines += ["", "| what | target | measured | verdict | runs | NAME |", "|---|---|---|---|---|---|"]

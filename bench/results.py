@@ -1,4 +1,4 @@
-"""What a benchmark tells: rows for the table of targets, tables of its own, series for plots. All of it is JSON."""
+"""The results of a benchmark, stored as JSON: rows for the table of targets, further tables, series for plots."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent / "results"
 
-#: A value this near to its target is called so: the next run may fall on the other side.
+#: A value this near to its target is marked: the next run may fall on the other side.
 _NEAR = 0.04
 
 
 @dataclass
 class Row:
-    """One target, and what was measured. `ratio` is above 1 where the target is not met."""
+    """One target and the measured value. `ratio` is above 1 when the target is not met."""
 
     what: str
     target: str
     measured: str
     ratio: float
-    #: Of which the measured value is the median.
+    #: The number of runs whose median is the measured value.
     runs: int
-    #: Why it is not met, or what else to know.
+    #: Why the target is not met, or another remark.
     note: str = ""
-    #: Promised replies that did not come, came twice or out of order: then the row is not met whatever its speed.
+    #: Replies that were lost, came twice or out of order: then the target is not met at any speed.
     broken: str = ""
 
     @property
@@ -42,7 +42,7 @@ class Row:
 
 @dataclass
 class Table:
-    """Figures beside the targets."""
+    """Figures without a target."""
 
     title: str
     columns: list[str]
@@ -52,13 +52,13 @@ class Table:
 
 @dataclass
 class Outcome:
-    """All that one benchmark found."""
+    """All results of one benchmark."""
 
     rows: list[Row] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-    #: For plots: a name and numbers.
+    #: Numbers for plots, by name.
     series: dict[str, Any] = field(default_factory=dict)
-    #: Of the machine when it began and ended, as /proc/loadavg has it: one that is shared shows here.
+    #: The machine's load average at the beginning and the end: other programs on the machine show here.
     load_before: float = 0.0
     load_after: float = 0.0
     seconds: float = 0.0
@@ -67,12 +67,12 @@ class Outcome:
 
 
 def at_most(value: float, limit: float) -> float:
-    """The ratio of a value that should be small."""
+    """The ratio of a value whose target is an upper limit."""
     return value / limit
 
 
 def at_least(value: float, limit: float) -> float:
-    """The ratio of a value that should be large."""
+    """The ratio of a value whose target is a lower limit."""
     return limit / value if value else float("inf")
 
 
@@ -93,7 +93,7 @@ def _commit() -> str:
 
 
 def saved(name: str) -> Outcome | None:
-    """What the last run of a benchmark found, if there was one."""
+    """The results of the last run of a benchmark, None without one."""
     path = FOLDER / f"{name}.json"
     if not path.exists():
         return None

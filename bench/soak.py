@@ -1,4 +1,4 @@
-"""`make bench-soak`: people come, talk and go for minutes on end; memory and latency must stay where they are."""
+"""Users come, talk and leave for minutes; memory and latency must not grow."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench import report, results
-from bench.load import Client, Talk, close_all, quantile, settle
-from bench.model import Model
+from bench.load_generator import Client, Talk, close_all, drain, quantile
+from bench.paced_model import PacedModel
 from bench.results import Outcome, Row, Table, median
-from bench.stage import STREAMED, Chat, chat, run
+from bench.system import STREAMED, ChatSystem, chat, run
 
-#: Replies that one person waits for before leaving; somebody else comes.
+#: Replies that a user waits for before leaving; another user takes the place.
 _REPLIES = 20
-#: Points in time at which everything is measured.
+#: Number of measurements.
 _SAMPLES = 40
-#: Share of the time in which caches and pools fill and the first sessions live: not part of the fit.
+#: Share of the time at the start, in which caches and pools fill, that is left out of the fit.
 _WARM_UP = 0.25
-#: Growth over the fitted time that still counts as flat, as a share of the mean.
+#: Growth over the fitted time that counts as flat, as a share of the mean.
 _FLAT_MEMORY = 0.05
 _FLAT_LATENCY = 0.10
-#: Bytes of growth that count as flat in any case: an allocator's grain.
+#: Bytes of growth that count as flat in any case: the unit in which an allocator grows.
 _GRAIN = 2e6
 
 
 def main() -> int:
-    """Exit status 1 when something was not flat, or the promise was not kept."""
+    """Exit status 1 when memory or latency grew, or replies were lost, doubled or out of order."""
     parser = argparse.ArgumentParser(prog="make bench-soak", description=__doc__)
     parser.add_argument("minutes", nargs="?", type=float, default=10.0, help="how long (10)")
-    parser.add_argument("--people", type=int, default=50, help="who talk at once (50)")
+    parser.add_argument("--people", type=int, default=50, help="users at once (50)")
     options = parser.parse_args()
-    with Model() as model:
+    with PacedModel() as model:
         outcome = soak(model, options.minutes, options.people)
     report.print_outcome(outcome)
     results.save("soak", outcome)
@@ -44,22 +44,22 @@ def main() -> int:
     return 0 if all(row.verdict.startswith("met") for row in outcome.rows) else 1
 
 
-def soak(model: Model, minutes: float, people: int) -> Outcome:
-    """Sessions live for a tenth of the time, so that as many end as begin."""
+def soak(model: PacedModel, minutes: float, people: int) -> Outcome:
+    """Runs the soak. Sessions live for a tenth of the time, so that as many end as begin."""
     seconds = minutes * 60
     samples: list[dict[str, float]] = []
     began, load = time.monotonic(), os.getloadavg()[0]
-    with chat(model, session_ttl=max(int(seconds / 10), 5)) as stage:
+    with chat(model, session_ttl=max(int(seconds / 10), 5)) as system:
         talk = Talk()
 
         async def main() -> None:
             model.set(STREAMED)
-            crowd = [asyncio.create_task(_person(stage, talk)) for _ in range(people)]
+            crowd = [asyncio.create_task(_person(system, talk)) for _ in range(people)]
             start = time.monotonic()
             for number in range(1, _SAMPLES + 1):
                 await asyncio.sleep(max(start + seconds * number / _SAMPLES - time.monotonic(), 0))
-                samples.append(_sample(stage, talk, (time.monotonic() - start) / 60))
-            await settle(talk)
+                samples.append(_sample(system, talk, (time.monotonic() - start) / 60))
+            await drain(talk)
             await asyncio.gather(*crowd)
 
         talk.open()
@@ -71,10 +71,10 @@ def soak(model: Model, minutes: float, people: int) -> Outcome:
     return outcome
 
 
-async def _person(stage: Chat, talk: Talk) -> None:
+async def _person(system: ChatSystem, talk: Talk) -> None:
     while talk.sending:
-        client = stage.clients(1)[0]
-        await client.connect(stage.url)
+        client = system.clients(1)[0]
+        await client.connect(system.url)
         left, done = _REPLIES, asyncio.Event()
 
         def next_one(client: Client) -> None:
@@ -83,7 +83,7 @@ async def _person(stage: Chat, talk: Talk) -> None:
             if left and talk.sending:
                 client.say(talk)
             else:
-                done.set()  # noqa: B023 - called in this round only
+                done.set()  # noqa: B023 - called in this iteration only
 
         client.on_done = next_one
         client.say(talk)
@@ -91,22 +91,22 @@ async def _person(stage: Chat, talk: Talk) -> None:
         await close_all([client])
 
 
-def _sample(stage: Chat, talk: Talk, minute: float) -> dict[str, float]:
+def _sample(system: ChatSystem, talk: Talk, minute: float) -> dict[str, float]:
     latencies = talk.result.latencies
     taken = {"minute": minute, "p50": quantile(latencies, 0.5), "p95": quantile(latencies, 0.95), "n": len(latencies)}
     latencies.clear()
     talk.result.first.clear()
-    return {**taken, **stage.memory()}
+    return {**taken, **system.memory()}
 
 
 def _judge(samples: Sequence[dict[str, float]], talk: Talk, people: int) -> Outcome:
     fitted = samples[int(len(samples) * _WARM_UP) :]
     minutes = [s["minute"] for s in fitted]
     table = Table(
-        f"Soak: {round(samples[-1]['minute'], 1):g} minutes, {people} people, model at 0.5 s in 25 tokens",
+        f"Soak: {round(samples[-1]['minute'], 1):g} minutes, {people} users, model at 0.5 s in 25 tokens",
         ["what", "mean", "growth over the fitted time", "verdict"],
         [],
-        f"A straight line through all but the first {_WARM_UP:.0%} of the time; people leave after {_REPLIES} replies, "
+        f"A straight line through all but the first {_WARM_UP:.0%} of the time; users leave after {_REPLIES} replies, "
         "sessions end after a tenth of the time.",
     )
     worst = 0.0

@@ -1,19 +1,18 @@
-"""Every error that the project raises itself, in one tree.
+"""The root of the project's exceptions, and those that every layer may raise.
 
-What a client may be told is a `ClientError`: its code and message are part of the wire contract.
-What a model did wrong is a `ModelError`: transient or permanent is told by type.
+`protocol.client_errors.ClientError` is an error shown to a client; `worker.models.errors.ModelError` is one of a model.
 """
 
 from __future__ import annotations
 
 
 class ChatbotError(Exception):
-    """The root of the tree."""
+    """The base class of all exceptions of the project."""
 
 
 class ConfigurationError(ChatbotError):
-    """A setting whose value makes no sense; the message names it and says what would."""
+    """An invalid setting; the message names the variable and the values that are valid."""
 
 
 class StoreUnavailable(ChatbotError):
-    """Redis could not be reached, or could not do what was asked; nothing can be said about the outcome."""
+    """Redis was unreachable or refused a command; the outcome of the operation is unknown."""

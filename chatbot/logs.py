@@ -1,9 +1,10 @@
-"""Log lines that say which session, message and task they belong to; tokens never appear in one."""
+"""Logging to standard error, as text or JSON, with session, message and task ids and without tokens."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -13,7 +14,9 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-from chatbot.config import Settings
+from chatbot.config import Settings, misspelled
+
+logger = logging.getLogger(__name__)
 
 _context: ContextVar[dict[str, str] | None] = ContextVar("log_context", default=None)
 
@@ -24,7 +27,7 @@ _TOKEN = re.compile(r"(token=|Bearer\s+|hf_|sk-)[\w.~+/=-]{8,}", re.IGNORECASE)
 
 @contextmanager
 def bound(**ids: str | None) -> Iterator[None]:
-    """Adds ids to every line logged inside; None adds nothing."""
+    """Adds ids to every line logged inside the context; None adds nothing."""
     token = _context.set({**(_context.get() or {}), **{name: value for name, value in ids.items() if value}})
     try:
         yield
@@ -33,47 +36,54 @@ def bound(**ids: str | None) -> Iterator[None]:
 
 
 def configure(settings: Settings) -> None:
-    """Sends this process' log to standard error, once; also what ends a thread."""
+    """Sends this process' log to standard error, uncaught exceptions of threads included.
+
+    Warns of each environment variable that looks like a misspelled setting.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(settings))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log.level)
-    # No line names its thread, of which a record would have to be kept for that.
+    # No line names its thread: looking the name up would be wasted.
     logging.logThreads = False
-    # A line for each task received, sent and succeeded says less than the task's own, and the sweep's are endless.
-    threading.excepthook = _thread_ended
+    threading.excepthook = _log_thread_exception
+    # urllib3 warns with whole URLs, and with what a server sent.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    # Celery's lines for each task received, sent and succeeded add nothing to the task's own.
     for name in ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "celery.beat"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(settings.log.level)))
+    for name, nearest in misspelled(os.environ):
+        logger.warning("%s is not a setting: did you mean %s?", name, nearest)
 
 
 def is_json(settings: Settings) -> bool:
-    """Whether lines are JSON: as set, or where nobody reads along."""
+    """Whether lines are JSON: as `LOG_FORMAT` says, by default outside of a terminal."""
     return settings.log.format == "json" or (settings.log.format == "auto" and not sys.stderr.isatty())
 
 
 def formatter(settings: Settings) -> logging.Formatter:
-    """For this process' handlers, gunicorn's included."""
+    """The formatter for this process' handlers, gunicorn's included."""
     return _JSON() if is_json(settings) else _Text()
 
 
 def redact(text: str) -> str:
-    """The text without what looks like a token."""
+    """The text with everything that looks like a token replaced."""
     return _TOKEN.sub(r"\1[redacted]", text)
 
 
-def _thread_ended(args: Any) -> None:
-    """A traceback of its own on standard error would be no line of the log, and not redacted."""
+def _log_thread_exception(args: Any) -> None:
+    """Logs an uncaught exception: Python's own traceback on standard error would be neither formatted nor redacted."""
     if args.exc_type is not SystemExit:
         name = args.thread.name if args.thread else "?"
         error = (args.exc_type, args.exc_value, args.exc_traceback)
-        logging.getLogger(__name__).error("the thread %s ended by an error", name, exc_info=error)
+        logger.error("the thread %s ended with an exception", name, exc_info=error)
 
 
 def _ids() -> dict[str, str]:
-    """What a line belongs to: also Celery's own lines about a task, which are logged outside of it."""
+    """The ids that a line belongs to; Celery's own lines about a task get them too."""
     ids = dict(_context.get() or {})
-    # Not imported: gunicorn.conf.py uses this module before gevent has patched what Celery imports.
+    # Not imported: gunicorn.conf.py uses this module before gevent has patched the modules that Celery imports.
     celery = sys.modules.get("celery._state")
     task = celery.get_current_task() if celery is not None else None
     request = task.request if task is not None else None
@@ -85,7 +95,7 @@ def _ids() -> dict[str, str]:
 
 
 class Redactor(logging.Filter):
-    """For loggers with handlers of their own, such as gunicorn's, which repeats malformed requests."""
+    """Redacts lines of loggers with handlers of their own, such as gunicorn's, which repeats malformed requests."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = redact(record.getMessage()), ()

@@ -1,17 +1,19 @@
-"""`make picture`: docs/images/chat.png, the real page over the real pipeline with the local model."""
+"""Takes docs/images/chat.png: the real page on the real pipeline with the local model."""
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 
 from playwright.sync_api import expect
 
 from devtools.harness.browser import browser, find
-from devtools.harness.deployment import ROOT, Deployment, Process, eventually, free_port
+from devtools.harness.deployment import Deployment, Process, eventually, free_port
 from devtools.local.plan import SYSTEM_PROMPT
+from devtools.paths import ROOT
 
-#: Two chats; the picture is taken while the last question is being answered.
+#: The questions of two chats; the picture is taken during the reply to the last one.
 CHATS = (
     ("Suggest three names for a black cat",),
     ("What is the capital of France?", "Name three things that a message queue is good for."),
@@ -20,10 +22,11 @@ PICTURE = ROOT / "docs" / "images" / "chat.png"
 
 
 def main() -> int:
-    """Takes the picture; exit status 1 when there is no Chromium."""
+    """Takes the picture; exit status 1 without a Chromium."""
+    argparse.ArgumentParser(prog="make picture", description=__doc__).parse_args()
     executable = find()
     if executable is None:
-        print("No Chromium was found: install it (Debian: apt install chromium), or set CHROMIUM to it")
+        print("No Chromium was found: install it (Debian: apt install chromium), or set CHROMIUM to its path")
         return 1
     port = free_port()
     chat = Deployment(

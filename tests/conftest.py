@@ -13,7 +13,7 @@ from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
 from chatbot.store.client import connect
 from devtools.fake_model import ModelServer
-from devtools.harness.deployment import Deployment, redis_server
+from devtools.harness.deployment import Deployment, running_redis
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def chat(model: ModelServer) -> Iterator[Deployment]:
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    with redis_server() as url:
+    with running_redis() as url:
         yield url
 
 

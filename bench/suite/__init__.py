@@ -1,6 +1,17 @@
-"""The benchmarks, by name. Each has processes of its own, and measures what it compares in turns."""
+"""The benchmarks, by name. Each runs its own processes, and alternates between the things that it compares."""
 
-from bench.suite import cost, sockets, stored, streams, users, way, workers
+from bench.suite import cost, reply_path, sockets, stored, token_streams, users, workers
 from bench.suite.common import BENCHMARKS, Benchmark, select
 
-__all__ = ["BENCHMARKS", "Benchmark", "cost", "select", "sockets", "stored", "streams", "users", "way", "workers"]
+__all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "cost",
+    "reply_path",
+    "select",
+    "sockets",
+    "stored",
+    "token_streams",
+    "users",
+    "workers",
+]

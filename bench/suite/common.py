@@ -1,25 +1,25 @@
-"""What all benchmarks share: their register, and how figures are told."""
+"""The registry of benchmarks, and the format of figures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.load import Result
+from bench.load_generator import Result
 from bench.meter import Cost
-from bench.model import Model
+from bench.paced_model import PacedModel
 from bench.results import Outcome
-from bench.stage import Options
+from bench.system import Options
 
 #: Milliseconds in a second.
 MS = 1000.0
 
-Measure = Callable[[Options, Model], Outcome]
+Measure = Callable[[Options, PacedModel], Outcome]
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A name, what it is about, and how it is run."""
+    """A benchmark: its name, its subject, and the function that runs it."""
 
     name: str
     title: str
@@ -30,7 +30,7 @@ BENCHMARKS: dict[str, Benchmark] = {}
 
 
 def benchmark(name: str, title: str) -> Callable[[Measure], Measure]:
-    """Registers a function under a name."""
+    """Registers a function as the benchmark `name`."""
 
     def add(measure: Measure) -> Measure:
         BENCHMARKS[name] = Benchmark(name, title, measure)
@@ -40,28 +40,28 @@ def benchmark(name: str, title: str) -> Callable[[Measure], Measure]:
 
 
 def select(names: Sequence[str]) -> list[Benchmark]:
-    """The benchmarks of these names, all when there are none. Raises `KeyError` with a name that is not known."""
+    """The benchmarks with these names, all without names. Raises `KeyError` for an unknown name."""
     return [BENCHMARKS[name] for name in names] if names else list(BENCHMARKS.values())
 
 
 def ms(seconds: float) -> str:
-    """Seconds as milliseconds, for people."""
+    """Seconds as a text in milliseconds."""
     return f"{seconds * MS:.1f} ms" if seconds < 0.1 else f"{seconds * MS:.0f} ms"
 
 
 def broken(*results: Result) -> str:
-    """What of the promise was not kept; empty when all was."""
-    told = [f"{r.trouble()}: {r.problems[:1]}" for r in results if not r.kept]
+    """A text about replies that were lost, doubled or out of order; empty without any."""
+    texts = [f"{r.trouble()}: {r.problems[:1]}" for r in results if not r.kept]
     if not any(r.latencies for r in results):
-        told.append("no reply within the time measured")
-    return "; ".join(told)
+        texts.append("no reply within the time measured")
+    return "; ".join(texts)
 
 
 def ratio(value: float, base: float) -> float:
-    """0 where there is nothing to divide by: a stretch too short for a reply, which its row tells of."""
+    """The quotient; 0 when the base is 0 because the period was too short for a reply, which its row reports."""
     return value / base if base else 0.0
 
 
 def cpu_each(cost: Cost, replies: int, *parts: str) -> str:
-    """ms of CPU a reply, of each part."""
+    """CPU milliseconds a reply, of each part."""
     return " / ".join(f"{cost.per(replies, part):.2f}" for part in parts)

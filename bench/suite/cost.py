@@ -1,4 +1,4 @@
-"""What a reply costs, against bare Celery, and whether the tools of measuring are the bottleneck."""
+"""What a reply costs compared with bare Celery, and whether generator or model server is the bottleneck."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from bench import proof
-from bench.bare import Celerys
-from bench.load import Client, Result, close_all, connect_all, converse, quantile
+from bench import calibration
+from bench.baselines import BareCelery
+from bench.load_generator import Client, Result, close_all, connect_all, converse, quantile
 from bench.meter import Cost, Meter
-from bench.model import Model, Pace
+from bench.paced_model import Pace, PacedModel
 from bench.results import Outcome, Row, Table, at_most, median
-from bench.stage import Options, chat, folder, run
 from bench.suite.common import MS, benchmark, broken, ms
-from devtools.harness.deployment import redis_server
+from bench.system import Options, chat, folder, run
+from devtools.harness.deployment import running_redis
 
 
-@benchmark("generator", "The load generator and the model server, alone, at more than their duty")
-def _generator(options: Options, model: Model) -> Outcome:
+@benchmark("generator", "The load generator and the model server alone, under more load than in use")
+def _generator(options: Options, model: PacedModel) -> Outcome:
     outcome = Outcome()
     table = Table(
-        "Not the bottleneck: generator and model server by themselves",
+        "Not the bottleneck: generator and model server alone",
         ["what", "rate", "CPU of one core", "CPU each", "p50", "p99"],
         [],
-        "The generator talks to an echo that answers each message with ack, delta and reply; the model server is asked "
-        "directly. The chat's own figures say how much of a core both take while they serve it.",
+        "The generator talks to a server that answers each message with ack, delta and reply; the model server is "
+        "asked directly. The chat's own figures say how much of a core both take while they serve it.",
     )
 
     async def echo(url: str) -> None:
@@ -48,7 +48,7 @@ def _generator(options: Options, model: Model) -> Outcome:
         outcome.series["generator_rate"] = result.rate
         await close_all(clients)
 
-    with proof.EchoChat() as server:
+    with calibration.EchoChat() as server:
         run(echo(server.url))
     for what, clients, pace in (
         ("model server, 200 streams at 20 tokens/s", 200, Pace(0.05, 0.05, 100 if options.scale == 1 else 10)),
@@ -56,7 +56,7 @@ def _generator(options: Options, model: Model) -> Outcome:
         ("model server, at 0 ms", 10, Pace()),
     ):
         meter = Meter({"model": [model.pid]})
-        events, times = run(proof.ask_model(model, pace, clients, options.seconds(3)))
+        events, times = run(calibration.ask_model(model, pace, clients, options.seconds(3)))
         cost = meter.lap()
         table.rows.append(
             [
@@ -72,8 +72,8 @@ def _generator(options: Options, model: Model) -> Outcome:
     return outcome
 
 
-@benchmark("cost", "CPU of a reply, and the time that the project adds, against bare Celery")
-def _cost(options: Options, model: Model) -> Outcome:
+@benchmark("cost", "CPU of a reply, and the time that the chat adds, compared with bare Celery")
+def _cost(options: Options, model: PacedModel) -> Outcome:
     ours: list[tuple[Result, Cost]] = []
     alone: list[Result] = []
     floods: dict[str, list[dict[str, Any]]] = {"threads": [], "prefork": []}
@@ -81,30 +81,30 @@ def _cost(options: Options, model: Model) -> Outcome:
     bare_calls: list[float] = []
 
     with ExitStack() as stack:
-        stage = stack.enter_context(chat(model))
-        url, logs = stack.enter_context(redis_server()), stack.enter_context(folder())
+        system = stack.enter_context(chat(model))
+        url, logs = stack.enter_context(running_redis()), stack.enter_context(folder())
         bare = {
-            "threads": stack.enter_context(Celerys(url, logs, "threads", "-P", "threads", "-c", "100")),
-            "prefork": stack.enter_context(Celerys(url, logs, "prefork")),
+            "threads": stack.enter_context(BareCelery(url, logs, "threads", "-P", "threads", "-c", "100")),
+            "prefork": stack.enter_context(BareCelery(url, logs, "prefork")),
         }
 
         async def main() -> None:
-            clients = stage.clients(10)
-            await connect_all(clients, stage.url)
-            await stage.talk(clients, options.seconds(1), 0)
+            clients = system.clients(10)
+            await connect_all(clients, system.url)
+            await system.talk(clients, options.seconds(1), 0)
             for _ in range(options.runs):
-                # Bare Celery is quiet while the chat talks, and the other way round.
+                # Bare Celery is idle while the chat is measured, and the chat while bare Celery is.
                 model.set(Pace())
-                ours.append(await stage.talk(clients, options.seconds(4), 0.2))
+                ours.append(await system.talk(clients, options.seconds(4), 0.2))
                 for name, celery in bare.items():
                     floods[name].append(await asyncio.to_thread(celery.flood, options.count(2000, 50)))
-                bare_calls.append(await proof.bare_call(model, options.count(500, 20)))
-                result, _ = await stage.talk(clients[:1], options.seconds(1.5), 0.1)
+                bare_calls.append(await calibration.bare_call(model, options.count(500, 20)))
+                result, _ = await system.talk(clients[:1], options.seconds(1.5), 0.1)
                 alone.append(result)
                 for name, celery in bare.items():
                     answer = await asyncio.to_thread(celery.trips, options.count(300, 20))
                     trips[name].append(quantile(answer["times"], 0.5))
-            stage.check_history(clients, ours[-1][0])
+            system.check_history(clients, ours[-1][0])
             await close_all(clients)
 
         run(main())
@@ -123,7 +123,7 @@ def _cost(options: Options, model: Model) -> Outcome:
         Row(
             "CPU of web + worker per reply, model at 0 ms, 10 users, against bare Celery per no-op task",
             "at most 2.0 ×",
-            f"{max(median(ratios), median(against_threads)):.2f} × ({median(each):.2f} ms; Celery as it comes "
+            f"{max(median(ratios), median(against_threads)):.2f} × ({median(each):.2f} ms; default Celery "
             f"{median(per_task['prefork']):.2f} ms: {median(ratios):.2f} ×, with threads "
             f"{median(per_task['threads']):.2f} ms: {median(against_threads):.2f} ×)",
             at_most(max(median(ratios), median(against_threads)), 2.0),
@@ -136,12 +136,12 @@ def _cost(options: Options, model: Model) -> Outcome:
         Row(
             "time added to the model's, one user, p50, against bare Celery's round trip",
             "at most 3 ×",
-            f"{max(median(slower), median(slower_threads)):.2f} × ({ms(median(added))}; Celery as it comes "
+            f"{max(median(slower), median(slower_threads)):.2f} × ({ms(median(added))}; default Celery "
             f"{ms(median(trips['prefork']))}, with threads {ms(median(trips['threads']))})",
             at_most(max(median(slower), median(slower_threads)), 3.0),
             options.runs,
             "judged by the faster of the two pools; beside Celery's own trip a reply goes to Redis three times and to "
-            "the model once: see the table of its way",
+            "the model once: see the table of its path",
             broken=broken(*alone),
         )
     )
@@ -150,7 +150,7 @@ def _cost(options: Options, model: Model) -> Outcome:
         ["what", "rate", "publisher or web", "worker", "Redis", "generator", "model server"],
         [],
     )
-    for name, title in (("prefork", "bare Celery, as it comes"), ("threads", "bare Celery, 100 threads")):
+    for name, title in (("prefork", "bare Celery, default settings"), ("threads", "bare Celery, 100 threads")):
         table.rows.append(
             [
                 f"{title}, a no-op task that publishes",

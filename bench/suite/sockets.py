@@ -1,4 +1,4 @@
-"""Sockets: bare flask-sock, idle ones by the thousand, and such as come back together."""
+"""Sockets: bare flask-sock, thousands of idle sockets, and thousands that reconnect at once."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from bench.bare import EchoServer
-from bench.load import Client, Result, Talk, close_all, connect_all, greeted, quantile
+from bench.baselines import EchoServer
+from bench.load_generator import Client, Result, Talk, close_all, connect_all, greeted, quantile
 from bench.meter import cpu_seconds, memory
-from bench.model import Model, Pace
+from bench.paced_model import Pace, PacedModel
 from bench.results import Outcome, Row, Table, at_most, median
-from bench.stage import STREAMED, Options, chat, folder, run
 from bench.suite.common import MS, benchmark, broken, ms, ratio
+from bench.system import STREAMED, Options, chat, folder, run
 
 
 class _Echoing(WSListener):
-    """Sends a text again as soon as it comes back."""
+    """Sends a text again as soon as the server has echoed it."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -42,7 +42,7 @@ class _Echoing(WSListener):
 
 
 @benchmark("echo", "Bare flask-sock: an echo, and its memory for idle sockets")
-def _echo(options: Options, _: Model) -> Outcome:
+def _echo(options: Options, _: PacedModel) -> Outcome:
     idle, rates, each = options.count(2000, 20), [], []
     with folder() as logs, EchoServer(logs) as server:
 
@@ -85,41 +85,41 @@ def _echo(options: Options, _: Model) -> Outcome:
 
 
 @benchmark("idle", "10 000 idle sockets on one web process")
-def _idle(options: Options, model: Model) -> Outcome:
+def _idle(options: Options, model: PacedModel) -> Outcome:
     many = options.count(10_000, 40)
     few_times: list[float] = []
     many_times: list[float] = []
     results: list[Result] = []
     sizes: list[int] = []
-    with chat(model) as stage:
+    with chat(model) as system:
 
         async def times(clients: Sequence[Client], into: list[float]) -> None:
             for _ in range(options.runs):
-                result, _ = await stage.talk(clients, options.seconds(2), 0.2)
+                result, _ = await system.talk(clients, options.seconds(2), 0.2)
                 into.append(quantile(result.latencies, 0.5))
                 results.append(result)
 
         async def main() -> float:
             model.set(Pace())
-            clients = stage.clients(11)
-            await connect_all(clients, stage.url)
-            await stage.talk(clients[:1], options.seconds(1), 0)
+            clients = system.clients(11)
+            await connect_all(clients, system.url)
+            await system.talk(clients[:1], options.seconds(1), 0)
             await times(clients[:1], few_times)
-            sizes.append(stage.memory()["web"])
-            crowd = await asyncio.to_thread(stage.clients, many)
+            sizes.append(system.memory()["web"])
+            crowd = await asyncio.to_thread(system.clients, many)
             began = time.monotonic()
-            await connect_all(crowd, stage.url)
+            await connect_all(crowd, system.url)
             took = time.monotonic() - began
-            # The sockets are as idle as they get.
+            # The sockets become idle.
             await asyncio.sleep(options.seconds(2))
-            await stage.calm()
-            sizes.append(stage.memory()["web"])
+            await system.calm()
+            sizes.append(system.memory()["web"])
             await times(clients[:1], many_times)
             alive = sum(not client.closed.is_set() for client in crowd)
             if alive != many:
                 results[-1].problems.append(f"{many - alive} idle sockets were closed")
             await close_all(crowd)
-            await stage.calm()
+            await system.calm()
             await times(clients[:1], few_times)
             await close_all(clients)
             return took
@@ -152,39 +152,39 @@ def _idle(options: Options, model: Model) -> Outcome:
 
 
 @benchmark("reconnect", "2 000 clients reconnecting at once with after=")
-def _reconnect(options: Options, model: Model) -> Outcome:
+def _reconnect(options: Options, model: PacedModel) -> Outcome:
     returning = options.count(2000, 20)
     served: list[float] = []
     worst: list[float] = []
     before: list[float] = []
     problems: list[Any] = []
-    with chat(model) as stage:
+    with chat(model) as system:
 
         async def main() -> None:
-            crowd = await asyncio.to_thread(stage.clients, returning)
-            others = stage.clients(20)
+            crowd = await asyncio.to_thread(system.clients, returning)
+            others = system.clients(20)
             for client in crowd:
-                await asyncio.to_thread(stage.give_history, client, 6)
-            await connect_all(crowd + others, stage.url)
+                await asyncio.to_thread(system.give_history, client, 6)
+            await connect_all(crowd + others, system.url)
             model.set(STREAMED)
             for _ in range(options.runs):
-                await stage.calm()
-                calm, _ = await stage.talk(others, options.seconds(3), options.seconds(1))
+                await system.calm()
+                calm, _ = await system.talk(others, options.seconds(3), options.seconds(1))
 
                 async def storm(talk: Talk) -> None:
                     await close_all(crowd)
                     talk.result.latencies.clear()
                     began = time.monotonic()
-                    # All at once: no bound on handshakes under way. Four of six messages are missing.
-                    await asyncio.gather(*(c.connect(stage.url, after="old1") for c in crowd))
+                    # All at once, without a bound on handshakes. Each client misses four of six messages.
+                    await asyncio.gather(*(c.connect(system.url, after="old1") for c in crowd))
                     await greeted(crowd)
                     served.append(max(c.greeted_at for c in crowd) - began)
                     await asyncio.sleep(max(options.seconds(2), 0.7))
 
                 for client in crowd:
                     client.frames = 0
-                stormy, _ = await stage.talk(others, 0, options.seconds(1), during=storm)
-                # A greeting and four messages: those after the second human message of three.
+                stormy, _ = await system.talk(others, 0, options.seconds(1), during=storm)
+                # The `session` frame and four messages: those after the second human message of three.
                 problems.extend(
                     c for c in crowd if not c.session or c.session["recovered"] is not True or c.frames != 4
                 )

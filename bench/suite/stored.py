@@ -1,25 +1,25 @@
-"""What is stored: long histories, many sessions."""
+"""The cost of a reply with long histories and many sessions."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
 
-from bench.load import Client, Talk, close_all, connect_all, settle
-from bench.model import Model, Pace
+from bench.load_generator import Client, Talk, close_all, connect_all, drain
+from bench.paced_model import Pace, PacedModel
 from bench.results import Outcome, Row, at_most, median
-from bench.stage import Chat, Options, chat, run
 from bench.suite.common import benchmark, broken, ratio
+from bench.system import ChatSystem, Options, chat, run
 
 
 @benchmark("history", "A history of 10 000 messages against 10")
-def _history(options: Options, model: Model) -> Outcome:
-    def prepare(stage: Chat) -> tuple[list[Client], list[Client]]:
-        small, large = stage.clients(10), stage.clients(10)
+def _history(options: Options, model: PacedModel) -> Outcome:
+    def prepare(system: ChatSystem) -> tuple[list[Client], list[Client]]:
+        small, large = system.clients(10), system.clients(10)
         for client in small:
-            stage.give_history(client, 10)
+            system.give_history(client, 10)
         for client in large:
-            stage.give_history(client, 10_000)
+            system.give_history(client, 10_000)
         return small, large
 
     return _against(
@@ -28,30 +28,30 @@ def _history(options: Options, model: Model) -> Outcome:
 
 
 @benchmark("sessions", "5 000 live sessions against 10")
-def _sessions(options: Options, model: Model) -> Outcome:
+def _sessions(options: Options, model: PacedModel) -> Outcome:
     live = options.count(5000, 40)
 
-    def prepare(stage: Chat) -> tuple[list[Client], list[Client]]:
-        return stage.clients(10), stage.clients(live)
+    def prepare(system: ChatSystem) -> tuple[list[Client], list[Client]]:
+        return system.clients(10), system.clients(live)
 
     return _against(options, model, f"CPU of web + worker + Redis per reply, {live} live sessions against 10", prepare)
 
 
 def _against(
     options: Options,
-    model: Model,
+    model: PacedModel,
     what: str,
-    prepare: Callable[[Chat], tuple[list[Client], list[Client]]],
+    prepare: Callable[[ChatSystem], tuple[list[Client], list[Client]]],
 ) -> Outcome:
-    """Ten messages under way at a time, in turns among the first clients, then among the second."""
+    """Ten messages at a time, sent by the first clients in rotation, then by the second ones."""
     costs: tuple[list[float], list[float]] = ([], [])
     rates: tuple[list[float], list[float]] = ([], [])
     results = []
     parts = ("web", "worker", "redis")
-    with chat(model) as stage:
+    with chat(model) as system:
 
         async def measure(clients: Sequence[Client], costs: list[float], rates: list[float]) -> None:
-            meter, talk = stage.meter(), Talk()
+            meter, talk = system.meter(), Talk()
             waiting = list(clients[10:])
 
             def next_one(done: Client) -> None:
@@ -69,24 +69,24 @@ def _against(
             await asyncio.sleep(options.seconds(4))
             talk.close()
             cost = meter.lap()
-            await settle(talk)
+            await drain(talk)
             costs.append(cost.per(talk.so_far, *parts))
             rates.append(talk.result.rate)
             results.append(talk.result)
 
         async def main() -> None:
             model.set(Pace())
-            first, second = await asyncio.to_thread(prepare, stage)
-            # Ten sessions live beside nothing else: the many connect after the ten were measured, and leave again.
-            await connect_all(first, stage.url)
+            first, second = await asyncio.to_thread(prepare, system)
+            # The ten sessions are measured alone: the many connect after that, and disconnect again.
+            await connect_all(first, system.url)
             await measure(first, [], [])
             for _ in range(options.runs):
                 await measure(first, costs[0], rates[0])
-                await connect_all(second, stage.url)
-                await stage.calm()
+                await connect_all(second, system.url)
+                await system.calm()
                 await measure(second, costs[1], rates[1])
                 await close_all(second)
-                await stage.calm()
+                await system.calm()
             await close_all(first)
 
         run(main())

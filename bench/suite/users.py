@@ -1,19 +1,19 @@
-"""People who talk at once, with a model that takes its time."""
+"""Many users at once, with a slow model."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from bench.load import Result, close_all, connect_all, quantile
+from bench.load_generator import Result, close_all, connect_all, quantile
 from bench.meter import Cost
-from bench.model import Model, Pace
+from bench.paced_model import Pace, PacedModel
 from bench.results import Outcome, Row, at_least, at_most, median
-from bench.stage import STREAMED, Options, chat, run
 from bench.suite.common import benchmark, broken, cpu_each, ms
+from bench.system import STREAMED, Options, chat, run
 
 
 @benchmark("users-100", "100 users, model at 1 s")
-def _users_100(options: Options, model: Model) -> Outcome:
+def _users_100(options: Options, model: PacedModel) -> Outcome:
     results, costs = _users(options, model, 100, Pace(first=1.0), 8)
     rate, p99 = median([r.rate for r in results]), median([quantile(r.latencies, 0.99) for r in results])
     return Outcome(
@@ -33,7 +33,7 @@ def _users_100(options: Options, model: Model) -> Outcome:
 
 
 @benchmark("users-400", "400 users, model at 2 s, one worker process")
-def _users_400(options: Options, model: Model) -> Outcome:
+def _users_400(options: Options, model: PacedModel) -> Outcome:
     results, _ = _users(options, model, 400, Pace(first=2.0), 8, warm_up=5)
     rate = median([r.rate for r in results])
     return Outcome(
@@ -52,23 +52,23 @@ def _users_400(options: Options, model: Model) -> Outcome:
 
 
 def _users(
-    options: Options, model: Model, users: int, pace: Pace, seconds: float, warm_up: float = 2.5, **settings: Any
+    options: Options, model: PacedModel, users: int, pace: Pace, seconds: float, warm_up: float = 2.5, **settings: Any
 ) -> tuple[list[Result], list[Cost]]:
-    """The same users talking several times; between two times all are answered."""
+    """The same users talk several times; between two periods all messages are answered."""
     results, costs = [], []
-    with chat(model, **settings) as stage:
+    with chat(model, **settings) as system:
 
         async def main() -> None:
-            clients = stage.clients(options.count(users))
-            await connect_all(clients, stage.url)
+            clients = system.clients(options.count(users))
+            await connect_all(clients, system.url)
             model.set(pace)
             for _ in range(options.runs):
-                result, cost = await stage.talk(
+                result, cost = await system.talk(
                     clients, options.seconds(seconds), options.seconds(warm_up), spread=options.seconds(pace.first)
                 )
                 results.append(result)
                 costs.append(cost)
-            stage.check_history(clients, results[-1])
+            system.check_history(clients, results[-1])
             await close_all(clients)
 
         run(main())
@@ -76,19 +76,19 @@ def _users(
 
 
 @benchmark("streamed", "50 and 200 users, model at 0.5 s in 25 tokens, streamed")
-def _streamed(options: Options, model: Model) -> Outcome:
+def _streamed(options: Options, model: PacedModel) -> Outcome:
     found: dict[int, list[tuple[Result, Cost]]] = {50: [], 200: []}
-    with chat(model) as stage:
+    with chat(model) as system:
 
         async def main() -> None:
-            clients = stage.clients(200)
-            await connect_all(clients, stage.url)
+            clients = system.clients(200)
+            await connect_all(clients, system.url)
             model.set(STREAMED)
             for _ in range(options.runs):
                 for users, kept in found.items():
                     some = clients[: options.count(users)]
-                    kept.append(await stage.talk(some, options.seconds(6), options.seconds(2)))
-            stage.check_history(clients, found[200][-1][0])
+                    kept.append(await system.talk(some, options.seconds(6), options.seconds(2)))
+            system.check_history(clients, found[200][-1][0])
             await close_all(clients)
 
         run(main())

@@ -1,38 +1,38 @@
-"""The worker: more of them, and the kinds of its pool."""
+"""Several workers, and the kinds of a worker's pool."""
 
 from __future__ import annotations
 
 import asyncio
 
-from bench.load import Result, close_all, connect_all, quantile
+from bench.load_generator import Result, close_all, connect_all, quantile
 from bench.meter import Cost
-from bench.model import Model, Pace
+from bench.paced_model import Pace, PacedModel
 from bench.results import Outcome, Row, Table, at_least, median
-from bench.stage import STREAMED, Chat, Options, chat, run
 from bench.suite.common import benchmark, broken, ms, ratio
+from bench.system import STREAMED, ChatSystem, Options, chat, run
 
 
 @benchmark("workers", "Two workers against one, model-bound")
-def _workers(options: Options, model: Model) -> Outcome:
+def _workers(options: Options, model: PacedModel) -> Outcome:
     one, two, results = [], [], []
-    with chat(model, workers=2, worker_concurrency=10) as stage:
-        second = stage.deployment.workers[1]
+    with chat(model, workers=2, worker_concurrency=10) as system:
+        second = system.deployment.workers[1]
 
         async def main() -> None:
-            clients = stage.clients(60)
-            await connect_all(clients, stage.url)
+            clients = system.clients(60)
+            await connect_all(clients, system.url)
             model.set(Pace(first=0.5))
             for _ in range(options.runs):
-                result, _ = await stage.talk(clients, options.seconds(5), options.seconds(2))
+                result, _ = await system.talk(clients, options.seconds(5), options.seconds(2))
                 two.append(result.rate)
                 results.append(result)
                 await asyncio.to_thread(second.stop)
-                result, _ = await stage.talk(clients, options.seconds(5), options.seconds(2))
+                result, _ = await system.talk(clients, options.seconds(5), options.seconds(2))
                 one.append(result.rate)
                 results.append(result)
                 second.start()
-                await asyncio.to_thread(stage.deployment.wait_until_worker, 1)
-            stage.check_history(clients, result)
+                await asyncio.to_thread(system.deployment.wait_until_worker, 1)
+            system.check_history(clients, result)
             await close_all(clients)
 
         run(main())
@@ -60,9 +60,9 @@ _POOLS = {
 
 
 @benchmark("pools", "The worker's pool: threads, prefork, gevent")
-def _pools(options: Options, model: Model) -> Outcome:
+def _pools(options: Options, model: PacedModel) -> Outcome:
     table = Table(
-        "The worker's pool, side by side",
+        "The worker's pools compared",
         [
             "pool",
             "10 users, model at 0 ms",
@@ -74,23 +74,23 @@ def _pools(options: Options, model: Model) -> Outcome:
             "errors in its log",
         ],
         [],
-        "One round each.",
+        "One run each.",
     )
     for name, arguments in _POOLS.items():
-        with chat(model, worker_args=arguments) as stage:
+        with chat(model, worker_args=arguments) as system:
 
-            async def main(stage: Chat) -> tuple[Result, Cost, Result]:
-                clients = stage.clients(250)
-                await connect_all(clients, stage.url)
+            async def main(system: ChatSystem) -> tuple[Result, Cost, Result]:
+                clients = system.clients(250)
+                await connect_all(clients, system.url)
                 model.set(Pace())
-                quick, cost = await stage.talk(clients[: options.count(10)], options.seconds(3), options.seconds(1))
+                quick, cost = await system.talk(clients[: options.count(10)], options.seconds(3), options.seconds(1))
                 model.set(STREAMED)
-                slow, _ = await stage.talk(clients[: options.count(250)], options.seconds(4), options.seconds(2))
+                slow, _ = await system.talk(clients[: options.count(250)], options.seconds(4), options.seconds(2))
                 await close_all(clients)
                 return quick, cost, slow
 
-            quick, cost, slow = run(main(stage))
-            log = stage.deployment.workers[0].log
+            quick, cost, slow = run(main(system))
+            log = system.deployment.workers[0].log
             table.rows.append(
                 [
                     name,
@@ -98,7 +98,7 @@ def _pools(options: Options, model: Model) -> Outcome:
                     f"{cost.per(len(quick.latencies), 'worker'):.2f} ms",
                     f"{slow.rate:.0f} replies/s",
                     ms(quantile(slow.latencies, 0.99)),
-                    f"{stage.memory()['worker'] / 1e6:.0f} MB",
+                    f"{system.memory()['worker'] / 1e6:.0f} MB",
                     "kept" if quick.kept and slow.kept else f"NOT kept: {broken(quick, slow)[:120]}",
                     str(log.count(" ERROR ") + log.count(" CRITICAL ")),
                 ]

@@ -41,7 +41,7 @@ GROUPS = {
     "log": LogSettings,
 }
 #: The tutorial's spelling.
-_ALIASES = {"HUGGINGFACE_INFERENCE_TOKEN": "HUGGINFACE_INFERENCE_TOKEN"}
+ALIASES = {"HUGGINGFACE_INFERENCE_TOKEN": "HUGGINFACE_INFERENCE_TOKEN"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def read_settings() -> Settings:
 
 def misspelled(environ: Mapping[str, str]) -> list[tuple[str, str]]:
     """Variables that look like a setting and are none, each with the nearest setting's name."""
-    known = {variable for variable, _, _ in variables()} | set(_ALIASES.values())
+    known = {variable for variable, _, _ in variables()} | set(ALIASES.values())
     found = []
     for name in environ:
         if name not in known and len(name) >= _SHORTEST_MISSPELLING:
@@ -107,7 +107,7 @@ def _read_group(group: type[Any], environ: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(group):
         variable = field.metadata["variable"]
-        raw = environ.get(variable, "").strip() or environ.get(_ALIASES.get(variable, variable), "").strip()
+        raw = environ.get(variable, "").strip() or environ.get(ALIASES.get(variable, variable), "").strip()
         if raw:
             try:
                 values[field.name] = field.metadata["check"].deserialize(raw)

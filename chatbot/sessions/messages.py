@@ -204,18 +204,26 @@ class Sessions:
         except redis.RedisError as error:
             raise StoreUnavailable(f"expires_in: {type(error).__name__}: {error}") from error
 
-    def seat(self, session: str, process: str, count: int, most: int | None) -> bool:
-        """Notes that a web process, known by the channel that only it listens to, has `count` sockets of the session.
+    def add_socket(self, session: str, field: str, most: int) -> bool:
+        """Adds a socket, named by `field`, to a session; false when `most` are open in all web processes together.
 
-        False, and one less is noted, when all processes together would have more than `most`; None for no bound.
-        Processes that are dead do not count. Raises `SessionNotFound`.
+        `field` is `<channel of the process>/<number>`. Adding a socket twice is adding it once. The sockets of
+        processes that died do not count. Raises `SessionNotFound`.
         """
-        answer = self._scripts.run(
-            "seat", session_keys(session), own=process, count=count, most="" if most is None else most
-        )
+        answer = self._scripts.run("add_socket", session_keys(session), field=field, max_sockets=most)
         if answer == "gone":
             raise SessionNotFound
-        return bool(answer == "taken")
+        return bool(answer == "added")
+
+    def remove_sockets(self, sockets: Sequence[tuple[str, str]]) -> None:
+        """Removes sockets, each a session and a field, in one round trip. Unknown ones do no harm."""
+        try:
+            with self._client.pipeline(transaction=False) as pipeline:
+                for session, field in sockets:
+                    pipeline.hdel(session_keys(session).sockets, field)
+                pipeline.execute()
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"remove_sockets: {type(error).__name__}: {error}") from error
 
     def _admit(
         self, script: str, session: str, message_id: str, buckets: Sequence[Bucket], **arguments: Value

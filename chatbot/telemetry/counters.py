@@ -1,8 +1,7 @@
-"""What workers count, and how it gets out: kept in Redis for all of them together, shown by `/metrics` of web.
+"""The metrics of workers. Redis holds their sums over all workers; `/metrics` of web shows them.
 
-A worker has no port: several share a host, and they come and go. So each gathers in its own memory what it counts and
-adds that to one hash every few seconds. A worker that is killed takes its last seconds with it; whoever begins anew
-goes on from the sums. Label values come from the lists below only: whatever else comes is counted as `other`.
+A worker has no port to scrape: several share a host, and they come and go. Each counts in memory and adds its counts to
+one hash every few seconds; a killed worker loses its last seconds. Label values not listed below count as `other`.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from chatbot.errors import StoreUnavailable
 from chatbot.store.keys import METRICS
 
-#: Kinds of errors that text-generation servers name; whatever else they may say there is no kind.
-ToldKind = Literal["generation", "incomplete_generation", "overloaded", "healthcheck"]
-#: What may go wrong with a model call, by the names that logs and metrics have for it.
+#: The values of `error_type` in the text-generation protocol that are kinds of their own.
+ServerErrorKind = Literal["generation", "incomplete_generation", "overloaded", "healthcheck"]
+#: What may go wrong with a model call, as logs and metrics name it.
 ModelErrorKind = Literal[
-    ToldKind,
+    ServerErrorKind,
     "address",
     "bad_answer",
     "busy",
@@ -69,13 +68,15 @@ REPLIES = Metric(
     ("stop", "length", "stopped", "failed"),
 )
 FIRST_TOKEN = Metric(
-    "chatbot_reply_first_token_seconds", "From asking the model to the first text of its reply", histogram=True
+    "chatbot_reply_first_token_seconds",
+    "From the start of the model call to the first text of its reply",
+    histogram=True,
 )
-REPLY_TIME = Metric("chatbot_reply_seconds", "From asking the model to the end of its reply", histogram=True)
-PIECES = Metric("chatbot_reply_pieces_total", "Pieces of text that models sent; from most servers each is a token")
+REPLY_TIME = Metric("chatbot_reply_seconds", "From the start of the model call to the end of its reply", histogram=True)
+PIECES = Metric("chatbot_reply_pieces_total", "Chunks of text that models sent; from most servers each is a token")
 RETRIES = Metric(
     "chatbot_retries_total",
-    "Attempts put off, as the model was being loaded or failed for now",
+    "Retries scheduled because the model was loading or failed",
     "reason",
     ("loading", "error"),
 )
@@ -85,9 +86,11 @@ MODEL_ERRORS = Metric(
     "kind",
     (*get_args(ModelErrorKind), OTHER),
 )
-TAKEOVERS = Metric("chatbot_takeovers_total", "Replies that a worker lost to another, as it had been frozen or starved")
+TAKEOVERS = Metric("chatbot_takeovers_total", "Replies that a frozen or starved worker lost to another")
 SWEEPS = Metric("chatbot_sweeps_total", "Sweeps of the ledger, one a second")
-WORKER_REDIS_ERRORS = Metric("chatbot_worker_redis_errors_total", "Steps of workers that failed as Redis was away")
+WORKER_REDIS_ERRORS = Metric(
+    "chatbot_worker_redis_errors_total", "Steps of workers that failed because Redis was unavailable"
+)
 
 COUNTED = (REPLIES, FIRST_TOKEN, REPLY_TIME, PIECES, RETRIES, MODEL_ERRORS, TAKEOVERS, SWEEPS, WORKER_REDIS_ERRORS)
 
@@ -97,27 +100,27 @@ _BUCKET_FIELDS = {m: tuple(f"{m.name}:{b}" for b in _BOUNDS) for m in COUNTED if
 
 
 class Counts:
-    """What one process has counted and not yet added to the sums. Safe for many threads."""
+    """The counts of one process since the last flush. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[str, float] = {}
 
     def add(self, metric: Metric, value: str = "", amount: float = 1) -> None:
-        """Counts; `value` is the label's."""
+        """Adds to a counter; `value` is that of its label."""
         if metric.label and value not in metric.values:
             value = OTHER
         self._add(((f"{metric.name}:{value}" if metric.label else metric.name, amount),))
 
     def observe(self, metric: Metric, seconds: float) -> None:
-        """One more observation of a histogram."""
+        """Adds one observation to a histogram."""
         bucket = _BUCKET_FIELDS[metric][bisect_left(BUCKETS, seconds)]
         self._add(((bucket, 1), (f"{metric.name}:{_SUM}", seconds)))
 
     def flush(self, client: redis.Redis) -> None:
-        """Adds what was counted to the sums, in one transaction. Raises `StoreUnavailable`: then it is kept.
+        """Adds the counts to the sums, in one transaction. Raises `StoreUnavailable`: then the counts are kept.
 
-        When Redis breaks off in between it cannot be known whether it was added: it may then be added twice.
+        When the connection breaks in between, the outcome is unknown and the counts may be added twice.
         """
         with self._lock:
             counts, self._counts = self._counts, {}
@@ -139,7 +142,7 @@ class Counts:
 
 
 def sums(client: redis.Redis) -> dict[str, float]:
-    """What all workers have counted so far, for `families`. Raises `StoreUnavailable`."""
+    """The sums over all workers, for `families`. Raises `StoreUnavailable`."""
     try:
         return {str(field): float(value) for field, value in client.hgetall(METRICS).items()}
     except redis.RedisError as error:
@@ -147,7 +150,7 @@ def sums(client: redis.Redis) -> dict[str, float]:
 
 
 def families(sums: Mapping[str, float]) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
-    """The sums as Prometheus has them; what was never counted is 0, so that its first time is seen as a rise."""
+    """The sums as Prometheus metrics; a missing one is 0, so that its first count shows as an increase."""
     for metric in COUNTED:
         if metric.histogram:
             so_far, buckets = 0.0, []

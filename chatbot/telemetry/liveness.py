@@ -1,6 +1,6 @@
-"""Which workers live: each proves again and again that it takes tasks out of a queue and runs them.
+"""Liveness signals of workers: each worker records the time at which it last ran a task.
 
-A process that only exists proves nothing, nor does one that answers a ping: see worker/vitals.py for how it is proven.
+Neither an existing process nor an answered ping shows that tasks are run; see worker/canary.py for what does.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from chatbot.errors import StoreUnavailable
 from chatbot.store.client import clock
 from chatbot.store.keys import WORKERS
 
-#: Seconds after its last proof for which a worker that did not take its leave is remembered as silent.
+#: Seconds after its last signal until which a worker that did not unregister is listed as silent.
 FORGET_AFTER = 300.0
 
 
 @dataclass(frozen=True)
 class WorkerAges:
-    """The workers by what they proved lately. A worker's name is that of its Celery node, then its process id."""
+    """The age of each worker's last signal. A worker's name is its Celery node's name and its process id."""
 
-    #: Seconds since each worker's last proof, by Redis' clock.
+    #: Seconds since each worker's last signal, by Redis' clock.
     ages: dict[str, float]
-    #: Seconds after which one counts as silent.
+    #: Seconds after which a worker counts as silent.
     timeout: float
 
     @property
     def alive(self) -> int:
-        """Workers that ran a task, or were seen busy with replies, within the timeout."""
+        """The number of workers with a signal within the timeout."""
         return sum(age <= self.timeout for age in self.ages.values())
 
     @property
     def silent(self) -> int:
-        """Workers that did not, and have not ended in order either: killed, frozen, or unable to run tasks."""
+        """The number of workers without one that did not shut down in order: killed, frozen, or unable to run tasks."""
         return len(self.ages) - self.alive
 
     @property
     def newest_age(self) -> float | None:
-        """Seconds since any worker's last proof; None when there was none for long."""
+        """Seconds since the newest signal of any worker; None when no worker is listed."""
         return min(self.ages.values(), default=None)
 
 
-def record_proof(client: redis.Redis, worker: str) -> None:
-    """Notes that `worker` has just proven to live. Raises `StoreUnavailable`."""
+def record_signal(client: redis.Redis, worker: str) -> None:
+    """Records that `worker` is alive now. Raises `StoreUnavailable`."""
     try:
         now = clock(client.time())
         with client.pipeline(transaction=False) as pipeline:
@@ -52,22 +52,22 @@ def record_proof(client: redis.Redis, worker: str) -> None:
             pipeline.zremrangebyscore(WORKERS, "-inf", now - FORGET_AFTER)
             pipeline.execute()
     except redis.RedisError as error:
-        raise StoreUnavailable(f"prove: {type(error).__name__}: {error}") from error
+        raise StoreUnavailable(f"record_signal: {type(error).__name__}: {error}") from error
 
 
 def forget_worker(client: redis.Redis, worker: str) -> None:
-    """`worker` ends in order and is no longer counted. Raises `StoreUnavailable`."""
+    """Removes a worker that shuts down in order. Raises `StoreUnavailable`."""
     try:
         client.zrem(WORKERS, worker)
     except redis.RedisError as error:
-        raise StoreUnavailable(f"take_leave: {type(error).__name__}: {error}") from error
+        raise StoreUnavailable(f"forget_worker: {type(error).__name__}: {error}") from error
 
 
 def read_workers(client: redis.Redis, timeout: float) -> WorkerAges:
-    """The workers known; `timeout` is `Settings.worker_health_timeout`. Raises `StoreUnavailable`."""
+    """All listed workers; `timeout` is `WORKER_HEALTH_TIMEOUT`, in seconds. Raises `StoreUnavailable`."""
     try:
         now = clock(client.time())
         found: Any = client.zrangebyscore(WORKERS, now - FORGET_AFTER, "+inf", withscores=True)
     except redis.RedisError as error:
-        raise StoreUnavailable(f"look: {type(error).__name__}: {error}") from error
+        raise StoreUnavailable(f"read_workers: {type(error).__name__}: {error}") from error
     return WorkerAges({str(name): max(now - float(score), 0.0) for name, score in found}, timeout)

@@ -1,9 +1,9 @@
-"""`python -m chatbot.worker.health [NODE]`: whether a worker takes and runs tasks; for containers and supervisors.
+"""`python -m chatbot.worker.health [NODE]`: whether a worker runs tasks; for containers and supervisors.
 
-NODE is the worker's name as given by `-n`, `worker2@%h` say; without it all workers of this host are looked at.
-Exit status 0 when they ran something lately, 1 when one did not or none is known, 2 for a setting that makes no sense.
-When Redis does not answer nothing is known of the worker, and it ends with 0: starting a worker anew brings no Redis
-back, and `/readyz` of web tells.
+NODE is the worker's name as given by `-n`, for example `worker2@%h`; without it all workers of this host are checked.
+Exit status: 0 when they ran a task lately, 1 when one did not or none is known, 2 for an invalid setting. When Redis
+does not answer, the state of the worker is unknown and the status is 0: restarting the worker would not bring Redis
+back, and `/readyz` of web reports Redis.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from chatbot.telemetry import liveness
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints one line and returns the exit status."""
+    """Prints one line for each worker and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m chatbot.worker.health", description="Whether a worker runs tasks")
     parser.add_argument("node", nargs="?", help="the worker's name as given by -n; all of this host by default")
     node = parser.parse_args(arguments).node
@@ -36,23 +36,23 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     finally:
         client.connection_pool.disconnect()
-    return _tell(workers, node)
+    return _report(workers, node)
 
 
-def _tell(workers: liveness.WorkerAges, node: str | None) -> int:
+def _report(workers: liveness.WorkerAges, node: str | None) -> int:
     host = socket.gethostname()
     wanted = node.replace("%h", host) if node else None
     newest: dict[str, float] = {}
     for worker, age in workers.ages.items():
         name = worker.rpartition(" ")[0]
         if name == wanted or (wanted is None and name.endswith(f"@{host}")):
-            # One that was started anew under its name stands here twice for a while.
+            # A restarted worker is listed twice for a while: with its old and its new process id.
             newest[name] = min(age, newest.get(name, age))
     if not newest:
         print(f"no sign of {wanted or f'any worker on {host}'}")
         return 1
     for name, age in newest.items():
-        print(f"{name} {'runs tasks' if age <= workers.timeout else 'is SILENT'}: last proof {age:.1f} s ago")
+        print(f"{name} {'runs tasks' if age <= workers.timeout else 'is SILENT'}: last signal {age:.1f} s ago")
     return 0 if all(age <= workers.timeout for age in newest.values()) else 1
 
 

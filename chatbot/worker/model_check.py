@@ -1,31 +1,47 @@
-"""Asks each configured model server one question and says what it found: for operators, before anybody chats."""
+"""Asks each configured model server one question and reports the outcome, for an operator at a terminal."""
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from chatbot.config import HUGGINGFACE, ModelAddress, Settings
-from chatbot.worker.models import create_adapter
+from chatbot.worker.models import create_protocol
 from chatbot.worker.models.base import Call
 from chatbot.worker.models.errors import CallCancelled, ModelError
-from chatbot.worker.models.http import ModelServer
-from chatbot.worker.models.masking import address
+from chatbot.worker.models.http import ModelEndpoint, public_address
 from chatbot.worker.prompts import PromptMessage, estimated_tokens
 
 QUESTION = "Hello! Say in one sentence who you are."
-#: Kinds of `ModelError` that mean that nobody answered at all.
+#: Kinds of `ModelError` that mean that no server answered.
 _UNREACHABLE = ("connection", "tls", "address")
-#: Names of models that are shown, of those that a server offers.
-_OFFERED = 5
+#: Names shown of the models that a server lists.
+_MAX_NAMES = 5
+#: Characters shown of a server's error text.
+_MAX_TEXT = 300
 
-Say = Callable[[str], object]
+Print = Callable[[str], object]
 
 
-def check(settings: Settings, say: Say) -> bool:
-    """Whether every server gave a reply; `say` gets each line of the report."""
+@dataclass
+class _Reply:
+    """The model's reply, with times in seconds from the start of the call."""
+
+    text: str = ""
+    finish_reason: str = ""
+    chunks: int = 0
+    first_at: float = 0.0
+    took: float = 0.0
+
+
+def check(settings: Settings, say: Print) -> bool:
+    """Whether every server gave a reply; `say` prints each line of the report."""
     replied = 0
     for server in settings.model.servers:
         replied += _check(server, settings, say)
@@ -34,74 +50,101 @@ def check(settings: Settings, say: Say) -> bool:
     return replied == len(settings.model.servers)
 
 
-def _check(server: ModelAddress, settings: Settings, say: Say) -> bool:
-    say(f"address:   {address(server.url)}")
+def _check(server: ModelAddress, settings: Settings, say: Print) -> bool:
+    say(f"address:   {public_address(server.url)}")
     say(f"protocol:  {server.api}")
-    login = "in the address, before which HUGGINGFACE_INFERENCE_TOKEN counts nothing"
+    login = "in the address, which takes precedence over HUGGINGFACE_INFERENCE_TOKEN"
     say(f"token:     {login if '@' in urlsplit(server.url).netloc else 'set' if settings.model.token else 'not set'}")
-    reply, reason, pieces = "", "", 0
-    began, first = time.monotonic(), 0.0
+    reply, failure = _Reply(), None
     try:
-        with closing(
-            create_adapter(server, settings).generate([PromptMessage("user", QUESTION)], Call(settings.model.timeout))
-        ) as answer:
-            for piece in answer:
-                if piece.text:
-                    first = first or time.monotonic() - began
-                    pieces += 1
-                reply += piece.text
-                reason = piece.finish_reason or ""
-        failure = None
+        _ask(server, settings, reply)
+    except CallCancelled:
+        what = "the reply did not end" if reply.text else "no text arrived"
+        say(f"verdict:   NO REPLY: {what} within MODEL_TIMEOUT, {settings.model.timeout:g} s")
+        return False
     except ModelError as error:
         failure = error
-    except CallCancelled:
-        what = "a reply that goes on for too long" if reply else "silence"
-        say(f"verdict:   NO REPLY: {what}, ended after MODEL_TIMEOUT, {settings.model.timeout:g} s")
-        return False
-    took = time.monotonic() - began
     unreachable = failure is not None and failure.kind in _UNREACHABLE
     say(f"reachable: {'no' if unreachable else 'yes'}")
     if not unreachable:
         say(f"model:     {_model(server, settings)}")
     if failure is not None:
+        if failure.server_text:
+            say(f"server:    {_without_credentials(failure.server_text, server.url, settings.model.token)}")
         say(f"verdict:   NO REPLY: {failure}")
         return False
-    say(f"reply:     {reply!r}")
-    say(f"ended by:  {'the length limit, MAX_NEW_TOKENS' if reason == 'length' else 'the model'}")
-    say(f"streamed:  {f'yes, {pieces} pieces' if pieces > 1 else 'no'}")
-    say(f"time:      {first:.2f} s to the first token, {took:.2f} s in all")
-    if pieces > 1 and took > first:
-        say(f"speed:     {(pieces - 1) / (took - first):.1f} tokens/s, each piece taken for one")
-    else:
-        say(f"speed:     {estimated_tokens(reply) / took:.1f} tokens/s, estimated from the reply's length")
-    say("verdict:   OK" if reply else "verdict:   OK, but the reply is empty")
+    _report(reply, say)
     return True
 
 
+def _ask(server: ModelAddress, settings: Settings, reply: _Reply) -> None:
+    """Fills `reply` while it arrives. Raises `ModelError` and `CallCancelled`."""
+    began = time.monotonic()
+    question, call = [PromptMessage("user", QUESTION)], Call(settings.model.timeout)
+    with closing(create_protocol(server, settings).generate(question, call)) as pieces:
+        for piece in pieces:
+            if piece.text:
+                reply.first_at = reply.first_at or time.monotonic() - began
+                reply.chunks += 1
+            reply.text += piece.text
+            reply.finish_reason = piece.finish_reason or ""
+    reply.took = time.monotonic() - began
+
+
+def _report(reply: _Reply, say: Print) -> None:
+    streamed = reply.chunks > 1
+    say(f"reply:     {reply.text!r}")
+    say(f"ended by:  {'the length limit, MAX_NEW_TOKENS' if reply.finish_reason == 'length' else 'the model'}")
+    say(f"streamed:  {f'yes, {reply.chunks} chunks' if streamed else 'no'}")
+    say(f"time:      {reply.first_at:.2f} s to the first token, {reply.took:.2f} s in all")
+    if streamed and reply.took > reply.first_at:
+        say(f"speed:     {(reply.chunks - 1) / (reply.took - reply.first_at):.1f} tokens/s, one token to a chunk")
+    else:
+        say(f"speed:     {estimated_tokens(reply.text) / reply.took:.1f} tokens/s, estimated from the reply's length")
+    say("verdict:   OK" if reply.text else "verdict:   OK, but the reply is empty")
+
+
 def _model(server: ModelAddress, settings: Settings) -> str:
-    """The model's name as the server tells it, beside the one that it is asked for."""
-    offered = _offered(server, settings)
+    """The configured model's name, beside those that the server lists."""
+    listed = _listed_models(server, settings)
     if server.api == HUGGINGFACE:
-        # The protocol names no model: whatever the server runs answers.
-        return offered[0] if offered else "not told"
-    if not offered:
+        # A request of this protocol names no model: the server has one.
+        return listed[0] if listed else "unknown"
+    if not listed:
         return f"{settings.model.name} (the server lists none)"
-    if settings.model.name in offered:
+    if settings.model.name in listed:
         return f"{settings.model.name}, which the server lists"
-    more = ", ..." if len(offered) > _OFFERED else ""
-    return f"asked for as {settings.model.name} (MODEL_NAME); the server lists {', '.join(offered[:_OFFERED])}{more}"
+    more = ", ..." if len(listed) > _MAX_NAMES else ""
+    return f"asked for as {settings.model.name} (MODEL_NAME); the server lists {', '.join(listed[:_MAX_NAMES])}{more}"
 
 
-def _offered(server: ModelAddress, settings: Settings) -> list[str]:
+def _listed_models(server: ModelAddress, settings: Settings) -> list[str]:
     parts = urlsplit(server.url)
     if server.api == HUGGINGFACE:
         path = parts.path.rstrip("/").removesuffix("_stream").removesuffix("/generate") + "/info"
     else:
         path = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/chat") + "/models"
-    told = ModelServer(server.url, settings).get(parts._replace(path=path).geturl())
-    if not isinstance(told, dict):
+    document = ModelEndpoint(server.url, settings).get(parts._replace(path=path).geturl())
+    if not isinstance(document, dict):
         return []
-    listed = [told.get("model_id")]
-    if isinstance(told.get("data"), list):
-        listed = [model.get("id") for model in told["data"] if isinstance(model, dict)]
+    listed = [document.get("model_id")]
+    if isinstance(document.get("data"), list):
+        listed = [model.get("id") for model in document["data"] if isinstance(model, dict)]
     return [name for name in listed if isinstance(name, str)]
+
+
+def _without_credentials(text: str, url: str, token: str | None) -> str:
+    """The server's text, cut and quoted; a remark in its place when it repeats a credential."""
+    text = html.unescape(text)
+    if any(secret.casefold() in text.casefold() for secret in _credentials(url, token)):
+        return "(not shown: the text repeats a credential, or the query of the address)"
+    return repr(text[:_MAX_TEXT])
+
+
+def _credentials(url: str, token: str | None) -> Iterator[str]:
+    parts = urlsplit(url)
+    login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    basic = base64.b64encode(login.encode()).decode() if parts.username else None
+    for secret in (token, basic, parts.username, parts.password, parts.query, *dict(parse_qsl(parts.query)).values()):
+        for form in (secret, unquote(secret)) if secret else ():
+            yield from (form, json.dumps(form)[1:-1])

@@ -1,4 +1,7 @@
-"""The Celery worker app: the shared app, the worker's settings, the schedule and the tasks."""
+"""The Celery app of workers and of beat: options, schedule, tasks, and what happens at start and shutdown.
+
+The options here are the worker's and beat's; web needs the rest too, in `queue/celery_app.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 import threading
 import time
 import warnings
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import redis
@@ -23,30 +26,28 @@ from chatbot.sessions.ledger import Ledger
 from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.telemetry.counters import Counts
-from chatbot.worker.beat import Scheduler
 from chatbot.worker.canary import Canary
-from chatbot.worker.consumer import Consumer
-from chatbot.worker.dispatcher import BatchEvents
+from chatbot.worker.celery_extensions import BatchEvents, MemoryScheduler, SoloConsumer
 from chatbot.worker.models import create_model
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.replies import Replies
 from chatbot.worker.streams import Streams
-from chatbot.worker.tasks import register
+from chatbot.worker.tasks import add_tasks
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two sweeps: what a dead worker leaves behind waits this long at most, after its lease.
+#: Seconds between two sweeps: how long a dead worker's sessions wait, at most, once their leases have ended.
 SWEEP_INTERVAL = 1.0
-#: Seconds after which a sweep that no worker has taken is dropped: the next ones are behind it.
+#: Seconds after which a sweep that no worker has fetched expires; newer ones follow it in the queue.
 _SWEEP_EXPIRES = 5.0
-#: Seconds that the first task waits for the listener; without it all works, only slower when things go wrong.
+#: Seconds that the first task waits for the listener. Without it only the recovery from failures is slower.
 _FIRST_SUBSCRIPTION = 1.0
-#: Connections to Redis besides one for each reply being generated.
+#: Connections to Redis besides one for each reply in progress.
 _SPARE_CONNECTIONS = 10
 
 
-class Parts:
-    """What the tasks of one process work with, made when first used: after the fork, where there is one."""
+class WorkerServices:
+    """The objects that the tasks of one process share. Each is made at its first use, after a fork if there is one."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -89,16 +90,16 @@ class Parts:
         return Replies(self.leases, self.streams, create_model(self._settings), self._settings, self.counts)
 
     def replies(self) -> Replies:
-        """The same for every thread of the process."""
+        """One object for all threads of the process."""
         with self._lock:
             return self._replies
 
     def reporting(self) -> bool:
-        """Whether replies are in progress, and Redis hears of them."""
+        """Whether a reply in progress is within its deadline and was reported to Redis lately."""
         return "streams" in self.__dict__ and self.streams.reporting()
 
     def drain(self) -> None:
-        """Begins no further message, and hands back those that take longer than the worker may take to end."""
+        """Begins no further message, and hands back those still in progress after `WORKER_SHUTDOWN_TIMEOUT`."""
         if "_replies" not in self.__dict__:
             return
         self._replies.draining = True
@@ -117,68 +118,68 @@ def create_worker(settings: Settings) -> Celery:
     celery.conf.update(
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        # Whatever Redis refuses (too few replicas, no memory), the worker stays, and tries again.
+        # Whatever Redis refuses (too few replicas, no memory), the worker keeps running and retries.
         broker_channel_error_retry=True,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
-        # A reply is a long wait for a model, not work: threads hold hundreds of them.
+        # A reply is a long wait for a model, not work: one process can hold hundreds in threads.
         worker_pool="threads",
         worker_concurrency=settings.worker.concurrency,
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_consumer=f"{Consumer.__module__}:{Consumer.__name__}",
-        beat_scheduler=f"{Scheduler.__module__}:{Scheduler.__name__}",
+        worker_consumer=f"{SoloConsumer.__module__}:{SoloConsumer.__name__}",
+        beat_scheduler=f"{MemoryScheduler.__module__}:{MemoryScheduler.__name__}",
         beat_schedule={
-            "sweep": {
-                "task": SWEEP,
-                "schedule": SWEEP_INTERVAL,
-                "options": {"expires": _SWEEP_EXPIRES},
-            }
+            "sweep": {"task": SWEEP, "schedule": SWEEP_INTERVAL, "options": {"expires": _SWEEP_EXPIRES}},
         },
     )
-    parts = Parts(settings)
-    register(celery, parts.replies, lambda: parts.ledger, parts.counts)
-
-    # Signals hold their receivers weakly: these live as long as the process.
-    @signals.setup_logging.connect(weak=False)
-    def configure_logging(**_: Any) -> None:
-        logs.configure(settings)
-        # At each loss of the broker Celery tells of tasks that it will deliver again; here the ledger does that.
-        warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
-
-    @signals.celeryd_after_setup.connect(weak=False)
-    def add_canary(sender: str, instance: Any, **_: Any) -> None:
-        canary = Canary(
-            celery,
-            lambda: parts.client,
-            parts.counts,
-            worker=f"{sender} {os.getpid()}",
-            timeout=settings.worker.health_timeout,
-            reporting=parts.reporting,
-        )
-        canary.add_queue()
-        # The banner would be the only lines that are no JSON.
-        instance.quiet = instance.quiet or logs.is_json(settings)
-
-        @signals.worker_ready.connect(weak=False)
-        def ready(**_: Any) -> None:
-            canary.start()
-
-        @signals.worker_shutting_down.connect(weak=False)
-        def end(**_: Any) -> None:
-            # In the signal handler of the main thread nothing may take long.
-            threading.Thread(target=_end, args=(canary, parts), name="drain", daemon=True).start()
-
-        @signals.worker_shutdown.connect(weak=False)
-        def ended(**_: Any) -> None:
-            # Once more: a canary that was under way may have proven that the worker lives.
-            canary.leave()
-            canary.flush()
-
+    services = WorkerServices(settings)
+    add_tasks(celery, services.replies, lambda: services.ledger, services.counts)
+    # By default signals hold their receivers weakly.
+    signals.setup_logging.connect(partial(_set_up_logging, settings), weak=False)
+    signals.celeryd_after_setup.connect(partial(_set_up_canary, celery, services, settings), weak=False)
     return celery
 
 
-def _end(canary: Canary, parts: Parts) -> None:
-    canary.leave()
-    parts.drain()
+def _set_up_logging(settings: Settings, **_: Any) -> None:
+    """Replaces Celery's logging."""
+    logs.configure(settings)
+    # At each loss of the broker Celery warns that tasks will be redelivered; here the ledger does that.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+
+
+def _set_up_canary(
+    celery: Celery, services: WorkerServices, settings: Settings, *, sender: str, instance: Any, **_: Any
+) -> None:
+    """Adds the canary's queue before the worker starts; `sender` is the node's name, `instance` the worker."""
+    canary = Canary(
+        celery,
+        lambda: services.client,
+        services.counts,
+        worker=f"{sender} {os.getpid()}",
+        timeout=settings.worker.health_timeout,
+        reporting=services.reporting,
+    )
+    canary.add_queue()
+    # The banner would be the only output that is not JSON.
+    instance.quiet = instance.quiet or logs.is_json(settings)
+    signals.worker_ready.connect(lambda **_: canary.start(), weak=False)
+    signals.worker_shutting_down.connect(partial(_begin_shutdown, canary, services), weak=False)
+    signals.worker_shutdown.connect(partial(_end_shutdown, canary), weak=False)
+
+
+def _begin_shutdown(canary: Canary, services: WorkerServices, **_: Any) -> None:
+    """Starts a thread, as this runs in the main thread's signal handler, where nothing may block."""
+
+    def unregister_and_drain() -> None:
+        canary.unregister()
+        services.drain()
+
+    threading.Thread(target=unregister_and_drain, name="drain", daemon=True).start()
+
+
+def _end_shutdown(canary: Canary, **_: Any) -> None:
+    # Again: a canary that was still running may have registered the worker anew.
+    canary.unregister()
+    canary.flush()

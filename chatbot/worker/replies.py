@@ -1,9 +1,8 @@
-"""Answering what is unanswered in a session, one message after the other. Knows nothing of Celery."""
+"""Answers the unanswered messages of a session, one after the other. Independent of Celery."""
 
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -34,27 +33,25 @@ from chatbot.worker.models.errors import (
     TransientModelError,
 )
 from chatbot.worker.prompts import estimated_tokens, fit, prompt_messages
+from chatbot.worker.retries import retry_delay
 from chatbot.worker.streams import Stream, Streams
 
 logger = logging.getLogger(__name__)
 
-#: Seconds before the second attempt; doubled for each further one, up to the longest.
-_FIRST_BACKOFF = 1.0
-_LONGEST_BACKOFF = 30.0
-#: Seconds between questions whether the model is loaded, when the server does not say how long it takes.
-_LOADING_BACKOFF = 5.0
-#: Seconds that a finished reply is kept at hand for a Redis that is away: about a restart's length.
-_STORE_PATIENCE = 60.0
-#: Characters of a reply. What is longer comes from a server that knows no end and no MAX_NEW_TOKENS.
-#: As UTF-8 it still fits into the outbox of a socket, which holds it whole when a client comes back.
+#: Seconds for which a step that settles a message is retried while Redis is unavailable: about as long as a restart.
+_SETTLE_TIMEOUT = 60.0
+#: Seconds between those retries: at first, doubling up to the longest.
+_FIRST_SETTLE_DELAY, _LONGEST_SETTLE_DELAY = 0.1, 1.0
+#: Characters of a reply. A longer one comes from a server that ignores MAX_NEW_TOKENS.
+#: As UTF-8 a reply of this length still fits into the outbox of a socket, for a client that reconnects.
 MAX_REPLY_LENGTH = 200_000
 
 T = TypeVar("T")
 
 
 class Replies:
-    """The worker's part in the promise: whatever happens here, every message that was taken on is answered, has its
-    failure recorded, or is left in the ledger for another worker."""
+    """Settles messages: each that a worker claims gets its reply or a recorded failure, or stays in the ledger for
+    another worker."""
 
     def __init__(self, leases: Leases, streams: Streams, model: Model, settings: Settings, counts: Counts) -> None:
         self._leases = leases
@@ -64,15 +61,15 @@ class Replies:
         instructions = estimated_tokens(settings.model.system_prompt) if settings.model.system_prompt else 0
         self._max_prompt_tokens = settings.model.max_prompt_tokens - instructions
         self._timeout = settings.model.timeout
-        self._attempts = settings.model.attempts
+        self._max_attempts = settings.model.attempts
         self._loading_timeout = settings.model.loading_timeout
-        #: Set when the worker is told to end: no further message is begun.
+        #: Set when the worker shuts down: no further message is begun.
         self.draining = False
 
     def answer(self, session: str) -> int:
-        """Answers the session's unanswered messages until none is left; how many were settled.
+        """Answers the session's unanswered messages until none is left; returns how many were settled.
 
-        None, when somebody else is at it. Raises `StoreUnavailable`; the ledger knows of what is left then.
+        Settles none when another worker holds the lease. Raises `StoreUnavailable`; the ledger then has the rest.
         """
         settled = 0
         if self.draining:
@@ -90,7 +87,7 @@ class Replies:
         return settled
 
     def _answer(self, work: Assignment) -> Assignment | None:
-        """Settles one message; the next one, if there is any."""
+        """Settles one message; returns the next one, if any."""
         if work.stopped:
             return self._commit(work, "", "stopped")
         call = Call(self._timeout)
@@ -101,49 +98,46 @@ class Replies:
             finally:
                 self._streams.close(stream)
         except CallCancelled as cancelled:
-            return self._cancelled(work, stream, cancelled.reason)
+            return self._settle_cancelled(work, stream, cancelled.reason)
         except ModelError as error:
-            return self._failed(work, error)
+            return self._settle_failed(work, error)
         except Exception:
-            # A bug must not leave the message hanging, nor be retried for ever.
+            # A bug must not leave the message unanswered, nor be retried for ever.
             logger.exception("generating a reply failed")
-            return self._failed(work, PermanentModelError("internal", "see the traceback above"))
+            return self._settle_failed(work, PermanentModelError("internal", "see the traceback above"))
         return self._commit(work, stream.text, finish_reason, stream)
 
     def _generate(self, work: Assignment, call: Call, stream: Stream) -> str:
-        """Streams the reply into `stream`; why it ended."""
+        """Streams the reply into `stream`; returns the finish reason."""
         began = time.monotonic()
         first: float | None = None
         finish_reason = "stop"
-        said = 0
+        chunks = 0
         try:
             with closing(self._pieces(work, call, stream)) as pieces:
                 for piece in pieces:
                     stream.add(piece.text[: MAX_REPLY_LENGTH - len(stream.text)])
-                    said += bool(piece.text)
+                    chunks += bool(piece.text)
                     if first is None and stream.text:
                         first = time.monotonic() - began
                         self._counts.observe(FIRST_TOKEN, first)
                     finish_reason = piece.finish_reason or finish_reason
                     if len(stream.text) >= MAX_REPLY_LENGTH:
-                        logger.warning("the reply does not end and is cut at %d characters", len(stream.text))
+                        logger.warning(
+                            "the reply exceeds the maximum length and is cut at %d characters", len(stream.text)
+                        )
                         finish_reason = "length"
                         break
         finally:
-            self._counts.add(PIECES, amount=said)
+            self._counts.add(PIECES, amount=chunks)
         took = time.monotonic() - began
         self._counts.observe(REPLY_TIME, took)
-        logger.info(
-            "replied with %d characters in %.3f s, the first after %.3f s (%s)",
-            len(stream.text),
-            took,
-            first or 0.0,
-            finish_reason,
-        )
+        line = "replied with %d characters in %.3f s, the first after %.3f s (%s)"
+        logger.info(line, len(stream.text), took, first or 0.0, finish_reason)
         return finish_reason
 
     def _pieces(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
-        """The reply; asked for with less of the history where the estimate of the prompt's length was too low."""
+        """The reply's chunks. A prompt that the model finds too long is halved, and the model called again."""
         conversation = fit(prompt_messages(work.messages), self._max_prompt_tokens)
         while True:
             try:
@@ -151,81 +145,66 @@ class Replies:
                 return
             except PromptTooLong as error:
                 if stream.text:
-                    # Prompt and reply together have reached the context's end.
+                    # Prompt and reply together have filled the context.
                     logger.warning("the reply is cut at %d characters: %s", len(stream.text), error)
                     yield Piece("", "length")
                     return
                 if len(conversation) == 1:
                     raise
                 conversation = conversation[(len(conversation) + 1) // 2 :]
-                logger.warning("asking again with the last %d messages: %s", len(conversation), error)
+                logger.warning("retrying with the last %d messages: %s", len(conversation), error)
 
-    def _cancelled(self, work: Assignment, stream: Stream, reason: str) -> Assignment | None:
+    def _settle_cancelled(self, work: Assignment, stream: Stream, reason: str) -> Assignment | None:
         if reason == "lease" or stream.lost:
             raise LeaseLost(work.session)
         if reason == "stop":
             return self._commit(work, stream.text, "stopped", stream)
         if reason == "shutdown":
-            logger.info("handing the message back: this worker ends")
-            self._insist(lambda: self._leases.hand_back(work))
+            logger.info("handing the message back: this worker shuts down")
+            self._retry_while_unavailable(lambda: self._leases.hand_back(work))
             return None
         if stream.text:
             logger.warning("the reply took longer than MODEL_TIMEOUT and is cut at %d characters", len(stream.text))
             return self._commit(work, stream.text, "length", stream)
-        return self._failed(work, TransientModelError("timeout", f"no reply within {self._timeout:g} s"))
+        return self._settle_failed(work, TransientModelError("timeout", f"no reply within {self._timeout:g} s"))
 
-    def _failed(self, work: Assignment, error: ModelError) -> Assignment | None:
-        delay = self._delay(work, error)
+    def _settle_failed(self, work: Assignment, error: ModelError) -> Assignment | None:
+        delay = retry_delay(work, error, max_attempts=self._max_attempts, loading_timeout=self._loading_timeout)
         loading = isinstance(error, ModelLoading)
         self._counts.add(MODEL_ERRORS, error.kind)
         if delay is None:
-            logger.error("the model gave no reply, for good: %s", error)
-            following = self._insist(lambda: self._leases.fail(work, error.public, go_on=not self.draining))
+            logger.error("the model gave no reply, not retrying: %s", error)
+            following = self._retry_while_unavailable(
+                lambda: self._leases.fail(work, error.public, go_on=not self.draining)
+            )
             self._counts.add(REPLIES, "failed")
             return following
-        logger.warning("the model gave no reply, again in %.1f s: %s", delay, error)
-        self._insist(lambda: self._leases.postpone(work, delay, loading=loading))
+        logger.warning("the model gave no reply, retrying in %.1f s: %s", delay, error)
+        self._retry_while_unavailable(lambda: self._leases.postpone(work, delay, loading=loading))
         self._counts.add(RETRIES, "loading" if loading else "error")
         return None
-
-    def _delay(self, work: Assignment, error: ModelError) -> float | None:
-        """Seconds until the next attempt; None when there is to be none."""
-        if not isinstance(error, TransientModelError):
-            return None
-        asked = error.retry_after
-        if isinstance(error, ModelLoading):
-            if work.loading_for >= self._loading_timeout:
-                return None
-            wait = _LOADING_BACKOFF if asked is None else asked
-            return float(min(max(wait, 0.2), _LONGEST_BACKOFF))
-        if work.attempts + 1 >= self._attempts:
-            return None
-        if asked is not None and asked > self._loading_timeout:
-            return None
-        backoff = min(_FIRST_BACKOFF * 2**work.attempts, _LONGEST_BACKOFF) * random.uniform(0.8, 1.2)
-        return float(max(backoff, asked or 0.0))
 
     def _commit(
         self, work: Assignment, text: str, finish_reason: str, stream: Stream | None = None
     ) -> Assignment | None:
         last_delta = stream.last_delta() if stream else None
-        following = self._insist(
+        following = self._retry_while_unavailable(
             lambda: self._leases.commit(work, text, finish_reason, go_on=not self.draining, last_delta=last_delta)
         )
         self._counts.add(REPLIES, finish_reason)
         return following
 
-    def _insist(self, step: Callable[[], T]) -> T:
-        """Does what ends a message, again and again while Redis is away: the fence keeps that harmless."""
-        give_up = time.monotonic() + _STORE_PATIENCE
-        delay = 0.1
+    def _retry_while_unavailable(self, step: Callable[[], T]) -> T:
+        """Runs a step that settles a message, retrying while Redis is unavailable; the fence makes that idempotent."""
+        deadline = time.monotonic() + _SETTLE_TIMEOUT
+        delay = _FIRST_SETTLE_DELAY
         while True:
             try:
                 return step()
             except StoreUnavailable as error:
                 self._counts.add(WORKER_REDIS_ERRORS)
-                if time.monotonic() >= give_up:
+                if time.monotonic() >= deadline:
                     raise
-                logger.warning("Redis is away, trying again in %.1f s: %s", delay, error)
+                logger.warning("Redis is unavailable, retrying in %.1f s: %s", delay, error)
             time.sleep(delay)
-            delay = min(delay * 2, 1.0)
+            delay = min(delay * 2, _LONGEST_SETTLE_DELAY)

@@ -1,8 +1,8 @@
-"""What happens to all replies in progress in a worker process, from one thread.
+"""Reports all replies in progress of a worker process to Redis, from one thread.
 
-Pieces that models send are gathered and reported to Redis together, many replies in one round trip: the text is
-kept, published, the leases renewed and the stop flags read. The same thread renews the leases of replies that have
-nothing to say yet, and ends model calls that are stopped, out of time, or whose lease is lost.
+One round trip reports the new text of many replies: it stores and publishes the text, renews the leases and reads the
+stop flags. The same thread renews the leases of replies that have no new text, and ends model calls that are stopped,
+past their deadline, or without a lease.
 """
 
 from __future__ import annotations
@@ -20,25 +20,24 @@ from chatbot.worker.models.base import Call
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for which pieces are gathered. Below what an eye takes for smooth; the first piece of a reply does not
-#: wait, and under load a round trip takes as long as it takes, which gathers more.
-GATHER = 0.04
-#: Seconds between two looks at leases and deadlines.
-_TICK = 0.25
+#: Seconds between two reports of a reply's text: short enough to look smooth. The first chunk does not wait.
+REPORT_INTERVAL = 0.04
+#: Seconds between two checks of leases and deadlines.
+_CHECK_INTERVAL = 0.25
 #: Seconds between two reports while Redis does not answer.
 _PAUSE = 0.5
-#: Seconds without Redis after which a reply in progress is given up: its lease has long gone by then.
+#: Seconds without Redis after which a reply in progress is given up: its lease has long expired by then.
 _GIVE_UP_AFTER = 60.0
 
 
 class Stream:
-    """A reply in progress. `add` is called by the thread that reads the model's answer."""
+    """A reply in progress. The thread that reads from the model calls `add`."""
 
     def __init__(self, streams: Streams, assignment: Assignment, call: Call) -> None:
         self.assignment = assignment
         self.call = call
         self.text = ""
-        #: Set once Redis has said that somebody else speaks for the session.
+        #: Set once another worker holds the lease.
         self.lost = False
         self._streams = streams
         # Below, guarded by the lock of `streams`. Offsets are in code points.
@@ -49,13 +48,13 @@ class Stream:
         self.queued = False
 
     def add(self, text: str) -> None:
-        """Says more."""
+        """Appends text, to be reported."""
         if text:
             self.text += text
-            self._streams.notice(self)
+            self._streams.enqueue(self)
 
     def report(self) -> Progress:
-        """What is new since the last report. The lock is held."""
+        """The text since the last report. The caller holds the lock of `Streams`."""
         text = self.text
         offset, self.reported = self.reported, len(text)
         byte_offset = self.reported_bytes
@@ -67,7 +66,7 @@ class Stream:
         return Progress(self.assignment, new, byte_offset, self._delta(offset, new))
 
     def last_delta(self) -> dict[str, Any] | None:
-        """What was not reported before the stream was closed."""
+        """The text that was not reported before the stream was closed, as a `delta` frame."""
         rest = self.text[self.reported :]
         return self._delta(self.reported, rest) if rest else None
 
@@ -75,7 +74,7 @@ class Stream:
         return frames.delta(self.assignment.reply_id, self.assignment.message_id, offset, text)
 
     def start_over(self) -> None:
-        """The next report holds the whole text. The lock is held."""
+        """Makes the next report hold the whole text. The caller holds the lock of `Streams`."""
         self.reported = self.reported_bytes = 0
 
 
@@ -86,19 +85,19 @@ class Streams:
         self._leases = leases
         self._counts = counts or Counts()
         self._lock = threading.Lock()
-        self._noticed = threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)
         self._open: dict[str, Stream] = {}
         #: Streams with unreported text.
         self._dirty: list[Stream] = []
         self._thread: threading.Thread | None = None
         self._paused_until = 0.0
-        # Held during a round trip: a stream that is closed is in none that is still under way.
+        # Held during a round trip, so that `close` can wait for its end.
         self._reporting = threading.Lock()
 
     def open(self, assignment: Assignment, call: Call) -> Stream:
-        """Keeps the lease of a reply alive from here to `close`."""
+        """Renews the lease of a reply from here to `close`."""
         stream = Stream(self, assignment, call)
-        with self._noticed:
+        with self._changed:
             self._open[assignment.session] = stream
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
@@ -106,22 +105,22 @@ class Streams:
         return stream
 
     def close(self, stream: Stream) -> None:
-        """From here on the stream reports nothing any more."""
-        with self._noticed:
+        """Ends the stream; no report of it is under way once this returns."""
+        with self._changed:
             if self._open.get(stream.assignment.session) is stream:
                 del self._open[stream.assignment.session]
         with self._reporting:
             return
 
     def stop(self, session: str) -> None:
-        """Ends the model call of the session's reply, if it is at one here."""
+        """Ends the model call of the session's reply, if this process makes it."""
         with self._lock:
             stream = self._open.get(session)
         if stream is not None:
             stream.call.cancel("stop")
 
     def cancel_all(self, reason: str) -> int:
-        """Ends all model calls; answers how many."""
+        """Ends all model calls; returns how many."""
         with self._lock:
             streams = list(self._open.values())
         for stream in streams:
@@ -132,40 +131,40 @@ class Streams:
         return len(self._open)
 
     def reporting(self) -> bool:
-        """Whether there is a reply in progress that has time left and that Redis heard of lately."""
+        """Whether a reply in progress is within its deadline and was reported to Redis lately."""
         now = time.monotonic()
         with self._lock:
             return any(s.call.deadline > now and now - s.last_answer < LEASE / 1000 for s in self._open.values())
 
-    def notice(self, stream: Stream) -> None:
-        """The stream has something to report."""
-        with self._noticed:
+    def enqueue(self, stream: Stream) -> None:
+        """Marks a stream as having text to report."""
+        with self._changed:
             if not stream.queued:
                 stream.queued = True
                 self._dirty.append(stream)
-                self._noticed.notify()
+                self._changed.notify()
 
     def _run(self) -> None:
-        next_tick = 0.0
+        next_check = 0.0
         while True:
-            with self._noticed:
+            with self._changed:
                 now = time.monotonic()
-                due = max(min((_due(s) for s in self._dirty), default=next_tick), self._paused_until)
-                wait = min(due, next_tick) - now
+                due = max(min((_due(s) for s in self._dirty), default=next_check), self._paused_until)
+                wait = min(due, next_check) - now
                 if wait > 0:
-                    self._noticed.wait(wait)
+                    self._changed.wait(wait)
                     now = time.monotonic()
             try:
-                if now >= next_tick:
-                    next_tick = now + _TICK
-                    self._look_after(now)
+                if now >= next_check:
+                    next_check = now + _CHECK_INTERVAL
+                    self._check(now)
                 if now >= self._paused_until:
                     self._report(now)
             except Exception:
-                # Whatever it was, the leases of the other replies must go on being renewed.
+                # The leases of the other replies must still be renewed.
                 logger.exception("reporting replies in progress failed")
 
-    def _look_after(self, now: float) -> None:
+    def _check(self, now: float) -> None:
         with self._lock:
             streams = list(self._open.values())
         for stream in streams:
@@ -194,7 +193,7 @@ class Streams:
             except StoreUnavailable as error:
                 self._counts.add(WORKER_REDIS_ERRORS)
                 logger.warning("%d replies could not be reported: %s", len(ready), error)
-                self._take_back(ready)
+                self._requeue(ready)
                 return
         for stream, answer in zip(ready, answers, strict=True):
             stream.last_answer = time.monotonic()
@@ -204,13 +203,13 @@ class Streams:
             elif answer == "stop":
                 stream.call.cancel("stop")
             elif answer == "behind":
-                # Redis came back without the last it had been told.
+                # Redis was restored without the last reports.
                 with self._lock:
                     stream.start_over()
-                self.notice(stream)
+                self.enqueue(stream)
 
-    def _take_back(self, streams: list[Stream]) -> None:
-        """Whether Redis took the reports is not known: each begins again with its whole text, after a pause."""
+    def _requeue(self, streams: list[Stream]) -> None:
+        """Reports the whole texts again after a pause, as the outcome of the last report is unknown."""
         now = time.monotonic()
         self._paused_until = now + _PAUSE
         with self._lock:
@@ -226,5 +225,5 @@ class Streams:
 
 
 def _due(stream: Stream) -> float:
-    """The time at which the stream's text is to be reported: at once if it said nothing for a while."""
-    return stream.last_report + GATHER if stream.reported else 0.0
+    """When the stream's text is to be reported, by the monotonic clock; the first text at once."""
+    return stream.last_report + REPORT_INTERVAL if stream.reported else 0.0

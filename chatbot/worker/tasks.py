@@ -1,4 +1,4 @@
-"""The Celery tasks: names and arguments only, the work is done elsewhere."""
+"""The Celery tasks: names and arguments only; `replies` and `ledger` do the work."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from chatbot.worker.replies import Replies
 logger = logging.getLogger(__name__)
 
 
-def register(celery: Celery, replies: Callable[[], Replies], ledger: Callable[[], Ledger], counts: Counts) -> None:
-    """Adds the tasks to the app; `replies` and `ledger` are asked for when a task runs, in its process."""
+def add_tasks(celery: Celery, replies: Callable[[], Replies], ledger: Callable[[], Ledger], counts: Counts) -> None:
+    """Adds the tasks to the app; `replies` and `ledger` are called when a task runs, in its process."""
 
     @celery.task(name=GENERATE_REPLY, throws=(StoreUnavailable,))
     def generate_reply(session_id: str) -> None:
-        """Answers what is unanswered in a session. Coming twice, late or out of order does no harm."""
-        with counting(counts):
+        """Answers the unanswered messages of a session. Idempotent: may run twice, late or out of order."""
+        with counting_outages(counts):
             replies().answer(session_id)
 
-    # The sweep runs every second: its events would push everything else out of Flower.
+    # The sweep runs every second: its events would crowd everything else out of Flower.
     @celery.task(name=SWEEP, send_events=False, throws=(StoreUnavailable,))
     def sweep() -> None:
-        """Enqueues again what is overdue."""
-        with counting(counts):
+        """Re-enqueues overdue sessions."""
+        with counting_outages(counts):
             for session_id in ledger().overdue():
                 generate_reply.apply_async((session_id,))
         counts.add(SWEEPS)
 
     @celery.task(name=CANARY, send_events=False, throws=(StoreUnavailable,))
     def canary(worker: str) -> None:
-        """Proves that `worker`, the only one that takes from this task's queue, takes and runs tasks."""
-        liveness.record_proof(ledger().client, worker)
+        """Records that `worker`, the only consumer of this task's queue, runs tasks."""
+        liveness.record_signal(ledger().client, worker)
 
 
 @contextmanager
-def counting(counts: Counts) -> Iterator[None]:
-    """Counts and logs a task that ends as Redis is away; Celery says nothing of errors that a task announces."""
+def counting_outages(counts: Counts) -> Iterator[None]:
+    """Counts and logs a task that ends because Redis is unavailable; Celery does not log errors listed in `throws`."""
     try:
         yield
     except StoreUnavailable as error:
         counts.add(WORKER_REDIS_ERRORS)
-        logger.warning("a task ends, the ledger has what is left: %s", error)
+        logger.warning("a task ends because Redis is unavailable; the ledger has the remaining messages: %s", error)
         raise

@@ -1,0 +1,1 @@
+"""Triggers every alert of docs/monitoring/alerts.yml on real processes under a real Prometheus."""

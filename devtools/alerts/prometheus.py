@@ -1,4 +1,4 @@
-"""A real Prometheus over a deployment, with the project's rules at a faster pace."""
+"""A real Prometheus that scrapes a deployment, with the project's rules sped up."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from typing import Any, Self
 
 import requests
 
-from devtools.harness.deployment import ROOT, Process, eventually, free_port
+from devtools.harness.deployment import Process, eventually, free_port
+from devtools.paths import ROOT
 
 RULES = ROOT / "docs" / "monitoring" / "alerts.yml"
 
-#: Times a second in words, as they stand in the rules.
+#: Seconds of the units in the rules.
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def faster(rules: str, pace: float) -> str:
-    """The rules with every `for` and every range, and the limits of 5 s, divided by `pace`."""
+    """The rules with every `for`, every range and the thresholds of 5 seconds divided by `pace`."""
 
     def divided(match: re.Match[str]) -> str:
         seconds = int(match[2]) * _UNITS[match[3]] / pace
-        # A range must hold some scrapes to tell a rate.
+        # A range must hold some scrapes for a rate.
         return f"{match[1]}{max(round(seconds), 8 if match[1] == '[' else 1)}s"
 
     rules = re.sub(r"(\[|for: )(\d+)([smh])", divided, rules)
@@ -32,7 +33,7 @@ def faster(rules: str, pace: float) -> str:
 
 
 class Prometheus:
-    """Scrapes web hosts every second; ends with the `with`."""
+    """Scrapes web hosts every second within the `with`."""
 
     def __init__(self, folder: Path, urls: list[str], pace: float) -> None:
         binary = shutil.which("prometheus")
@@ -69,7 +70,7 @@ class Prometheus:
         self._process.kill()
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """The vector that an expression gives now."""
+        """The vector that an expression evaluates to now."""
         answer = requests.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=10).json()
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found

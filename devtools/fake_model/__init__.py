@@ -1,20 +1,19 @@
-"""A stand-in for a text-generation server: the real protocols and failures, a reply known beforehand.
+"""A stand-in for a text-generation server: the real protocols and failures, with a predictable reply.
 
-As a process of its own: ``python -m devtools.fake_model --port 0 --first 200 --interval 50``; its first line
-of output is ``listening on http://127.0.0.1:PORT``. In a test: ``with ModelServer(interval=50) as server:``.
+As a process: ``python -m devtools.fake_model --port 0 --first 200 --interval 50``; its first line of output is
+``listening on http://127.0.0.1:PORT``. In a test: ``with ModelServer(interval=50) as server:``.
 
-It answers ``You said: TEXT .`` to what the human said last, unless that text begins with orders:
+It answers ``You said: TEXT .`` to the last human message, unless that begins with orders:
 
-- ``!tokens=N``, ``!first=MS``, ``!interval=MS``: how long the reply is, and how slow
+- ``!tokens=N``, ``!first=MS``, ``!interval=MS``: the length and the pace of the reply
 - ``!fault=NAME``, or ``!fault=NAME*K`` to fail only the first K requests with exactly this text
-- ``!say=TEXT``, the last one: reply TEXT itself, in pieces of 4 characters, with ``\\n`` for a new line
+- ``!say=TEXT``, which must be the last order: the reply is TEXT, in tokens of 4 characters, with ``\\n`` for a new line
 
-``PUT /control`` orders the same for every request.
-``GET /requests`` tells what was asked and what became of it.
+``PUT /control`` gives the same orders for every request. ``GET /requests`` returns the requests and their outcomes.
 """
 
-from .faults import FAULTS
-from .server_process import ModelServer
-from .state import Record, Settings
+from devtools.fake_model.faults import FAULTS
+from devtools.fake_model.server_process import ModelServer
+from devtools.fake_model.state import Controls, Record
 
-__all__ = ["FAULTS", "ModelServer", "Record", "Settings"]
+__all__ = ["FAULTS", "Controls", "ModelServer", "Record"]

@@ -1,4 +1,4 @@
-"""One answer: well, or as badly as was ordered, and in its own time."""
+"""Sends one answer: a proper one or the ordered fault, at the ordered pace."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any, Protocol
 import gevent  # type: ignore[import-untyped, unused-ignore]
 import gevent.event  # type: ignore[import-untyped, unused-ignore]
 
-from .connection import LAST_CHUNK, Connection, chunk
-from .faults import ERRORS, IN_STREAM, JSON, LOADING, PAGES, SSE, WHOLE, RefusedError, as_object
-from .orders import Order, fillers
-from .protocols import UNLIMITED, OpenAI, TextGeneration, to_bytes
-from .state import FAULT, Record, Settings
+from devtools.fake_model.faults import ERRORS, IN_STREAM, JSON, LOADING, PAGES, SSE, WHOLE, RefusedError, as_object
+from devtools.fake_model.http_connection import LAST_CHUNK, Connection, chunk
+from devtools.fake_model.orders import Order, fillers
+from devtools.fake_model.protocols import UNLIMITED, OpenAIRequest, TextGenerationRequest, to_bytes
+from devtools.fake_model.state import FAULT, Controls, Record
 
-BURST = 32  # tokens sent in a row, when there is no interval, before other streams get their turn
-ENDLESS_INTERVAL = 0.005  # seconds: an endless stream is never faster, or it would take a whole processor
+BURST = 32  # tokens sent in a row without an interval before other streams continue
+ENDLESS_INTERVAL = 0.005  # seconds: a faster endless stream would take a whole core
 STREAM = {"content-type": SSE, "cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 class Bookkeeping(Protocol):
-    settings: Settings
+    settings: Controls
     model: str
 
     def sent(self, record: Record, tokens: int) -> None: ...
@@ -30,12 +30,14 @@ class Bookkeeping(Protocol):
 
 
 class Answer:
+    """The answer to one request."""
+
     def __init__(
         self,
         server: Bookkeeping,
         connection: Connection,
         record: Record,
-        ask: TextGeneration | OpenAI,
+        ask: TextGenerationRequest | OpenAIRequest,
         order: Order,
     ) -> None:
         self.server, self.connection, self.record, self.ask = server, connection, record, ask
@@ -46,7 +48,7 @@ class Answer:
 
     def give(self) -> None:
         ask, fault = self.ask, self.fault
-        if isinstance(ask, OpenAI):
+        if isinstance(ask, OpenAIRequest):
             ask.lax = fault == "lax"
             if fault == "strict" and (unknown := ask.unknown):
                 raise RefusedError(422, f"Extra inputs are not permitted: {', '.join(unknown)}")
@@ -56,7 +58,7 @@ class Answer:
             self.never()
         if fault == "not_utf8":
             self.tokens = itertools.chain(["\udcff"], self.tokens)
-        if fault in IN_STREAM and ask.stream:  # such a stream does not come to its proper end
+        if fault in IN_STREAM and ask.stream:  # such a stream must not end by itself
             self.tokens = itertools.chain(self.tokens, fillers())
             ask.limit, ask.stops = UNLIMITED, ()
         return self.stream() if ask.stream else self.whole()
@@ -101,7 +103,7 @@ class Answer:
         pending = connection.head(200, STREAM | {"transfer-encoding": "chunked"})
         due = time.monotonic() + self.first
         for count, data in self.ask.events(self.tokens):
-            if not count:  # goes out with the token that it stands before, or with the end
+            if not count:  # is sent together with the next token or the end
                 pending += chunk(data)
                 continue
             if breaks and record.tokens >= self.settings.after:
@@ -142,5 +144,5 @@ class Answer:
         self.connection.hang_up()
 
     def never(self) -> None:
-        """Wait for what does not come: only the client's going away ends this."""
+        """Wait forever: only the client's disconnect ends this."""
         gevent.event.Event().wait()

@@ -1,4 +1,4 @@
-"""What was said last, what it orders, and the words of the reply."""
+"""The last human message of a prompt, the orders in it, and the words of the reply."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORD = re.compile(r"\s*\S+")
 
 @dataclass
 class Order:
-    """What the human's text asks of this server."""
+    """The orders in a human message."""
 
     text: str
     fault: str | None = None
@@ -37,7 +37,7 @@ class Order:
         return order
 
     def reply(self, at_least: int) -> list[str]:
-        """The tokens: words with the space before them, as tokenizers cut them."""
+        """The tokens: words with the space before them, as tokenizers split them."""
         if self.say is not None:
             return PIECE.findall(self.say)
         words = WORD.findall(f"You said: {self.text} .")
@@ -50,7 +50,7 @@ def fillers() -> Iterator[str]:
 
 
 def last_human(prompt: str) -> str:
-    """What stands between the last ``Human:`` and the final ``Bot:``; if that begins a line, both must."""
+    """The text between the last ``Human:`` and the final ``Bot:``; if ``Bot:`` begins a line, ``Human:`` must too."""
     head, bot, _ = prompt.rpartition("Bot:")
     if bot and head.endswith("\n"):
         return re.split(r"^Human:", head, flags=re.MULTILINE)[-1].strip()

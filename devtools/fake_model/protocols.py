@@ -1,4 +1,4 @@
-"""The two protocols: what a request means, and how a reply looks, streamed and whole."""
+"""The two protocols: requests as parsed, and replies as sent, streamed and whole."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .faults import ERRORS, RefusedError, as_object
-from .orders import last_human
+from devtools.fake_model.faults import ERRORS, RefusedError, as_object
+from devtools.fake_model.orders import last_human
 
 UNLIMITED = sys.maxsize
 DEFAULT_NEW_TOKENS = 100  # what TGI generates when the request names no limit
@@ -19,18 +19,18 @@ DEFAULT_MAX_TOKENS = 16  # the same in OpenAI's /v1/completions
 MAX_STOPS = 4  # TGI's default
 EOS, EOS_ID = "<|endoftext|>", 50256  # of GPT-J
 
-# How many tokens it stands for (0 or 1), and what to send. Only what stands for a token waits for its time.
+# The number of tokens in it (0 or 1), and the bytes to send. Only a token waits for its time.
 Event = tuple[int, bytes]
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def to_bytes(value: Any) -> bytes:
-    """JSON. A "\\udcff" in the value becomes the byte ff: that is how a reply comes not to be UTF-8."""
+    """JSON. A "\\udcff" in the value becomes the byte ff, so that a reply can be invalid UTF-8."""
     return encode(value).encode("utf-8", "surrogateescape")
 
 
-class TextGeneration:
-    """The protocol of text-generation-inference (TGI), and of the hosted service before it."""
+class TextGenerationRequest:
+    """A request of the protocol of text-generation-inference (TGI) and of Hugging Face's hosted service."""
 
     openai = False
     messages: list[Any] | None = None
@@ -68,7 +68,7 @@ class TextGeneration:
         self.before = prompt if (self.compat if full is None else full) else ""
 
     def run(self, tokens: Iterable[str]) -> Iterator[tuple[str, str, str | None]]:
-        """Each token, the text up to it, and why it is the last. A stop is only seen where a token ends."""
+        """Each token, the text up to it, and why it is the last. A stop is only detected at the end of a token."""
         text = ""
         for number, token in enumerate(itertools.chain(tokens, [EOS]), 1):
             if token is not EOS:
@@ -99,8 +99,8 @@ class TextGeneration:
         _, text, finish = steps[-1]
         answer: dict[str, Any] = {"generated_text": self.before + text}
         if self.details:
-            told = [self.token(token) for token, _, _ in steps]
-            answer["details"] = self.ending(finish, len(steps)) | {"prefill": [], "tokens": told}
+            tokens_sent = [self.token(token) for token, _, _ in steps]
+            answer["details"] = self.ending(finish, len(steps)) | {"prefill": [], "tokens": tokens_sent}
         return sum(token is not EOS for token, _, _ in steps), [answer] if self.compat else answer
 
     def failure(self) -> bytes:
@@ -110,8 +110,8 @@ class TextGeneration:
         return b'data:{"index":4,"token":{"id":11,"te\n\n'
 
 
-class OpenAI:
-    """The completions and chat completions of OpenAI, as vLLM and llama.cpp serve them."""
+class OpenAIRequest:
+    """A request for completions or chat completions of OpenAI, as vLLM and llama.cpp serve them."""
 
     openai = True
     FIELDS = frozenset({"model", "prompt", "messages", "max_tokens", "max_completion_tokens", "stop", "stream"})
@@ -150,7 +150,7 @@ class OpenAI:
         self.head |= {"created": int(time.time()), "model": body.get("model") or model}
 
     def run(self, tokens: Iterable[str]) -> Iterator[tuple[int, str, str | None]]:
-        """Each piece, and why it is the last. What may be the beginning of a stop text is held back."""
+        """Each chunk, and why it is the last. A possible beginning of a stop text is held back."""
         held = ""
         for number, token in enumerate(tokens, 1):
             held += token

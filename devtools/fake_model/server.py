@@ -1,4 +1,4 @@
-"""The server: which requests there were, and what each of them is to get."""
+"""The server: records requests, and decides how each is answered."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from typing import Any
 
 import gevent.event  # type: ignore[import-untyped, unused-ignore]
 
-from .answer import Answer
-from .connection import Connection, Request
-from .faults import FAULTS, RefusedError, as_object
-from .orders import Order
-from .protocols import MAX_STOPS, OpenAI, TextGeneration, to_bytes
-from .state import CLOSED, DONE, FAULT, REFUSED, Record, Settings
+from devtools.fake_model.answer import Answer
+from devtools.fake_model.faults import FAULTS, RefusedError, as_object
+from devtools.fake_model.http_connection import Connection, Request
+from devtools.fake_model.orders import Order
+from devtools.fake_model.protocols import MAX_STOPS, OpenAIRequest, TextGenerationRequest, to_bytes
+from devtools.fake_model.state import CLOSED, DONE, FAULT, REFUSED, Controls, Record
 
-KEPT = 20_000  # records, and texts that order a counted fault: what bounds the memory
+KEPT = 20_000  # bounds the memory: records, and texts that order a counted fault
 
 OPENAI = frozenset({"/v1/completions", "/v1/chat/completions"})
 ROUTES = OPENAI | {"/", "/generate", "/generate_stream"}
 
 
 class Server:
-    def __init__(self, settings: Settings, *, model: str, keep_bodies: bool) -> None:
-        self.initial, self.settings = settings, Settings(**asdict(settings))
+    def __init__(self, settings: Controls, *, model: str, keep_bodies: bool) -> None:
+        self.initial, self.settings = settings, Controls(**asdict(settings))
         self.model, self.keep_bodies = model, keep_bodies
         self.records: deque[Record] = deque(maxlen=KEPT)
-        self.counted: OrderedDict[str, int] = OrderedDict()  # requests with a text that orders a counted fault
+        self.counted: OrderedDict[str, int] = OrderedDict()  # requests for each text that orders a counted fault
         self.received = self.active = self.version = 0
         self.waiting: list[Any] = []
 
     def accept(self, sock: Any, _address: Any) -> None:
         Connection(self, sock).run()
 
-    # What is remembered
+    # Records
 
     def arrive(self, request: Request) -> None:
         if request.path in ("/control", "/requests") or request.method == "GET":
@@ -68,7 +68,7 @@ class Server:
         while self.waiting:
             self.waiting.pop().set()
 
-    # What is asked
+    # Requests
 
     def handle(self, connection: Connection, request: Request) -> None:
         record = request.record
@@ -90,7 +90,7 @@ class Server:
         except OSError:
             self.end(record, CLOSED)
             connection.hang_up()
-        except Exception:  # noqa: BLE001 - a mistake in here, or an absurd request: be loud
+        except Exception:  # noqa: BLE001 - a bug of this server, or an absurd request: the traceback shows it
             self.end(record, REFUSED)
             traceback.print_exc()
             connection.hang_up()
@@ -115,24 +115,24 @@ class Server:
                 if method == "PUT":
                     self.control(json.loads(request.body))
                 elif method == "DELETE":
-                    self.settings = Settings(**asdict(self.initial))
+                    self.settings = Controls(**asdict(self.initial))
                     self.counted.clear()
                 body = to_bytes(asdict(self.settings) | {"received": self.received, "active": self.active})
             case "GET", "/info":
-                told = {"model_id": self.model, "model_sha": None, "model_pipeline_tag": "text-generation"}
+                info = {"model_id": self.model, "model_sha": None, "model_pipeline_tag": "text-generation"}
                 limits = {"max_stop_sequences": MAX_STOPS, "max_input_tokens": 1024, "max_total_tokens": 2048}
-                body = to_bytes(told | limits | {"version": "3.3.6", "router": "text-generation-router"})
+                body = to_bytes(info | limits | {"version": "3.3.6", "router": "text-generation-router"})
             case "GET", "/v1/models":
                 model = {"id": self.model, "object": "model", "created": 0, "owned_by": "tests"}
                 body = to_bytes({"object": "list", "data": [model]})
             case "GET", "/health":
                 pass
             case method, path:
-                raise nothing_here(method, path)
+                raise not_found(method, path)
         connection.answer(200, body, **headers)
 
     def control(self, wanted: dict[str, Any]) -> None:
-        if unknown := wanted.keys() - {item.name for item in fields(Settings)}:
+        if unknown := wanted.keys() - {item.name for item in fields(Controls)}:
             raise RefusedError(400, f"no such setting: {', '.join(sorted(unknown))}", "control")
         if "fault" in wanted:
             check_fault(wanted["fault"])
@@ -140,21 +140,25 @@ class Server:
         for name, value in wanted.items():
             setattr(self.settings, name, value)
 
-    def understand(self, request: Request, record: Record) -> TextGeneration | OpenAI:
-        path = "/" if request.path.startswith("/models/") else request.path  # as the hosted service had it
+    def understand(self, request: Request, record: Record) -> TextGenerationRequest | OpenAIRequest:
+        path = "/" if request.path.startswith("/models/") else request.path  # as the hosted service routes them
         if request.method != "POST" or path not in ROUTES:
-            raise nothing_here(request.method, request.path)
+            raise not_found(request.method, request.path)
         try:
             body = json.loads(request.body)
             if b"\\ud" in request.body.lower():
-                to_bytes(body)  # half a character is not JSON to the real ones either
+                to_bytes(body)  # real servers refuse half a surrogate pair, too
         except ValueError as error:
             raise RefusedError(400, f"Failed to parse the request body as JSON: {error}") from None
         if self.keep_bodies:
             record.body = body
         if not isinstance(body, dict):
             raise RefusedError(422, "Failed to deserialize the JSON body into the target type")
-        ask = OpenAI(path, body, self.model, record.number) if path in OPENAI else TextGeneration(path, body)
+        ask = (
+            OpenAIRequest(path, body, self.model, record.number)
+            if path in OPENAI
+            else TextGenerationRequest(path, body)
+        )
         record.stream = ask.stream
         if self.keep_bodies:
             record.prompt, record.messages = ask.prompt, ask.messages
@@ -183,5 +187,5 @@ def check_fault(name: str | None) -> None:
         raise RefusedError(400, f"no such fault: {name}", "control")
 
 
-def nothing_here(method: str, path: str) -> RefusedError:
+def not_found(method: str, path: str) -> RefusedError:
     return RefusedError(405 if path in ROUTES else 404, f"{method} {path}: nothing here", "not_found")

@@ -1,4 +1,4 @@
-"""What tests and benchmarks hold: the server as a process, and what can be asked of it."""
+"""The fake model server as a child process, for tests and tools, with the calls to control it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Self
 
-from .state import Record
-
-ROOT = Path(__file__).resolve().parents[2]
+from devtools.fake_model.state import Record
+from devtools.paths import ROOT
 
 
 class ModelServer:
-    """The server as a process of its own. It ends with the ``with``, and with the process that started it.
+    """The server as a child process. It ends with the ``with``, and at the latest with this process.
 
-    ``stop()`` and then ``start()`` bring it back at the same address, having forgotten everything.
+    ``stop()`` and then ``start()`` restart it at the same address, without its records and settings.
     """
 
     def __init__(self, *, port: int = 0, record: bool = True, **options: str | float) -> None:
@@ -54,7 +52,7 @@ class ModelServer:
         return self
 
     def stop(self) -> None:
-        """At once, as if it had crashed: it has nothing to keep."""
+        """Kill it, as a crash would: it has nothing to store."""
         if self.process is not None:
             self.process.kill()
             self.process.communicate()
@@ -67,24 +65,24 @@ class ModelServer:
         self.stop()
 
     def control(self, **settings: Any) -> dict[str, Any]:
-        """Set what is named (see Settings); returns what is in force, and how many requests are active."""
+        """Change settings (see Controls); returns all settings, and how many requests are active."""
         return dict(self._call("PUT", "/control", settings)[0])
 
     def fault(self, name: str | None, count: int | None = None, **settings: Any) -> None:
-        """Let the next ``count`` requests fail, or all of them; None ends it."""
+        """Let the next ``count`` requests fail, by default all; the fault None ends that."""
         self.control(fault=name, count=count, **settings)
 
     def reset(self) -> None:
-        """Forget the requests, the faults and every setting since the start."""
+        """Delete the records, the faults and every setting since the start."""
         self._call("DELETE", "/control")
         self._call("DELETE", "/requests")
 
     def requests(self, since: int = 0) -> list[Record]:
-        """Those kept, in the order of their arrival, with a number greater than ``since``."""
+        """The stored records in the order of arrival, with a number greater than ``since``."""
         return [Record(**item) for item in self._call("GET", f"/requests?since={since}")[0]]
 
     def wait_until(self, true: Callable[[list[Record]], bool], *, since: int = 0, timeout: float = 10) -> list[Record]:
-        """The records, once ``true`` of them: tried whenever one arrives, sends its first token, or ends."""
+        """The records as soon as ``true(records)``, checked whenever one arrives, sends its first token or ends."""
         version, deadline = -1, time.monotonic() + timeout
         while True:
             left = max(0.001, deadline - time.monotonic())

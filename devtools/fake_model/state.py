@@ -1,4 +1,4 @@
-"""What the server remembers of each request, and what can be set while it runs."""
+"""The record of each request, and the settings that can change while the server runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DONE, CLOSED, FAULT, REFUSED = "done", "closed_by_client", "fault", "refused"
 
 @dataclass(slots=True)
 class Record:
-    """One request. Times are ``time.time()``; header names are in lower case."""
+    """One request. Times are epoch seconds; header names are in lower case."""
 
     number: int
     method: str
@@ -26,21 +26,21 @@ class Record:
     tokens: int = 0
     first_at: float | None = None
     last_at: float | None = None
-    outcome: str | None = None  # None while it goes on
-    ended_at: float | None = None  # when the outcome was known: of closed_by_client, when the close was noticed
+    outcome: str | None = None  # None while it is in progress
+    ended_at: float | None = None  # when the outcome was known; for closed_by_client, when the disconnect was detected
 
 
 @dataclass
-class Settings:
-    """What ``PUT /control`` can set. Times are in milliseconds, but seconds where they go over the wire."""
+class Controls:
+    """What ``PUT /control`` can set. Times are in milliseconds; those that are sent to clients are in seconds."""
 
     first: float = 0
     interval: float = 0
-    tokens: int = 0  # at least so many: what was said is never cut short
-    keep_alive: float = 15_000  # a comment goes into a stream that was quiet for so long; 0: never
+    tokens: int = 0  # the minimum: the repeated message is never cut short
+    keep_alive: float = 15_000  # after this time without a token a comment is sent; 0: never
     fault: str | None = None
-    count: int | None = None  # how many requests the fault hits; None: all of them
-    after: int = 3  # tokens that come before a fault inside a stream
+    count: int | None = None  # how many requests the fault affects; None: all
+    after: int = 3  # tokens before a fault within a stream
     estimated_time: float = 0.5
     retry_after: float = 1
     to: str = "http://127.0.0.1:9/"  # where a redirect leads

@@ -1,4 +1,4 @@
-"""A real Chromium, driven by Playwright, with the flags that it needs on a closed network."""
+"""A real Chromium driven by Playwright, with the flags that it needs without a network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from playwright.sync_api import Browser, sync_playwright
 
-#: Debian's Chromium; Playwright's own would be downloaded.
+#: Names of an installed Chromium; Playwright's own would be downloaded.
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
     "--no-sandbox",
@@ -22,13 +22,13 @@ FLAGS = [
 
 
 def find() -> str | None:
-    """The browser's executable: CHROMIUM, or the first of the usual names on PATH."""
+    """The browser's executable: CHROMIUM, or the first of `NAMES` on PATH."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @contextlib.contextmanager
 def browser(executable: str) -> Iterator[Browser]:
-    """A headless browser without any profile."""
+    """A headless browser with an empty profile."""
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         try:

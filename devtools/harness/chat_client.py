@@ -1,4 +1,4 @@
-"""A client of the chat as anybody could write it: HTTP, a real websocket, and the rules of docs/protocol.md."""
+"""A client of the chat: HTTP, a real websocket, and the rules of docs/protocol.md."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, Self
 import requests
 import websocket
 
-#: Seconds for a frame that must come: generous, as a machine may be busy; a test never waits for nothing.
+#: Seconds for a frame that must come: generous, as the machine may be busy.
 PATIENCE = 30.0
 
 
 def new_session(url: str, name: str = "Ada") -> dict[str, Any]:
-    """What `POST /token` answers."""
+    """The answer of `POST /token`."""
     response = requests.post(f"{url}/token", json={"name": name}, timeout=PATIENCE)
     response.raise_for_status()
     session: dict[str, Any] = response.json()
@@ -23,7 +23,7 @@ def new_session(url: str, name: str = "Ada") -> dict[str, Any]:
 
 
 def history(url: str, token: str) -> list[dict[str, Any]]:
-    """The messages that `GET /refresh_token` answers."""
+    """The messages in the answer of `GET /refresh_token`."""
     response = requests.get(f"{url}/refresh_token", params={"token": token}, timeout=PATIENCE)
     response.raise_for_status()
     messages: list[dict[str, Any]] = response.json()["messages"]
@@ -35,10 +35,10 @@ def texts(messages: list[dict[str, Any]], source: str) -> list[str]:
 
 
 class ChatClient:
-    """One websocket. Keeps every frame, and the text of each reply by the offset rule."""
+    """One websocket. Stores every frame, and assembles the text of each reply by the offset rule."""
 
     def __init__(self, url: str, token: str | None = None, *, after: str | None = None, **options: Any) -> None:
-        """Connects; `token` None begins a session. `options` go to the websocket: `origin`, `header`."""
+        """Connects; without a `token` it begins a session. `options` go to the websocket: `origin`, `header`."""
         self.url = url
         self.token = token if token is not None else new_session(url)["token"]
         self.frames: list[dict[str, Any]] = []
@@ -62,7 +62,7 @@ class ChatClient:
         self.ws.send(text)
 
     def receive(self) -> dict[str, Any]:
-        """The next frame. Raises `Closed` when there is none."""
+        """The next frame. Raises `Closed` when the server closes."""
         opcode, data = self.ws.recv_data()
         if opcode == websocket.ABNF.OPCODE_CLOSE:
             raise Closed(int.from_bytes(data[:2], "big") if len(data) > 1 else 1005, data[2:].decode())
@@ -77,7 +77,7 @@ class ChatClient:
         return frame
 
     def until(self, kind: str, **fields: Any) -> dict[str, Any]:
-        """Frames up to the first of a type with these fields; that frame."""
+        """Receives frames up to the first of this type with these fields, and returns that one."""
         while True:
             frame = self.receive()
             if frame["type"] == kind and all(frame.get(name) == value for name, value in fields.items()):
@@ -90,7 +90,7 @@ class ChatClient:
         return self.until("message", reply_to=acknowledged)
 
     def closed(self) -> Closed:
-        """How the server closes; frames before that are kept."""
+        """Waits for the server to close, and returns how; frames before that are stored."""
         try:
             while True:
                 self.receive()
@@ -102,7 +102,7 @@ class ChatClient:
         return [frame for frame in self.frames if frame["type"] == kind]
 
     def cut(self) -> None:
-        """Breaks the connection without a word, as a lost network would."""
+        """Breaks the connection without a closing handshake, as a lost network would."""
         self.ws.shutdown()
 
     def close(self) -> None:

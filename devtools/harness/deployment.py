@@ -1,4 +1,4 @@
-"""The whole chat as real processes on free ports: Redis, web, workers, beat. For tests, chaos and benchmarks."""
+"""The whole chat as real processes on free ports: Redis, web, workers, beat. For tests, tools and benchmarks."""
 
 from __future__ import annotations
 
@@ -19,36 +19,39 @@ from typing import Any, Self
 import redis
 import requests
 
+from chatbot.config.settings import ALIASES, variables
 from chatbot.store.client import connect
 from devtools.local.redis_server import redis_command
-
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
-#: Ends a process with its parent: nothing is left behind by a test run that is killed.
-TETHER = ROOT / "devtools" / "local" / "tether.py"
+from devtools.paths import BIN, PARENT_WATCH, ROOT
 
 #: Seconds for a process to start on a busy machine.
 START_TIMEOUT = 60.0
 #: Seconds for a process to end after SIGTERM.
 STOP_TIMEOUT = 30.0
 
+#: Every variable that the chat reads.
+_SETTINGS = frozenset({*(name for name, _, _ in variables()), *ALIASES.values()})
+#: Read by gunicorn and Flower themselves, which take no empty value.
+_NO_EMPTY_VALUE = frozenset(
+    {"WEB_CONCURRENCY", "FLOWER_PORT", "FLOWER_ADDRESS", "FLOWER_BASIC_AUTH", "FLOWER_UNAUTHENTICATED"}
+)
 
-_given: set[int] = set()
+_returned_ports: set[int] = set()
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on, and another at each call: nobody may listen on the last one yet."""
+    """A port of 127.0.0.1 that nothing listens on; another one at each call, as the last may not be in use yet."""
     while True:
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             port = int(sock.getsockname()[1])
-        if port not in _given:
-            _given.add(port)
+        if port not in _returned_ports:
+            _returned_ports.add(port)
             return port
 
 
 def eventually(true: Callable[[], Any], timeout: float = 20.0, what: str = "") -> Any:
-    """The first true value of `true()`, asked again and again; `AssertionError` after `timeout` seconds."""
+    """The first true value of `true()`, which is called repeatedly. Raises `AssertionError` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         value = true()
@@ -60,10 +63,11 @@ def eventually(true: Callable[[], Any], timeout: float = 20.0, what: str = "") -
 
 
 class Process:
-    """One process with its log in a file. It ends with its parent, at the latest."""
+    """One process with its log in a file. It ends when its parent does, at the latest."""
 
-    def __init__(self, name: str, command: list[str], env: dict[str, str], log: Path) -> None:
+    def __init__(self, name: str, command: list[str], env: dict[str, str], log: Path, cwd: Path = ROOT) -> None:
         self.name = name
+        self.cwd = cwd
         self.command = command
         self.env = env
         self.log_path = log
@@ -72,11 +76,11 @@ class Process:
     def start(self) -> Self:
         with self.log_path.open("ab") as log:
             self._popen = subprocess.Popen(
-                [sys.executable, str(TETHER), str(os.getpid()), *self.command],
+                [sys.executable, str(PARENT_WATCH), str(os.getpid()), *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=ROOT,
+                cwd=self.cwd,
                 env=self.env,
                 start_new_session=True,
             )
@@ -96,18 +100,18 @@ class Process:
         return self.log_path.read_text("utf-8", "replace")
 
     def signal(self, number: int) -> None:
-        """To the process and its children."""
+        """Sends a signal to the process and its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL, children included, and waited for."""
+        """Sends SIGKILL to the process and its children, and waits for the end."""
         if self._popen is not None:
             self.signal(signal.SIGKILL)
             self._popen.wait()
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> int:
-        """SIGTERM to the process alone, as an operator would; the exit status."""
+        """Sends SIGTERM to the process alone, as an operator would; returns the exit status."""
         if self._popen is None:
             return 0
         if self.running:
@@ -124,7 +128,7 @@ class Process:
 
 
 class Deployment:
-    """Redis, `webs` web processes, `workers` workers and a beat; ends with the `with`."""
+    """Redis, `webs` web processes, `workers` workers and a beat, which run within the `with`."""
 
     def __init__(
         self,
@@ -148,9 +152,9 @@ class Deployment:
             "REDIS_URL": self.redis_url,
             "MODEL_URL": model_url,
             "PYTHONUNBUFFERED": "1",
-            # A .env of the developer's must not decide what tests see; an empty value is an unset one.
-            **{name: "" for name in _SETTINGS if name not in ("REDIS_URL", "MODEL_URL", *_NOT_OURS)},
-            # One address plays everybody here. Tests of the rates turn them on.
+            # An empty value counts as unset, and a developer's .env does not override it.
+            **dict.fromkeys(_SETTINGS - _NO_EMPTY_VALUE - {"REDIS_URL", "MODEL_URL"}, ""),
+            # All clients share one address here. Tests of the rates turn them on.
             "RATELIMIT_ENABLED": "false",
             **{name.upper(): str(value) for name, value in settings.items()},
         }
@@ -163,12 +167,12 @@ class Deployment:
         self._client: redis.Redis | None = None
 
     def web(self, number: int, **env: str) -> Process:
-        """A web process, not yet started."""
+        """A web process that is not started yet."""
         port = str(free_port())
         return self._process(f"web{number}", [str(BIN / "gunicorn"), "wsgi:app"], PORT=port, **env)
 
     def worker(self, number: int, **env: str) -> Process:
-        """A worker, not yet started."""
+        """A worker that is not started yet."""
         command = [str(BIN / "celery"), "-A", "celery_worker", "worker", "-n", f"worker{number}@%h"]
         return self._process(f"worker{number}", [*command, *self._worker_args], **env)
 
@@ -205,10 +209,10 @@ class Deployment:
         eventually(answers, START_TIMEOUT, "Redis answers")
 
     def wait_until_ready(self) -> None:
-        """Until every web process is ready and every worker has given a sign of life."""
+        """Waits until every web process is ready and every worker has given a sign of life."""
         for number in range(len(self.webs)):
             eventually(partial(self._ready_or_dead, number), START_TIMEOUT, f"web{number} is ready")
-        eventually(lambda: self.live_workers() >= len(self.workers), START_TIMEOUT, "the workers live")
+        eventually(lambda: self.live_workers() >= len(self.workers), START_TIMEOUT, "the workers are alive")
 
     def ready(self, web: int = 0) -> bool:
         with contextlib.suppress(requests.RequestException):
@@ -226,7 +230,7 @@ class Deployment:
         return 0
 
     def wait_until_worker(self, number: int) -> None:
-        """Until a worker that was started again says in its log that it is ready."""
+        """Waits until a worker that was started again logs that it is ready."""
         worker = self.workers[number]
         before = worker.log.count(" ready.")
         eventually(lambda: worker.log.count(" ready.") > before, START_TIMEOUT, f"{worker.name} is ready")
@@ -262,8 +266,8 @@ class Deployment:
 
 
 @contextlib.contextmanager
-def redis_server(*arguments: str) -> Iterator[str]:
-    """A real Redis with RedisJSON on a free port; its URL."""
+def running_redis(*arguments: str) -> Iterator[str]:
+    """The URL of a real Redis with RedisJSON on a free port."""
     with tempfile.TemporaryDirectory(prefix="chatbot-redis-") as folder:
         port = free_port()
         command = redis_command(port, Path(folder), arguments)
@@ -280,12 +284,3 @@ def redis_server(*arguments: str) -> Iterator[str]:
             yield url
         finally:
             process.kill()
-
-
-#: Read by gunicorn and Flower themselves, which take no empty value.
-_NOT_OURS = ("WEB_CONCURRENCY", "FLOWER_PORT", "FLOWER_ADDRESS", "FLOWER_BASIC_AUTH", "FLOWER_UNAUTHENTICATED")
-_SETTINGS = tuple(
-    line.lstrip("# ").partition("=")[0]
-    for line in (ROOT / ".env.example").read_text("utf-8").splitlines()
-    if "=" in line and line.lstrip("# ").partition("=")[0].isupper()
-)

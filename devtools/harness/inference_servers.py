@@ -13,13 +13,13 @@ from devtools.harness.deployment import Process, eventually, free_port
 
 #: Seconds in which a server loads its model and listens; vLLM takes about 25 on two cores.
 LOAD_TIMEOUT = 180.0
-#: Nothing is fetched from a model hub, and nobody is told of the run.
+#: Nothing is fetched from a model hub, and no usage is reported.
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
 @contextlib.contextmanager
 def served(name: str, command: list[str], port: int, folder: Path, **environ: str) -> Iterator[str]:
-    """The process `command`, which listens on `port` once it is ready; its address."""
+    """The address of a server: the process `command`, which listens on `port` once it is ready."""
     process = Process(name, command, {**os.environ, **_OFFLINE, **environ}, folder / f"{name}.log").start()
 
     def listens() -> bool:
@@ -33,7 +33,7 @@ def served(name: str, command: list[str], port: int, folder: Path, **environ: st
         eventually(listens, LOAD_TIMEOUT, f"{name} listens: {folder / name}.log")
         yield f"http://127.0.0.1:{port}"
     finally:
-        # SIGKILL would leave vLLM's engine behind, which is a process of its own group.
+        # SIGKILL would leave vLLM's engine behind, which runs in a process group of its own.
         with contextlib.suppress(AssertionError):
             process.stop()
         process.kill()

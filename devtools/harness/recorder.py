@@ -1,4 +1,4 @@
-"""What goes over the wire between a worker and a model server, kept: a relay that changes nothing."""
+"""A relay between a worker and a model server that records the bytes and changes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Exchange:
         self.server = server
 
     def requests(self) -> list[dict[str, Any]]:
-        """The JSON bodies that were posted on this connection, one after the other."""
+        """The JSON bodies that were posted on this connection, in order."""
         bodies, rest = [], bytes(self.sent)
         while b"\r\n\r\n" in rest:
             head, _, rest = rest.partition(b"\r\n\r\n")
@@ -39,7 +39,7 @@ class Exchange:
 
 
 class Recorder:
-    """Listens on a free port and passes on to `url`'s host and port; ends with the `with`."""
+    """Listens on a free port and relays to the host and port of `url` within the `with`."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -50,7 +50,7 @@ class Recorder:
         self._threads = [threading.Thread(target=self._accept)]
 
     def requests(self) -> list[dict[str, Any]]:
-        """Every body that was posted; those of one connection in their order."""
+        """Every body that was posted; those of one connection are in order."""
         return [body for exchange in self.exchanges for body in exchange.requests()]
 
     def _accept(self) -> None:
@@ -60,18 +60,18 @@ class Recorder:
                 worker, _ = self._listener.accept()
                 exchange = Exchange(worker, socket.create_connection(self._target))
                 self.exchanges.append(exchange)
-                for way in ("worker", "server"):
-                    thread = threading.Thread(target=self._pass_on, args=(exchange, way))
+                for side in ("worker", "server"):
+                    thread = threading.Thread(target=self._relay, args=(exchange, side))
                     self._threads.append(thread)
                     thread.start()
 
-    def _pass_on(self, exchange: Exchange, side: str) -> None:
-        source, target, kept = exchange.worker, exchange.server, exchange.sent
+    def _relay(self, exchange: Exchange, side: str) -> None:
+        source, target, recorded = exchange.worker, exchange.server, exchange.sent
         if side == "server":
-            source, target, kept = exchange.server, exchange.worker, exchange.received
+            source, target, recorded = exchange.server, exchange.worker, exchange.received
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                kept += data
+                recorded += data
                 target.sendall(data)
         exchange.ended_by = exchange.ended_by or side
         for sock in (exchange.worker, exchange.server):

@@ -1,9 +1,10 @@
-"""``python -m devtools.local``: run everything on this machine until Ctrl-C. `make run` does this.
+"""Runs the whole chat on this machine until Ctrl-C: Redis, a small language model, web, worker, beat and Flower.
 
 Settings come from the environment and from `.env` in the current folder; the environment wins. Exit status 0
-after Ctrl-C, 1 when something must be set differently or could not be kept running.
+after Ctrl-C, 1 for an invalid setting or a service that could not be kept running.
 """
 
+import argparse
 import fcntl
 import os
 import sys
@@ -14,14 +15,15 @@ from pathlib import Path
 from dotenv import load_dotenv
 
 from devtools.local.plan import CannotRun, make_plan
+from devtools.local.settings import LocalSettings
 from devtools.local.supervisor import Supervisor
 
 
 @contextmanager
-def held(data_dir: Path) -> Iterator[None]:
-    """Hold ``data_dir``, made if missing, for this process alone: two Redises in it would ruin its data.
+def locked(data_dir: Path) -> Iterator[None]:
+    """Lock ``data_dir``, made if missing, for this process alone: two Redis servers in it would ruin its data.
 
-    Raises CannotRun when another process holds it.
+    Raises CannotRun when another process holds the lock.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "lock").open("a") as lock:
@@ -35,26 +37,27 @@ def held(data_dir: Path) -> Iterator[None]:
 
 def main() -> int:
     """Plan, check, run. Returns the exit status."""
+    argparse.ArgumentParser(prog="make run", description=__doc__).parse_args()
     folder = Path.cwd()
     load_dotenv(folder / ".env")
-    data_dir = folder / (os.environ.get("LOCAL_DATA_DIR") or ".data")
+    data_dir = folder / (os.environ.get("LOCAL_DATA_DIR") or LocalSettings.data_dir)
     try:
         plan = make_plan(os.environ, data_dir)
-        with held(data_dir):
+        with locked(data_dir):
             for remark in plan.remarks:
                 print(remark, flush=True)
-            return Supervisor(plan.processes, stop_order=plan.stop_order, when_ready=plan.welcome).run()
+            return Supervisor(plan.services, stop_order=plan.stop_order, when_ready=plan.welcome).run()
     except CannotRun as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # before anything was started
         return 130
     finally:
-        _let_go_of_stdout()
+        _close_stdout()
 
 
-def _let_go_of_stdout() -> None:
-    """Keep Python from complaining at exit when the reader of stdout went first, as `tee` does on Ctrl-C."""
+def _close_stdout() -> None:
+    """Keep Python from complaining at exit when the reader of stdout ended first, as `tee` does on Ctrl-C."""
     try:
         sys.stdout.flush()
     except OSError:

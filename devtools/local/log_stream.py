@@ -1,4 +1,4 @@
-"""One log stream for many processes: whole lines, each behind the padded name of whom it came from."""
+"""One log stream for many processes: whole lines, each behind the padded name of its process."""
 
 import io
 import os
@@ -11,17 +11,17 @@ COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)  # ANSI; no red, which looks 
 
 
 class LogStream:
-    """Writes ``name | line`` to ``out``. Safe to use from any thread, and never raises when ``out`` is gone.
+    """Writes ``name | line`` to ``out``, from any thread. Never raises when ``out`` is gone.
 
-    ``names`` fixes the padding and who gets which colour; there are colours only when ``out`` is a terminal
-    and NO_COLOR is not set. ``on_gone`` is called once, from the writing thread, when ``out`` cannot be
-    written to any more (the pager or the terminal went away).
+    ``names`` fixes the padding and the colours; there are colours only when ``out`` is a terminal and NO_COLOR
+    is not set. ``on_gone`` is called once, from the writing thread, when writing to ``out`` fails because the
+    pager or the terminal went away.
     """
 
     def __init__(self, out: TextIO, names: Iterable[str], on_gone: Callable[[], None]) -> None:
         names = list(names)
         if isinstance(out, io.TextIOWrapper):
-            out.reconfigure(errors="replace")  # a log line may hold what the terminal's encoding has not
+            out.reconfigure(errors="replace")  # a log line may hold characters that the terminal's encoding lacks
         self._out = out
         self._on_gone = on_gone
         self._gone = False

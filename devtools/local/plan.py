@@ -1,4 +1,4 @@
-"""What `make run` runs: which ports, which environment, which processes, and in which order."""
+"""What `make run` starts: the ports, the environment and the services with their order."""
 
 import re
 import sys
@@ -7,39 +7,43 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from devtools.local import llama_server as model_server
-from devtools.local import ports, probes, redis_server
-from devtools.local.supervisor import Process
+from chatbot.config import Settings, WebSettings
+from chatbot.config.groups import FlowerSettings
+from chatbot.config.settings import variables
+from chatbot.errors import ConfigurationError
+from devtools.local import llama_server, ports, probes, redis_server
+from devtools.local.service import Service
+from devtools.local.settings import LocalSettings
+from devtools.paths import BIN
 
 STOP_ORDER = ("web", "beat", "flower", "worker", "model", "redis")
-REPLY_TOKENS = "256"  # bounds a reply of the local model, which seldom finds an end by itself
+REPLY_TOKENS = "256"  # bounds a reply of the local model, which rarely ends one by itself
 SYSTEM_PROMPT = "You are a helpful assistant."
 
 Environment = Mapping[str, str]
 
 
 class CannotRun(Exception):
-    """Something must be set differently first. ``problems`` holds one line, or paragraph, for each."""
+    """Settings or this machine must be changed first. ``problems`` holds one line, or paragraph, for each."""
 
     def __init__(self, problems: list[str]) -> None:
-        """Join the problems to the text of the exception."""
         super().__init__("\n".join(problems))
         self.problems = problems
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Ready to be run: processes in the order of their start, the order of their stop, what to say."""
+    """Services in the order of their start, the order of their stop, and the texts to show."""
 
-    processes: list[Process]
+    services: list[Service]
     stop_order: tuple[str, ...]
     welcome: str
-    remarks: list[str]  # what is used instead of a process of our own, passwords hidden
+    remarks: list[str]  # which Redis and model are used instead of local ones, passwords hidden
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Port numbers on 127.0.0.1; None for what is not started here."""
+    """Port numbers on 127.0.0.1; None for a service that is not started here."""
 
     web: int
     flower: int
@@ -48,13 +52,14 @@ class Ports:
 
 
 def make_plan(env: Environment, data_dir: Path) -> Plan:
-    """Plan a run in the current folder, keeping data in ``data_dir``, which is made if missing.
+    """Plan a run in the current folder with its data in ``data_dir``, which is made if missing.
 
     ``env`` is the environment with `.env` already merged in. An empty variable counts as not set. Raises
-    CannotRun, with all problems at once. Starts nothing.
+    CannotRun with all problems found. Starts nothing.
     """
     problems: list[str] = []
     chosen = read_ports(env, problems)
+    problems += invalid_settings(env)
     redis_data = data_dir.absolute() / "redis"
     redis_command: list[str] = []
     if chosen.redis is not None:
@@ -64,38 +69,20 @@ def make_plan(env: Environment, data_dir: Path) -> Plan:
             problems.append(str(error))
     if chosen.model is not None:
         try:
-            model_server.find_model()
-        except model_server.ModelNotFound as error:
+            llama_server.find_model()
+        except llama_server.ModelNotFound as error:
             problems.append(str(error))
     if problems:
         raise CannotRun(problems)
     redis_data.mkdir(parents=True, exist_ok=True)
 
     child_env = child_environment(env, chosen)
-    scripts = Path(sys.executable).parent
-    celery = [str(scripts / "celery"), "-A", "celery_worker"]
-    flower_host = child_env["FLOWER_ADDRESS"] if child_env["FLOWER_ADDRESS"] != "0.0.0.0" else ports.HOST  # noqa: S104 - compared, not bound
-    processes: list[Process] = []
-    if chosen.redis is not None:
-        ready = partial(probes.redis_answers, chosen.redis)
-        processes.append(Process("redis", redis_command, child_env, ready))
-    if chosen.model is not None:
-        command = [sys.executable, "-m", "devtools.local.llama_server", "--port", str(chosen.model)]
-        ready = partial(probes.http_answers, chosen.model, "/health")
-        processes.append(Process("model", command, child_env, ready, grace=5))
-    first = tuple(process.name for process in processes)
-    web_ready = partial(probes.http_answers, chosen.web, "/readyz")
-    workers_ready = partial(probes.workers_answer, chosen.web)
-    flower_ready = partial(probes.http_answers, chosen.flower, "/healthcheck", flower_host)
-    processes += [
-        Process("web", [str(scripts / "gunicorn"), "wsgi:app"], child_env, web_ready, first),
-        Process("worker", [*celery, "worker", "--loglevel=INFO"], child_env, workers_ready, first, grace=15),
-        Process("beat", [*celery, "beat"], child_env, None, first, grace=5),
-        Process("flower", [*celery, "flower"], child_env, flower_ready, first, grace=5),
-    ]
-    names = {process.name for process in processes}
+    flower_host = child_env["FLOWER_ADDRESS"] if child_env["FLOWER_ADDRESS"] != "0.0.0.0" else ports.LOOPBACK  # noqa: S104 - compared, not bound
+    services = local_services(chosen, child_env, redis_command)
+    services += chat_services(chosen, child_env, flower_host, tuple(service.name for service in services))
+    names = {service.name for service in services}
     return Plan(
-        processes,
+        services,
         stop_order=tuple(name for name in STOP_ORDER if name in names),
         welcome=(
             f"\n  Chat:    http://127.0.0.1:{chosen.web}\n"
@@ -106,17 +93,49 @@ def make_plan(env: Environment, data_dir: Path) -> Plan:
     )
 
 
-def read_ports(env: Environment, problems: list[str]) -> Ports:
-    """Choose the ports, and add a line to ``problems`` for each that makes no sense or cannot be used."""
-    defaults = {"PORT": 5000, "FLOWER_PORT": 5555}
+def local_services(chosen: Ports, child_env: Environment, redis_command: list[str]) -> list[Service]:
+    """Return the Redis and the model that are started here."""
+    services = []
+    if chosen.redis is not None:
+        ready = partial(probes.redis_answers, chosen.redis)
+        services.append(Service("redis", redis_command, child_env, ready))
+    if chosen.model is not None:
+        command = [sys.executable, "-m", "devtools.local.llama_server", "--port", str(chosen.model)]
+        ready = partial(probes.http_answers, chosen.model, "/health")
+        services.append(Service("model", command, child_env, ready, grace=5))
+    return services
+
+
+def chat_services(chosen: Ports, child_env: Environment, flower_host: str, first: tuple[str, ...]) -> list[Service]:
+    """Return web, worker, beat and Flower, which start when the services named in ``first`` are ready."""
+    celery = [str(BIN / "celery"), "-A", "celery_worker"]
+    web_ready = partial(probes.http_answers, chosen.web, "/readyz")
+    workers_ready = partial(probes.workers_answer, chosen.web)
+    flower_ready = partial(probes.http_answers, chosen.flower, "/healthcheck", flower_host)
+    return [
+        Service("web", [str(BIN / "gunicorn"), "wsgi:app"], child_env, web_ready, first),
+        Service("worker", [*celery, "worker", "--loglevel=INFO"], child_env, workers_ready, first, grace=15),
+        Service("beat", [*celery, "beat"], child_env, None, first, grace=5),
+        Service("flower", [*celery, "flower"], child_env, flower_ready, first, grace=5),
+    ]
+
+
+def default_ports(env: Environment) -> dict[str, int]:
+    """Return the port settings of the services that ``env`` has started here, with their defaults."""
+    defaults = {"PORT": WebSettings.port, "FLOWER_PORT": FlowerSettings.port}
     if not _given(env, "REDIS_URL", "REDIS_HOST"):
         defaults["REDIS_PORT"] = 6379
     if not _given(env, "MODEL_URL"):
-        defaults["LOCAL_MODEL_PORT"] = 5001
+        defaults["LOCAL_MODEL_PORT"] = LocalSettings.model_port
+    return defaults
+
+
+def read_ports(env: Environment, problems: list[str]) -> Ports:
+    """Choose the ports, and add a line to ``problems`` for each that is not a port number or cannot be used."""
     chosen: dict[str, int] = {}
-    for name, default in defaults.items():
+    for name, default in default_ports(env).items():
         text = env.get(name, "").strip() or str(default)
-        # int() alone would take "5_000" too, and digits of other scripts
+        # int() alone also takes "5_000" and the digits of other scripts
         if re.fullmatch(r"[0-9]{1,5}", text) and ports.LOWEST <= int(text) <= ports.HIGHEST:
             chosen[name] = int(text)
         else:
@@ -147,18 +166,30 @@ def read_ports(env: Environment, problems: list[str]) -> Ports:
     )
 
 
+def invalid_settings(env: Environment) -> list[str]:
+    """Return a line for the first invalid setting; the ports that ``read_ports`` checks are left out."""
+    checked_elsewhere = default_ports(env)
+    try:
+        Settings.from_env({name: value for name, value in env.items() if name not in checked_elsewhere})
+    except ConfigurationError as error:
+        return [str(error)]
+    return []
+
+
 def child_environment(env: Environment, chosen: Ports) -> dict[str, str]:
-    """Return the environment of all children: ``env``, with what leads them to each other."""
+    """Return the environment of all children: ``env``, with the addresses at which they find each other."""
+    # gunicorn and Flower read some of these themselves, and take no empty value.
+    empty = {name for name, _, _ in variables() if not env.get(name, "").strip()}
     child_env = {
-        **env,
+        **{name: value for name, value in env.items() if name not in empty},
         "PYTHONUNBUFFERED": "1",
         "PORT": str(chosen.web),
         "FLOWER_PORT": str(chosen.flower),
         # Flower's own default is every address of the machine, without a password.
-        "FLOWER_ADDRESS": env.get("FLOWER_ADDRESS") or ports.HOST,
-        # Somebody reads along, though through a pipe.
+        "FLOWER_ADDRESS": env.get("FLOWER_ADDRESS") or ports.LOOPBACK,
+        # A user reads the log, though through a pipe.
         "LOG_FORMAT": env.get("LOG_FORMAT") or "text",
-        # Whoever presses Ctrl-C waits for it; what is not done by then is handed back.
+        # Ctrl-C should end soon; a reply that is not finished by then is handed to another worker.
         "WORKER_SHUTDOWN_TIMEOUT": env.get("WORKER_SHUTDOWN_TIMEOUT") or "2",
     }
     if chosen.redis is not None:
@@ -166,7 +197,7 @@ def child_environment(env: Environment, chosen: Ports) -> dict[str, str]:
     if chosen.model is not None:
         child_env["MODEL_URL"] = f"http://127.0.0.1:{chosen.model}/v1/chat/completions"
         child_env["MODEL_API"] = "openai-chat"
-        child_env["MODEL_NAME"] = model_server.MODEL_NAME
+        child_env["MODEL_NAME"] = llama_server.MODEL_NAME
         child_env["MAX_NEW_TOKENS"] = env.get("MAX_NEW_TOKENS") or REPLY_TOKENS
         child_env["SYSTEM_PROMPT"] = env.get("SYSTEM_PROMPT") or SYSTEM_PROMPT
         # A proxy for the outside world cannot reach this machine's own addresses.
@@ -176,13 +207,13 @@ def child_environment(env: Environment, chosen: Ports) -> dict[str, str]:
 
 
 def remarks(env: Environment) -> list[str]:
-    """Say which Redis and model are used instead of the local ones, without their passwords."""
-    said = []
+    """Return which Redis and model are used instead of local ones, without their passwords."""
+    lines = []
     if given := _given(env, "REDIS_URL", "REDIS_HOST"):
-        said.append(f"{given} is set: using the Redis at {hide_secrets(env[given])}")
+        lines.append(f"{given} is set: using the Redis at {hide_secrets(env[given])}")
     if given := _given(env, "MODEL_URL"):
-        said.append(f"{given} is set: using the model at {hide_secrets(env[given])}")
-    return said
+        lines.append(f"{given} is set: using the model at {hide_secrets(env[given])}")
+    return lines
 
 
 def hide_secrets(url: str) -> str:

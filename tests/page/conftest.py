@@ -1,4 +1,4 @@
-"""A real Chromium, and one deployment that the tests of the page may break."""
+"""A real Chromium, and one deployment whose processes tests may kill."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chatbot.sessions.messages import Sessions
 from devtools.fake_model import ModelServer
 from devtools.harness.browser import browser, find
 from devtools.harness.deployment import Deployment
-from tests.page.person import NO_CONNECTION, Person
+from tests.support.page_user import NO_CONNECTION, PageUser
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def chromium() -> Iterator[Browser]:
     executable = find()
     if executable is None:
         if os.environ.get("CI"):
-            pytest.fail("no Chromium: .ci/run is to install it")
+            pytest.fail("no Chromium: .ci/run installs it")
         pytest.skip("no Chromium on this machine: install it, or set CHROMIUM")
     with browser(executable) as found:
         yield found
@@ -30,25 +30,25 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def site(model: ModelServer) -> Iterator[Deployment]:
-    """One process of each kind, and room for long replies."""
+    """One process of each kind. Replies may be long."""
     with Deployment(model.url, max_new_tokens=60_000, model_attempts=2) as deployment:
         yield deployment
 
 
 @pytest.fixture
-def ada(chromium: Browser, site: Deployment) -> Iterator[Person]:
-    """Somebody who has just begun to chat. Nothing may be written to the console."""
-    person = Person(chromium, site.url(), permissions=["clipboard-read", "clipboard-write"]).begin()
-    yield person
-    person.leave()
+def ada(chromium: Browser, site: Deployment) -> Iterator[PageUser]:
+    """A user who has just started a chat. An error or a warning in the console fails the test."""
+    user = PageUser(chromium, site.url(), permissions=["clipboard-read", "clipboard-write"]).start_chat()
+    yield user
+    user.close()
 
 
 @pytest.fixture
-def eve(chromium: Browser, site: Deployment) -> Iterator[Person]:
-    """Somebody whose browser may complain about lost connections; all processes run again afterwards."""
-    person = Person(chromium, site.url()).begin()
-    yield person
-    person.leave(forgiving=NO_CONNECTION)
+def eve(chromium: Browser, site: Deployment) -> Iterator[PageUser]:
+    """A user whose console may show lost connections. Killed processes are started again afterwards."""
+    user = PageUser(chromium, site.url()).start_chat()
+    yield user
+    user.close(allowed=NO_CONNECTION)
     for process in site.processes:
         if not process.running:
             process.start()
@@ -57,7 +57,7 @@ def eve(chromium: Browser, site: Deployment) -> Iterator[Person]:
 
 @pytest.fixture(scope="session")
 def write_history(site: Deployment) -> Callable[..., str]:
-    """`write_history(turns, reply)` makes a session that has seen so many turns; its token."""
+    """`write_history(turns, reply)` creates a session with that many turns and returns its token."""
 
     def write(turns: int, reply: str) -> str:
         sessions = Sessions(site.client, ttl=3600, max_pending=8)

@@ -1,4 +1,4 @@
-"""The page for everybody: axe-core, the keyboard alone, a screen reader, less motion."""
+"""Accessibility: axe-core, the keyboard, screen readers, reduced motion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment
-from tests.page.person import Person
+from tests.support.page_user import PageUser
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 DESKTOP = {"viewport": {"width": 1440, "height": 900}}
@@ -20,7 +20,7 @@ RICH = (
 
 
 def violations(page: Page) -> list[str]:
-    """Whatever axe-core finds, as `impact rule: elements`."""
+    """What axe-core reports, as `impact rule: elements`."""
     found = Axe().run(page).response["violations"]
     return [f"{rule['impact']} {rule['id']}: {[node['html'][:120] for node in rule['nodes']]}" for rule in found]
 
@@ -30,19 +30,19 @@ def violations(page: Page) -> list[str]:
 def test_axe_finds_nothing(
     chromium: Browser, site: Deployment, model: ModelServer, screen: dict[str, object], scheme: str
 ) -> None:
-    person = Person(chromium, site.url(), color_scheme=scheme, reduced_motion="reduce", **screen)
-    page = person.page
+    user = PageUser(chromium, site.url(), color_scheme=scheme, reduced_motion="reduce", **screen)
+    page = user.page
     page.goto(site.url())
     found = {"start": violations(page)}
-    person.begin()
+    user.start_chat()
     found["empty"] = violations(page)
-    person.ask(RICH)
+    user.ask(RICH)
     found["conversation"] = violations(page)
     model.fault("unauthorized", 1)
-    person.say("fail")
+    user.send("fail")
     expect(page.get_by_role("button", name="Retry")).to_be_visible()
-    person.draft.fill("something to send")
-    person.page.locator("#more").click()
+    user.draft.fill("something to send")
+    user.page.locator("#more").click()
     found["failed, with the menu"] = violations(page)
     page.keyboard.press("Escape")
     if screen is PHONE:
@@ -51,34 +51,34 @@ def test_axe_finds_nothing(
         found["list of chats"] = violations(page)
         page.keyboard.press("Escape")
     model.control(first=60_000)
-    person.say("wait")
-    expect(person.state).to_have_text("Waiting for reply")
+    user.send("wait")
+    expect(user.state).to_have_text("Waiting for reply")
     found["waiting"] = violations(page)
     page.locator("#stop").click()
-    person.leave()
+    user.close()
     assert {view: rules for view, rules in found.items() if rules} == {}
 
 
 def test_everything_can_be_done_with_the_keyboard(chromium: Browser, site: Deployment) -> None:
-    person = Person(chromium, site.url(), viewport={"width": 1440, "height": 900})
-    page, press = person.page, person.page.keyboard.press
+    user = PageUser(chromium, site.url(), viewport={"width": 1440, "height": 900})
+    page, press = user.page, user.page.keyboard.press
     page.goto(site.url())
     expect(page.get_by_label("Your name")).to_be_focused()
     page.keyboard.type("Ada")
     press("Enter")
-    expect(person.draft).to_be_focused()
+    expect(user.draft).to_be_focused()
     page.keyboard.type("!interval=50 !tokens=400 on and on")
     press("Enter")
-    expect(person.replies).to_contain_text("w3")
+    expect(user.replies).to_contain_text("w3")
     press("Tab")
     expect(page.get_by_role("button", name="Stop the reply")).to_be_focused()
     press("Enter")
     expect(page.get_by_text("Stopped", exact=True)).to_be_visible()
-    expect(person.draft).to_be_focused()
+    expect(user.draft).to_be_focused()
     page.keyboard.type("!say=```\\ncode\\n```")
     press("Enter")
     expect(page.locator(".foot:visible")).to_have_count(2)
-    # Backwards from where one writes: copy the reply, the code, its copying, …
+    # Backwards from the composer.
     for name in ("Copy the reply", "Code: code", "Copy code"):
         press("Shift+Tab")
         if name == "Copy the reply":
@@ -95,17 +95,17 @@ def test_everything_can_be_done_with_the_keyboard(chromium: Browser, site: Deplo
     page.locator("#newChat").focus()
     press("Enter")
     expect(page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
-    expect(person.draft).to_be_focused()
+    expect(user.draft).to_be_focused()
     page.locator("#chats button").last.focus()
     press("Enter")
     expect(page.locator(".foot:visible")).to_have_count(2)
-    expect(person.draft).to_be_focused()
-    person.leave()
+    expect(user.draft).to_be_focused()
+    user.close()
 
 
-def test_the_list_of_chats_on_a_phone_takes_the_focus_and_gives_it_back(chromium: Browser, site: Deployment) -> None:
-    person = Person(chromium, site.url(), **PHONE).begin()
-    page, opener = person.page, person.page.get_by_role("button", name="Your chats")
+def test_the_list_of_chats_on_a_phone_takes_the_focus_and_returns_it(chromium: Browser, site: Deployment) -> None:
+    user = PageUser(chromium, site.url(), **PHONE).start_chat()
+    page, opener = user.page, user.page.get_by_role("button", name="Your chats")
     expect(page.get_by_role("navigation")).to_have_count(0)
     opener.click()
     expect(page.locator("#chats [aria-current]")).to_be_focused()
@@ -115,31 +115,31 @@ def test_the_list_of_chats_on_a_phone_takes_the_focus_and_gives_it_back(chromium
     page.keyboard.press("Escape")
     expect(opener).to_be_focused()
     expect(page.get_by_role("navigation")).to_have_count(0)
-    person.leave()
+    user.close()
 
 
-def test_a_screen_reader_is_told_of_a_reply_once_it_is_whole(ada: Person) -> None:
-    told = ada.page.locator("#announcer[aria-live=polite]")
+def test_a_reply_is_announced_to_screen_readers_once_when_it_is_complete(ada: PageUser) -> None:
+    announced = ada.page.locator("#announcer[aria-live=polite]")
     ada.page.evaluate(
         """() => {
-          window.told = [];
+          window.announced = [];
           const watch = records => records.forEach(({ addedNodes }) =>
-            addedNodes.forEach(node => window.told.push(node.textContent)));
+            addedNodes.forEach(node => window.announced.push(node.textContent)));
           new MutationObserver(watch).observe(document.getElementById('announcer'), { childList: true });
         }"""
     )
     ada.ask("!interval=20 !say=## Title\\n\\nSome **bold** words, and `code`.")
-    expect(told).to_contain_text("bold")
-    assert ada.page.evaluate("window.told") == ["Assistant: Title\nSome bold words, and code."]
+    expect(announced).to_contain_text("bold")
+    assert ada.page.evaluate("window.announced") == ["Assistant: Title\nSome bold words, and code."]
     expect(ada.page.get_by_role("log", name="Conversation")).to_be_visible()
     expect(ada.page.get_by_role("article", name="Assistant")).to_be_visible()
 
 
-def test_nothing_moves_for_those_who_asked_for_less_motion(chromium: Browser, site: Deployment) -> None:
-    person = Person(chromium, site.url(), reduced_motion="reduce").begin()
-    person.say("!interval=50 !tokens=400 on and on")
-    expect(person.replies).to_contain_text("w3")
-    assert person.page.evaluate("document.getAnimations().length") == 0
-    person.page.locator("#stop").click()
-    expect(person.page.get_by_text("Stopped", exact=True)).to_be_visible()
-    person.leave()
+def test_nothing_moves_with_reduced_motion(chromium: Browser, site: Deployment) -> None:
+    user = PageUser(chromium, site.url(), reduced_motion="reduce").start_chat()
+    user.send("!interval=50 !tokens=400 on and on")
+    expect(user.replies).to_contain_text("w3")
+    assert user.page.evaluate("document.getAnimations().length") == 0
+    user.page.locator("#stop").click()
+    expect(user.page.get_by_text("Stopped", exact=True)).to_be_visible()
+    user.close()

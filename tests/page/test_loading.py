@@ -1,4 +1,4 @@
-"""What the page weighs, how fast it is there, and how it is kept."""
+"""How much the page loads, how fast, and how browsers cache it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import requests
 from playwright.sync_api import Browser, expect
 
 from devtools.harness.deployment import Deployment
-from tests.page.person import Person
+from tests.support.page_user import PageUser
 
-#: Bytes over the wire, heads included.
-MOST_BYTES = 150_000
+#: Bytes over the wire, headers included.
+MAX_BYTES = 150_000
 WEIGHT = """
     [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
       .reduce((sum, entry) => sum + entry.transferSize, 0)
@@ -23,30 +23,30 @@ ROUNDS = 3
 
 def test_the_first_load_is_light_and_usable_within_a_second(chromium: Browser, site: Deployment) -> None:
     took = 0.0
-    for _ in range(ROUNDS):  # a busy machine takes its time
-        person = Person(chromium, site.url())
+    for _ in range(ROUNDS):  # the machine may be busy
+        user = PageUser(chromium, site.url())
         began = time.monotonic()
-        person.page.goto(site.url())
-        expect(person.page.get_by_label("Your name")).to_be_focused()
+        user.page.goto(site.url())
+        expect(user.page.get_by_label("Your name")).to_be_focused()
         took = time.monotonic() - began
-        weight = person.page.evaluate(WEIGHT)
-        person.leave()
-        assert 20_000 < weight < MOST_BYTES
+        weight = user.page.evaluate(WEIGHT)
+        user.close()
+        assert 20_000 < weight < MAX_BYTES
         if took < 1:
             break
     assert took < 1
 
 
-def test_a_second_visit_loads_the_page_alone(chromium: Browser, site: Deployment) -> None:
-    person = Person(chromium, site.url()).begin()
-    person.page.goto(site.url())
-    expect(person.state).to_have_text("Connected")
-    assert person.page.evaluate(WEIGHT) < 20_000
-    person.leave()
+def test_a_second_visit_loads_only_the_html(chromium: Browser, site: Deployment) -> None:
+    user = PageUser(chromium, site.url()).start_chat()
+    user.page.goto(site.url())
+    expect(user.state).to_have_text("Connected")
+    assert user.page.evaluate(WEIGHT) < 20_000
+    user.close()
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "identity"])
-def test_files_are_kept_for_ever_under_the_version_that_the_page_names(site: Deployment, encoding: str) -> None:
+def test_files_are_cached_for_ever_at_the_addresses_of_the_current_version(site: Deployment, encoding: str) -> None:
     page = requests.get(site.url(), timeout=10)
     assert page.headers["Cache-Control"] == "no-cache"
     address = page.text.partition('<script type="module" src="')[2].partition('"')[0]
@@ -63,7 +63,7 @@ def test_files_are_kept_for_ever_under_the_version_that_the_page_names(site: Dep
     assert requests.get(urljoin(site.url(), f"/static/{version}/../chat.html"), timeout=10).status_code == 404
 
 
-def test_the_policy_lets_nothing_in_from_elsewhere(site: Deployment) -> None:
+def test_the_content_security_policy_allows_only_the_own_origin(site: Deployment) -> None:
     policy = requests.get(site.url(), timeout=10).headers["Content-Security-Policy"]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"

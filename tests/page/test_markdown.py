@@ -1,14 +1,10 @@
-"""Replies as Markdown, and that nothing in a text is ever more than text."""
+"""Replies as Markdown, and hostile texts, which are shown as text."""
 
 from __future__ import annotations
 
-import hashlib
-
-import pytest
 from playwright.sync_api import Locator, expect
 
-from chatbot.web.assets import FOLDER
-from tests.page.person import Person
+from tests.support.page_user import PageUser
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -24,20 +20,24 @@ HOSTILE = [
     '```"><img src=x onerror=alert(1)>\\ncode\\n```',
     "<form action=//evil.example><input name=q autofocus onfocus=alert(1)></form>",
 ]
+
+
 LIVE = (
     "script, img, iframe, svg:not(:has(> use)), style, form, input, "
     "[style], [onerror], [onfocus], [onmouseover], [srcdoc]"
 )
+
+
 UNSAFE_LINKS = "Array.from(document.querySelectorAll('.turn a'), a => a.href).filter(h => !/^(https?|mailto):/.test(h))"
 
 
-def test_hostile_text_is_shown_as_text(ada: Person) -> None:
+def test_hostile_text_is_shown_as_text(ada: PageUser) -> None:
     for text in HOSTILE:
         ada.ask(f"!say={text}")
-    # Then again from the history. What runs, asks or loads is noticed by `Person`.
+    # `PageUser` records scripts that run, dialogs and requests. The second round shows the history.
     for _ in range(2):
         expect(ada.page.locator(".foot:visible")).to_have_count(len(HOSTILE))
-        expect(ada.sayings).to_have_text([f"!say={text}" for text in HOSTILE])
+        expect(ada.messages).to_have_text([f"!say={text}" for text in HOSTILE])
         expect(ada.replies.filter(has_text="onerror")).to_have_count(3)
         expect(ada.replies.nth(0)).to_have_text("<img src=x onerror=alert(1)>")
         expect(ada.replies.nth(1)).to_have_text("[x](javascript:alert(1))")
@@ -46,7 +46,7 @@ def test_hostile_text_is_shown_as_text(ada: Person) -> None:
         ada.page.reload()
 
 
-def test_the_blocks_of_markdown_are_shown(ada: Person) -> None:
+def test_all_kinds_of_markdown_blocks_are_shown(ada: PageUser) -> None:
     text = (
         "# Title\n\nOne **bold**, *slanted*, ~~wrong~~ word and `code`.\nA line.\n\n1. one\n2. two\n   - deep\n\n"
         "- [x] done\n\n> said\n\n| left | right |\n|:--|--:|\n| 1 | 2 |\n\n---\n\n    indented\n\nlast"
@@ -66,7 +66,7 @@ def test_the_blocks_of_markdown_are_shown(ada: Person) -> None:
     expect(reply.locator("pre")).to_have_text("indented")
 
 
-def test_links_open_elsewhere_and_tell_nothing(ada: Person) -> None:
+def test_links_open_a_new_tab_and_send_no_referrer(ada: PageUser) -> None:
     reply = ada.ask("!say=[there](https://example.org/a?b=c&d) https://example.org/e <mailto:a@example.org>")
     links = reply.get_by_role("link")
     expect(links).to_have_text(["there", "https://example.org/e", "mailto:a@example.org"])
@@ -76,33 +76,25 @@ def test_links_open_elsewhere_and_tell_nothing(ada: Person) -> None:
     expect(links.first).to_have_attribute("href", "https://example.org/a?b=c&d")
 
 
-def test_code_can_be_copied(ada: Person) -> None:
-    reply = ada.ask("!say=Do this:\\n\\n```python\\nif True:\\n    <b>pass</b>\\n```\\n\\nand be done.")
-    expect(reply.locator(".code-bar span")).to_have_text("python")
-    reply.get_by_role("button", name="Copy code").click()
-    expect(reply.locator(".copy-code")).to_have_text("Copied")
-    assert ada.page.evaluate("navigator.clipboard.readText()") == "if True:\n    <b>pass</b>"
-
-
-def test_text_runs_in_its_own_direction(ada: Person) -> None:
+def test_every_text_has_its_own_direction(ada: PageUser) -> None:
     texts = {"مرحبا بالعالم! 🙂": "rtl", "שלום world": "rtl", "hello שלום": "ltr", "🙂👩‍👩‍👧 emoji": "ltr"}
     for text, direction in texts.items():
         paragraph = ada.ask(f"!say={text}").locator("p")
         expect(paragraph).to_have_text(text)
         assert is_at_right(paragraph) == (direction == "rtl")
-        # The same as typed, without the order.
+        # The same text in a message.
         ada.ask(text)
-        expect(ada.sayings.last).to_have_text(text)
-        assert ada.sayings.last.evaluate("node => getComputedStyle(node).direction") == direction
+        expect(ada.messages.last).to_have_text(text)
+        assert ada.messages.last.evaluate("node => getComputedStyle(node).direction") == direction
 
 
-def test_each_item_of_a_list_runs_in_its_own_direction(ada: Person) -> None:
+def test_every_item_of_a_list_has_its_own_direction(ada: PageUser) -> None:
     items = ada.ask("!say=- hello\\n- שלום").locator("li")
     assert [is_at_right(items.nth(number)) for number in range(2)] == [False, True]
 
 
 def is_at_right(paragraph: Locator) -> bool:
-    """Whether a short text in a wide paragraph begins at the right."""
+    """Whether a short text in a wide paragraph stands at the right."""
     return bool(
         paragraph.evaluate(
             """node => {
@@ -112,75 +104,3 @@ def is_at_right(paragraph: Locator) -> bool:
             }"""
         )
     )
-
-
-GROWING = """
-async ([base, documents]) => {
-  const { MarkdownText } = await import(base + 'markdown-text.js');
-  const draw = (text, size) => {
-    const node = document.createElement('div');
-    const drawn = new MarkdownText(node);
-    for (let end = size; end < text.length; end += size) {
-      drawn.set(text.slice(0, end), false);
-      while (drawn.behind) drawn.step();
-    }
-    drawn.set(text, true);
-    while (drawn.behind) drawn.step();
-    return node.innerHTML.replaceAll('\\n</p>', '</p>');
-  };
-  return documents.filter((text) => [1, 2, 3, 7, 50].some((size) => draw(text, size) !== draw(text, text.length)));
-}
-"""
-DOCUMENTS = [
-    "Here:\n- a\n- b\n\n  more\n\n1. x\n\n2. y\n\n   ```sh\n   ls\n   ```\n3. z\n\nend",
-    "text\n```js\nlet a;\n\n`` ` ``\n```\nafter\n~~~\nopen\n```\n\n\n",
-    "para\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n\nnext\n---\nTitle?\n===\n",
-    "* * *\n*em* and **b\n\nold** x\r\ny\r\n",
-    "> a\nlazy\n> - b\n\n> c\n\n# H\n## I\n<div>\n\n</div>\n[r]: http://x.y\n[r]\n",
-    "````md\n```\ninner\n```\n````\n```\n```\n\n- [ ] t\n- 🙂é مرحبا\n\n    code\n\n\tcode",
-]
-
-
-def test_a_reply_that_grew_looks_like_one_that_came_whole(ada: Person) -> None:
-    assert ada.page.evaluate(GROWING, [ada.modules, DOCUMENTS]) == []
-
-
-@pytest.mark.parametrize(
-    ("line", "count", "selector"),
-    [("- item N\n", 4000, "li"), ("| N | b |\n", 4000, "tbody tr"), ("code N\n", 8000, None), ("word N ", 9000, None)],
-)
-def test_a_long_block_is_drawn_in_parts_and_loses_nothing(
-    ada: Person, line: str, count: int, selector: str | None
-) -> None:
-    before = {"|": "| a | b |\n|---|---|\n", "c": "```\n"}.get(line[0], "")
-    text = before + "".join(line.replace("N", str(number)) for number in range(count))
-    drawn = ada.page.evaluate(
-        """async ([base, text, selector]) => {
-          const { MarkdownText } = await import(base + 'markdown-text.js');
-          const node = document.createElement('div');
-          const drawn = new MarkdownText(node);
-          for (let end = 0; end < text.length; end += 997) {
-            drawn.set(text.slice(0, end), false);
-            while (drawn.behind) drawn.step();
-          }
-          drawn.set(text, true);
-          while (drawn.behind) drawn.step();
-          const numbers = (node.textContent.match(/\\d+/g) ?? []).map(Number);
-          const parts = node.querySelectorAll('ul, table, p, code > span').length;
-          return [numbers, selector ? node.querySelectorAll(selector).length : null, parts];
-        }""",
-        [ada.modules, text, selector],
-    )
-    numbers, found, parts = drawn
-    assert numbers == list(range(count))
-    assert found in (None, count)
-    assert parts > 5
-
-
-def test_the_kept_copies_of_libraries_are_those_that_were_published() -> None:
-    vendor = FOLDER / "vendor"
-    lines = (vendor / "SHA256SUMS").read_text("utf-8").splitlines()
-    listed = {name: digest for digest, name in map(str.split, lines)}
-    kept = {path.name for path in vendor.iterdir()} - {"SHA256SUMS", "README.md"}
-    assert set(listed) == kept
-    assert {name: hashlib.sha256((vendor / name).read_bytes()).hexdigest() for name in kept} == listed

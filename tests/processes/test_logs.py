@@ -1,8 +1,11 @@
-"""What logs and Flower tell operators, and what they must not tell anybody."""
+"""What logs and Flower show to operators, and what they must not show."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,20 +17,21 @@ from chatbot.queue.celery_app import create_celery
 from chatbot.sessions.ids import session_id
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient
-from devtools.harness.deployment import BIN, Deployment, Process, eventually, free_port
+from devtools.harness.deployment import Deployment, Process, eventually, free_port
+from devtools.paths import BIN, ROOT
 
-PASSWORD, MODEL_TOKEN, TEXT = "pass-that-nobody-sees", "hf_tokenThatNobodySees", "unmistakably mine"
+PASSWORD, MODEL_TOKEN, TEXT = "made-up-password", "hf_MadeUpToken", "unmistakably mine"
 
 
 class Guarded:
-    """A deployment whose Redis asks for a password and whose model asks for a token, and Flower."""
+    """A deployment with Flower, where Redis needs a password and the model a token."""
 
     def __init__(self, chat: Deployment) -> None:
         self.chat = chat
         port = free_port()
         self.flower_url = f"http://127.0.0.1:{port}"
         command = [str(BIN / "celery"), "-A", "celery_worker", "flower"]
-        # Its API is closed unless there is a password, or one says that it may be open.
+        # Flower's API is closed unless there is a password, or a setting opens it.
         env = {**chat.workers[0].env, "FLOWER_PORT": str(port), "FLOWER_UNAUTHENTICATED_API": "true"}
         self.flower = Process("flower", command, env, chat.folder / "flower.log").start()
         eventually(lambda: self.flower_answers("/healthcheck"), 60, "Flower answers")
@@ -61,11 +65,11 @@ def guarded(model: ModelServer) -> Iterator[Guarded]:
 
 
 def lines(process: Process) -> list[dict[str, Any]]:
-    """The lines of a log that are JSON; each is one object on its own."""
+    """The JSON lines of a log, decoded."""
     return [json.loads(line) for line in process.log.splitlines() if line.startswith("{")]
 
 
-def test_lines_of_both_sides_are_json_and_say_what_they_belong_to(guarded: Guarded) -> None:
+def test_lines_of_web_and_worker_are_json_with_session_message_and_task(guarded: Guarded) -> None:
     chat = guarded.chat
     with ChatClient(chat.url()) as client:
         client.ask(TEXT, "m1")
@@ -89,18 +93,18 @@ def test_lines_of_both_sides_are_json_and_say_what_they_belong_to(guarded: Guard
                 None,
             ),
             10,
-            f"{process.name} tells of {message_id}",
+            f"{process.name} logs {message_id}",
         )
         return found
 
-    for message_id, level, words in (("m1", "INFO", "replied with"), ("m2", "WARNING", "gave no reply, again in")):
-        told = line(chat.workers[0], message_id, level=level)
-        assert words in told["message"]
-        assert told["session"] == session
-        assert len(told["task_id"]) == 36
-        assert told["time"].endswith("+00:00")
-    told = line(chat.webs[0], "m3")
-    assert (told["session"], told["level"], told["logger"]) == (session, "WARNING", "chatbot.web.chat_socket")
+    for message_id, level, words in (("m1", "INFO", "replied with"), ("m2", "WARNING", "gave no reply, retrying in")):
+        logged = line(chat.workers[0], message_id, level=level)
+        assert words in logged["message"]
+        assert logged["session"] == session
+        assert len(logged["task_id"]) == 36
+        assert logged["time"].endswith("+00:00")
+    logged = line(chat.webs[0], "m3")
+    assert (logged["session"], logged["level"], logged["logger"]) == (session, "WARNING", "chatbot.web.chat_socket")
     assert any(it["logger"] == "gunicorn.error" for it in lines(chat.webs[0]))
     assert all(text.startswith("{") for text in chat.webs[0].log.splitlines())
 
@@ -108,14 +112,14 @@ def test_lines_of_both_sides_are_json_and_say_what_they_belong_to(guarded: Guard
 def test_celerys_own_lines_carry_the_task_and_its_session(guarded: Guarded) -> None:
     session = session_id("made up")
     celery = create_celery(Settings(redis=RedisSettings(broker_url=guarded.chat.redis_url)))
-    # One argument too many: Celery tells of it, as the task never begins.
+    # One argument too many: Celery logs the error, as the task never begins.
     task_id = celery.send_task("chatbot.generate_reply", (session, "x")).id
     celery.close()
-    told = eventually(
-        lambda: [it for it in lines(guarded.chat.workers[0]) if it.get("task_id") == task_id], 30, "Celery tells of it"
+    logged = eventually(
+        lambda: [it for it in lines(guarded.chat.workers[0]) if it.get("task_id") == task_id], 30, "Celery logs it"
     )[0]
-    assert (told["logger"], told["level"], told["session"]) == ("celery.app.trace", "ERROR", session)
-    assert "TypeError" in told["exception"]
+    assert (logged["logger"], logged["level"], logged["session"]) == ("celery.app.trace", "ERROR", session)
+    assert "TypeError" in logged["exception"]
 
 
 def test_flower_shows_names_and_hashes_and_neither_tokens_texts_nor_passwords(
@@ -154,3 +158,16 @@ def test_flower_shows_names_and_hashes_and_neither_tokens_texts_nor_passwords(
     for process in guarded.processes:
         for secret in (client.token, TEXT, PASSWORD, MODEL_TOKEN):
             assert secret not in process.log, process.name
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_misspelled_setting_is_one_warning_that_names_the_nearest(log_format: str) -> None:
+    env = {**os.environ, "MODEL_ULR": "http://127.0.0.1:9/hf_MadeUpToken", "LOG_FORMAT": log_format}
+    command = [sys.executable, "-c", "import wsgi"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=True)
+    (line,) = done.stderr.splitlines()
+    message = "MODEL_ULR is not a setting: did you mean MODEL_URL?"
+    if log_format == "json":
+        assert (json.loads(line)["level"], json.loads(line)["message"]) == ("WARNING", message)
+    else:
+        assert line.endswith(f"WARNING chatbot.logs: {message}")

@@ -6,7 +6,8 @@ import requests
 
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, texts
-from devtools.harness.deployment import BIN, Deployment, Process, eventually, free_port
+from devtools.harness.deployment import Deployment, Process, eventually, free_port
+from devtools.paths import BIN
 
 
 def test_many_sessions_each_get_their_own_replies(chat: Deployment) -> None:

@@ -12,7 +12,8 @@ import websocket
 
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, Closed
-from devtools.harness.deployment import BIN, Deployment, Process, eventually, free_port
+from devtools.harness.deployment import Deployment, Process, eventually, free_port
+from devtools.paths import BIN
 
 #: What must never appear; people and the model say a word of these in every message.
 SAID = "xylophone"

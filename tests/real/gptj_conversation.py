@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from devtools.harness.chat_client import ChatClient
-from devtools.harness.deployment import ROOT, Deployment
+from devtools.harness.deployment import Deployment
 from devtools.harness.inference_servers import transformers, vllm
+from devtools.paths import ROOT
 from tests.support.conversation import LABELS, Conversation, Served, model_check, serve
 
 #: A Python that has torch and both servers.

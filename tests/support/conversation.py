@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from devtools.harness.chat_client import ChatClient, history, texts
-from devtools.harness.deployment import BIN, ROOT, Deployment, Process, eventually
+from devtools.harness.deployment import Deployment, Process, eventually
 from devtools.harness.recorder import Recorder
+from devtools.paths import BIN, ROOT
 
 #: What a base model goes on with when nobody stops it.
 LABELS = ("Human:", "Bot:")
@@ -105,7 +106,7 @@ class Conversation:
             assert (error["code"], error["id"]) == ("model_error", "too-long")
             assert client.ask(self.messages[0])["msg"]
             assert len(texts(history(client.url, client.token), "bot")) == 1
-        assert "the model gave no reply, for good" in served.worker.log
+        assert "the model gave no reply, not retrying" in served.worker.log
 
     def test_model_check_finds_it_good(self, served: Served) -> None:
         checked = model_check(served)

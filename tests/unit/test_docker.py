@@ -1,19 +1,19 @@
-"""The container files, as far as they can be looked at without an engine; `make lint` checks their syntax."""
+"""The container files, as far as they can be checked without a container engine; `make lint` checks their syntax."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from chatbot.config import Settings
-from devtools.harness.deployment import BIN, ROOT
+from devtools.package import ENTRY_FILES
+from devtools.paths import BIN, ROOT
 
 DOCKER = ROOT / "docker"
-OURS = ("web", "worker", "beat", "flower")
+SERVICES = ("web", "worker", "beat", "flower")
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +41,14 @@ def test_no_secret_has_a_default(compose: dict[str, Any]) -> None:
             assert line.endswith("="), line
 
 
-def test_any_number_of_each_may_run(compose: dict[str, Any]) -> None:
+def test_any_number_of_each_service_may_run(compose: dict[str, Any]) -> None:
     assert not [name for name, service in compose["services"].items() if "container_name" in service]
-    # Celery's default is a name made from the host's, and each container is one.
+    # Celery derives a worker's name from the host, and each container is a host.
     assert re.search(r"\s(-n|--hostname)\b", compose["services"]["worker"]["command"]) is None
 
 
-def test_the_commands_are_there_and_the_processes_get_no_more_than_they_need(compose: dict[str, Any]) -> None:
-    for name in OURS:
+def test_the_commands_exist_and_the_processes_have_no_privileges(compose: dict[str, Any]) -> None:
+    for name in SERVICES:
         service = compose["services"][name]
         command = service.get("command", "gunicorn wsgi:app").split()
         assert (BIN / command[0]).exists()
@@ -59,19 +59,32 @@ def test_the_commands_are_there_and_the_processes_get_no_more_than_they_need(com
         assert settings.redis.url == "redis://:p@redis:6379/0"
 
 
-def test_the_image_holds_what_runs_and_runs_as_nobody_special() -> None:
+def test_the_image_holds_the_product_alone_and_runs_as_an_ordinary_user() -> None:
     text = (DOCKER / "Dockerfile").read_text("utf-8")
-    allowed = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
-    copied = [
+    context = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    copied = {
         source for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE) for source in line.split()[:-1]
-    ]
-    assert {"chatbot", "wsgi.py", "celery_worker.py", "gunicorn.conf.py", "flowerconfig.py"} <= set(copied)
-    for source in copied:
-        assert (ROOT / source).exists(), source
-        assert f"!{source}" in allowed, source
+    }
+    assert copied == {*ENTRY_FILES, "chatbot", "docker/requirements.lock"}
+    assert "*" in context
+    assert {line.removeprefix("!") for line in context if line.startswith("!")} == copied
+    assert all((ROOT / source).exists() for source in copied)
     assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
     assert "HEALTHCHECK" in text
 
 
-def test_the_folder_of_secrets_is_not_kept_by_git() -> None:
-    assert ".env" in Path(ROOT / ".gitignore").read_text("utf-8").splitlines()
+def test_the_image_gets_every_requirement_at_its_version_with_hashes() -> None:
+    assert "--require-hashes -r requirements.lock" in (DOCKER / "Dockerfile").read_text("utf-8")
+    text = (DOCKER / "requirements.lock").read_text("utf-8")
+    assert "://" not in text
+    entries = [entry for entry in re.split(r"\n(?=\S)", text) if not entry.startswith("#")]
+    assert all("--hash=sha256:" in entry for entry in entries)
+    locked = {entry.split()[0] for entry in entries}
+    for line in (ROOT / "requirements.txt").read_text("utf-8").splitlines():
+        if line and not line.startswith("#"):
+            pin = re.sub(r"\[\w+\]", "", line).lower().replace("_", "-")
+            assert pin in locked, f"{line}: run `make lock`"
+
+
+def test_the_file_of_secrets_is_not_in_git() -> None:
+    assert ".env" in (ROOT / ".gitignore").read_text("utf-8").splitlines()

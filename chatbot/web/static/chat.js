@@ -1,15 +1,17 @@
-/** One running chat: keeps a conversation and its connection together. No DOM. */
+/** One open chat: connects a Conversation with its Socket and the session's history. No DOM. */
 
 import { Conversation } from './conversation.js';
-import { ApiError, loadSession, socketUrl } from './session.js';
-import { Socket, backoff } from './socket.js';
+import { ApiError, loadSession, newId, socketUrl } from './session.js';
+import { backoff, Socket } from './socket.js';
 
+// Milliseconds for an ack to arrive, and for a reply that is neither pending nor in the history.
 const ACK_LIMIT = 10_000;
 const SILENCE_LIMIT = 1_500;
-const FRAME_LIMIT = 64 * 1024;
+const ACK_CHECK_INTERVAL = 2_000;
+const FRAME_LIMIT = 64 * 1024; // bytes
 const UNREACHABLE_AFTER = 5; // attempts
 const RESENDS = 5;
-const TOLD = new Set(['ack', 'status', 'delta', 'message']);
+const CONVERSATION_FRAMES = new Set(['ack', 'status', 'delta', 'message']);
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -17,17 +19,17 @@ export class Chat {
   #listener;
   #socket;
   #fresh;
-  #over = false;
-  #watch = 0;
+  #isClosed = false;
+  #ackCheck = 0;
   #syncing = null;
   #syncAgain = false;
   #connections = 0;
-  #settled = false; // nothing is sent before what is held here and there is clear
+  #synced = false; // messages are sent once the page knows what the server has stored
 
   /**
-   * `listener` has state(), lives(seconds), notice(text) and what Conversation tells. `lives` is told how much longer
-   * the session lives, `name` and `begun` are known from then on. A `fresh` session was
-   * made a moment ago, so its history need not be asked for.
+   * `listener` has state(), renewed(seconds), notice(text) and the methods of a Conversation's listener. `renewed` gets
+   * the session's time to live; `name` and `begun` are set before it is called. A `fresh` session was just created, so
+   * its history is empty.
    */
   constructor(token, listener, { fresh = false } = {}) {
     this.token = token;
@@ -57,25 +59,25 @@ export class Chat {
     });
   }
 
-  /** The history first, then the live connection. */
+  /** Loads the history, then opens the connection. */
   async open() {
     if (!this.#fresh) await this.#sync();
-    if (this.#over) return;
-    this.#watch = setInterval(() => this.#checkAcks(), 2_000);
+    if (this.#isClosed) return;
+    this.#ackCheck = setInterval(() => this.#checkAcks(), ACK_CHECK_INTERVAL);
     this.#socket.open();
   }
 
   close() {
-    this.#over = true;
-    clearInterval(this.#watch);
+    this.#isClosed = true;
+    clearInterval(this.#ackCheck);
     this.#socket.close();
   }
 
-  send(id, text) {
-    this.#transmit(this.conversation.add(id, text, new Date().toISOString()));
+  send(text) {
+    this.#transmit(this.conversation.add(newId(), text, new Date().toISOString()));
   }
 
-  /** What this tab had not got rid of when it was left: [{id, text, timestamp, error}]. */
+  /** Adds the messages that `unstored` returned before a refresh. */
   restore(unstored) {
     for (const { id, text, timestamp, error } of unstored) {
       const turn = this.conversation.add(id, text, timestamp);
@@ -83,6 +85,7 @@ export class Chat {
     }
   }
 
+  /** Messages that the server has not stored: [{id, text, timestamp, error}]. */
   get unstored() {
     return this.conversation.order
       .filter((turn) => !turn.stored)
@@ -104,7 +107,7 @@ export class Chat {
     this.#listener.state();
   }
 
-  /** The network is said to be back, or the person is. */
+  /** Reconnects without delay: the network may have changed, or the user has come back to the page. */
   wake(networkChanged = false) {
     if (networkChanged && this.#socket.ready) this.#socket.restart();
     else this.#socket.nudge();
@@ -114,7 +117,7 @@ export class Chat {
     const frame = { type: 'message', msg: turn.text, id: turn.id };
     if (new TextEncoder().encode(JSON.stringify(frame)).length > FRAME_LIMIT) {
       this.conversation.fail(turn, { code: 'message_too_long' });
-    } else if (this.#settled && this.#socket.send(frame)) {
+    } else if (this.#synced && this.#socket.send(frame)) {
       turn.sentAt = Date.now();
     }
   }
@@ -128,36 +131,36 @@ export class Chat {
         this.#error(frame);
         break;
       default:
-        if (TOLD.has(frame.type) && !this.conversation.apply(frame)) this.#sync();
+        if (CONVERSATION_FRAMES.has(frame.type) && !this.conversation.apply(frame)) this.#sync();
     }
   }
 
   async #begin({ name, session_start: begun, expires_in: left, pending = [], recovered }) {
     this.#connections += 1;
-    this.#settled = false;
+    this.#synced = false;
     const connection = this.#connections;
     this.#knownAs(name, begun);
-    this.#listener.lives(left);
+    this.#listener.renewed(left);
     this.stopping = false;
     const known = this.conversation.begin(pending);
     const gap = recovered === false || (recovered !== true && !this.#fresh) || !known;
     this.#fresh = false;
 
-    const current = () => connection === this.#connections && this.#socket.ready && !this.#over;
-    if (gap) await this.#sync(); // it may hold what would be sent again
+    const current = () => connection === this.#connections && this.#socket.ready && !this.#isClosed;
+    if (gap) await this.#sync(); // the server may have stored the unsent messages
     if (!current()) return;
-    this.#settled = true;
+    this.#synced = true;
     for (const turn of this.conversation.unsent) this.#transmit(turn);
     for (const turn of this.conversation.waiting) {
       if (turn.retrying) this.retry(turn);
     }
 
-    // What is neither answered nor pending has failed, unless its reply is just arriving.
+    // A message that is neither answered nor pending has failed, unless its reply is just arriving.
     if (!gap) await pause(SILENCE_LIMIT);
-    const silent = () => this.conversation.silent.filter((turn) => !pending.includes(turn.id));
-    if (!gap && current() && silent().length) await this.#sync();
+    const lost = () => this.conversation.unmentioned.filter((turn) => !pending.includes(turn.id));
+    if (!gap && current() && lost().length) await this.#sync();
     if (!current()) return;
-    for (const turn of silent()) this.conversation.fail(turn, { code: 'model_error' });
+    for (const turn of lost()) this.conversation.fail(turn, { code: 'model_error' });
   }
 
   #error(frame) {
@@ -174,13 +177,13 @@ export class Chat {
     this.#listener.state();
   }
 
-  /** The server could not take a message, which should pass: the person need not do anything about it. */
+  /** The server was unavailable for a message: sends it again by itself, after a delay. */
   #sendLater(turn, seconds) {
     turn.sentAt = 0;
     turn.refusals += 1;
     const wait = Math.max(backoff(turn.refusals), seconds * 1000);
     setTimeout(() => {
-      if (turn.state === 'sending' && !turn.sentAt && !this.#over) this.#transmit(turn);
+      if (turn.state === 'sending' && !turn.sentAt && !this.#isClosed) this.#transmit(turn);
     }, wait);
   }
 
@@ -190,7 +193,7 @@ export class Chat {
     this.#listener.state();
   }
 
-  /** Merges the whole history, as often as it takes to know every message that was spoken of. */
+  /** Merges the history, again until it contains every message that frames were about. */
   #sync() {
     this.#syncAgain = true;
     this.#syncing ??= this.#syncUntilKnown();
@@ -198,18 +201,18 @@ export class Chat {
   }
 
   async #syncUntilKnown() {
-    for (let attempt = 0; this.#syncAgain && !this.#over; ) {
+    for (let attempt = 0; this.#syncAgain && !this.#isClosed; ) {
       this.#syncAgain = false;
       const { parked } = this.conversation;
       try {
         const session = await loadSession(this.token);
-        if (this.#over) return;
+        if (this.#isClosed) return;
         this.#knownAs(session.name, session.session_start);
         if (!this.conversation.merge(session.messages, parked)) this.#syncAgain = true;
         attempt = 0;
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
-        if (this.#over) return;
+        if (this.#isClosed) return;
         if (error.expired) {
           this.#expire();
           return;
@@ -225,7 +228,7 @@ export class Chat {
 
   #closed(code, failures) {
     this.stopping = false;
-    // Some proxies swallow the close code, so after some failures ask whether the session still lives.
+    // Some proxies drop the close code, so after some failures the session is checked over HTTP.
     if (failures % 4 === 3) {
       loadSession(this.token).catch((error) => {
         if (error.expired) this.#expire();
@@ -235,7 +238,7 @@ export class Chat {
     for (const turn of this.conversation.unsent) this.conversation.fail(turn, { code: 'message_too_long' });
   }
 
-  /** Close 1008 means the end of the session, or pings that this computer slept through. */
+  /** Close code 1008: the session has ended, or pings went unanswered while this computer slept. */
   async #refused(reason) {
     if (!/session|token/i.test(reason)) {
       this.#connectionIs('reconnecting');
@@ -251,13 +254,13 @@ export class Chat {
   }
 
   #expire() {
-    if (this.#over) return;
+    if (this.#isClosed) return;
     this.close();
     for (const turn of this.conversation.order) this.conversation.fail(turn, { code: 'expired' });
     this.#connectionIs('expired');
   }
 
-  /** A connection that takes messages and says nothing is dead. */
+  /** A connection on which no ack arrives is dead. */
   #checkAcks() {
     const overdue = (turn) => turn.sentAt && Date.now() - turn.sentAt > ACK_LIMIT;
     if (this.#socket.ready && this.conversation.unsent.some(overdue)) this.#socket.restart();

@@ -1,7 +1,24 @@
-/** Copying to the clipboard, also where the modern way is missing: pages over plain HTTP. */
+/** Copies to the clipboard, also over plain HTTP, where browsers have no Clipboard API. */
 
-/** True when it worked. */
-export async function copyText(text) {
+import { announce, notice } from './page.js';
+
+const COPIED_DURATION = 2_000; // milliseconds
+
+/** Copies for a click on `button`, and shows the result on it. */
+export async function copy(text, button) {
+  if (!(await copyText(text))) {
+    notice('The browser did not allow the page to copy that.');
+    return;
+  }
+  announce('Copied.');
+  const label = button.querySelector('span') ?? button;
+  label.textContent = 'Copied';
+  setTimeout(() => {
+    label.textContent = 'Copy';
+  }, COPIED_DURATION);
+}
+
+async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;

@@ -1,6 +1,6 @@
-/** The field for writing. What is typed is kept, also over a refresh of the page. */
+/** The field for the next message. Each chat's draft survives a refresh of the page. */
 
-import { tabMemory } from './session.js';
+import { tabStorage } from './storage.js';
 
 const draftKey = (token) => `chat.draft.${token}`;
 
@@ -12,7 +12,7 @@ export class Composer {
   #width = 0;
   #key = '';
 
-  /** `send(text)` takes what was written. */
+  /** `send(text)` is called with each message. */
   constructor(send) {
     this.#field.addEventListener('input', () => this.#changed());
     this.#field.addEventListener('keydown', (event) => {
@@ -35,16 +35,16 @@ export class Composer {
     this.#changed();
   }
 
-  /** Goes on with what was being written in a chat, or with `text`. */
+  /** Switches to a chat, with `text` or else its draft. */
   open(token, text = '') {
     this.#key = draftKey(token);
-    this.#field.value = text || (tabMemory.get(this.#key) ?? '');
+    this.#field.value = text || (tabStorage.get(this.#key) ?? '');
     this.#changed();
   }
 
-  /** Keeps nothing any more of what was being written in a chat. */
+  /** Removes a chat's draft. */
   forget(token) {
-    tabMemory.set(draftKey(token), null);
+    tabStorage.set(draftKey(token), null);
     if (this.#key !== draftKey(token)) return;
     this.#key = '';
     this.#field.value = '';
@@ -61,7 +61,7 @@ export class Composer {
     this.#changed();
   }
 
-  /** Puts a text back to be edited, before whatever is being typed. */
+  /** Puts a text before the draft, to be edited. */
   putBack(text) {
     const typed = this.#field.value;
     this.#field.value = typed ? `${text}\n${typed}` : text;
@@ -74,18 +74,18 @@ export class Composer {
     this.#field.focus();
   }
 
-  /** Focus where it does not call up a keyboard over half of the screen. */
+  /** Focuses the field, except where that opens an on-screen keyboard. */
   focusIfHandy() {
     if (window.matchMedia('(hover: hover) and (pointer: fine)').matches) this.focus();
   }
 
   #changed() {
     this.#button.disabled = !this.#enabled || !this.#field.value.trim();
-    if (this.#key) tabMemory.set(this.#key, this.#field.value);
+    if (this.#key) tabStorage.set(this.#key, this.#field.value);
     this.#fit();
   }
 
-  /** As high as its text; the style sheet sets the limit. */
+  /** Makes the field as high as its text; the style sheet sets the limit. */
   #fit() {
     this.#width = this.#field.offsetWidth;
     this.#field.style.height = 'auto';

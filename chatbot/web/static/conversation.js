@@ -1,70 +1,51 @@
 /**
- * The messages of one chat: pure data, no DOM and no network.
+ * The turns of one chat, in the order of the server's log. Pure data, no DOM and no network.
  *
- * A turn is one message of the person with the reply to it, so a reply always stands after what it
- * answers. Everything is keyed by id: whatever is replayed, each message is here once.
- *
- * turn.state: `sending` (no ack yet), `waiting` (stored, will be answered), `failed`, `done`.
+ * A reply stands after the message that it answers. Turns are keyed by message id, so frames may arrive twice.
  */
 
-import { Reply } from './reply.js';
+import { Turn } from './turn.js';
 
-/** Which turn must be known before a frame can be taken. */
+/** The id of the turn that a frame is about, or null. */
 function subjectOf(frame) {
   if (frame.type === 'message' || frame.type === 'delta') return frame.reply_to ?? null;
   return frame.id ?? null;
 }
 
-function newTurn(id, text, { stored = false, timestamp = null } = {}) {
-  return {
-    id,
-    text, // null when a reply stands alone
-    timestamp,
-    stored, // the server holds it
-    state: stored ? 'waiting' : 'sending',
-    heard: false, // on this connection the server spoke of it
-    retrying: false, // a retry was asked for, and nothing heard of it yet
-    status: null, // {state, until}
-    error: null, // {code, message, until}
-    reply: null,
-    sentAt: 0,
-    refusals: 0, // how often the server could not take it, and it was sent again
-  };
-}
-
 export class Conversation {
   #turns = new Map();
-  #parked = [];
-  #sure = true; // of the order of the messages
+  #parked = []; // frames about messages that are not known yet
+  #orderKnown = true;
   #listener;
 
   /** `listener` may have changed(turn), ordered(), finished(turn) and failed(turn). */
   constructor(listener = {}) {
     this.#listener = listener;
     this.order = [];
-    this.cursor = null; // the last message of the server's log that is held here
+    this.cursor = null; // id of the last message of the server's log that is known here
   }
 
   get(id) {
     return this.#turns.get(id);
   }
 
-  /** Messages that the server has not confirmed, in the order of writing. */
+  /** Turns whose message has no ack, in the order of writing. */
   get unsent() {
     return this.order.filter((turn) => turn.state === 'sending');
   }
 
+  /** Turns that wait for their reply. */
   get waiting() {
     return this.order.filter((turn) => turn.state === 'waiting');
   }
 
-  /** How many frames wait for a history that knows what they are about. */
+  /** How many frames wait for a history that contains their message. */
   get parked() {
     return this.#parked.length;
   }
 
   add(id, text, timestamp = null) {
-    const turn = newTurn(id, text, { timestamp });
+    const turn = new Turn(id, text, { timestamp });
     this.#insert(turn, this.order.length);
     return turn;
   }
@@ -75,73 +56,61 @@ export class Conversation {
     this.#listener.ordered?.();
   }
 
-  /** To be sent once more, under its old id. */
   sendAgain(turn) {
-    turn.state = 'sending';
-    turn.error = null;
-    turn.sentAt = 0;
-    turn.refusals = 0;
+    turn.sendAgain();
     this.#move(turn, this.order.length);
     this.#changed(turn);
   }
 
-  /** To be answered once more. */
   retry(turn) {
-    turn.state = 'waiting';
-    turn.error = null;
-    turn.retrying = true;
-    turn.heard = true;
+    turn.retry();
     this.#changed(turn);
   }
 
   fail(turn, error) {
     if (turn.state === 'done') return;
-    turn.state = 'failed';
-    turn.error = error;
-    turn.status = null;
-    turn.retrying = false;
-    if (error.code !== 'expired') turn.reply = null;
+    turn.fail(error);
     this.#changed(turn);
   }
 
-  /** A new connection. False when the history is needed, as with apply(). */
+  /** A new connection, with the ids of its pending messages. Returns false when the history is needed. */
   begin(pending) {
     for (const turn of this.order) {
-      turn.heard = false;
+      turn.mentioned = false;
       turn.status = null;
     }
-    this.#sure = true;
+    this.#orderKnown = true;
     for (const id of pending) {
       const turn = this.#turns.get(id);
       if (turn) this.#store(turn, true);
-      else this.#sure = false;
+      else this.#orderKnown = false;
     }
     for (const turn of this.waiting) this.#changed(turn);
-    return this.#sure;
+    return this.#orderKnown;
   }
 
-  /** Stored messages that should be answered, but of which this connection has said nothing. */
-  get silent() {
-    return this.waiting.filter((turn) => !turn.heard);
+  /** Turns that wait for their reply, and that no frame on this connection was about. */
+  get unmentioned() {
+    return this.waiting.filter((turn) => !turn.mentioned);
   }
 
-  /** Takes a frame. False when the history is needed, for an unknown message or for its place. */
+  /** Applies a frame. Returns false when the history is needed: for an unknown message, or for a message's place. */
   apply(frame) {
     if (frame.type === 'message') this.cursor = frame.id;
     const subject = subjectOf(frame);
     if (subject === null || this.#turns.has(subject)) {
-      this.#sure = frame.source !== 'human' || this.#turns.has(frame.id);
+      this.#orderKnown = frame.source !== 'human' || this.#turns.has(frame.id);
       this.#take(frame, subject);
-      return this.#sure;
+      return this.#orderKnown;
     }
-    if (this.#turns.has(frame.id)) return true; // a reply that stands alone, replayed
+    if (this.#turns.has(frame.id)) return true; // a replayed reply without a known message
     this.#parked.push(frame);
     return false;
   }
 
   /**
-   * Takes a whole history. `parked` is what this.parked was when the history was asked for: frames
-   * parked since may still be about something newer. False when another history is needed for them.
+   * Merges an entire history. `parked` is the value of this.parked when the history was requested: frames parked
+   * since then may be about newer messages. Returns false when they need another history.
    */
   merge(messages, parked = this.parked) {
     const logged = [];
@@ -154,16 +123,16 @@ export class Conversation {
     this.#failSkipped();
 
     const frames = this.#parked.splice(0);
-    let enough = true;
+    let complete = true;
     frames.forEach((frame, index) => {
       const subject = subjectOf(frame);
       if (this.#turns.has(subject)) this.#take(frame, subject);
       else if (index >= parked) {
         this.#parked.push(frame);
-        enough = false;
+        complete = false;
       } else if (frame.type === 'message') this.#take(frame, null);
     });
-    return enough;
+    return complete;
   }
 
   #take(frame, subject) {
@@ -176,11 +145,11 @@ export class Conversation {
         this.#noteStatus(turn, frame);
         break;
       case 'delta':
-        this.#write(turn ?? this.#alone(frame.id), frame);
+        this.#write(turn ?? this.#withoutMessage(frame.id), frame);
         break;
       case 'message':
         if (frame.source === 'human') this.#takeHuman(frame);
-        else this.#finish(turn ?? this.#alone(frame.id), frame);
+        else this.#finish(turn ?? this.#withoutMessage(frame.id), frame);
         break;
       case 'error':
         this.#takeError(turn, frame);
@@ -191,55 +160,42 @@ export class Conversation {
 
   #acknowledge(turn) {
     if (turn.state === 'failed' && turn.stored && !turn.retrying) return;
-    // While an earlier reply may still be on its way, the cursor stays before it.
+    // The cursor stays before replies that have not arrived.
     if (!turn.stored && this.waiting.length === 0) this.cursor = turn.id;
-    // A second ack says nothing new: the reply may have failed meanwhile.
+    // A repeated ack does not mention the turn: its reply may have failed since.
     this.#store(turn, !turn.stored || turn.retrying);
     this.#changed(turn);
   }
 
-  /** The server holds this message. */
-  #store(turn, heard) {
-    const fresh = !turn.stored;
-    turn.stored = true;
-    turn.heard ||= heard;
-    if (heard) turn.retrying = false;
-    if (turn.state === 'sending' || (fresh && turn.state === 'failed')) {
-      turn.state = 'waiting';
-      turn.error = null;
-    }
-    if (fresh) this.#toEnd(turn);
+  #store(turn, mentioned) {
+    if (turn.markStored(mentioned)) this.#moveAfterStored(turn);
   }
 
-  /** After all else that the server holds, as far as is known here. */
-  #toEnd(turn) {
+  /** Moves a turn behind all others whose messages are stored. */
+  #moveAfterStored(turn) {
     const last = this.order.findLastIndex((other) => other.stored);
     if (this.order[last] === turn) return;
-    this.#sure = false;
+    this.#orderKnown = false;
     this.#move(turn, last);
   }
 
   #noteStatus(turn, { state, retry_in: retryIn }) {
     if (turn.state === 'done') return;
-    this.#awaken(turn);
+    this.#resume(turn);
     turn.status = { state, until: retryIn == null ? null : Date.now() + retryIn * 1000 };
     this.#changed(turn);
   }
 
-  #write(turn, { id, offset, msg }) {
-    if (turn.reply?.whole) return;
-    this.#awaken(turn);
-    if (turn.reply?.id !== id) turn.reply = new Reply(id);
-    turn.reply.write(offset, msg);
+  #write(turn, frame) {
+    if (turn.reply?.complete) return;
+    this.#resume(turn);
+    turn.write(frame);
     this.#changed(turn);
   }
 
-  /** Something is being done about this message, whatever was thought of it before. */
-  #awaken(turn) {
+  #resume(turn) {
     this.#store(turn, true);
-    turn.state = 'waiting';
-    turn.error = null;
-    turn.status = null;
+    turn.resume();
   }
 
   #takeHuman({ id, msg, timestamp }) {
@@ -250,22 +206,18 @@ export class Conversation {
       turn.timestamp = timestamp ?? turn.timestamp;
       this.#changed(turn);
     } else {
-      turn = newTurn(id, msg, { stored: true, timestamp });
+      turn = new Turn(id, msg, { stored: true, timestamp });
       this.#insert(turn, this.order.findLastIndex((other) => other.stored) + 1);
     }
   }
 
   #finish(turn, frame) {
-    if (turn.reply?.whole && turn.reply.id === frame.id) return;
+    if (turn.reply?.complete && turn.reply.id === frame.id) return;
     const alone = this.#turns.get(frame.id);
     if (alone && alone !== turn) this.remove(alone);
-    const expected = turn.state !== 'done' && (turn.heard || turn.sentAt > 0);
+    const expected = turn.state !== 'done' && (turn.mentioned || turn.sentAt > 0);
     this.#store(turn, true);
-    if (turn.reply?.id !== frame.id) turn.reply = new Reply(frame.id);
-    turn.reply.finish(frame);
-    turn.state = 'done';
-    turn.status = null;
-    turn.error = null;
+    turn.finish(frame);
     this.#changed(turn);
     if (expected) this.#listener.finished?.(turn);
   }
@@ -279,19 +231,19 @@ export class Conversation {
     this.#listener.failed?.(turn);
   }
 
-  /** A turn for a reply to nothing that is known. */
-  #alone(id) {
+  /** A turn for a reply whose message is not known. */
+  #withoutMessage(id) {
     let turn = this.#turns.get(id);
     if (!turn) {
-      turn = newTurn(id, null, { stored: true });
+      turn = new Turn(id, null, { stored: true });
       this.#insert(turn, this.order.findLastIndex((other) => other.stored) + 1);
     }
     return turn;
   }
 
   /**
-   * The order of the server's log. What it does not hold any more stands before that, and what it does not hold yet
-   * stays where it was, or goes to the end.
+   * Puts turns into the order of the server's log. Turns that the log has dropped stand before it. Turns that are not
+   * in the log yet go to the end, failed ones keep their place.
    */
   #arrange(logged) {
     const inLog = new Set(logged);
@@ -310,11 +262,11 @@ export class Conversation {
     this.#listener.ordered?.();
   }
 
-  /** Messages are answered in order, so one without a reply before one with a reply has failed. */
+  /** The server answers in order, so a message without a reply before one with a reply has failed. */
   #failSkipped() {
     const lastDone = this.order.findLastIndex((turn) => turn.state === 'done' && turn.text !== null);
     for (const turn of this.order.slice(0, Math.max(0, lastDone))) {
-      if (turn.state === 'waiting' && !turn.heard) this.fail(turn, { code: 'model_error' });
+      if (turn.state === 'waiting' && !turn.mentioned) this.fail(turn, { code: 'model_error' });
     }
   }
 

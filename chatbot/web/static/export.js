@@ -1,13 +1,13 @@
 /** A chat as a file. */
 
-/** What the page holds of a conversation, in the words of the protocol. */
+/** The messages of a conversation, in the format of docs/protocol.md. */
 export function messagesOf({ order }) {
   const messages = [];
   for (const { id, text, timestamp, stored, reply } of order) {
     if (text !== null && stored) {
       messages.push({ id, source: 'human', msg: text, timestamp, reply_to: null, finish_reason: null });
     }
-    if (reply?.whole) {
+    if (reply?.complete) {
       const { id: replyId, text: msg, timestamp: time, finishReason } = reply;
       messages.push({
         id: replyId,
@@ -22,19 +22,19 @@ export function messagesOf({ order }) {
   return messages;
 }
 
-/** The name, when it began, and the messages as the protocol has them, as JSON. */
+/** A chat as JSON: the session's name and start, and its messages in the format of docs/protocol.md. */
 export function toJson({ name, begun }, messages) {
   return `${JSON.stringify({ name, session_start: begun, messages }, null, 2)}\n`;
 }
 
 const ENDINGS = { stopped: '*Stopped.*', length: '*Ended at the length limit.*' };
 
-/** A line that Markdown shows as it is, without markup, links or HTML. */
+/** A text as one line, escaped for Markdown. */
 function plainLine(text) {
   return text.replace(/\s+/g, ' ').replace(/[\\`*_~[\]<>&#|:@]/g, '\\$&');
 }
 
-/** A text whose code block, if one is open at the end, is closed, so that it does not take in what comes after. */
+/** Closes a code block that is open at the end of a text, or it would swallow the following messages. */
 function withClosedFence(text) {
   let open = null;
   for (const line of text.split('\n')) {
@@ -49,7 +49,7 @@ function withClosedFence(text) {
   return open ? `${text}\n${open.indent}${open.fence}` : text;
 }
 
-/** Each message followed by the reply to it, as the page shows them. */
+/** The messages with each reply directly after its message, as the page shows them. */
 function byTurns(messages) {
   const known = new Set(messages.map(({ id }) => id));
   const replies = new Map(messages.filter(({ reply_to: to }) => known.has(to)).map((reply) => [reply.reply_to, reply]));
@@ -59,7 +59,7 @@ function byTurns(messages) {
     .filter(Boolean);
 }
 
-/** The same to be read, as Markdown, with what is known of replies that failed. */
+/** A chat as Markdown, with the failed replies that the page knows of. */
 export function toMarkdown({ name, begun, conversation }, messages, title) {
   const answered = new Set(messages.map(({ reply_to: to }) => to));
   const parts = [`# ${plainLine(title)}`, begun ? `Begun ${begun}` : ''];
@@ -72,17 +72,17 @@ export function toMarkdown({ name, begun, conversation }, messages, title) {
   return `${parts.filter(Boolean).join('\n\n')}\n`;
 }
 
-/** Hands the browser a file to keep. */
+/** Downloads a text as a file. */
 export function download(name, type, text) {
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
   link.download = name;
   link.click();
-  // The browser reads it a little later.
+  // The browser reads the blob after the click.
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-/** A file's name from a title: letters and digits of any script. */
+/** A file name from a title: letters and digits of any script. */
 export function fileName(title, suffix) {
   const words = title.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? ['chat'];
   return `${words.join('-').slice(0, 60)}.${suffix}`;

@@ -1,19 +1,20 @@
 /**
- * One text in Markdown, drawn while it grows. Blocks that are complete are drawn once; only the last one is drawn
- * again when more of it comes. A step takes a bounded time, whatever the length of the text.
+ * A Markdown text that is drawn while it grows. Complete blocks are drawn once, the last one again whenever it grows.
+ * A step takes a bounded time, whatever the length of the text.
  */
 
 import { appendCode, blocksOf, nodesOf } from './markdown.js';
 
-const STEP = 2048; // characters taken in one step
-const LONGEST = 4096; // characters of a block that is drawn again; beyond it is drawn in parts
-const MARK = 64; // characters within which a line shows what kind of block it is
+// Characters.
+const STEP = 2048; // read in one step
+const LONGEST = 4096; // of a block that is drawn again; longer ones are drawn in parts
+const MARK = 64; // after which the kind of a block is certain
 const OPENING = /^(`{3,}|~{3,})[^\n]*\n/;
 const UNDECIDED = /\n[ \t\n`~]*$/;
 
 const isHigh = (unit) => unit >= 0xd800 && unit <= 0xdbff;
 
-/** How much of a block that is still growing may be drawn for good, and what its rest begins with. */
+/** How much of a growing block can be final, and the prefix that keeps the rest a block of the same kind. */
 function partOf({ type, raw, items }) {
   let length = 0;
   if (type === 'list') length = items.slice(0, -1).reduce((sum, item) => sum + item.raw.length, 0);
@@ -26,12 +27,12 @@ function partOf({ type, raw, items }) {
   return { length: length || raw.length, prefix: '' };
 }
 
-/** The beginning of a line, say "2" or "|-", may look like a new block and turn out to belong to the one before. */
+/** The first characters of a line, say "2" or "|-", may look like a new block and turn out to be part of the last. */
 function isDoubtful({ type, raw, rows }) {
   return type === 'table' ? rows.length === 0 : raw.length < MARK && !raw.includes('\n');
 }
 
-/** A code block whose end has not come: it is only added to. */
+/** A code block without its closing fence, or null. Text is appended to it without drawing it again. */
 function openFence({ type, raw }, prefix) {
   const opening = type === 'code' && !prefix ? OPENING.exec(raw) : null;
   if (!opening) return null;
@@ -44,21 +45,21 @@ function openFence({ type, raw }, prefix) {
 export class MarkdownText {
   #node;
   #text = '';
-  #final = true; // no more of the text will come
-  #reset = false; // what is drawn is not how the text begins
-  #seen = 0; // up to where the text has been looked at
-  #drawn = 0; // up to where it is drawn for good
-  #prefix = ''; // what the rest must begin with to be what it is
-  #last = []; // the nodes of what is not drawn for good
+  #final = true; // the text is complete
+  #reset = false; // the text no longer begins with what is drawn
+  #seen = 0; // end of the text that was read
+  #drawn = 0; // end of the text whose nodes are final
+  #prefix = ''; // what the rest must begin with to be a block of the same kind
+  #last = []; // the nodes that are not final
   #fence = null; // the open code block at the end: {from, code, end, endAtLast}
-  #closed = true; // nothing is held back any more
+  #closed = true; // the complete text is drawn
 
-  /** `node` is filled with the text. */
+  /** The text is drawn into `node`. */
   constructor(node) {
     this.#node = node;
   }
 
-  /** What is to be shown from now on; nothing more is expected after a `final` text. */
+  /** Sets the text; a `final` text is complete. */
   set(text, final) {
     const clean = text.includes('\r') ? text.replace(/\r\n?/g, '\n') : text;
     if (clean === this.#text && final === this.#final) return;
@@ -68,12 +69,12 @@ export class MarkdownText {
     this.#closed = false;
   }
 
-  /** There is more to draw. */
+  /** Whether there is more to draw. */
   get behind() {
     return this.#reset || this.#seen < this.#text.length || (this.#final && !this.#closed);
   }
 
-  /** Draws some more. */
+  /** Draws the next part. */
   step() {
     if (this.#reset) this.#begin();
     this.#seen = Math.min(this.#text.length, this.#seen + STEP);
@@ -108,7 +109,8 @@ export class MarkdownText {
     }
     const before = isDoubtful(block) ? blocks.slice(0, last).findLastIndex(isText) : -1;
     const done = blocks.slice(0, before < 0 ? last : before);
-    this.#settle(done, done.reduce((sum, { raw }) => sum + raw.length, 0), done.length ? '' : this.#prefix);
+    const doneLength = done.reduce((sum, { raw }) => sum + raw.length, 0);
+    this.#settle(done, doneLength, done.length ? '' : this.#prefix);
 
     this.#drawLast(blocks.slice(done.length, last + 1));
     const fence = openFence(block, this.#prefix);
@@ -126,13 +128,13 @@ export class MarkdownText {
     }
   }
 
-  /** Adds to the open code block. True once it has ended. */
+  /** Appends to the open code block. Returns whether it has ended. */
   #growFence() {
     const fence = this.#fence;
     const more = this.#text.slice(fence.from, this.#seen);
     const final = this.#final && this.#seen === this.#text.length;
     const end = fence.end.exec(more) ?? (final ? fence.endAtLast.exec(more) : null);
-    // The last line may become the one that ends the block, and blank lines before that are not shown.
+    // The last line may become the closing fence, and blank lines before that are not shown.
     const doubtful = end || final ? null : UNDECIDED.exec(more);
     const taken = more.slice(0, (end ?? doubtful)?.index);
     const shown = end || final ? taken.replace(/\n+$/, '') : taken;
@@ -145,6 +147,7 @@ export class MarkdownText {
     return true;
   }
 
+  /** Draws the first `length` characters of the source for good. */
   #settle(blocks, length, prefix) {
     if (length > 0) {
       this.#removeLast();

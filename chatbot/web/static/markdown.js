@@ -1,30 +1,28 @@
 /**
- * Markdown to nodes. What a model writes is never taken as HTML: markup in it is shown as the text that it is.
- * The sanitizer behind that is the second wall, and the page's content security policy the third.
+ * Markdown to DOM nodes. HTML in a model's text is shown as text. The parser is the first layer of defence, the
+ * sanitizer the second, and the page's content security policy the third.
  */
 
 import { Lexer, Marked } from './vendor/marked.esm.js';
 import './vendor/purify.min.js'; // defines DOMPurify
 
 const SAFE_LINK = /^(?:https?:\/\/|mailto:)/i;
-const HEADINGS_BELOW = 1; // the first level is the page's own
+const HEADING_OFFSET = 1; // the page itself has the h1
+const TAGS = 'a blockquote br code del em h2 h3 h4 h5 h6 hr li ol p pre strong table tbody td th thead tr ul';
 const ALLOWED = {
-  ALLOWED_TAGS: [
-    'a', 'blockquote', 'br', 'code', 'del', 'em', 'h2', 'h3', 'h4', 'h5', 'h6', 'hr', 'li', 'ol', 'p', 'pre', 'strong',
-    'table', 'tbody', 'td', 'th', 'thead', 'tr', 'ul',
-  ],
+  ALLOWED_TAGS: TAGS.split(' '),
   ALLOWED_ATTR: ['align', 'data-language', 'href', 'start'],
   ALLOWED_URI_REGEXP: SAFE_LINK,
-  ADD_URI_SAFE_ATTR: ['align', 'data-language', 'start'], // they are no addresses
+  ADD_URI_SAFE_ATTR: ['align', 'data-language', 'start'], // these hold no addresses
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,
 };
 const ESCAPES = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
 
-const escape = (text) => text.replace(/[&<>"']/g, (character) => ESCAPES[character]);
-const anchor = (href, inner) => `<a href="${escape(href)}">${inner}</a>`;
-const noToken = () => undefined; // what stands there is plain text
+const escapeHtml = (text) => text.replace(/[&<>"']/g, (character) => ESCAPES[character]);
+const anchor = (href, inner) => `<a href="${escapeHtml(href)}">${inner}</a>`;
+const noToken = () => undefined; // makes marked read the text as plain text
 
 const marked = new Marked({
   gfm: true,
@@ -32,35 +30,35 @@ const marked = new Marked({
   tokenizer: {
     html: noToken,
     tag: noToken,
-    // A definition would change what is drawn already; a heading by underlining flickers while a list begins.
+    // A link definition would change blocks that are drawn already. An underlined heading flickers where a list begins.
     def: noToken,
     lheading: noToken,
   },
   renderer: {
-    html: ({ text }) => escape(text),
+    html: ({ text }) => escapeHtml(text),
     link({ href, raw, tokens }) {
-      return SAFE_LINK.test(href) ? anchor(href, this.parser.parseInline(tokens)) : escape(raw);
+      return SAFE_LINK.test(href) ? anchor(href, this.parser.parseInline(tokens)) : escapeHtml(raw);
     },
-    // Nothing is loaded from anywhere for a model.
-    image: ({ href, raw, text }) => (SAFE_LINK.test(href) ? anchor(href, escape(text || href)) : escape(raw)),
+    // Images are shown as links: a model's text loads nothing.
+    image: ({ href, raw, text }) => (SAFE_LINK.test(href) ? anchor(href, escapeHtml(text || href)) : escapeHtml(raw)),
     heading({ depth, tokens }) {
-      const name = `h${Math.min(6, depth + HEADINGS_BELOW)}`;
+      const name = `h${Math.min(6, depth + HEADING_OFFSET)}`;
       return `<${name}>${this.parser.parseInline(tokens)}</${name}>`;
     },
     checkbox: ({ checked }) => (checked ? '☑ ' : '☐ '),
     code: ({ text, lang = '' }) =>
-      `<pre data-language="${escape(lang.split(/\s/, 1)[0])}"><code>${escape(text)}</code></pre>`,
+      `<pre data-language="${escapeHtml(lang.split(/\s/, 1)[0])}"><code>${escapeHtml(text)}</code></pre>`,
   },
 });
 
 globalThis.DOMPurify.setConfig(ALLOWED);
 
-/** The blocks of a text, as marked's tokens. Their `raw` texts together are the text. */
+/** The blocks of a text, as tokens of marked. Their `raw` texts joined are the text. */
 export function blocksOf(text) {
   return new Lexer(marked.defaults).lex(text);
 }
 
-/** The nodes of blocks, safe to be put into the page. */
+/** Sanitized nodes for blocks, as a document fragment. */
 export function nodesOf(blocks) {
   const fragment = globalThis.DOMPurify.sanitize(marked.parser(blocks));
   for (const link of fragment.querySelectorAll('a')) {
@@ -77,7 +75,7 @@ export function nodesOf(blocks) {
   return fragment;
 }
 
-/** What a text says without its marks, for a screen reader. */
+/** A text without its Markdown marks, for screen readers. */
 export function plainText(text) {
   const fragment = nodesOf(blocksOf(text));
   for (const bar of fragment.querySelectorAll('.code-bar')) bar.remove();
@@ -108,19 +106,19 @@ function frameCode(pre) {
   appendCode(code, text);
 }
 
-const PIECE = 4000; // characters; what is laid out anew when a line is added
-const LONGEST_LINE = 4 * PIECE;
+const SEGMENT = 4000; // characters, laid out again whenever a line is added
+const LONGEST_LINE = 4 * SEGMENT;
 
-/** Adds to a code block, in pieces that are laid out each by itself. They end with a line, unless that is too long. */
+/** Adds text to a code block, in segments with a layout of their own. They end with a line unless it is too long. */
 export function appendCode(code, text) {
   for (let left = text; left; ) {
     let last = code.lastElementChild;
     const held = last?.textContent ?? '';
-    if (!last || held.length >= LONGEST_LINE || (held.length >= PIECE && held.endsWith('\n'))) {
+    if (!last || held.length >= LONGEST_LINE || (held.length >= SEGMENT && held.endsWith('\n'))) {
       last = code.appendChild(document.createElement('span'));
     }
     const room = LONGEST_LINE - last.textContent.length;
-    const end = left.indexOf('\n', Math.max(0, PIECE - last.textContent.length)) + 1 || left.length;
+    const end = left.indexOf('\n', Math.max(0, SEGMENT - last.textContent.length)) + 1 || left.length;
     const cut = Math.max(1, Math.min(end, room));
     last.append(left.slice(0, cut));
     last.normalize();

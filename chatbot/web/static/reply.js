@@ -1,9 +1,9 @@
-/** One reply of the bot, while it grows and once it is whole. Offsets count Unicode code points. */
+/** One reply of the bot, growing or complete. Offsets count Unicode code points, see docs/protocol.md. */
 
 const isHigh = (unit) => unit >= 0xd800 && unit <= 0xdbff;
 const isLow = (unit) => unit >= 0xdc00 && unit <= 0xdfff;
 
-/** How many code points a string holds; a surrogate pair is one. */
+/** The number of code points in a string; a surrogate pair is one. */
 export function countPoints(text) {
   let pairs = 0;
   for (let i = 1; i < text.length; i += 1) {
@@ -41,12 +41,12 @@ export class Reply {
     this.id = id;
     this.text = '';
     this.points = 0;
-    this.whole = false;
+    this.complete = false;
     this.finishReason = null;
     this.timestamp = null;
   }
 
-  /** text = text[:offset] + msg; at the end of the text this costs only what is new. */
+  /** text = text[:offset] + msg. At the end of the text the cost depends on `msg` only. */
   write(offset, msg) {
     if (offset < this.points) {
       this.text = this.text.slice(0, unitIndex(this.text, this.points, offset));
@@ -56,12 +56,12 @@ export class Reply {
     this.points += countPoints(msg);
   }
 
-  /** The final text, which wins over all that was written before. */
+  /** Sets the final text, whatever was written before. */
   finish({ msg, finish_reason: finishReason = null, timestamp = null }) {
     this.text = msg;
     this.points = countPoints(msg);
     this.finishReason = finishReason;
     this.timestamp = timestamp;
-    this.whole = true;
+    this.complete = true;
   }
 }

@@ -1,4 +1,4 @@
-/** The session over HTTP, and what this browser remembers of it. */
+/** The session's HTTP routes, the address of its socket, and ids for messages. See docs/protocol.md. */
 
 export class ApiError extends Error {
   constructor(code, message, { status = 0, retryAfter = null } = {}) {
@@ -24,7 +24,7 @@ async function request(path, options) {
   try {
     body = await response.json();
   } catch {
-    if (response.ok) throw new ApiError('network', 'The answer was cut short.', { status: response.status });
+    if (response.ok) throw new ApiError('network', 'The response was incomplete.', { status: response.status });
   }
   if (response.ok) return body;
   throw new ApiError(body?.error?.code ?? 'unavailable', body?.error?.message ?? 'The server cannot answer now.', {
@@ -33,6 +33,7 @@ async function request(path, options) {
   });
 }
 
+/** Creates a session and returns it. Throws an ApiError. */
 export function createSession(name) {
   return request('token', {
     method: 'POST',
@@ -41,7 +42,7 @@ export function createSession(name) {
   });
 }
 
-/** The session with its whole history; its time to live starts anew. */
+/** Returns the session with its entire history, and renews its time to live. Throws an ApiError. */
 export function loadSession(token) {
   return request('refresh_token', { headers: { Authorization: `Bearer ${token}` } });
 }
@@ -54,38 +55,9 @@ export function socketUrl(token, after) {
   return url.href;
 }
 
-/** An id of the client's own: 1 to 64 of A-Za-z0-9_-. randomUUID is missing outside secure contexts. */
+/** A message id: 1 to 64 of A-Za-z0-9_-. Over plain HTTP browsers have no randomUUID. */
 export function newId() {
   if (typeof crypto.randomUUID === 'function') return crypto.randomUUID();
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
-
-/** Storage that may be full or forbidden: then the page just remembers less. */
-class Memory {
-  #name;
-
-  constructor(name) {
-    this.#name = name;
-  }
-
-  get(key) {
-    try {
-      return window[this.#name].getItem(key);
-    } catch {
-      return null;
-    }
-  }
-
-  set(key, value) {
-    try {
-      if (value) window[this.#name].setItem(key, value);
-      else window[this.#name].removeItem(key);
-    } catch {
-      // Nothing depends on it but the next visit.
-    }
-  }
-}
-
-export const browserMemory = new Memory('localStorage');
-export const tabMemory = new Memory('sessionStorage');

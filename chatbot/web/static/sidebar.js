@@ -1,23 +1,26 @@
-/** The list of earlier chats: beside the conversation where there is room, else a drawer over it. */
+/** The list of chats: beside the conversation on wide screens, else a drawer over it. */
 
 const side = document.getElementById('side');
 const stage = document.getElementById('stage');
 const shade = document.getElementById('shade');
 const list = document.getElementById('chats');
 const opener = document.getElementById('openChats');
-const kept = document.getElementById('kept');
+const lifetime = document.getElementById('lifetime');
 
 const wide = window.matchMedia('(min-width: 60rem)');
 const clock = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });
 const calendar = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
 
+/** The time of today's chats, the day of older ones. */
 function when(time) {
   const then = new Date(time);
   return (then.toDateString() === new Date().toDateString() ? clock : calendar).format(then);
 }
 
-function lasting(seconds) {
-  for (const [size, unit] of [[86_400, 'day'], [3600, 'hour'], [60, 'minute'], [1, 'second']]) {
+const UNITS = Object.entries({ day: 86_400, hour: 3600, minute: 60, second: 1 });
+
+function duration(seconds) {
+  for (const [unit, size] of UNITS) {
     const count = Math.round(seconds / size);
     if (count >= 1 && seconds >= size) return count === 1 ? `1 ${unit}` : `${count} ${unit}s`;
   }
@@ -25,9 +28,9 @@ function lasting(seconds) {
 }
 
 export class Sidebar {
-  #shown = '';
+  #drawn = ''; // as JSON
 
-  /** `open(token)` is told which chat is wanted. */
+  /** `open(token)` is called for the chat that the user chooses. */
   constructor(open) {
     list.addEventListener('click', ({ target }) => {
       const button = target.closest('button[data-token]');
@@ -44,15 +47,15 @@ export class Sidebar {
     wide.addEventListener('change', () => this.close());
   }
 
-  /** `entries` as Chats has them, `current` the token of the chat that is shown, `ttl` in seconds. */
+  /** `entries` are those of Chats, `current` is the token of the shown chat, `ttl` is in seconds. */
   draw(entries, current, ttl) {
     const drawn = JSON.stringify([entries, current, ttl]);
-    if (drawn === this.#shown) return;
-    this.#shown = drawn;
+    if (drawn === this.#drawn) return;
+    this.#drawn = drawn;
     const focused = document.activeElement?.dataset?.token;
     list.replaceChildren(...entries.map((entry) => this.#item(entry, entry.token === current)));
     if (focused) list.querySelector(`[data-token="${CSS.escape(focused)}"]`)?.focus();
-    kept.textContent = ttl ? `A chat is kept for ${lasting(ttl)} after its last use.` : '';
+    lifetime.textContent = ttl ? `A chat is kept for ${duration(ttl)} after its last use.` : '';
   }
 
   close() {

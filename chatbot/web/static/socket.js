@@ -1,13 +1,15 @@
-/** The connection: opens, reopens by itself, and hands over frames. It knows nothing of messages. */
+/** A websocket that reconnects by itself, with exponential backoff, and passes frames on. */
 
+// Milliseconds.
 const FIRST_WAIT = 300;
 const LONGEST_WAIT = 10_000;
 const HANDSHAKE_LIMIT = 10_000;
 const STEADY_AFTER = 5_000;
+// Close codes, see docs/protocol.md.
 const POLICY = 1008;
 const TRY_LATER = 1013;
 
-/** Exponential, with jitter, so that a restarted server does not meet all its clients at once. */
+/** Milliseconds before attempt number `attempt`: exponential, with jitter to spread the clients of a restarted server. */
 export function backoff(attempt) {
   const base = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** attempt);
   return Math.min(LONGEST_WAIT, Math.max(FIRST_WAIT, base * (0.5 + Math.random())));
@@ -17,14 +19,14 @@ export class Socket {
   #handler;
   #ws = null;
   #timer = 0;
-  #attempt = 0; // sets the wait; falls back to 0 after a steady connection
+  #attempt = 0; // for backoff; 0 again after a steady connection
   #failures = 0; // since the last connection
-  #readyAt = 0;
+  #readyAt = 0; // epoch milliseconds of the `session` frame, 0 without a connection
   #open = false;
 
   /**
-   * `handler` has url(), frame(object), state(name, failures), closed(code, failures) and refused(reason),
-   * which answers (or promises) whether to go on. The states are connecting, online and reconnecting.
+   * `handler` has url(), frame(object), state(name, failures), closed(code, failures) and async refused(reason), which
+   * returns whether to reconnect. The states are connecting, online and reconnecting.
    */
   constructor(handler) {
     this.#handler = handler;
@@ -45,7 +47,7 @@ export class Socket {
     this.#drop();
   }
 
-  /** Connects anew at once, for a connection that may be dead without having said so. */
+  /** Reconnects at once: the connection may be dead without a close event. */
   restart() {
     if (!this.#open) return;
     this.#drop();
@@ -53,11 +55,12 @@ export class Socket {
     this.#connect();
   }
 
-  /** Ends a wait between two attempts. */
+  /** Starts the next attempt at once, if one is scheduled. */
   nudge() {
     if (this.#timer && !this.#ws) this.#connect();
   }
 
+  /** Returns whether the frame was sent. */
   send(frame) {
     if (!this.ready || this.#ws.readyState !== WebSocket.OPEN) return false;
     this.#ws.send(JSON.stringify(frame));

@@ -1,143 +1,79 @@
-/** One turn on the page: what was said, what was replied, and how it stands with it. */
+/** One turn: a human message and its reply. Pure data, no DOM and no network. */
 
-import { MarkdownText } from './markdown-text.js';
+import { Reply } from './reply.js';
 
-const FAILURES = {
-  model_error: 'The reply failed.',
-  unavailable: 'Not sent: the server could not take it.',
-  rate_limited: 'Not sent: too many messages in a short time.',
-  too_many_pending: 'Not sent: earlier messages still wait for a reply.',
-  message_too_long: 'Not sent: the message is too long.',
-  empty_message: 'Not sent: the message is empty.',
-  expired: 'The chat expired before this was answered.',
-};
-const EDITABLE = new Set(['message_too_long', 'empty_message', 'invalid_id', 'expired']);
-const ENDINGS = { length: 'Ended at the length limit', stopped: 'Stopped' };
-
-const clock = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });
-const template = (id) => document.getElementById(id).content.firstElementChild;
-
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-function timeOf(timestamp) {
-  const time = new Date(timestamp ?? NaN);
-  return Number.isNaN(time.getTime()) ? '' : clock.format(time);
-}
-
-function seconds(count) {
-  return count === 1 ? '1 second' : `${count} seconds`;
-}
-
-function secondsUntil(time) {
-  return Math.max(0, Math.ceil(((time ?? 0) - Date.now()) / 1000));
-}
-
-/** {text, action, label, wait}: what went wrong, the button against it, and in how many seconds that makes sense. */
-function failureOf({ state, error, stored }) {
-  if (state !== 'failed') return null;
-  const wait = secondsUntil(error.until);
-  let text = FAILURES[error.code] ?? (error.message || 'Something went wrong.');
-  if (stored && error.code !== 'expired') text = FAILURES.model_error;
-  if (!stored && error.code === 'expired') text = 'Not sent: the chat has expired.';
-  if (wait) text += ` You can try again in ${seconds(wait)}.`;
-  if (stored) return { text, wait, action: error.code === 'expired' ? '' : 'retry', label: 'Retry' };
-  if (EDITABLE.has(error.code)) return { text, wait, action: 'edit', label: 'Edit' };
-  return { text, wait, action: 'sendAgain', label: 'Send again' };
-}
-
-function progressOf({ state, status, reply, stored }) {
-  if (state !== 'waiting' || !stored) return null;
-  if (status?.state === 'loading') return 'Loading the model';
-  if (status?.state === 'retrying') {
-    const left = secondsUntil(status.until);
-    return left ? `The model failed for now. Trying again in ${seconds(left)}` : 'The model failed for now. Trying again';
-  }
-  return reply?.text ? null : '';
-}
-
-export class TurnNodes {
-  #timer = 0;
-  #said;
-  #reply;
-  #foot;
-  #body;
-  #progress = null;
-  #failures = new Map();
-
-  constructor(id) {
-    this.root = document.importNode(template('turn'), true);
-    this.root.dataset.id = id;
-    this.#said = this.root.querySelector('.said');
-    this.#reply = this.root.querySelector('.reply');
-    this.#foot = this.root.querySelector('.foot');
-    this.#body = new MarkdownText(this.#reply.querySelector('.text'));
+export class Turn {
+  constructor(id, text, { stored = false, timestamp = null } = {}) {
+    this.id = id;
+    this.text = text; // null when the message of a reply is not known
+    this.timestamp = timestamp;
+    this.stored = stored; // the server has stored the message
+    this.state = stored ? 'waiting' : 'sending'; // sending (no ack yet), waiting (for the reply), failed, done
+    this.mentioned = false; // by a frame on this connection
+    this.retrying = false; // a retry was requested, and no frame about it has arrived
+    this.status = null; // {state, until}: what delays the reply, and until when, in epoch milliseconds
+    this.error = null; // {code, message, until}
+    this.reply = null;
+    this.sentAt = 0; // epoch milliseconds; 0 before the message is sent
+    this.refusals = 0; // how often the server was unavailable for the message
   }
 
-  /** Shows a turn as it is; `again` is called when time alone changes how that looks. */
-  fill(turn, again) {
-    const { text, state, stored, reply } = turn;
-    const failure = failureOf(turn);
-    const progress = progressOf(turn);
-    const [saidText, saidMeta] = [this.#said.querySelector('.text'), this.#said.querySelector('.meta')];
-
-    this.#said.hidden = text === null;
-    if (text !== null) setText(saidText, text);
-    this.#said.dataset.state = state;
-    setText(saidMeta, state === 'sending' ? 'Sending' : stored ? timeOf(turn.timestamp) : '');
-    this.#showFailure(this.#said, stored ? null : failure);
-
-    this.#reply.hidden = !reply && progress === null && !(failure && stored);
-    this.#body.set(reply?.text ?? '', reply?.whole ?? true);
-    this.#reply.querySelector('.text').hidden = !reply?.text;
-    this.#reply.classList.toggle('growing', state === 'waiting' && Boolean(reply?.text));
-    this.#showProgress(progress);
-    this.#foot.hidden = !reply?.whole;
-    setText(this.#foot.querySelector('.meta'), ENDINGS[reply?.finishReason] ?? (reply?.text ? '' : 'No words came'));
-    this.#foot.querySelector('button').hidden = !reply?.text;
-    this.#showFailure(this.#reply, stored ? failure : null);
-
-    clearTimeout(this.#timer);
-    const left = Math.max(turn.status?.until ?? 0, failure ? (turn.error.until ?? 0) : 0) - Date.now();
-    if (left > 0) this.#timer = setTimeout(again, (left % 1000) + 10);
+  /** The message will be sent again, under its id. */
+  sendAgain() {
+    this.state = 'sending';
+    this.error = null;
+    this.sentAt = 0;
+    this.refusals = 0;
   }
 
-  /** Some of the reply is not drawn yet. */
-  get behind() {
-    return this.#body.behind;
+  /** Another reply was requested. */
+  retry() {
+    this.state = 'waiting';
+    this.error = null;
+    this.retrying = true;
+    this.mentioned = true;
   }
 
-  /** Draws some more of the reply. */
-  step() {
-    this.#body.step();
+  fail(error) {
+    this.state = 'failed';
+    this.error = error;
+    this.status = null;
+    this.retrying = false;
+    if (error.code !== 'expired') this.reply = null;
   }
 
-  #showProgress(text) {
-    if (!this.#progress) {
-      if (text === null) return;
-      this.#progress = document.importNode(template('progress'), true);
-      this.#foot.before(this.#progress);
+  /** The server has stored the message. Returns whether that is news. */
+  markStored(mentioned) {
+    const news = !this.stored;
+    this.stored = true;
+    this.mentioned ||= mentioned;
+    if (mentioned) this.retrying = false;
+    if (this.state === 'sending' || (news && this.state === 'failed')) {
+      this.state = 'waiting';
+      this.error = null;
     }
-    this.#progress.hidden = text === null;
-    setText(this.#progress.lastElementChild, text ?? '');
+    return news;
   }
 
-  #showFailure(side, failure) {
-    let node = this.#failures.get(side);
-    if (!node) {
-      if (!failure) return;
-      node = document.importNode(template('failure'), true);
-      this.#failures.set(side, node);
-      side.append(node);
-    }
-    node.hidden = !failure;
-    if (!failure) return;
-    const button = node.querySelector('button');
-    setText(node.querySelector('p'), failure.text);
-    setText(button, failure.label);
-    button.hidden = !failure.action;
-    button.disabled = failure.wait > 0;
-    button.dataset.act = failure.action;
+  /** The reply is being worked on, even if it had failed. */
+  resume() {
+    this.state = 'waiting';
+    this.error = null;
+    this.status = null;
+  }
+
+  /** A chunk of the reply. */
+  write({ id, offset, msg }) {
+    if (this.reply?.id !== id) this.reply = new Reply(id);
+    this.reply.write(offset, msg);
+  }
+
+  /** The complete reply. */
+  finish(message) {
+    if (this.reply?.id !== message.id) this.reply = new Reply(message.id);
+    this.reply.finish(message);
+    this.state = 'done';
+    this.status = null;
+    this.error = null;
   }
 }

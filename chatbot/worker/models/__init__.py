@@ -1,25 +1,24 @@
-"""The models that a worker can ask: one interface, an adapter for each protocol."""
+"""Text-generation models: one interface, a class for each protocol, and one for several servers."""
 
 from chatbot.config import HUGGINGFACE, ModelAddress, Settings
 from chatbot.worker.models.balancer import BalancedModel
-from chatbot.worker.models.base import Adapter, Model
-from chatbot.worker.models.http import ModelServer
-from chatbot.worker.models.huggingface import TextGeneration
-from chatbot.worker.models.openai import OpenAI
+from chatbot.worker.models.base import Model, ModelProtocol
+from chatbot.worker.models.http import ModelEndpoint
+from chatbot.worker.models.huggingface import TextGenerationProtocol
+from chatbot.worker.models.openai import OpenAIProtocol
 
 
 def create_model(settings: Settings) -> Model:
     """The model that the settings name, on one server or on several."""
     if len(settings.model.servers) == 1:
-        return create_adapter(settings.model.servers[0], settings)
-    return BalancedModel(
-        {server.url: create_adapter(server, settings) for server in settings.model.servers}, settings.model.rest
-    )
+        return create_protocol(settings.model.servers[0], settings)
+    models = {server.url: create_protocol(server, settings) for server in settings.model.servers}
+    return BalancedModel(models, settings.model.rest)
 
 
-def create_adapter(address: ModelAddress, settings: Settings) -> Adapter:
+def create_protocol(address: ModelAddress, settings: Settings) -> ModelProtocol:
     """The model on one server."""
-    server = ModelServer(address.url, settings)
+    endpoint = ModelEndpoint(address.url, settings)
     if address.api == HUGGINGFACE:
-        return TextGeneration(server, settings)
-    return OpenAI(server, address.api, settings)
+        return TextGenerationProtocol(endpoint, settings)
+    return OpenAIProtocol(endpoint, address.api, settings)

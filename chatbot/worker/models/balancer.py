@@ -1,6 +1,6 @@
-"""One model on several servers: load is spread, and a server that fails is left alone for a while.
+"""One model on several servers: spreads the load; a circuit breaker for each skips a failing server for a while.
 
-The circuit breaker pattern is Michael Nygard's, "Release It!"; the breaker itself is the `circuitbreaker` library's.
+The circuit breaker pattern is Michael Nygard's, "Release It!".
 """
 
 from __future__ import annotations
@@ -14,106 +14,106 @@ from circuitbreaker import CircuitBreaker
 
 from chatbot.worker.models.base import Call, Model, Pieces
 from chatbot.worker.models.errors import CallCancelled, ModelError, ModelLoading, RequestRefused, TransientModelError
-from chatbot.worker.models.masking import address
+from chatbot.worker.models.http import public_address
 from chatbot.worker.prompts import PromptMessage
 
 logger = logging.getLogger(__name__)
 
-#: One failure suffices: another server is there to be asked, and the next success closes the breaker.
-_FAILURES = 1
+#: Failures that open a breaker. One is enough: there is another server, and the next success closes the breaker.
+_FAILURE_THRESHOLD = 1
 
 
 class BalancedModel(Model):
-    """Asks the server with the fewest calls in progress, the one listed first among equals.
+    """Calls the server with the fewest calls in progress, the one listed first among equals.
 
-    A call whose server fails before it has said anything goes to the next one. Once pieces are out the failure is
-    the caller's to deal with, so that nothing is said twice.
+    A call whose server fails before its first chunk goes to the next server. A failure after that is raised, so that
+    no text comes twice.
     """
 
     def __init__(self, models: Mapping[str, Model], rest: float) -> None:
-        """`models` by the address of each; `rest` in seconds: how long a failing one is left alone."""
-        self._servers = [_Server(address(url), model, rest) for url, model in models.items()]
+        """`models` by URL; a failing one is skipped for `rest` seconds."""
+        self._servers = [_BalancedServer(public_address(url), model, rest) for url, model in models.items()]
         self._lock = threading.Lock()
 
     def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         failures: list[ModelError] = []
-        tried: set[_Server] = set()
-        while (server := self._take(tried, call)) is not None:
+        tried: set[_BalancedServer] = set()
+        while (server := self._start(tried, call)) is not None:
             tried.add(server)
-            said = False
+            begun = False
             try:
                 with closing(server.model.generate(conversation, call)) as pieces:
                     for piece in pieces:
-                        if not said:
-                            said = True
-                            server.works(call)
+                        if not begun:
+                            begun = True
+                            server.succeeded(call)
                         yield piece
                 return
             except RequestRefused:
-                server.works(call)
+                server.succeeded(call)
                 raise
             except ModelError as error:
-                server.fails(error)
-                if said:
+                server.failed(error)
+                if begun:
                     raise
                 failures.append(error)
                 if len(tried) < len(self._servers):
-                    logger.warning("a model server failed, asking the next one: %s", error)
+                    logger.warning("a model server failed, trying the next one: %s", error)
             except CallCancelled as cancelled:
-                if cancelled.reason == "deadline" and not said:
-                    server.fails(TransientModelError("timeout", "nothing was said before the deadline"))
+                if cancelled.reason == "deadline" and not begun:
+                    server.failed(TransientModelError("timeout", "no text before the deadline"))
                 raise
             finally:
                 with self._lock:
-                    server.leave(call)
-        raise min(failures, key=_hopelessness)
+                    server.end(call)
+        raise min(failures, key=_retry_order)
 
-    def _take(self, tried: set[_Server], call: Call) -> _Server | None:
-        """The server to ask next; resting ones only when no other is left, the longest rested first."""
+    def _start(self, tried: set[_BalancedServer], call: Call) -> _BalancedServer | None:
+        """Starts the call on the next server; skipped ones come last, the longest skipped first."""
         with self._lock:
-            left = [s for s in self._servers if s not in tried]
-            if not left:
+            untried = [s for s in self._servers if s not in tried]
+            if not untried:
                 return None
-            server = min(left, key=lambda s: (s.resting, s.breaker.open_remaining if s.resting else 0, s.calls))
-            server.enter(call)
+            server = min(untried, key=lambda s: (s.skipped, s.breaker.open_remaining if s.skipped else 0, s.calls))
+            server.start(call)
             return server
 
 
-class _Server:
+class _BalancedServer:
     def __init__(self, name: str, model: Model, rest: float) -> None:
         self.model = model
-        self.breaker = CircuitBreaker(_FAILURES, rest, ModelError, name)
+        self.breaker = CircuitBreaker(_FAILURE_THRESHOLD, rest, ModelError, name)
         #: Calls in progress.
         self.calls = 0
-        #: The call that finds out whether the server is well again: until it has, others keep away.
+        #: The call that finds out whether the server works again; until then other calls avoid the server.
         self._probe: Call | None = None
 
     @property
-    def resting(self) -> bool:
+    def skipped(self) -> bool:
         return self.breaker.opened or self._probe is not None
 
-    def enter(self, call: Call) -> None:
+    def start(self, call: Call) -> None:
         self.calls += 1
         if not self.breaker.closed:
             self._probe = call
 
-    def leave(self, call: Call) -> None:
+    def end(self, call: Call) -> None:
         self.calls -= 1
         if self._probe is call:
             self._probe = None
 
-    def works(self, call: Call) -> None:
-        """Ends the rest. Calls that began before it say nothing about the server now."""
+    def succeeded(self, call: Call) -> None:
+        """Closes the breaker after a successful probe. Other calls began before the failure and prove nothing."""
         if self._probe is call:
             self.breaker.reset()
             self._probe = None
 
-    def fails(self, error: ModelError) -> None:
+    def failed(self, error: ModelError) -> None:
         with suppress(ModelError), self.breaker:
             raise error
 
 
-def _hopelessness(error: ModelError) -> tuple[bool, bool, float]:
-    """What is told of several failures is what soonest passes."""
+def _retry_order(error: ModelError) -> tuple[bool, bool, float]:
+    """The sort key of failures: the one that is likely to pass soonest comes first."""
     after = error.retry_after if isinstance(error, TransientModelError) and error.retry_after is not None else 0.0
     return not isinstance(error, TransientModelError), not isinstance(error, ModelLoading), after

@@ -1,4 +1,4 @@
-"""What a worker asks of a model, whatever protocol it speaks."""
+"""The interface of a text-generation model, whatever its server's protocol, and the handle of one model call."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from chatbot.worker.models.errors import CallCancelled
-from chatbot.worker.prompts import PromptMessage, ReplyText
+from chatbot.worker.models.reply_text import ReplyText
+from chatbot.worker.prompts import PromptMessage
 
-#: The pieces of a reply. Closing them early ends the model call.
+#: The chunks of a reply. Closing the generator early ends the model call.
 Pieces = Generator["Piece", None, None]
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of a reply; the last one says why the model ended: `stop` or `length`."""
+    """A chunk of a reply. The last one says why the reply ended: `stop` or `length`."""
 
     text: str
     finish_reason: str | None = None
 
 
 class Model(ABC):
-    """A text-generation model: a conversation in, pieces of text and a finish reason out."""
+    """A text-generation model: takes a conversation, generates chunks of text and a finish reason."""
 
     @abstractmethod
     def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
-        """The reply to the last turn, piece by piece as the model generates it.
+        """The reply to the last message, in chunks as the model generates them.
 
-        The last piece, and only it, has a finish reason. Raises `ModelError`, transient or permanent by type, and
-        `CallCancelled` once `call` is cancelled. A reply that ends without its end, by a lost connection say,
-        raises as well.
+        Only the last chunk has a finish reason. Raises `ModelError`, transient or permanent by type, also when the
+        reply is cut off, and `CallCancelled` once `call` is cancelled.
         """
 
 
-class Adapter(Model):
-    """A model server, asked in its protocol."""
+class ModelProtocol(Model):
+    """A model on one server; a subclass for each protocol."""
 
-    #: What ends a reply, besides the model itself.
+    #: Texts that end a reply, besides the model itself.
     stop_sequences: tuple[str, ...] = ()
 
     def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         text = ReplyText(self.stop_sequences)
-        with closing(self._ask(conversation, call)) as pieces:
+        with closing(self._request(conversation, call)) as pieces:
             for piece in pieces:
                 shown = text.feed(piece.text)
                 reason = "stop" if text.stopped else piece.finish_reason
@@ -56,34 +56,34 @@ class Adapter(Model):
                     return
                 if shown:
                     yield Piece(shown)
-        raise AssertionError("an adapter's last piece has a finish reason")
+        raise AssertionError("the last chunk of every protocol has a finish reason")
 
     @abstractmethod
-    def _ask(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
-        """Like `generate`; pieces may be empty, and hold white space and stop sequences as the server sends them."""
+    def _request(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
+        """Like `generate`; chunks may be empty, and hold white space and stop sequences as the server sends them."""
 
 
-class _Connection(Protocol):
+class _HasSocket(Protocol):
     sock: socket.socket | None
 
 
 class Call:
-    """One model call, which another thread can end: by request, or because its time is up.
+    """One model call, which another thread can end: at a user's request, or at the deadline.
 
-    Ending shuts the connection's socket down. That wakes the thread that waits for it, and the model server
-    sees the connection close and need not go on generating.
+    Ending shuts the connection's socket down. That wakes the thread that reads from the socket; the model server
+    sees the connection close and can stop generating.
     """
 
     def __init__(self, timeout: float) -> None:
         """`timeout` in seconds from now."""
         self.deadline = time.monotonic() + timeout
         self._lock = threading.Lock()
-        self._connection: _Connection | None = None
+        self._connection: _HasSocket | None = None
         self._reason: str | None = None
 
     @property
     def cancelled(self) -> str | None:
-        """Why the call was ended, or None."""
+        """The reason for which the call was ended, or None."""
         return self._reason
 
     def cancel(self, reason: str) -> None:
@@ -93,8 +93,8 @@ class Call:
             if self._connection is not None:
                 _shut_down(self._connection)
 
-    def using(self, connection: _Connection) -> None:
-        """Tells which connection the call waits for from now on. Raises `CallCancelled`."""
+    def using(self, connection: _HasSocket) -> None:
+        """Sets the connection that the call waits for from now on. Raises `CallCancelled`."""
         with self._lock:
             self._connection = connection
             if self._reason is not None:
@@ -102,7 +102,7 @@ class Call:
         self.check()
 
     def done(self) -> None:
-        """The connection goes back to the pool: cancelling no longer touches it."""
+        """Forgets the connection, which goes back to the pool: cancelling no longer shuts it down."""
         with self._lock:
             self._connection = None
 
@@ -112,12 +112,12 @@ class Call:
             raise CallCancelled(self._reason)
 
 
-def _shut_down(connection: _Connection) -> None:
+def _shut_down(connection: _HasSocket) -> None:
     if connection.sock is None:
         return
     try:
-        # The plain socket's method, also for TLS: its own would pull the TLS state from under the reading thread.
+        # The plain socket's method, also for TLS: SSLSocket.shutdown would drop the TLS state under the reading thread.
         socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
     except OSError:
-        # Closed already, which is what was wanted.
+        # Closed already.
         return

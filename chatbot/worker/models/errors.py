@@ -1,4 +1,4 @@
-"""What can go wrong with a model call. The type tells transient from permanent."""
+"""What can go wrong with a model call; the type tells transient errors from permanent ones."""
 
 from __future__ import annotations
 
@@ -9,30 +9,28 @@ from chatbot.telemetry.counters import ModelErrorKind
 class ModelError(ChatbotError):
     """A model call that gave no reply.
 
-    `kind` is a short name for logs and metrics; the exception's text is for the operator and holds neither
-    credentials nor what people said; `public` is the sentence that the person in the chat reads.
+    `kind` is a short name for logs and metrics. The exception's text is for the operator's log: it holds neither
+    credentials nor anything that users or the server wrote. `public` is the sentence shown to the user.
     """
 
     public = "The model could not answer this message. You can try again."
+    #: What the server wrote. Never logged, as servers quote the request in their errors.
+    server_text = ""
 
-    def __init__(self, kind: ModelErrorKind, detail: str, *, public: str | None = None) -> None:
+    def __init__(self, kind: ModelErrorKind, detail: str) -> None:
         super().__init__(kind, detail)
         self.kind = kind
         self.detail = detail
-        if public is not None:
-            self.public = public
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}"
 
 
 class TransientModelError(ModelError):
-    """Likely to pass: try again, not before `retry_after` seconds where the server named them."""
+    """Likely to pass: retry, not before `retry_after` seconds where the server named them."""
 
-    def __init__(
-        self, kind: ModelErrorKind, detail: str, *, retry_after: float | None = None, public: str | None = None
-    ) -> None:
-        super().__init__(kind, detail, public=public)
+    def __init__(self, kind: ModelErrorKind, detail: str, *, retry_after: float | None = None) -> None:
+        super().__init__(kind, detail)
         self.retry_after = retry_after
 
 
@@ -47,17 +45,17 @@ class PermanentModelError(ModelError):
 
 
 class RequestRefused(PermanentModelError):
-    """The request is at fault: no server would take it."""
+    """The request is at fault: every server would refuse it."""
 
 
 class PromptTooLong(RequestRefused):
-    """More than the model can read at once."""
+    """The prompt does not fit the model's context."""
 
     public = "This message is too long for the model."
 
 
 class CallCancelled(ChatbotError):
-    """The model call was ended from our side: `reason` is `stop`, `deadline`, `lease` or `shutdown`."""
+    """This side ended the model call: `reason` is `stop`, `deadline`, `lease` or `shutdown`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -11,26 +11,27 @@ from urllib.parse import urlsplit
 
 from chatbot.config import Settings
 from chatbot.worker.models import sse
-from chatbot.worker.models.base import Adapter, Call, Piece, Pieces
+from chatbot.worker.models.base import Call, ModelProtocol, Piece, Pieces
 from chatbot.worker.models.errors import PermanentModelError, TransientModelError
-from chatbot.worker.models.http import Answer, ModelServer, raise_for_error
+from chatbot.worker.models.failures import raise_for_error
+from chatbot.worker.models.http import ModelEndpoint, ModelResponse
 from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, completion_prompt
 
 _FINISH_REASONS = {"length": "length"}
 
 
-class TextGeneration(Adapter):
-    """A base model, asked by a prompt of `Human:` and `Bot:` lines."""
+class TextGenerationProtocol(ModelProtocol):
+    """A base model; the prompt consists of `Human:` and `Bot:` lines."""
 
     stop_sequences = STOP_SEQUENCES
 
-    def __init__(self, server: ModelServer, settings: Settings) -> None:
-        self._server = server
+    def __init__(self, endpoint: ModelEndpoint, settings: Settings) -> None:
+        self._endpoint = endpoint
         self._max_new_tokens = settings.model.max_new_tokens
         self._parameters: dict[str, Any] = {
             "max_new_tokens": settings.model.max_new_tokens,
             "return_full_text": False,
-            # A temperature of 0 is spelled so; the server refuses the number.
+            # The server refuses a temperature of 0; this stands for it.
             "do_sample": settings.model.temperature != 0,
             "stop": list(self.stop_sequences),
             # Without it a stream does not say why it ended.
@@ -44,10 +45,10 @@ class TextGeneration(Adapter):
             self._parameters["seed"] = settings.model.seed
         if settings.model.use_cache is not None:
             self._parameters["use_cache"] = settings.model.use_cache
-        #: `/generate` answers whole only: its stream has an address of its own, which not every server has.
-        self._stream_url = _stream_url(server.url)
+        #: `/generate` never streams; `/generate_stream` does, but not every server has it.
+        self._stream_url = _stream_url(endpoint.url)
 
-    def _ask(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
+    def _request(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         request = {
             "inputs": completion_prompt(conversation),
             "parameters": self._parameters,
@@ -61,15 +62,15 @@ class TextGeneration(Adapter):
                 if error.kind != "not_found":
                     raise
                 self._stream_url = None
-        yield from self._post(request, call, self._server.url)
+        yield from self._post(request, call, self._endpoint.url)
 
     def _post(self, request: dict[str, Any], call: Call, url: str) -> Pieces:
-        with self._server.post(request, call, url) as answer:
-            yield from self._stream(answer) if answer.is_stream else self._whole(answer, request["inputs"])
+        with self._endpoint.post(request, call, url) as response:
+            yield from self._stream(response) if response.is_stream else self._whole(response, request["inputs"])
 
-    def _stream(self, answer: Answer) -> Pieces:
+    def _stream(self, response: ModelResponse) -> Pieces:
         tokens = 0
-        for data in sse.events(answer.chunks()):
+        for data in sse.events(response.chunks()):
             event = sse.parse(data)
             raise_for_error(event)
             token = event.get("token")
@@ -84,15 +85,15 @@ class TextGeneration(Adapter):
                 return
         raise TransientModelError("cut_off", f"the stream ended after {tokens} tokens, without its last event")
 
-    def _whole(self, answer: Answer, prompt: Any) -> Pieces:
-        document = answer.json()
+    def _whole(self, response: ModelResponse, prompt: Any) -> Pieces:
+        document = response.json()
         raise_for_error(document)
         result = document[0] if isinstance(document, list) and document else document
         raise_for_error(result)
         text = result.get("generated_text") if isinstance(result, dict) else None
         if not isinstance(text, str):
             raise TransientModelError("bad_answer", "the answer holds no generated_text")
-        # Some servers know no return_full_text.
+        # Some servers ignore return_full_text.
         text = text.removeprefix(prompt)
         details = result.get("details") if isinstance(result, dict) else None
         yield Piece(text, self._finish_reason(details, 0))

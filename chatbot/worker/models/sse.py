@@ -12,14 +12,14 @@ from typing import Any
 
 from chatbot.worker.models.errors import PermanentModelError, TransientModelError
 
-#: Bytes of one event, far above any token's.
+#: Bytes of one event: far more than a token needs.
 MAX_EVENT = 4 * 1024 * 1024
 
 
 def events(chunks: Iterable[bytes]) -> Iterator[str]:
-    """The data of each event, as soon as its last line is there; comments and other fields are passed over.
+    """The data of each event, as soon as its last line has arrived; comments and other fields are ignored.
 
-    An event that the stream's end cuts off is dropped. Raises `TransientModelError` for bytes that are not UTF-8.
+    Raises `TransientModelError` for bytes that are not UTF-8, `PermanentModelError` for an event beyond `MAX_EVENT`.
     """
     buffer = b""
     data: list[str] = []
@@ -43,7 +43,7 @@ def events(chunks: Iterable[bytes]) -> Iterator[str]:
                 data.clear()
         if size + len(buffer) > MAX_EVENT:
             raise PermanentModelError("too_long", f"an event is longer than {MAX_EVENT} bytes")
-    # Some servers leave out the last empty line.
+    # Some servers omit the last empty line.
     if buffer.startswith(b"data:"):
         data.append(_text(buffer[5:].strip()))
     if data:
@@ -51,13 +51,13 @@ def events(chunks: Iterable[bytes]) -> Iterator[str]:
 
 
 def parse(data: str) -> dict[str, Any]:
-    """An event's data as a JSON object. Raises `TransientModelError` when it is none."""
+    """An event's data as a JSON object. Raises `TransientModelError` for anything else."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
-        raise TransientModelError("bad_answer", f"an event of {len(data)} characters is no JSON") from None
+        raise TransientModelError("bad_answer", f"an event of {len(data)} characters is not JSON") from None
     if not isinstance(document, dict):
-        raise TransientModelError("bad_answer", "an event is no JSON object")
+        raise TransientModelError("bad_answer", "an event is not a JSON object")
     return document
 
 

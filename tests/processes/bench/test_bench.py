@@ -1,41 +1,43 @@
-"""The benchmarks themselves: small ones run from end to end, and what the load is to notice it does."""
+"""The benchmarks: small ones run from end to end, and the load generator detects what it must detect."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pytest
 
-from bench.load import Client, Talk, close_all, connect_all
-from bench.model import Model, Pace
+from bench.load_generator import Client, Talk, close_all, connect_all
+from bench.paced_model import Pace, PacedModel
+from bench.profile import WEB_KINDS, WORKER_KINDS
 from bench.report import print_outcome
 from bench.results import Row, at_least, at_most
-from bench.stage import Options, chat, run
 from bench.suite import BENCHMARKS
+from bench.system import Options, chat, run
+from devtools.paths import ROOT
 
 T = TypeVar("T")
 
 
 def alone(work: Callable[[], T]) -> T:
-    """`work()` in a thread of its own: this one may be Playwright's, whose event loop goes on running."""
+    """Runs `work()` in a separate thread: Playwright may have left a running event loop in this one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(work).result()
 
 
 def test_clients_talk_with_the_chat_and_every_reply_is_counted_once() -> None:
-    with Model() as model, chat(model) as stage:
+    with PacedModel() as model, chat(model) as system:
 
         async def main() -> None:
-            clients = stage.clients(5)
-            stage.give_history(clients[0], 10)
-            await connect_all(clients, stage.url)
+            clients = system.clients(5)
+            system.give_history(clients[0], 10)
+            await connect_all(clients, system.url)
             model.set(Pace(first=0.05, interval=0.01, tokens=12, stamped=True))
             # A worker's first replies wait for its listener.
-            result, cost = await stage.talk(clients, 1.0, 1.5)
-            stage.check_history(clients, result)
+            result, cost = await system.talk(clients, 1.0, 1.5)
+            system.check_history(clients, result)
             assert result.kept, result
             assert result.acknowledged == result.answered == result.sent > len(result.latencies) > 5
             # First token after 50 ms, the last 110 ms later.
@@ -51,7 +53,7 @@ def test_clients_talk_with_the_chat_and_every_reply_is_counted_once() -> None:
 
 
 def test_a_benchmark_runs_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
-    with Model() as model:
+    with PacedModel() as model:
         outcome = alone(lambda: BENCHMARKS["generator"].measure(Options(runs=1, scale=0.1), model))
     print_outcome(outcome)
     printed = capsys.readouterr().out
@@ -63,14 +65,14 @@ def test_a_benchmark_runs_from_end_to_end(capsys: pytest.CaptureFixture[str]) ->
     ("frames", "expected"),
     [
         ([("ack", {}), ("reply", {}), ("reply", {})], {"doubled": 1}),
-        ([("ack", {}), ("reply", {"reply_to": "m7"})], {"disordered": 1, "waiting": 1}),
+        ([("ack", {}), ("reply", {"reply_to": "m7"})], {"out_of_order": 1, "waiting": 1}),
         ([("ack", {}), ("reply", {"msg": "something else"})], {"problems": 1}),
         ([("reply", {})], {"problems": 1}),
         ([("ack", {}), ("delta", {"msg": "You said"}), ("reply", {})], {"problems": 1}),
         ([("ack", {}), ("reply", {})], {}),
     ],
 )
-def test_the_load_notices_what_breaks_the_promise(
+def test_the_load_generator_detects_a_broken_promise(
     frames: list[tuple[str, dict[str, Any]]], expected: dict[str, int]
 ) -> None:
     client, talk = Client(1, "token"), Talk()
@@ -86,10 +88,10 @@ def test_the_load_notices_what_breaks_the_promise(
             frame |= {"type": "message", "id": "r1", "reply_to": "m1", "source": "bot", "msg": whole}
         client.take(json.dumps({**frame, **fields}).encode())
     result = talk.result
-    found = {"doubled": result.doubled, "disordered": result.disordered, "problems": len(result.problems)}
+    found = {"doubled": result.doubled, "out_of_order": result.out_of_order, "problems": len(result.problems)}
     assert {**found, "waiting": talk.waiting} == {
         "doubled": 0,
-        "disordered": 0,
+        "out_of_order": 0,
         "problems": 0,
         "waiting": 0,
         **expected,
@@ -109,4 +111,11 @@ def test_a_row_says_whether_its_target_is_met() -> None:
 
 class _Wire:
     def send(self, *_: object) -> None:
-        """Takes what a client sends."""
+        """Accepts what a client sends."""
+
+
+@pytest.mark.parametrize("kinds", [WEB_KINDS, WORKER_KINDS])
+def test_the_profile_knows_the_files_of_the_product(kinds: Sequence[tuple[str, str]]) -> None:
+    marks = [mark for _, together in kinds for mark in together.split(" & ") if mark.startswith("chatbot/")]
+    assert marks
+    assert [mark for mark in marks if not (ROOT / mark).exists()] == []

@@ -1,4 +1,4 @@
-"""The promise, while things are killed: the short form. `make chaos` is the long one."""
+"""No acknowledged message is lost while processes are killed; `make chaos` does that for longer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from devtools.chaos.faults import run
+from devtools.chaos.experiments import run_experiment
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment
 
-#: Seconds within which a reply that a fault interrupted is there: part of the promise, at default settings.
+#: Seconds within which a reply that a fault interrupted arrives, at default settings.
 RECOVERY = 15.0
 
 
@@ -39,9 +39,9 @@ def test_nothing_is_lost_doubled_or_out_of_order(
     breakable: Deployment, model: ModelServer, name: str, times: int
 ) -> None:
     model.control(first=100, interval=50, tokens=20)
-    crowd = run(breakable, name, times, people=10)
+    crowd = run_experiment(breakable, name, times, people=10)
     assert crowd.outcome.problems == []
-    assert crowd.outcome.kept_the_promise, crowd.outcome
+    assert crowd.outcome.kept, crowd.outcome
     assert crowd.outcome.acknowledged == crowd.outcome.answered > 0
     assert max(crowd.outcome.recoveries, default=0) < RECOVERY
     for web in breakable.webs:

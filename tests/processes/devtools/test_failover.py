@@ -1,4 +1,4 @@
-"""The promise, while Redis fails over."""
+"""No acknowledged message is lost while Redis fails over."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from devtools.chaos.faults import run
+from devtools.chaos.experiments import run_experiment
 from devtools.fake_model import ModelServer
-from devtools.harness.sentinel import SentinelDeployment
+from devtools.harness.sentinel_deployment import SentinelDeployment
 
-#: Seconds within which everybody is served again; Sentinel takes one and a half of them, with the tests' settings.
+#: Seconds within which all users are served again; Sentinel takes one and a half of them, with the tests' settings.
 SERVED_AGAIN = 30.0
 
 
@@ -20,15 +20,15 @@ def breakable(model: ModelServer) -> Iterator[SentinelDeployment]:
         yield deployment
 
 
-# `make chaos` has the master frozen, and a planned failover, as well.
+# `make chaos` also freezes the master, and makes a planned failover.
 @pytest.mark.parametrize("name", ["master-kill"])
 def test_no_acknowledged_message_is_lost_and_all_are_served_again(
     breakable: SentinelDeployment, model: ModelServer, name: str
 ) -> None:
     model.control(first=100, interval=50, tokens=20)
-    crowd = run(breakable, name, 1, people=20)
+    crowd = run_experiment(breakable, name, 1, people=20)
     assert crowd.outcome.problems == []
-    assert crowd.outcome.kept_the_promise, crowd.outcome
+    assert crowd.outcome.kept, crowd.outcome
     assert crowd.outcome.acknowledged == crowd.outcome.answered > 0
     assert crowd.outcome.longest_wait < SERVED_AGAIN
     assert all(process.running for process in (*breakable.webs, *breakable.workers, breakable.beat))

@@ -1,4 +1,4 @@
-"""The Redis and the model that `make run` starts: the real ones."""
+"""The real Redis and the real model that `make run` starts."""
 
 import contextlib
 import http.client
@@ -17,30 +17,23 @@ from typing import Any
 import pytest
 import redis
 
-from devtools.local import llama_server as model_server
-from devtools.local import probes, redis_server
+from devtools.harness.deployment import free_port
+from devtools.local import llama_server, probes, redis_server
 from devtools.local.redis_server import RedisNotFound, redis_command
+from devtools.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 15.0  # seconds
 
 
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-        return port
-
-
 def skip_or_fail(reason: str) -> None:
-    """Skip on a laptop that lacks a server, and fail where the tests must not be skipped."""
+    """Skips on a laptop that lacks a server, and fails in continuous integration."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
 
 
 def end(popen: subprocess.Popen[str]) -> int:
-    """SIGTERM, and the exit status."""
+    """Sends SIGTERM, and returns the exit status."""
     popen.send_signal(signal.SIGTERM)
     return popen.wait(PATIENCE)
 
@@ -80,7 +73,7 @@ def test_the_redis_that_is_found_stores_and_reads_json(redis_port: int) -> None:
         assert client.json().get("k", "$.messages[-2:]") == [{"msg": "two"}, {"msg": "three"}]
 
 
-def test_the_redis_that_is_found_keeps_what_a_queue_needs(redis_port: int, tmp_path: Path) -> None:
+def test_the_redis_that_is_found_has_the_settings_that_a_queue_needs(redis_port: int, tmp_path: Path) -> None:
     with closing(redis.Redis(port=redis_port, decode_responses=True)) as client:
         settings = client.config_get("append*", "maxmemory-policy", "save", "dir", "bind")
     assert settings["appendonly"] == "yes"
@@ -100,7 +93,7 @@ def test_extra_arguments_come_last_so_that_they_win(tmp_path: Path) -> None:
 
 
 class Machine:
-    """Pretends what is installed: servers on PATH by name and version line, and the wheels."""
+    """Pretends what is installed: servers on PATH with a name and a version line, and wheels."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.bin = folder / "bin"
@@ -109,7 +102,7 @@ class Machine:
         self._monkeypatch = monkeypatch
         monkeypatch.setenv("PATH", str(self.bin))
         self.wheels(valkey=False, module=False)
-        monkeypatch.setattr(redis_server, "MODULE", "pretended-rejson.so")  # whatever /usr/lib holds
+        monkeypatch.setattr(redis_server, "MODULE", "pretended-rejson.so")  # not in /usr/lib
 
     def wheels(self, *, valkey: bool, module: bool) -> None:
         found = Path("/wheel/valkey-server") if valkey else None
@@ -157,7 +150,7 @@ def test_an_older_redis_on_path_gets_the_module_of_the_wheel(machine: Machine, t
     assert (command[0], loaded(command)) == (str(server), str(machine.wheel_module))
 
 
-def test_a_redis_too_old_for_the_module_is_passed_over(machine: Machine, tmp_path: Path) -> None:
+def test_a_redis_too_old_for_the_module_is_not_used(machine: Machine, tmp_path: Path) -> None:
     machine.wheels(valkey=False, module=True)
     machine.server("redis-server", "Redis server v=6.0.16 sha=0")
     valkey = machine.server("valkey-server", "Valkey server v=8.1.1 sha=0")
@@ -171,7 +164,7 @@ def test_a_valkey_named_redis_server_does_not_count_as_redis_8(machine: Machine,
 
 
 def test_without_any_redis_the_error_says_how_to_start_one(machine: Machine, tmp_path: Path) -> None:
-    machine.wheels(valkey=True, module=False)  # as on Arm, where the wheel holds no module
+    machine.wheels(valkey=True, module=False)  # as on Arm, for which the wheel has no module
     with pytest.raises(RedisNotFound) as caught:
         redis_command(1, tmp_path)
     assert "docker run -d -p 6379:6379 redis:8 redis-server --appendonly yes" in str(caught.value)
@@ -181,8 +174,8 @@ def test_without_any_redis_the_error_says_how_to_start_one(machine: Machine, tmp
 @pytest.fixture
 def model() -> Iterator[tuple[int, subprocess.Popen[str]]]:
     try:
-        model_server.find_model()
-    except model_server.ModelNotFound as error:
+        llama_server.find_model()
+    except llama_server.ModelNotFound as error:
         skip_or_fail(str(error))
     port = free_port()
     with start_model(port) as popen:
@@ -208,7 +201,7 @@ def ask(port: int, **more: object) -> Iterator[http.client.HTTPResponse]:
         yield connection.getresponse()
 
 
-def test_the_model_answers_whole_and_in_pieces(model: tuple[int, subprocess.Popen[str]]) -> None:
+def test_the_model_answers_whole_and_streamed(model: tuple[int, subprocess.Popen[str]]) -> None:
     port, popen = model
     with ask(port, max_tokens=4) as response:
         answer = json.load(response)
@@ -225,7 +218,7 @@ def test_the_model_answers_whole_and_in_pieces(model: tuple[int, subprocess.Pope
     assert end(popen) == 0
 
 
-def test_the_model_ends_quietly_and_at_once_in_the_middle_of_a_reply(
+def test_the_model_ends_at_once_and_without_errors_during_a_reply(
     model: tuple[int, subprocess.Popen[str]],
 ) -> None:
     port, popen = model
@@ -238,7 +231,7 @@ def test_the_model_ends_quietly_and_at_once_in_the_middle_of_a_reply(
     assert "Traceback" not in popen.stderr.read()
 
 
-def test_the_model_says_so_when_its_port_is_taken() -> None:
+def test_the_model_reports_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with start_model(port) as popen:

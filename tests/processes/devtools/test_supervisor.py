@@ -15,14 +15,15 @@ from typing import TypeVar
 import pytest
 
 from devtools.local.log_stream import LogStream
-from devtools.local.supervisor import Process, Supervisor
+from devtools.local.service import Service
+from devtools.local.supervisor import Supervisor
+from devtools.paths import ROOT
 
 T = TypeVar("T")
 
-ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 10.0  # seconds, for anything that should happen at once
 
-# What the supervised processes are made of. `say` is a print that is not held back.
+# The beginning of each supervised program. `say` prints without a buffer.
 CHILD = """
 import os, pathlib, signal, subprocess, sys, time
 def say(*words): print(*words, flush=True)
@@ -34,16 +35,17 @@ def start_grandchild(code):
 say("pid", os.getpid())
 """
 LINGER = "linger()"
-DEAF = "on_term(signal.SIG_IGN); say('deaf'); linger()"
+IGNORES_SIGTERM = "on_term(signal.SIG_IGN); say('ignores'); linger()"
 
 SUPERVISOR = """
 import pathlib, signal, sys
-# As a terminal starts it, whoever started the tests: under nohup the signal would be ignored.
+# As under a terminal, however the tests were started: under nohup SIGHUP is ignored.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-from devtools.local.supervisor import Process, Restarts, Supervisor
+from devtools.local.service import Restarts, Service
+from devtools.local.supervisor import Supervisor
 from devtools.local.probes import NeverReady, NotReady
 def child(name, code, **options):
-    return Process(name, [sys.executable, "-c", CHILD + code], **options)
+    return Service(name, [sys.executable, "-c", CHILD + code], **options)
 def file_exists(path):
     if not pathlib.Path(path).exists():
         raise NotReady(f"{path} is missing")
@@ -53,7 +55,7 @@ def steady():
 
 
 def poll(check: Callable[[], T], what: str, within: float = PATIENCE) -> T:
-    """Return what ``check`` answers as soon as that is true."""
+    """Returns the first true value of ``check()``."""
     deadline = time.monotonic() + within
     while not (answer := check()):
         assert time.monotonic() < deadline, f"not within {within} s: {what}"
@@ -62,7 +64,7 @@ def poll(check: Callable[[], T], what: str, within: float = PATIENCE) -> T:
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process runs; a zombie that nobody reaped does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -70,12 +72,12 @@ def alive(pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     try:
         return not stat.parent.parent.is_dir() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:  # gone between the two
+    except OSError:  # the process ended between the two calls
         return not stat.parent.parent.joinpath("self").exists()
 
 
 class Running:
-    """A supervisor in a process of its own, and what it has written so far."""
+    """A supervisor as a separate process, and its output so far."""
 
     def __init__(self, code: str, cwd: Path) -> None:
         program = f"CHILD = {CHILD!r}\n{SUPERVISOR}\n{textwrap.dedent(code)}"
@@ -102,7 +104,7 @@ class Running:
         return "".join(self.lines)
 
     def sees(self, pattern: str, times: int = 1) -> re.Match[str]:
-        """Wait for the ``times``-th match of ``pattern`` (multi-line) in what was written."""
+        """Waits for the ``times``-th match of ``pattern`` (multi-line) in the output."""
 
         def found() -> re.Match[str] | None:
             matches = list(re.finditer(pattern, self.text, re.MULTILINE))
@@ -111,7 +113,7 @@ class Running:
         try:
             match = poll(found, pattern)
         except AssertionError as error:
-            raise AssertionError(f"{error}; seen:\n{self.text}") from None
+            raise AssertionError(f"{error}; output:\n{self.text}") from None
         assert match is not None
         return match
 
@@ -122,7 +124,7 @@ class Running:
         self.popen.send_signal(signum)
 
     def status(self) -> int:
-        """Wait for the end, and return the exit status."""
+        """Waits for the end, and returns the exit status."""
         status = self.popen.wait(PATIENCE)
         self._reader.join(PATIENCE)
         return status
@@ -203,7 +205,7 @@ def test_a_process_that_dies_before_it_was_ready_ends_everything_by_name(start: 
 def test_a_command_that_does_not_exist_is_reported(start: Start) -> None:
     running = start(
         """
-        web = Process("web", ["no-such-command"], ready=lambda: file_exists("never"))
+        web = Service("web", ["no-such-command"], ready=lambda: file_exists("never"))
         sys.exit(Supervisor([web]).run())
         """
     )
@@ -211,7 +213,7 @@ def test_a_command_that_does_not_exist_is_reported(start: Start) -> None:
     assert "web | cannot run no-such-command: No such file or directory\n" in running.text
 
 
-def test_what_is_not_ready_in_time_is_named_with_the_reason(start: Start) -> None:
+def test_a_service_that_is_not_ready_in_time_is_named_with_the_reason(start: Start) -> None:
     running = start(
         """
         never = lambda: file_exists("never")
@@ -224,7 +226,7 @@ def test_what_is_not_ready_in_time_is_named_with_the_reason(start: Start) -> Non
     assert not alive(running.pid_of("steady"))
 
 
-def test_a_probe_can_say_that_waiting_is_of_no_use(start: Start) -> None:
+def test_a_probe_can_end_the_wait(start: Start) -> None:
     running = start(
         """
         def hopeless():
@@ -265,8 +267,8 @@ def test_processes_are_stopped_one_by_one_in_the_given_order(start: Start) -> No
     running.sees(r"\| up$", times=3)
     running.send(signal.SIGINT)
     assert running.status() == 0
-    told = [line.replace(" ", "") for line in running.lines if "end" in line]
-    assert told == [
+    ends = [line.replace(" ", "") for line in running.lines if "end" in line]
+    assert ends == [
         "run|Ctrl-C:endingeverything\n",
         *("run|endingweb\n", "web|ends\n"),
         *("run|endingworker\n", "worker|ends\n"),
@@ -276,7 +278,7 @@ def test_processes_are_stopped_one_by_one_in_the_given_order(start: Start) -> No
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_each_signal_that_asks_for_the_end_ends_all_with_status_0(start: Start, signum: int) -> None:
+def test_each_stop_signal_ends_everything_with_status_0(start: Start, signum: int) -> None:
     running = start(one_child(LINGER))
     pid = running.pid_of("web")
     running.send(signum)
@@ -285,15 +287,15 @@ def test_each_signal_that_asks_for_the_end_ends_all_with_status_0(start: Start, 
 
 
 def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(start: Start) -> None:
-    running = start(f"sys.exit(Supervisor([child('web', {DEAF!r}, grace=0.2)]).run())")
-    running.sees(r"\| deaf$")
+    running = start(f"sys.exit(Supervisor([child('web', {IGNORES_SIGTERM!r}, grace=0.2)]).run())")
+    running.sees(r"\| ignores$")
     running.send(signal.SIGTERM)
     assert running.status() == 0
     assert "run | web has not ended in time: killing it\n" in running.text
     assert not alive(running.pid_of("web"))
 
 
-@pytest.mark.parametrize("parent", [LINGER, DEAF])
+@pytest.mark.parametrize("parent", [LINGER, IGNORES_SIGTERM])
 def test_grandchildren_do_not_outlive_the_stop(start: Start, parent: str) -> None:
     grandchild = (
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -320,11 +322,11 @@ def test_grandchildren_do_not_outlive_the_death_of_their_parent(start: Start) ->
 def test_a_second_ctrl_c_hurries(start: Start) -> None:
     running = start(
         f"""
-        processes = [child("redis", {LINGER!r}), child("web", {DEAF!r}, grace=60)]
+        processes = [child("redis", {LINGER!r}), child("web", {IGNORES_SIGTERM!r}, grace=60)]
         sys.exit(Supervisor(processes).run())
         """
     )
-    running.sees(r"\| deaf$")
+    running.sees(r"\| ignores$")
     running.pid_of("redis")
     running.send(signal.SIGINT)
     running.sees("ending web")
@@ -337,7 +339,7 @@ def test_a_second_ctrl_c_hurries(start: Start) -> None:
     assert not alive(running.pid_of("redis"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of the death of its parent")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals the death of the parent")
 def test_processes_end_when_the_supervisor_is_killed(start: Start) -> None:
     running = start(one_child(LINGER))
     pid = running.pid_of("web")
@@ -346,7 +348,7 @@ def test_processes_end_when_the_supervisor_is_killed(start: Start) -> None:
 
 
 def test_a_reader_of_the_log_that_goes_away_ends_everything(tmp_path: Path) -> None:
-    # As `make run | head -1` does it: the pipe is closed while the process goes on writing.
+    # As `make run | head -1` does: the pipe is closed while the process still writes.
     beat = "pathlib.Path('pid').write_text(str(os.getpid()))\nwhile True: say('tick'); time.sleep(0.01)"
     reading, writing = os.pipe()
     program = f"CHILD = {CHILD!r}\n{SUPERVISOR}\n{one_child(beat)}"
@@ -369,13 +371,13 @@ def test_a_reader_of_the_log_that_goes_away_ends_everything(tmp_path: Path) -> N
 
 
 def test_names_that_do_not_fit_together_are_refused() -> None:
-    web = Process("web", ["true"])
+    web = Service("web", ["true"])
     with pytest.raises(ValueError, match="differ"):
         Supervisor([web, web])
     with pytest.raises(ValueError, match="stop_order"):
         Supervisor([web], stop_order=["redis"])
     with pytest.raises(ValueError, match="web must come behind"):
-        Supervisor([Process("web", ["true"], after=["redis"]), Process("redis", ["true"])])
+        Supervisor([Service("web", ["true"], after=["redis"]), Service("redis", ["true"])])
 
 
 def test_log_lines_have_a_padded_name_and_no_colour_in_a_file(tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ from chatbot.store.scripts import REPLICATION_TIMEOUT
 from chatbot.store.sentinel import SentinelAddress
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history
-from devtools.harness.deployment import BIN, ROOT, Deployment, Process, eventually, free_port, redis_server
+from devtools.harness.deployment import Deployment, Process, eventually, free_port, running_redis
 from devtools.local.redis_server import redis_command
+from devtools.paths import BIN, ROOT
 
 
 def test_a_sentinel_address_is_taken_apart() -> None:
@@ -195,7 +196,7 @@ def test_a_worker_outlives_whatever_its_broker_refuses(model: ModelServer, pair:
 
 
 def test_no_password_is_shown_where_celery_shows_its_settings() -> None:
-    with redis_server() as url:
+    with running_redis() as url:
         secrets = {"REDIS_PASSWORD": "top-secret-1", "SENTINEL_PASSWORD": "top-secret-2"}
         env = {**os.environ, "REDIS_URL": url, "CELERY_BROKER_URL": "sentinel://u:top-secret-3@h1,h2/chat", **secrets}
         said = subprocess.run(

@@ -17,7 +17,8 @@ from chatbot.config import RedisSettings, Settings
 from chatbot.queue.celery_app import create_celery
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient
-from devtools.harness.deployment import BIN, ROOT, Deployment, eventually, redis_server
+from devtools.harness.deployment import Deployment, eventually, running_redis
+from devtools.paths import BIN, ROOT
 
 #: Seconds after which a worker counts as silent here.
 TIMEOUT = 2.0
@@ -140,7 +141,7 @@ def test_a_worker_that_ends_in_order_is_not_missed(model: ModelServer) -> None:
 
 
 def test_without_redis_nothing_is_said_of_a_worker(watched: Deployment) -> None:
-    with redis_server() as url:
+    with running_redis() as url:
         env = {**watched.env, "REDIS_URL": url}
         gone = Deployment.__new__(Deployment)
         gone.env = env

@@ -17,7 +17,7 @@ from devtools.fake_model import ModelServer
 from devtools.fake_model.faults import DIALECTS, FAULTS, LOADING
 from devtools.harness.chat_client import ChatClient, history, new_session
 from devtools.harness.deployment import Deployment
-from tests.unit.worker.models.test_protocols import answer, answering
+from tests.support.models import answer, answering
 
 SECRET = "hf_a-token-that-nobody-may-read"
 READ_TIMEOUT, TIMEOUT, ATTEMPTS, LOADING_TIMEOUT = 1, 3, 2, 2

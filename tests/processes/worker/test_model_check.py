@@ -1,12 +1,14 @@
 """`flask --app wsgi model-check`, as an operator runs it."""
 
+import json
 import os
 import subprocess
 
 import pytest
 
 from devtools.fake_model import ModelServer
-from devtools.harness.deployment import BIN, ROOT
+from devtools.paths import BIN, ROOT
+from tests.support.models import answer, answering
 
 
 def model_check(**environ: str) -> subprocess.CompletedProcess[str]:
@@ -26,9 +28,9 @@ def test_a_model_that_answers_is_ok(model: ModelServer, path: str) -> None:
         assert f"\n{line}:" in checked.stdout
 
 
-def test_a_wrong_models_name_stands_beside_those_that_the_server_lists(model: ModelServer) -> None:
-    told = model_check(MODEL_URL=f"{model.url}/v1", MODEL_NAME="gpt-k").stdout
-    assert "model:     asked for as gpt-k (MODEL_NAME); the server lists " in told
+def test_a_wrong_model_name_is_shown_with_those_that_the_server_lists(model: ModelServer) -> None:
+    output = model_check(MODEL_URL=f"{model.url}/v1", MODEL_NAME="gpt-k").stdout
+    assert "model:     asked for as gpt-k (MODEL_NAME); the server lists " in output
 
 
 def test_every_server_is_asked_and_all_must_reply(model: ModelServer) -> None:
@@ -39,14 +41,14 @@ def test_every_server_is_asked_and_all_must_reply(model: ModelServer) -> None:
     assert "1 of 2 model servers replied" in checked.stdout
 
 
-def test_an_addresss_credentials_are_not_shown(model: ModelServer) -> None:
+def test_the_credentials_of_an_address_are_not_shown(model: ModelServer) -> None:
     url = model.url.replace("//", "//ada:pass-word@") + "/v1?key=k-e-y"
     checked = model_check(MODEL_URL=url)
     assert "pass-word" not in checked.stdout + checked.stderr
     assert "k-e-y" not in checked.stdout + checked.stderr
 
 
-def test_a_model_that_refuses_is_told_apart_without_a_secret(model: ModelServer) -> None:
+def test_a_refused_token_is_named_and_not_shown(model: ModelServer) -> None:
     model.fault("unauthorized")
     checked = model_check(MODEL_URL=model.url, HUGGINGFACE_INFERENCE_TOKEN="hf_a-secret-token")
     assert checked.returncode == 1
@@ -55,7 +57,35 @@ def test_a_model_that_refuses_is_told_apart_without_a_secret(model: ModelServer)
     assert "hf_a-secret-token" not in checked.stdout + checked.stderr
 
 
-def test_an_address_that_nobody_listens_at_is_told(model: ModelServer) -> None:
+def test_an_address_without_a_server_is_a_connection_failure(model: ModelServer) -> None:
     checked = model_check(MODEL_URL="http://127.0.0.1:9/")
     assert checked.returncode == 1
     assert "NO REPLY: connection" in checked.stdout
+
+
+def test_the_servers_error_text_is_shown_to_the_operator() -> None:
+    refused = answer("400 Bad Request", json.dumps({"error": "Server is pinned to 'gpt-j'"}))
+    with answering(refused, answer("404 Not Found", "")) as url:
+        output = model_check(MODEL_URL=f"{url}/v1").stdout
+    assert "server:    \"Server is pinned to 'gpt-j'\"\n" in output
+    assert "NO REPLY: refused: 400: error text of 27 characters" in output
+
+
+@pytest.mark.parametrize(
+    "secret", ["hf_a-secret-token", "ada", "pa&ss", "pa%26ss", "YWRhOnBhJnNz", "KEY=K-E-Y", "pa&amp;ss"]
+)
+def test_an_error_text_that_repeats_a_credential_is_not_shown(secret: str) -> None:
+    refused = answer("400 Bad Request", json.dumps({"error": f"no such user: {secret}"}))
+    with answering(refused, answer("404 Not Found", "")) as url:
+        address = url.replace("//", "//ada:pa%26ss@") + "/v1?key=k-e-y"
+        checked = model_check(MODEL_URL=address, HUGGINGFACE_INFERENCE_TOKEN="hf_a-secret-token")
+    assert "NO REPLY: refused" in checked.stdout
+    assert "server:    (not shown" in checked.stdout
+    assert "no such user" not in checked.stdout + checked.stderr
+
+
+def test_urllib3_logs_neither_the_address_nor_what_the_server_sent() -> None:
+    with answering(b"HTTP/1.1 200 OK\r\nwhat the server wrote\r\n\r\n", answer("404 Not Found", "")) as url:
+        checked = model_check(MODEL_URL=f"{url}/v1?key=k-e-y", LOG_LEVEL="DEBUG")
+    assert "NO REPLY: bad_answer" in checked.stdout
+    assert checked.stderr == ""

@@ -1,4 +1,4 @@
-"""What `make run` decides before it starts anything."""
+"""What `make run` checks and decides before it starts anything."""
 
 import http.server
 import json
@@ -13,49 +13,41 @@ from pathlib import Path
 
 import pytest
 
-from devtools.local import llama_server as model_server
-from devtools.local import probes, redis_server
+from devtools.harness.deployment import free_port
+from devtools.local import llama_server, probes, redis_server
 from devtools.local.plan import CannotRun, Ports, child_environment, hide_secrets, make_plan, read_ports
 from devtools.local.ports import why_unusable
+from devtools.paths import BIN, ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 ELSEWHERE = {
     "REDIS_URL": "redis://elsewhere/0",
     "MODEL_URL": "http://elsewhere/v1",
-}  # neither is started here
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for server in sockets:
-            server.bind(("127.0.0.1", 0))
-        return [server.getsockname()[1] for server in sockets]
+}  # neither Redis nor a model is started here
 
 
 @pytest.fixture
 def ports_env() -> dict[str, str]:
-    """Return four free ports, by the names of their settings."""
+    """Four free ports, by the names of their settings."""
     names = ["PORT", "FLOWER_PORT", "REDIS_PORT", "LOCAL_MODEL_PORT"]
-    return dict(zip(names, map(str, free_ports(4)), strict=True))
+    return {name: str(free_port()) for name in names}
 
 
 @pytest.fixture(autouse=True)
 def pretended_servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let planning find a Redis and a model on any machine; nothing here starts them."""
+    """Lets planning find a Redis and a model on any machine; no test here starts them."""
     monkeypatch.setattr(redis_server, "_find_server", lambda: (Path("/redis-server"), None))
-    monkeypatch.setattr(model_server, "find_model", lambda: Path("/model.gguf"))
+    monkeypatch.setattr(llama_server, "find_model", lambda: Path("/model.gguf"))
 
 
-def test_all_is_started_here_by_default(ports_env: dict[str, str], tmp_path: Path) -> None:
+def test_everything_is_started_by_default(ports_env: dict[str, str], tmp_path: Path) -> None:
     planned = make_plan(ports_env, tmp_path / "data")
-    assert [process.name for process in planned.processes] == [
+    assert [service.name for service in planned.services] == [
         *("redis", "model"),
         *("web", "worker", "beat", "flower"),
     ]
     assert planned.stop_order == ("web", "beat", "flower", "worker", "model", "redis")
-    for process in planned.processes:
-        assert process.after == (() if process.name in ("redis", "model") else ("redis", "model"))
+    for service in planned.services:
+        assert service.after == (() if service.name in ("redis", "model") else ("redis", "model"))
     assert (tmp_path / "data" / "redis").is_dir()
     assert f"http://127.0.0.1:{ports_env['PORT']}\n" in planned.welcome
     assert f"http://127.0.0.1:{ports_env['FLOWER_PORT']}\n" in planned.welcome
@@ -63,10 +55,9 @@ def test_all_is_started_here_by_default(ports_env: dict[str, str], tmp_path: Pat
 
 
 def test_the_commands_come_from_this_python_installation(ports_env: dict[str, str], tmp_path: Path) -> None:
-    commands = {p.name: [*p.command] for p in make_plan(ports_env, tmp_path).processes}
-    scripts = Path(sys.executable).parent
-    celery = [str(scripts / "celery"), "-A", "celery_worker"]
-    assert commands["web"] == [str(scripts / "gunicorn"), "wsgi:app"]
+    commands = {s.name: [*s.command] for s in make_plan(ports_env, tmp_path).services}
+    celery = [str(BIN / "celery"), "-A", "celery_worker"]
+    assert commands["web"] == [str(BIN / "gunicorn"), "wsgi:app"]
     assert commands["worker"] == [*celery, "worker", "--loglevel=INFO"]
     assert commands["beat"] == [*celery, "beat"]
     assert commands["flower"] == [*celery, "flower"]
@@ -76,29 +67,39 @@ def test_the_commands_come_from_this_python_installation(ports_env: dict[str, st
 def test_a_redis_that_is_named_is_used_instead(ports_env: dict[str, str], tmp_path: Path, name: str) -> None:
     env = {**ports_env, name: "elsewhere", "REDIS_PORT": "6380"}
     planned = make_plan(env, tmp_path)
-    assert "redis" not in [process.name for process in planned.processes]
+    assert "redis" not in [service.name for service in planned.services]
     assert "redis" not in planned.stop_order
-    for process in planned.processes:
-        assert process.env is not None
-        assert process.env.get("REDIS_URL") == env.get("REDIS_URL")
-        assert process.env["REDIS_PORT"] == "6380"
+    for service in planned.services:
+        assert service.env is not None
+        assert service.env.get("REDIS_URL") == env.get("REDIS_URL")
+        assert service.env["REDIS_PORT"] == "6380"
     assert planned.remarks == [f"{name} is set: using the Redis at elsewhere"]
 
 
 def test_a_model_that_is_named_is_used_instead(ports_env: dict[str, str], tmp_path: Path) -> None:
     planned = make_plan({**ports_env, "MODEL_URL": "https://me:secret@host/v1?key=secret"}, tmp_path)
-    assert "model" not in [process.name for process in planned.processes]
-    for process in planned.processes:
-        assert process.env is not None
-        assert "MODEL_API" not in process.env
-        assert "MAX_NEW_TOKENS" not in process.env
+    assert "model" not in [service.name for service in planned.services]
+    for service in planned.services:
+        assert service.env is not None
+        assert "MODEL_API" not in service.env
+        assert "MAX_NEW_TOKENS" not in service.env
     assert planned.remarks == ["MODEL_URL is set: using the model at https://***@host/v1?***"]
 
 
 def test_an_empty_setting_counts_as_not_set(ports_env: dict[str, str], tmp_path: Path) -> None:
-    env = {**ports_env, "REDIS_URL": "", "REDIS_HOST": " ", "MODEL_URL": "", "MAX_NEW_TOKENS": ""}
+    env = {
+        **ports_env,
+        "REDIS_URL": "",
+        "REDIS_HOST": " ",
+        "MODEL_URL": "",
+        "MAX_NEW_TOKENS": "",
+        "WEB_CONCURRENCY": "",
+    }
     planned = make_plan(env, tmp_path)
-    assert {"redis", "model"} <= {process.name for process in planned.processes}
+    assert {"redis", "model"} <= {service.name for service in planned.services}
+    for service in planned.services:
+        assert service.env is not None
+        assert "WEB_CONCURRENCY" not in service.env  # gunicorn itself would fail with an empty value
 
 
 def test_the_children_find_each_other_and_keep_everything_else() -> None:
@@ -124,7 +125,7 @@ def test_the_children_find_each_other_and_keep_everything_else() -> None:
     }
 
 
-def test_a_length_of_replies_that_is_set_is_kept() -> None:
+def test_settings_of_the_user_win_over_those_of_the_local_model() -> None:
     children = child_environment({"MAX_NEW_TOKENS": "32", "NO_PROXY": "x"}, Ports(1, 2, 3, 4))
     assert children["MAX_NEW_TOKENS"] == "32"
     assert children["no_proxy"] == "x,127.0.0.1,localhost"
@@ -146,7 +147,7 @@ def test_all_ports_in_use_are_named_at_once(ports_env: dict[str, str]) -> None:
     assert len({*suggested.values(), *ports_env.values()}) == 8
 
 
-def test_settings_that_are_no_port_numbers_are_named(ports_env: dict[str, str]) -> None:
+def test_settings_that_are_not_port_numbers_are_named(ports_env: dict[str, str]) -> None:
     problems: list[str] = []
     read_ports({**ports_env, "PORT": "http", "FLOWER_PORT": "0", "REDIS_PORT": "65536"}, problems)
     assert problems == [
@@ -156,26 +157,26 @@ def test_settings_that_are_no_port_numbers_are_named(ports_env: dict[str, str]) 
     ]
 
 
-def test_one_port_for_two_is_named(ports_env: dict[str, str]) -> None:
+def test_two_services_with_one_port_are_named(ports_env: dict[str, str]) -> None:
     problems: list[str] = []
     read_ports({**ports_env, **ELSEWHERE, "FLOWER_PORT": ports_env["PORT"]}, problems)
     (problem,) = problems
     assert problem.startswith(f"Port {ports_env['PORT']} is already that of PORT: set FLOWER_PORT to another")
 
 
-def test_ports_of_what_is_not_started_are_not_looked_at(ports_env: dict[str, str]) -> None:
+def test_ports_of_services_that_are_not_started_are_not_checked(ports_env: dict[str, str]) -> None:
     problems: list[str] = []
     chosen = read_ports({**ports_env, **ELSEWHERE, "REDIS_PORT": "x", "LOCAL_MODEL_PORT": "x"}, problems)
     assert problems == []
     assert (chosen.redis, chosen.model) == (None, None)
 
 
-def test_a_port_somebody_listens_on_at_all_addresses_is_in_use() -> None:
+def test_a_port_with_a_listener_on_all_addresses_is_in_use() -> None:
     with socket.create_server(("", 0)) as server:
         assert why_unusable(server.getsockname()[1]) == "is in use"
 
 
-def test_a_missing_redis_and_a_taken_port_are_told_together(
+def test_a_missing_redis_and_a_port_in_use_are_reported_together(
     ports_env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none() -> tuple[Path, Path | None]:
@@ -216,7 +217,7 @@ def run(tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_with_a_port_in_use_nothing_is_started(tmp_path: Path) -> None:
-    web, flower = free_ports(2)
+    web, flower = free_port(), free_port()
     with socket.create_server(("127.0.0.1", web)), socket.create_server(("127.0.0.1", flower)):
         ended = run(tmp_path, **ELSEWHERE, PORT=str(web), FLOWER_PORT=str(flower))
     assert ended.returncode == 1
@@ -236,8 +237,22 @@ def test_settings_come_from_the_env_file_and_the_environment_wins(tmp_path: Path
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("WEB_CONCURRENCY", "many"), ("FLOWER_PORT", "x"), ("MODEL_TIMEOUT", "abc"), ("REDIS_PORT", "x")],
+)
+def test_an_invalid_setting_ends_the_run_with_one_line_that_names_it(
+    ports_env: dict[str, str], tmp_path: Path, name: str, value: str
+) -> None:
+    ended = run(tmp_path, **{**ports_env, **ELSEWHERE, name: value})
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert ended.stderr.startswith(f"{name} ")
+    assert ended.stderr.count("\n") == 1
+
+
 class Answers(http.server.BaseHTTPRequestHandler):
-    """Answers every GET with what the test put here."""
+    """Answers every GET with the status and body that the test sets."""
 
     status = 200
     body: object = {}
@@ -248,7 +263,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
         self.wfile.write(json.dumps(self.body).encode())
 
     def log_message(self, format: str, *args: object) -> None:
-        """Stay quiet."""
+        """Logs nothing."""
 
 
 @pytest.fixture
@@ -268,7 +283,7 @@ def test_the_web_server_is_ready_when_it_answers_200(web_port: int) -> None:
         probes.http_answers(web_port, "/readyz")
 
 
-def test_the_worker_is_ready_when_one_is_counted_or_none_are_counted_at_all(web_port: int) -> None:
+def test_the_worker_is_ready_when_one_is_counted_or_workers_are_not_counted(web_port: int) -> None:
     probes.workers_answer(web_port)
     Answers.body = {"workers": 1}
     probes.workers_answer(web_port)
@@ -278,7 +293,7 @@ def test_the_worker_is_ready_when_one_is_counted_or_none_are_counted_at_all(web_
 
 
 def test_a_web_server_that_does_not_answer_is_not_ready() -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     with pytest.raises(probes.NotReady):
         probes.http_answers(port, "/readyz")
     with pytest.raises(probes.NotReady):

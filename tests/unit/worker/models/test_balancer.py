@@ -179,4 +179,7 @@ def test_the_operator_is_told_which_server_failed(servers: list[ModelServer], ca
     servers[0].fault("server_error")
     with caplog.at_level(logging.WARNING):
         ask(several(*(server.url for server in servers)), "hello")
-    assert f"server_error: 500: Incomplete generation (asked {servers[0].url}/v1/completions)" in caplog.text
+    assert (
+        f"server_error: 500: incomplete_generation, error text of 21 characters (asked {servers[0].url}/v1/completions)"
+        in caplog.text
+    )

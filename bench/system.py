@@ -1,0 +1,152 @@
+"""The system under test: the chat's processes, the model server, a meter for all of them, and sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bench.load_generator import Client, Result, converse
+from bench.meter import Cost, Meter, memory
+from bench.paced_model import Pace, PacedModel
+from chatbot.protocol.documents import bot_message, human_message
+from chatbot.sessions.ids import reply_id, session_id
+from chatbot.sessions.messages import Sessions
+from chatbot.store.keys import session_keys
+from devtools.harness.deployment import Deployment
+
+#: Seconds that the sessions of a benchmark live: longer than any benchmark.
+_TTL = 7200
+#: Share of one core below which a process counts as idle: heartbeats and sweeps take less.
+_CALM = 0.05
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How long to measure. `scale` is a factor for all durations and counts; the suite's own test has a small one."""
+
+    runs: int = 3
+    scale: float = 1.0
+
+    def seconds(self, full: float) -> float:
+        return full * self.scale
+
+    def count(self, full: int, least: int = 2) -> int:
+        return max(int(full * self.scale), least)
+
+
+class ChatSystem:
+    """One deployment under load."""
+
+    def __init__(self, deployment: Deployment, model: PacedModel) -> None:
+        self.deployment = deployment
+        self.model = model
+        self.url = deployment.url()
+        self._sessions = Sessions(deployment.client, ttl=_TTL, max_pending=8)
+        self._made = 0
+
+    def clients(self, count: int) -> list[Client]:
+        """New sessions, each with a client that is not yet connected."""
+        first, self._made = self._made, self._made + count
+        return [Client(n, str(self._sessions.create(f"client {n}")["token"])) for n in range(first, first + count)]
+
+    def give_history(self, client: Client, messages: int) -> None:
+        """Stores turns in a client's session directly, as if they had taken place."""
+        session = session_id(client.token)
+        keys = session_keys(session)
+        stored: list[dict[str, Any]] = []
+        index: dict[Any, Any] = {}
+        turns: list[str] = []
+        for turn in range(messages // 2):
+            asked, answer = f"old{turn}", reply_id(session, f"old{turn}")
+            index |= {asked: f"h:{2 * turn}:{turn}", answer: f"b:{2 * turn + 1}"}
+            turns.append(f"{2 * turn}:{2 * turn + 1}")
+            stored.append(human_message(asked, f"client {client.number} asked {turn}"))
+            stored.append(bot_message(answer, f"You said: client {client.number} asked {turn} .", asked, "stop"))
+        redis = self.deployment.client
+        with redis.pipeline(transaction=True) as pipeline:
+            pipeline.execute_command("JSON.SET", keys.document, ".messages", json.dumps(stored))
+            pipeline.hset(keys.index, mapping=index)
+            pipeline.rpush(keys.turns, *turns)
+            for key in keys[:3]:
+                pipeline.expire(key, _TTL)
+            pipeline.execute()
+
+    def meter(self) -> Meter:
+        chat = self.deployment
+        return Meter(
+            {
+                "web": [p.pid for p in chat.webs if p.running],
+                "worker": [p.pid for p in chat.workers if p.running],
+                "redis": [chat.redis.pid],
+                "model": [self.model.pid],
+            }
+        )
+
+    async def calm(self, timeout: float = 30.0) -> None:
+        """Waits until the aftermath of earlier work, such as closing thousands of sockets, takes no more CPU."""
+        deadline = time.monotonic() + timeout
+        meter = self.meter()
+        while time.monotonic() < deadline:
+            await asyncio.sleep(0.5)
+            cost = meter.lap()
+            if all(cost.share(part) < _CALM for part in ("web", "worker", "redis")):
+                return
+
+    def memory(self) -> dict[str, int]:
+        """Bytes."""
+        chat = self.deployment
+        return {
+            "web": memory(p.pid for p in chat.webs if p.running),
+            "worker": memory(p.pid for p in chat.workers if p.running),
+            "redis": memory([chat.redis.pid]),
+        }
+
+    async def talk(
+        self, clients: Sequence[Client], seconds: float, warm_up: float, **options: Any
+    ) -> tuple[Result, Cost]:
+        """Lets connected clients talk for `seconds` after `warm_up`; returns the result and its cost."""
+        meter = self.meter()
+        costs: list[Cost] = []
+        result = await converse(clients, seconds, warm_up=warm_up, laps=lambda _: costs.append(meter.lap()), **options)
+        return result, costs[1]
+
+    def check_history(self, clients: Sequence[Client], result: Result) -> None:
+        """Checks in the stored histories that every message has one reply, in order."""
+        for client in clients:
+            stored = self._sessions.read(session_id(client.token))["messages"]
+            asked = [m["id"] for m in stored if m["source"] == "human"]
+            answered = [m["reply_to"] for m in stored if m["source"] == "bot"]
+            if asked != answered:
+                result.problems.append(f"client {client.number}: {len(asked)} stored, {len(answered)} answered")
+
+
+@contextlib.contextmanager
+def chat(model: PacedModel, **settings: Any) -> Iterator[ChatSystem]:
+    """A deployment with default settings except those given."""
+    with Deployment(model.url, **settings) as deployment:
+        yield ChatSystem(deployment, model)
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="chatbot-bench-") as name:
+        yield Path(name)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    # Not uvloop, from which picows gains little: after an error it may wait forever for open sockets.
+    with asyncio.Runner() as runner:
+        return runner.run(main)
+
+
+#: What the tables call "the model at 0.5 s in 25 tokens": one every 20 ms, the first after 20 ms.
+STREAMED = Pace(first=0.02, interval=0.02, tokens=25)

@@ -1,0 +1,100 @@
+/** The list of this browser's chats: which one to open first, and removal of chats whose sessions have ended. */
+
+import { Chats, titleOf } from './chats.js';
+import { loadSession } from './session.js';
+import { Sidebar } from './sidebar.js';
+import { browserStorage, tabStorage } from './storage.js';
+
+const LATEST = 'chat.token';
+
+export class ChatList {
+  #chats = new Chats();
+  #sidebar;
+  #shown = null; // the Chat that the page shows
+  #ttl = null; // seconds that a session lives after its last use
+
+  /** `choose(token, name)` is called for a chat that the user opens. */
+  constructor(choose) {
+    this.#sidebar = new Sidebar((token) => {
+      const entry = this.#chats.get(token);
+      if (entry && token !== this.#shown?.token) choose(token, entry.name);
+    });
+  }
+
+  /** Token of the chat that was open last, in this tab or else in this browser. */
+  get latest() {
+    return [tabStorage, browserStorage]
+      .map((storage) => storage.get(LATEST))
+      .find((token) => token && !this.#chats.isForgotten(token));
+  }
+
+  /** Marks the Chat that the page shows, or null for none. */
+  show(chat) {
+    this.#shown = chat;
+    if (!chat) return;
+    tabStorage.set(LATEST, chat.token);
+    browserStorage.set(LATEST, chat.token);
+    if (!this.#chats.get(chat.token)) this.#chats.note(chat.token, { name: chat.name });
+  }
+
+  draw() {
+    this.#sidebar.draw(this.#chats.all, this.#shown?.token, this.#ttl);
+  }
+
+  close() {
+    this.#sidebar.close();
+  }
+
+  /** Moves the shown chat to the top. */
+  noteMessage() {
+    this.#chats.note(this.#shown.token, { used: Date.now() });
+  }
+
+  /** Names the shown chat after its first message, once, and returns the title. */
+  title(text) {
+    const title = titleOf(text);
+    if (this.#chats.get(this.#shown.token)?.title === '') this.#chats.note(this.#shown.token, { title });
+    return title;
+  }
+
+  /** The shown chat's session was used, and lives for `seconds` from now. */
+  renew(seconds = this.#ttl) {
+    if (seconds === null || !this.#shown || this.#shown.connection === 'expired') return;
+    this.#ttl = seconds;
+    this.#chats.note(this.#shown.token, { name: this.#shown.name, expires: Date.now() + seconds * 1000 });
+    this.draw();
+  }
+
+  /** Removes a chat whose session has ended. */
+  remove(token) {
+    this.#chats.remove(token);
+    for (const storage of [browserStorage, tabStorage]) {
+      if (storage.get(LATEST) === token) storage.set(LATEST, null);
+    }
+    this.draw();
+  }
+
+  /** Removes a chat for good, in every tab. */
+  forget(token) {
+    if (!this.#chats.isForgotten(token)) this.#chats.forget(token);
+    this.remove(token);
+  }
+
+  isForgotten(token) {
+    return this.#chats.isForgotten(token);
+  }
+
+  /** Asks the server for chats that should have ended by now: other clients may have used them. */
+  async checkOverdue() {
+    for (const { token } of this.#chats.overdue) {
+      if (token === this.#shown?.token && this.#shown.connection !== 'expired') continue;
+      try {
+        await loadSession(token);
+        this.#chats.note(token, { expires: Date.now() + (this.#ttl ?? 0) * 1000 });
+      } catch (error) {
+        if (!error.expired) return;
+        this.remove(token);
+      }
+    }
+  }
+}

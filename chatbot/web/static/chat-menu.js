@@ -1,0 +1,42 @@
+/** The menu of the shown chat: export as a file, and "Forget this chat" with its dialog. */
+
+import { download, fileName, messagesOf, toJson, toMarkdown } from './export.js';
+import { page } from './page.js';
+import { loadSession } from './session.js';
+
+const EXPORTS = [
+  ['exportMarkdown', 'text/markdown', 'md', toMarkdown],
+  ['exportJson', 'application/json', 'json', toJson],
+];
+
+/** The server's messages; this page's when the server cannot be asked. */
+async function messagesToExport({ token, conversation, connection }) {
+  if (connection === 'online') {
+    try {
+      return (await loadSession(token)).messages;
+    } catch (error) {
+      if (!error.code) throw error;
+    }
+  }
+  return messagesOf(conversation);
+}
+
+/** `shown()` returns the Chat that the page shows; `forget()` is called when the user confirms the dialog. */
+export function setUpChatMenu({ shown, forget }) {
+  for (const [id, type, suffix, write] of EXPORTS) {
+    page[id].addEventListener('click', async () => {
+      page.menu.hidePopover();
+      const title = page.title.textContent;
+      const chat = shown();
+      download(fileName(title, suffix), type, write(chat, await messagesToExport(chat), title));
+    });
+  }
+  page.forget.addEventListener('click', () => {
+    page.menu.hidePopover();
+    page.leave.showModal();
+  });
+  page.leave.addEventListener('close', () => {
+    if (shown() && page.leave.returnValue === 'leave') forget();
+    page.leave.returnValue = '';
+  });
+}

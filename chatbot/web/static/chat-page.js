@@ -1,0 +1,182 @@
+/** The chat page: opens one chat at a time, and draws all that depends on its state. */
+
+import { Chat } from './chat.js';
+import { ChatStatus } from './chat-status.js';
+import { copy } from './clipboard.js';
+import { Composer } from './composer.js';
+import { ConversationView } from './conversation-view.js';
+import { plainText } from './markdown.js';
+import { announce, notice, page, showView } from './page.js';
+import { Unsent } from './unsent.js';
+
+const ANNOUNCED = 1_500; // characters of a reply that are announced to screen readers
+const UNTITLED = 'New chat';
+
+export class ChatPage {
+  #chat = null;
+  #list;
+  #parent;
+  #composer = new Composer((text) => this.say(text));
+  #view = new ConversationView((action, id, button) => this.#act(action, id, button));
+  #status = new ChatStatus();
+  #unsent = new Unsent();
+  #drawScheduled = false;
+
+  /** `parent` has named(name), with the user's name, and left(hint), when the page has left its chat for none. */
+  constructor(list, parent) {
+    this.#list = list;
+    this.#parent = parent;
+    page.stop.addEventListener('click', () => {
+      if (page.stop.matches(':focus-visible')) this.#composer.focus();
+      else this.#composer.focusIfHandy();
+      this.#chat.stop();
+    });
+    page.suggestions.addEventListener('click', ({ target }) => {
+      if (target.closest('button')) this.say(target.closest('button').textContent.trim());
+      this.#composer.focusIfHandy();
+    });
+  }
+
+  /** The Chat that is shown, or null. */
+  get chat() {
+    return this.#chat;
+  }
+
+  /** Opens a chat instead of the shown one. A `fresh` chat's session was just created. */
+  open(token, name, fresh) {
+    this.#leave();
+    this.#view.clear();
+    this.#status.reset();
+    notice('');
+    const listener = this.#listener(() => chat);
+    const chat = new Chat(token, listener, { fresh });
+    this.#chat = chat;
+    chat.name = name;
+    this.#list.show(chat);
+    if (!fresh) chat.restore(this.#unsent.messagesOf(token));
+    this.#composer.open(token, fresh ? this.#unsent.takeCarried() : '');
+    showView('chat');
+    this.#draw();
+    this.#composer.focusIfHandy();
+    chat.open();
+  }
+
+  say(text) {
+    if (this.leaveForgotten()) return;
+    this.#view.follow();
+    this.#chat.send(text);
+    this.#list.noteMessage();
+  }
+
+  focus() {
+    this.#composer.focus();
+  }
+
+  /** Stores what the server does not have, for when the page is opened again. */
+  save() {
+    if (this.#chat) this.#unsent.save(this.#chat, this.#composer.text);
+  }
+
+  /** Leaves the shown chat, and keeps nothing of it in this browser. */
+  forget(hint) {
+    const { token } = this.#chat;
+    this.#chat.close();
+    this.#chat = null;
+    this.#list.show(null);
+    page.leave.close();
+    this.#view.clear();
+    this.#composer.forget(token);
+    this.#unsent.forget(token);
+    this.#list.forget(token);
+    this.#parent.left(hint);
+  }
+
+  /** Leaves the shown chat if another tab has forgotten it, and returns whether it did. */
+  leaveForgotten() {
+    if (!this.#chat || !this.#list.isForgotten(this.#chat.token)) return false;
+    this.forget('That chat was forgotten in another tab. Start a new one any time.');
+    return true;
+  }
+
+  #leave() {
+    if (!this.#chat) return;
+    this.#unsent.leave(this.#chat, this.#composer.text);
+    if (this.#chat.connection === 'expired') this.#composer.forget(this.#chat.token);
+    this.#chat.close();
+  }
+
+  #listener(own) {
+    return {
+      state: () => {
+        if (this.#drawScheduled || own() !== this.#chat) return;
+        this.#drawScheduled = true;
+        requestAnimationFrame(() => this.#draw());
+      },
+      renewed: (seconds) => this.#list.renew(seconds),
+      notice,
+      changed: (turn) => this.#view.touch(turn),
+      ordered: () => {
+        this.#view.arrange(own().conversation.order);
+        if (own() === this.#chat) this.save();
+      },
+      finished: (turn) => {
+        this.#list.renew();
+        announce(`Assistant: ${plainText(turn.reply.text.slice(0, ANNOUNCED)) || 'the reply has no text'}`);
+      },
+      failed: (turn) => announce(turn.stored ? 'The reply failed.' : 'A message was not sent.'),
+    };
+  }
+
+  #act(action, id, button) {
+    const turn = this.#chat.conversation.get(id);
+    if (action === 'copy') copy(turn.reply.text, button);
+    else if (action === 'copyCode') copy(button.closest('.code').querySelector('code').textContent, button);
+    else if (turn?.state !== 'failed') return;
+    else if (action === 'edit') {
+      this.#chat.conversation.remove(turn);
+      this.#composer.putBack(turn.text);
+    } else {
+      this.#composer.focusIfHandy();
+      this.#chat[action](turn);
+    }
+  }
+
+  #draw() {
+    this.#drawScheduled = false;
+    const chat = this.#chat;
+    if (!chat) return;
+    this.#status.draw(chat);
+    const expired = chat.connection === 'expired';
+    const empty = chat.conversation.order.length === 0;
+    if (expired) this.#list.remove(chat.token);
+    if (expired && empty) {
+      this.#parent.left('That chat has expired. Start a new one any time.');
+      return;
+    }
+    if (chat.name) {
+      this.#parent.named(chat.name);
+      page.hello.textContent = `Hello, ${chat.name}`;
+    }
+    this.#drawTitle();
+    page.ended.hidden = !expired;
+    this.#composer.enabled = !expired;
+    page.empty.hidden = !empty || chat.connection !== 'online';
+    page.exports.hidden = empty;
+    page.forget.hidden = expired;
+    this.#drawStop(chat.conversation.waiting.length > 0 && !expired);
+  }
+
+  #drawTitle() {
+    const first = this.#chat.conversation.order.find((turn) => turn.text !== null);
+    const title = first ? this.#list.title(first.text) : '';
+    page.title.textContent = title || UNTITLED;
+    document.title = title ? `${title} · Chat` : 'Chat';
+    this.#list.draw();
+  }
+
+  #drawStop(waiting) {
+    if (!waiting && page.stop.matches(':focus-visible')) this.#composer.focus();
+    page.stop.hidden = !waiting;
+    page.stop.disabled = this.#chat.stopping || this.#chat.connection !== 'online';
+  }
+}

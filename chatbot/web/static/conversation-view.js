@@ -1,0 +1,144 @@
+/** The conversation on the page. Draws changes once a frame, for a bounded time. */
+
+import { MessageView } from './message-view.js';
+
+const DRAW_LIMIT = 8; // milliseconds in one frame
+const NEAR_END = 24; // pixels
+
+export class ConversationView {
+  #scroller = document.getElementById('scroller');
+  #list = document.getElementById('turns');
+  #jump = document.getElementById('jump');
+  #order = []; // the turns, in order
+  #views = new Map(); // turn id → MessageView
+  #dirty = new Set(); // turns that have changed
+  #behind = new Set(); // MessageViews that are not drawn completely
+  #misplaced = false;
+  #scheduled = false;
+  #top = 0;
+
+  /** `act(action, id, button)` is called for clicks: retry, sendAgain, edit, copy and copyCode. */
+  constructor(act) {
+    this.following = true;
+    this.#list.addEventListener('click', ({ target }) => {
+      const button = target.closest('button[data-act]');
+      if (button) act(button.dataset.act, button.closest('.turn').dataset.id, button);
+    });
+    this.#scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
+    this.#jump.addEventListener('click', () => {
+      this.#scroller.focus({ preventScroll: true });
+      this.follow();
+    });
+    const observer = new ResizeObserver(() => this.#keepUp());
+    observer.observe(this.#list);
+    observer.observe(this.#scroller);
+  }
+
+  clear() {
+    this.#order = [];
+    this.#views.clear();
+    this.#dirty.clear();
+    this.#behind.clear();
+    this.#list.replaceChildren();
+    this.follow();
+  }
+
+  /** A turn has changed. */
+  touch(turn) {
+    this.#dirty.add(turn);
+    this.#schedule();
+  }
+
+  /** Turns were added or removed, or their order has changed. */
+  arrange(order) {
+    this.#order = order;
+    this.#misplaced = true;
+    this.#schedule();
+  }
+
+  /** Scrolls to the end, and stays there while the conversation grows. */
+  follow() {
+    this.following = true;
+    this.#keepUp();
+  }
+
+  #schedule() {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    requestAnimationFrame(() => {
+      this.#scheduled = false;
+      this.#draw();
+    });
+  }
+
+  #draw() {
+    const deadline = performance.now() + DRAW_LIMIT;
+    if (this.#misplaced) this.#place(deadline);
+    for (const turn of this.#dirty) {
+      const view = this.#views.get(turn.id);
+      // A turn without a view is drawn when it gets one.
+      if (view) this.#fill(view, turn);
+      if (view || !this.#misplaced) this.#dirty.delete(turn);
+      if (performance.now() > deadline) break;
+    }
+    for (const view of this.#behind) this.#catchUp(view, deadline);
+    this.#keepUp();
+    if (this.#misplaced || this.#dirty.size || this.#behind.size) this.#schedule();
+  }
+
+  /** Puts the views in order, beginning with the newest, which the user sees first. */
+  #place(deadline) {
+    this.#misplaced = false;
+    const gone = new Set(this.#views.keys());
+    let next = null;
+    for (const turn of this.#order.toReversed()) {
+      gone.delete(turn.id);
+      let view = this.#views.get(turn.id);
+      if (!view && performance.now() < deadline) {
+        view = new MessageView(turn.id);
+        this.#views.set(turn.id, view);
+        this.#dirty.delete(turn);
+        this.#fill(view, turn);
+        this.#catchUp(view, deadline);
+      }
+      if (!view) {
+        this.#misplaced = true;
+        continue;
+      }
+      if (view.root.nextElementSibling !== next || !view.root.parentNode) this.#list.insertBefore(view.root, next);
+      next = view.root;
+    }
+    for (const id of gone) {
+      this.#behind.delete(this.#views.get(id));
+      this.#views.get(id).root.remove();
+      this.#views.delete(id);
+    }
+  }
+
+  #fill(view, turn) {
+    view.fill(turn, () => this.touch(turn));
+    if (view.behind) this.#behind.add(view);
+  }
+
+  #catchUp(view, deadline) {
+    while (view.behind && performance.now() < deadline) view.step();
+    if (view.behind) this.#behind.add(view);
+    else this.#behind.delete(view);
+  }
+
+  #scrolled() {
+    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
+    if (scrollHeight - scrollTop - clientHeight <= NEAR_END) this.following = scrollTop >= this.#top || this.following;
+    else if (scrollTop < this.#top) this.following = false;
+    this.#top = scrollTop;
+    this.#jump.hidden = this.following;
+  }
+
+  #keepUp() {
+    if (this.following) {
+      this.#scroller.scrollTop = this.#scroller.scrollHeight;
+      this.#top = this.#scroller.scrollTop;
+    }
+    this.#jump.hidden = this.following;
+  }
+}

@@ -1,0 +1,65 @@
+/** The start page: asks for the user's name and creates sessions. */
+
+import { notice, page, showView } from './page.js';
+import { createSession } from './session.js';
+import { browserStorage } from './storage.js';
+
+const NAME = 'chat.name';
+
+function explain({ code, message, retryAfter }) {
+  if (code === 'invalid_name') return 'This name cannot be used. Please write one of up to 64 ordinary characters.';
+  if (code === 'rate_limited') return `Too many new chats. Try again in ${retryAfter ?? 'a few'} seconds.`;
+  if (code === 'network') return 'The server cannot be reached. Try again in a moment.';
+  return message;
+}
+
+export class StartPage {
+  #name = browserStorage.get(NAME) ?? '';
+  #created;
+
+  /** `created(session)` is called with each new session. */
+  constructor(created) {
+    this.#created = created;
+    page.startForm.addEventListener('submit', (event) => {
+      event.preventDefault();
+      const name = page.name.value.trim();
+      if (name) this.createSession(name);
+      else this.show({ problem: 'Please write your name.' });
+    });
+  }
+
+  /** The user's name, empty until it is known. */
+  get name() {
+    return this.#name;
+  }
+
+  set name(name) {
+    this.#name = name;
+    browserStorage.set(NAME, name);
+  }
+
+  show({ problem = '', hint = '' } = {}) {
+    showView('start');
+    if (hint) page.startHint.textContent = hint;
+    document.title = 'Chat';
+    page.title.textContent = 'Chat';
+    page.name.value ||= this.#name;
+    page.startError.textContent = problem;
+    page.name.focus();
+  }
+
+  async createSession(name) {
+    page.startButton.disabled = true;
+    page.newChat.disabled = true;
+    try {
+      this.#created(await createSession(name));
+    } catch (error) {
+      if (!error.code) throw error;
+      if (page.chat.hidden || error.code === 'invalid_name') this.show({ problem: explain(error) });
+      else notice(explain(error));
+    } finally {
+      page.startButton.disabled = false;
+      page.newChat.disabled = false;
+    }
+  }
+}

@@ -1,0 +1,30 @@
+/** localStorage and sessionStorage. Either may be full or forbidden: then the page remembers less, and works. */
+
+class BrowserStorage {
+  #name;
+
+  constructor(name) {
+    this.#name = name;
+  }
+
+  get(key) {
+    try {
+      return window[this.#name].getItem(key);
+    } catch {
+      return null;
+    }
+  }
+
+  /** Removes the entry when `value` is empty. */
+  set(key, value) {
+    try {
+      if (value) window[this.#name].setItem(key, value);
+      else window[this.#name].removeItem(key);
+    } catch {
+      // Only the next visit needs the value.
+    }
+  }
+}
+
+export const browserStorage = new BrowserStorage('localStorage');
+export const tabStorage = new BrowserStorage('sessionStorage');

@@ -1,0 +1,60 @@
+"""Turns the chunks that a model streams into text to show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ReplyText:
+    """Drops white space around the reply, and a stop sequence with all that follows.
+
+    A stop sequence may be split over several chunks: text that could begin one is held back until the next chunk.
+    """
+
+    def __init__(self, stop: Sequence[str] = ()) -> None:
+        self._stop = tuple(stop)
+        self._held = ""
+        self._begun = False
+        self.stopped = False
+
+    def feed(self, chunk: str) -> str:
+        """The text to show once `chunk` has arrived; may be empty."""
+        if self.stopped:
+            return ""
+        text = self._held + chunk
+        cut = min((i for i in (text.find(s) for s in self._stop) if i >= 0), default=-1)
+        if cut >= 0:
+            self.stopped = True
+            self._held = ""
+            return self._out(text[:cut].rstrip())
+        decided = len(text) - self._undecided(text)
+        self._held = text[decided:]
+        return self._out(text[:decided])
+
+    def end(self) -> str:
+        """The text still held back, once no more chunks come."""
+        text, self._held = self._held.rstrip(), ""
+        return self._out(text)
+
+    def _out(self, text: str) -> str:
+        if not self._begun:
+            text = text.lstrip()
+        self._begun = self._begun or bool(text)
+        return _whole_characters(text)
+
+    def _undecided(self, text: str) -> int:
+        """The number of characters to hold back: part of a stop sequence or of a character, with white space before."""
+        half = 1 if text and "\ud800" <= text[-1] <= "\udbff" else 0
+        for stop in self._stop:
+            for n in range(min(len(stop) - 1, len(text)), half, -1):
+                if text.endswith(stop[:n]):
+                    half = n
+                    break
+        return len(text) - len(text[: len(text) - half].rstrip())
+
+
+def _whole_characters(text: str) -> str:
+    """Joins surrogate pairs that JSON escaped separately; a lone surrogate, which UTF-8 cannot hold, becomes U+FFFD."""
+    if text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,168 @@
+"""For every alert a fault that triggers it, inflicted on real processes while users talk."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+
+import requests
+import websocket
+
+from chatbot.sessions.ids import session_id
+from chatbot.store.keys import session_keys
+from devtools.fake_model import ModelServer
+from devtools.harness.chat_client import ChatClient, Closed, new_session
+from devtools.harness.deployment import Deployment, Process
+
+#: Sockets that the second web process accepts, those of the talking users included.
+MAX_SOCKETS = 20
+
+
+class LiveChat:
+    """A deployment with users who talk all the time."""
+
+    def __init__(self, chat: Deployment, model: ModelServer, broker: Process) -> None:
+        self.chat = chat
+        self.model = model
+        self.broker = broker
+        self._ending = threading.Event()
+        self._people = [threading.Thread(target=self._talk, args=(n,), daemon=True) for n in range(4)]
+
+    def start_talking(self) -> None:
+        for person in self._people:
+            person.start()
+
+    def stop_talking(self) -> None:
+        self._ending.set()
+        for person in self._people:
+            person.join(60)
+
+    def _talk(self, number: int) -> None:
+        while not self._ending.is_set():
+            with contextlib.suppress(OSError, Closed, websocket.WebSocketException, requests.RequestException):
+                self._converse(number)
+            self._ending.wait(0.2)
+
+    def _converse(self, number: int) -> None:
+        with ChatClient(self.chat.url(number % 2)) as client:
+            client.ws.settimeout(3)
+            while not self._ending.is_set():
+                client.ask("how are you?")
+                self._ending.wait(0.3)
+
+
+@contextmanager
+def web_killed(live: LiveChat) -> Iterator[None]:
+    live.chat.webs[1].kill()
+    yield
+    live.chat.webs[1].start()
+
+
+@contextmanager
+def redis_killed(live: LiveChat) -> Iterator[None]:
+    live.chat.redis.kill()
+    yield
+    live.chat.redis.start()
+    live.chat.wait_for_redis()
+
+
+@contextmanager
+def broker_killed(live: LiveChat) -> Iterator[None]:
+    live.broker.kill()
+    yield
+    live.broker.start()
+
+
+@contextmanager
+def listener_deaf(live: LiveChat) -> Iterator[None]:
+    live.chat.client.execute_command("ACL", "SETUSER", "default", "resetchannels")
+    yield
+    live.chat.client.execute_command("ACL", "SETUSER", "default", "allchannels")
+
+
+@contextmanager
+def workers_stopped(live: LiveChat) -> Iterator[None]:
+    for worker in live.chat.workers:
+        worker.stop()
+    yield
+    for worker in live.chat.workers:
+        worker.start()
+
+
+@contextmanager
+def worker_frozen(live: LiveChat) -> Iterator[None]:
+    live.chat.workers[1].signal(signal.SIGSTOP)
+    yield
+    live.chat.workers[1].signal(signal.SIGCONT)
+
+
+@contextmanager
+def beat_killed(live: LiveChat) -> Iterator[None]:
+    live.chat.beat.kill()
+    yield
+    live.chat.beat.start()
+
+
+@contextmanager
+def model_with(live: LiveChat, **settings: object) -> Iterator[None]:
+    live.model.control(**settings)
+    yield
+    live.model.reset()
+
+
+@contextmanager
+def model_fails(live: LiveChat) -> Iterator[None]:
+    live.model.fault("unauthorized")
+    yield
+    live.model.reset()
+
+
+@contextmanager
+def too_many_sockets(live: LiveChat) -> Iterator[None]:
+    clients = [ChatClient(live.chat.url(1)) for _ in range(MAX_SOCKETS + 1)]
+    yield
+    for client in clients:
+        client.cut()
+
+
+@contextmanager
+def client_never_reads(live: LiveChat) -> Iterator[None]:
+    with ChatClient(live.chat.url(0)) as reads, ChatClient(live.chat.url(1), reads.token) as silent:
+        silent.receive()
+        # Each reply repeats the text, as a delta and whole: some MB in all, more than an outbox holds.
+        for _ in range(80):
+            reads.ask("🐢" * 4000)
+        yield
+
+
+@contextmanager
+def bug(live: LiveChat) -> Iterator[None]:
+    """Stores a broken document, which makes a request end with 500."""
+    token = new_session(live.chat.url())["token"]
+    live.chat.client.execute_command("JSON.SET", session_keys(session_id(token)).document, "$", "5")
+    answer = requests.get(live.chat.url() + "/refresh_token", params={"token": token}, timeout=10)
+    assert answer.status_code == 500, answer.text
+    yield
+
+
+TRIGGERS: dict[str, Callable[[LiveChat], AbstractContextManager[None]]] = {
+    "ChatbotWebDown": web_killed,
+    "ChatbotRedisDown": redis_killed,
+    "ChatbotBrokerDown": broker_killed,
+    "ChatbotListenerDeaf": listener_deaf,
+    "ChatbotNoWorkers": workers_stopped,
+    "ChatbotWorkerSilent": worker_frozen,
+    "ChatbotNoSweeps": beat_killed,
+    "ChatbotWorkersBehind": workers_stopped,
+    "ChatbotRepliesLate": partial(model_with, first=20_000),
+    "ChatbotFirstTokenSlow": partial(model_with, first=600),
+    "ChatbotModelFailing": model_fails,
+    "ChatbotRepliesFail": model_fails,
+    "ChatbotTooManySockets": too_many_sockets,
+    "ChatbotSlowClients": client_never_reads,
+    "ChatbotErrors": bug,
+}

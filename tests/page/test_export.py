@@ -1,0 +1,86 @@
+"""Chats exported as Markdown and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from devtools.harness.chat_client import history
+from devtools.harness.deployment import Deployment
+from tests.support.page_user import PageUser
+
+
+def export(user: PageUser, kind: str) -> tuple[str, str]:
+    """Exports the chat and returns the file's name and text."""
+    user.page.get_by_role("button", name="More for this chat").click()
+    with user.page.expect_download() as download:
+        user.page.get_by_role("button", name=f"Export as {kind}").click()
+    return download.value.suggested_filename, Path(download.value.path()).read_text("utf-8")
+
+
+def test_a_chat_is_exported_as_markdown_and_as_json(eve: PageUser, site: Deployment) -> None:
+    eve.ask("!say=# Title\\n\\n**bold** 🙂")
+    eve.ask("مرحبا?")
+    messages = history(eve.url, eve.token)
+    name, text = export(eve, "JSON")
+    assert name == "say-title-n-n-bold.json"
+    document = json.loads(text)
+    assert document["name"] == "Ada"
+    assert document["session_start"].endswith("Z")
+    assert document["messages"] == messages
+    assert eve.token not in text
+    name, text = export(eve, "Markdown")
+    assert name == "say-title-n-n-bold.md"
+    assert text.startswith("# !say=\\# Title")
+    places = [text.index(message["msg"]) for message in messages]
+    assert places == sorted(places)
+    assert text.count("**Ada** (") == text.count("**Assistant** (") == 2
+    # Without the server the page exports its own messages.
+    site.webs[0].kill()
+    expect(eve.state).to_have_text("Reconnecting")
+    document = json.loads(export(eve, "JSON")[1])
+    assert [message["msg"] for message in document["messages"]] == [message["msg"] for message in messages]
+    assert [set(message) for message in document["messages"]] == [set(message) for message in messages]
+    site.webs[0].start()
+    expect(eve.state).to_have_text("Connected")
+
+
+MARKDOWN = """
+async ([base, messages, failed]) => {
+  const { Conversation } = await import(base + 'conversation.js');
+  const { toMarkdown } = await import(base + 'export.js');
+  const conversation = new Conversation();
+  conversation.merge(messages);
+  conversation.fail(conversation.get(failed), { code: 'model_error' });
+  return toMarkdown({ name: '*Ada* <b>', begun: null, conversation }, messages, '[title](x)\\n# two');
+}
+"""
+
+
+def test_markdown_has_each_message_with_its_reply_and_keeps_code_blocks_apart(ada: PageUser) -> None:
+    def human(number: int) -> dict[str, str | None]:
+        return {"id": f"m{number}", "source": "human", "msg": f"question {number}", "timestamp": "T", "reply_to": None}
+
+    def bot(number: int, text: str, reason: str) -> dict[str, str | None]:
+        about = {"timestamp": "T", "reply_to": f"m{number}", "finish_reason": reason}
+        return {"id": f"r{number}", "source": "bot", "msg": text, **about}
+
+    messages = [
+        *[human(number) for number in (1, 2, 3, 4)],
+        bot(1, "Look:\n````python\n```\nprint(", "length"),
+        bot(3, "- so:\n  ~~~\n  half", "stopped"),
+        bot(4, "```\nwhole\n```", "stop"),
+    ]
+    said = "**\\*Ada\\* \\<b\\>** (T)\n\nquestion"
+    assert ada.page.evaluate(MARKDOWN, [ada.modules, messages, "m2"]).split("\n\n---\n\n") == [
+        f"# \\[title\\](x) \\# two\n\n{said} 1",
+        "**Assistant** (T)\n\nLook:\n````python\n```\nprint(\n````\n\n*Ended at the length limit.*",
+        f"{said} 2",
+        "*The reply failed.*",
+        f"{said} 3",
+        "**Assistant** (T)\n\n- so:\n  ~~~\n  half\n  ~~~\n\n*Stopped.*",
+        f"{said} 4",
+        "**Assistant** (T)\n\n```\nwhole\n```\n",
+    ]

@@ -1,0 +1,207 @@
+"""Rate limits and backpressure over several processes, against real ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+import requests
+
+from chatbot.protocol.client_errors import RateLimited
+from chatbot.sessions.ids import session_id
+from chatbot.sessions.messages import Bucket, Sessions
+from chatbot.sessions.queue_delay import QueueDelay
+from devtools.fake_model import ModelServer
+from devtools.harness.chat_client import ChatClient, history, new_session
+from devtools.harness.deployment import Deployment, eventually
+
+
+@pytest.fixture(scope="module")
+def strict(model: ModelServer) -> Iterator[Deployment]:
+    """Two web processes, which take the client's address from X-Forwarded-For."""
+    with Deployment(
+        model.url,
+        webs=2,
+        ratelimit_enabled="true",
+        ratelimit_sessions="4/3second",
+        ratelimit_session_messages="3/3second",
+        ratelimit_address_messages="6/6second",
+        max_pending_messages=20,
+        trusted_proxies="127.0.0.0/8",
+    ) as deployment:
+        yield deployment
+
+
+def create_session(chat: Deployment, address: str, web: int = 0) -> requests.Response:
+    return requests.post(
+        chat.url(web) + "/token", json={"name": "Ada"}, headers={"X-Forwarded-For": address}, timeout=10
+    )
+
+
+def client_at(chat: Deployment, address: str, web: int = 0, token: str | None = None) -> ChatClient:
+    header = [f"X-Forwarded-For: {address}"]
+    client = ChatClient(chat.url(web), token or create_session(chat, address).json()["token"], header=header)
+    assert client.receive()["type"] == "session"
+    return client
+
+
+def test_new_sessions_of_one_address_are_limited_over_all_processes(strict: Deployment) -> None:
+    answers = [create_session(strict, "192.0.2.1", number % 2) for number in range(6)]
+    assert [answer.status_code for answer in answers] == [200] * 4 + [429] * 2
+    refused = answers[-1]
+    assert refused.json()["error"]["code"] == "rate_limited"
+    wait = int(refused.headers["Retry-After"])
+    assert 1 <= wait <= 6
+    assert create_session(strict, "192.0.2.2").status_code == 200
+    # A client that waits for `Retry-After` is admitted.
+    time.sleep(wait)
+    assert create_session(strict, "192.0.2.1").status_code == 200
+
+
+def test_an_ipv6_network_of_one_customer_is_one_address(strict: Deployment) -> None:
+    answers = [create_session(strict, f"2001:db8:1:2::{number:x}") for number in range(5)]
+    assert [answer.status_code for answer in answers] == [200] * 4 + [429]
+    assert create_session(strict, "2001:db8:1:3::1").status_code == 200
+
+
+def test_messages_of_one_session_are_limited_over_all_processes(strict: Deployment) -> None:
+    with client_at(strict, "192.0.2.10") as one, client_at(strict, "192.0.2.11", 1, one.token) as other:
+        for number, client in enumerate((one, other, one)):
+            client.send("quick", f"m{number}")
+            client.until("ack", id=f"m{number}")
+        other.send("too quick", "m3")
+        error = other.until("error")
+        assert (error["code"], error["id"]) == ("rate_limited", "m3")
+        assert 0 < error["retry_after"] <= 1
+        one.until("message", reply_to="m2")
+        assert [m["id"] for m in history(strict.url(), one.token) if m["source"] == "human"] == ["m0", "m1", "m2"]
+        time.sleep(error["retry_after"])
+        # The same id, as it was not stored.
+        assert other.ask("too quick", "m3")["reply_to"] == "m3"
+
+
+def test_a_message_that_is_stored_already_is_acknowledged_without_being_counted(strict: Deployment) -> None:
+    with client_at(strict, "192.0.2.20") as client:
+        client.ask("once", "m0")
+        for _ in range(10):
+            client.send("once", "m0")
+            client.until("ack", id="m0")
+        client.send("again", "m1")
+        client.until("ack", id="m1")
+
+
+def test_a_client_that_keeps_asking_is_admitted_when_announced(strict: Deployment) -> None:
+    with client_at(strict, "192.0.2.15") as client:
+        for number in range(3):
+            client.send("quick", f"m{number}")
+            client.until("ack", id=f"m{number}")
+        client.send("too quick", "m3")
+        announced = time.monotonic() + client.until("error", id="m3")["retry_after"]
+        while not _accepted(client, "m3"):
+            assert time.monotonic() < announced + 5
+        assert client.until("message", reply_to="m3")
+
+
+def test_messages_of_one_address_are_limited_over_all_its_sessions(strict: Deployment) -> None:
+    with client_at(strict, "192.0.2.30") as one, client_at(strict, "192.0.2.30", 1) as other:
+        for number in range(3):
+            for client in (one, other):
+                client.send("quick", f"m{number}")
+                client.until("ack", id=f"m{number}")
+        with client_at(strict, "192.0.2.30") as third:
+            third.send("another session", "m0")
+            assert third.until("error")["code"] == "rate_limited"
+        with client_at(strict, "192.0.2.31") as elsewhere:
+            elsewhere.send("from elsewhere", "m0")
+            elsewhere.until("ack", id="m0")
+
+
+def test_a_flood_gets_an_answer_to_each_frame_and_is_slowed_down(strict: Deployment) -> None:
+    with client_at(strict, "192.0.2.40") as client:
+        began = time.monotonic()
+        for number in range(100):
+            client.send("flood", f"m{number}")
+        while len(client.of_type("ack")) + len(client.of_type("error")) < 100:
+            client.receive()
+        # 60 at once, then 20 a second.
+        assert time.monotonic() - began > 1.5
+        assert {frame["code"] for frame in client.of_type("error")} == {"rate_limited"}
+        assert all(frame["retry_after"] > 0 for frame in client.of_type("error"))
+        answered = [frame["id"] for frame in client.frames if frame["type"] in ("ack", "error")]
+        assert sorted(answered) == sorted(f"m{number}" for number in range(100))
+
+
+def test_without_redis_rates_answer_unavailable_and_recover(model: ModelServer) -> None:
+    with Deployment(model.url, ratelimit_enabled="true") as chat, ChatClient(chat.url()) as client:
+        client.ask("is all well?")
+        chat.redis.kill()
+        answer = requests.post(chat.url() + "/token", json={"name": "Ada"}, timeout=20)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+        client.send("and now?", "m1")
+        error = client.until("error")
+        assert (error["code"], error["id"]) == ("unavailable", "m1")
+        chat.redis.start()
+        chat.wait_for_redis()
+        eventually(chat.ready, 30)
+        assert client.ask("and now?", "m1")["reply_to"] == "m1"
+        assert "Traceback" not in chat.webs[0].log
+
+
+def test_no_message_is_accepted_while_the_queue_delay_is_too_long(model: ModelServer) -> None:
+    with (
+        Deployment(model.url, max_queue_age=1) as chat,
+        ChatClient(chat.url()) as early,
+        ChatClient(chat.url()) as late,
+    ):
+        # A long reply adds nothing to the queue delay.
+        model.control(first=1500)
+        early.ask("take your time", "m0")
+        model.control(first=0)
+        chat.workers[0].kill()
+        early.send("who answers this?", "m1")
+        early.until("ack", id="m1")
+        queue_delay = QueueDelay(chat.client)
+        eventually(lambda: queue_delay.read()[1] > 1.1, what="the message waits")
+        assert queue_delay.read()[0] == 1
+        late.send("and this?", "m0")
+        refused = late.until("error", id="m0")
+        assert refused["code"] == "rate_limited"
+        assert 1 <= refused["retry_after"] <= 60
+        assert history(chat.url(), late.token) == []
+        chat.workers[0].start()
+        early.until("message", reply_to="m1")
+        eventually(lambda: _accepted(late, "m0"), what="messages are accepted again")
+        late.until("message", reply_to="m0")
+        eventually(lambda: queue_delay.read() == (0, 0.0), what="nobody waits")
+
+
+def _accepted(client: ChatClient, message_id: str) -> bool:
+    client.send("and now?", message_id)
+    while True:
+        frame = client.receive()
+        if frame["type"] in ("ack", "error") and frame["id"] == message_id:
+            return bool(frame["type"] == "ack")
+
+
+def test_a_message_takes_from_all_buckets_or_from_none(redis_client: redis.Redis) -> None:
+    sessions = Sessions(redis_client, ttl=60, max_pending=100)
+    session = session_id(sessions.create("Ada")["token"])
+    small, large = Bucket("small", 60_000, 2), Bucket("large", 60_000, 3)
+    for number in range(2):
+        sessions.accept(session, f"m{number}", "hello", (small, large))
+    for number in range(5):
+        with pytest.raises(RateLimited) as refused:
+            sessions.accept(session, f"n{number}", "hello", (large, small))
+        assert refused.value.retry_after == pytest.approx(60, abs=2)
+    sessions.accept(session, "m2", "hello", (large,))
+    with pytest.raises(RateLimited):
+        sessions.accept(session, "m3", "hello", (large,))
+    assert len(sessions.read(session)["messages"]) == 3
+
+
+def test_the_deployment_of_the_tests_has_no_rates(chat: Deployment) -> None:
+    # Other tests rely on it: all their clients have one address.
+    assert {new_session(chat.url())["name"] for _ in range(5)} == {"Ada"}
+    assert chat.webs[0].env["RATELIMIT_ENABLED"] == "false"

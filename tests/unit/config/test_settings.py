@@ -1,0 +1,220 @@
+"""Settings: the tutorial's `.env`, defaults, and bad values that are named."""
+
+import os
+import subprocess
+
+import pytest
+
+from chatbot.config import ModelAddress, Settings
+from chatbot.config.settings import misspelled
+from chatbot.errors import ConfigurationError
+from devtools.paths import BIN, ROOT
+
+
+def settings(**environ: str) -> Settings:
+    return Settings.from_env(environ)
+
+
+def test_nothing_set_is_one_machine() -> None:
+    found = settings()
+    assert found == Settings()
+    assert found.redis.broker_url == found.redis.url == "redis://127.0.0.1:6379/0"
+
+
+def test_the_tutorials_names_work() -> None:
+    found = settings(
+        REDIS_HOST="redis.example.org",
+        REDIS_PORT="10305",
+        REDIS_USER="ada",
+        REDIS_PASSWORD="p@ss/w:rd",
+        HUGGINFACE_INFERENCE_TOKEN="hf_abc",
+        MODEL_URL="https://api-inference.huggingface.co/models/EleutherAI/gpt-j-6B",
+    )
+    assert found.redis.url == "redis://ada:p%40ss%2Fw%3Ard@redis.example.org:10305/0"
+    assert found.redis.broker_url == found.redis.url
+    assert [server.api for server in found.model.servers] == ["huggingface"]
+    assert found.model.token == "hf_abc"
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({"REDIS_URL": "h:1234", "REDIS_USER": "u", "REDIS_PASSWORD": "p"}, "redis://u:p@h:1234"),
+        ({"REDIS_URL": "redis://h:1/2", "REDIS_PASSWORD": "p"}, "redis://:p@h:1/2"),
+        ({"REDIS_URL": "rediss://a:b@h:1/2", "REDIS_PASSWORD": "p"}, "rediss://a:b@h:1/2"),
+        ({"REDIS_HOST": "h:1234"}, "redis://h:1234/0"),
+        ({"REDIS_HOST": "::1", "REDIS_PORT": "7"}, "redis://[::1]:7/0"),
+        ({"REDIS_PORT": "7000"}, "redis://127.0.0.1:7000/0"),
+        ({"REDIS_URL": ""}, "redis://127.0.0.1:6379/0"),
+    ],
+)
+def test_the_address_of_redis_is_put_together(environ: dict[str, str], url: str) -> None:
+    assert Settings.from_env(environ).redis.url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "api", "posted_to"),
+    [
+        ("http://h/v1", "openai-chat", "http://h/v1/chat/completions"),
+        ("http://h/v1/", "openai-chat", "http://h/v1/chat/completions"),
+        ("http://h/v1/completions", "openai-completions", "http://h/v1/completions"),
+        ("http://h/v1/chat/completions", "openai-chat", "http://h/v1/chat/completions"),
+        ("http://h/generate", "huggingface", "http://h/generate"),
+        ("http://h:8080", "huggingface", "http://h:8080"),
+    ],
+)
+def test_the_address_tells_the_protocol(url: str, api: str, posted_to: str) -> None:
+    assert settings(MODEL_URL=url).model.servers == (ModelAddress(posted_to, api),)
+
+
+def test_the_protocol_may_be_named() -> None:
+    found = settings(MODEL_URL="http://h/v1", MODEL_API="openai-completions")
+    assert found.model.servers == (ModelAddress("http://h/v1/completions", "openai-completions"),)
+    found = settings(MODEL_URL="http://h:81", MODEL_API="openai-completions")
+    assert found.model.servers == (ModelAddress("http://h:81/v1/completions", "openai-completions"),)
+    found = settings(MODEL_URL="http://h/v1/completions/")
+    assert found.model.servers == (ModelAddress("http://h/v1/completions", "openai-completions"),)
+    found = settings(MODEL_URL="http://h/odd", MODEL_API="openai-chat")
+    assert found.model.servers == (ModelAddress("http://h/odd", "openai-chat"),)
+
+
+def test_several_model_servers_may_be_named_each_with_its_protocol() -> None:
+    found = settings(MODEL_URL="http://a/v1/completions, http://b/generate,http://c:81/v1/,")
+    assert found.model.servers == (
+        ModelAddress("http://a/v1/completions", "openai-completions"),
+        ModelAddress("http://b/generate", "huggingface"),
+        ModelAddress("http://c:81/v1/chat/completions", "openai-chat"),
+    )
+
+
+def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
+    assert "secret" not in repr(settings(MODEL_URL="https://ada:secret@h/v1?key=secret"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "abc"),
+        ("PORT", "0"),
+        ("PORT", "70000"),
+        ("SESSION_TTL", "-1"),
+        ("SESSION_TTL", "1h"),
+        ("MODEL_TIMEOUT", "0"),
+        ("MODEL_TIMEOUT", "nan"),
+        ("MODEL_API", "gpt"),
+        ("MODEL_URL", "localhost:8080"),
+        ("MODEL_URL", "http://h:port/"),
+        ("MODEL_URL", "http://h/v1,localhost:8080"),
+        ("MODEL_URL", "http://h/v1,http://h/v1"),
+        ("MODEL_URL", ","),
+        ("MODEL_URL", "http:///path"),
+        ("MODEL_URL", "http://a b/v1"),
+        ("MODEL_REST", "-1"),
+        ("USE_CACHE", "perhaps"),
+        ("REDIS_URL", "http://h"),
+        ("REDIS_HOST", "redis://h"),
+        ("REDIS_HOST", "h:1:2"),
+        ("REDIS_HOST", "h:99999"),
+        ("REDIS_HOST", "999.1.1.1"),
+        ("REDIS_PORT", "x"),
+        ("CELERY_BROKER_URL", "amqp://h"),
+        ("ALLOWED_ORIGINS", "chat.example.org"),
+        ("ALLOWED_ORIGINS", "https://x:443"),
+        ("ALLOWED_ORIGINS", "http://x:80"),
+        ("ALLOWED_ORIGINS", "https://*.example.org"),
+        ("ALLOWED_ORIGINS", "https://x:port"),
+        ("ALLOWED_ORIGINS", "https://x/path"),
+        ("ALLOWED_ORIGINS", "https://user@x"),
+        ("HOST", "not a host"),
+        ("HOST", "999.1.1.1"),
+        ("HOST", "h:80"),
+        ("WEB_CONCURRENCY", "many"),
+        ("WEB_CONCURRENCY", "0"),
+        ("FLOWER_PORT", "x"),
+        ("FLOWER_ADDRESS", "a b"),
+        ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
+        ("WORKER_HEALTH_TIMEOUT", "0"),
+        ("HISTORY_MESSAGES", "0"),
+        ("MAX_HISTORY_MESSAGES", "-1"),
+        ("MAX_SOCKETS_PER_SESSION", "0"),
+        ("MAX_QUEUE_AGE", "-1"),
+        ("MAX_QUEUE_AGE", "soon"),
+        ("RATELIMIT_ENABLED", "maybe"),
+        ("RATELIMIT_SESSIONS", "many"),
+        ("RATELIMIT_SESSIONS", "0/minute"),
+        ("RATELIMIT_SESSION_MESSAGES", "5/fortnight"),
+        ("RATELIMIT_ADDRESS_MESSAGES", "-1/minute"),
+        ("TRUSTED_PROXIES", "proxy.example"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("TRUSTED_PROXIES", "-1"),
+        ("TRUSTED_PROXIES", "0.0.0.0/0"),
+        ("TRUSTED_PROXIES", "10.0.0.1, ::/0"),
+        ("TEMPERATURE", "hot"),
+        ("TEMPERATURE", "-1"),
+        ("TOP_P", "1.5"),
+        ("SEED", "x"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name} "):
+        settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("gunicorn", "wsgi:app"), ("celery", "-A", "celery_worker", "worker"), ("flask", "--app", "wsgi", "run")],
+)
+def test_every_process_ends_with_one_line_that_names_the_setting(command: tuple[str, ...]) -> None:
+    name, *arguments = command
+    ended = subprocess.run(
+        [str(BIN / name), *arguments],
+        env={**os.environ, "MODEL_URL": "localhost:8080"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert "Settings: MODEL_URL must begin with one of http://, https://" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_limits_are_read() -> None:
+    found = settings(
+        RATELIMIT_ENABLED="False",
+        RATELIMIT_SESSIONS="5/second; 100 per hour",
+        MAX_QUEUE_AGE="0",
+        TRUSTED_PROXIES="127.0.0.1, 10.1.2.3/8, ::1",
+    )
+    assert not found.limits.rates_enabled
+    assert [(rate.amount, rate.get_expiry()) for rate in found.limits.new_sessions] == [(5, 1), (100, 3600)]
+    assert found.limits.max_queue_age == 0
+    assert isinstance(found.web.trusted_proxies, tuple)
+    assert [str(network) for network in found.web.trusted_proxies] == ["127.0.0.1/32", "10.0.0.0/8", "::1/128"]
+    assert settings(TRUSTED_PROXIES="2").web.trusted_proxies == 2
+
+
+def test_secrets_are_not_repeated() -> None:
+    with pytest.raises(ConfigurationError) as error:
+        settings(REDIS_URL="amqp://u:secret@h")
+    assert "secret" not in str(error.value)
+    assert "secret" not in repr(settings(REDIS_URL="redis://u:secret@h", HUGGINGFACE_INFERENCE_TOKEN="secret"))
+    assert "secret" not in repr(settings(METRICS_TOKEN="secret"))
+
+
+def test_a_misspelled_variable_is_found_with_the_nearest_name() -> None:
+    environ = {
+        "MODEL_ULR": "http://h",
+        "MAX_MESAGE_LENGTH": "1",
+        "MODEL_URL": "http://h",
+        "PATH": "/bin",
+        "HOSTNAME": "h",
+    }
+    assert misspelled(environ) == [("MODEL_ULR", "MODEL_URL"), ("MAX_MESAGE_LENGTH", "MAX_MESSAGE_LENGTH")]
+
+
+@pytest.mark.parametrize("value", ["*", "https://chat.example.org", "http://x:8080, https://[::1]:8443", "https://x/"])
+def test_origins_that_browsers_send_are_taken(value: str) -> None:
+    assert settings(ALLOWED_ORIGINS=value).web.allowed_origins
