@@ -30,38 +30,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The application; settings come from the environment unless given. It connects to Redis when first used."""
     settings = settings or load_settings()
     logs.configure(settings)
-    metrics = WebMetrics()
+    services = _create_services(settings)
     app = Flask("chatbot.web", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["SOCK_SERVER_OPTIONS"] = {
         "ping_interval": settings.web.ping_interval,
         "max_message_size": MAX_FRAME,
-        "on_slow": metrics.slow_clients.inc,
+        "on_slow": services.metrics.slow_clients.inc,
     }
-    client = connect(settings.redis.url, _MAX_CONNECTIONS)
-    listening = connect(settings.redis.url, LISTENER_CONNECTIONS, retries=0)
-    sessions = Sessions(
-        client,
-        ttl=settings.limits.session_ttl,
-        max_pending=settings.limits.max_pending_messages,
-        wait_replicas=settings.redis.wait_replicas,
-        max_history=settings.limits.max_history_messages,
-        max_queue_age=settings.limits.max_queue_age,
-    )
-    hub = Hub(listening, sessions, metrics.listener_breaks.inc, metrics.set_heard)
-    celery = create_celery(settings)
-    app.extensions["celery"] = celery
-    app.extensions["chatbot"] = Services(
-        settings=settings,
-        client=client,
-        sessions=sessions,
-        hub=hub,
-        rate_limits=RateLimits(settings, client),
-        socket_limit=SocketLimit(sessions, hub.channel, settings.limits.max_sockets_per_session),
-        enqueuer=Enqueuer(celery, metrics.enqueue_failures.inc),
-        metrics=metrics,
-        shared_metrics=SharedMetrics(client, celery, settings.worker.health_timeout),
-    )
+    app.extensions["chatbot"] = services
     add_assets(app)
     add_routes(app)
     trust_proxies(app, settings.web.trusted_proxies)
@@ -76,3 +53,30 @@ def create_app(settings: Settings | None = None) -> Flask:
             raise SystemExit(1)
 
     return app
+
+
+def _create_services(settings: Settings) -> Services:
+    client = connect(settings.redis.url, _MAX_CONNECTIONS)
+    listening = connect(settings.redis.url, LISTENER_CONNECTIONS, retries=0)
+    sessions = Sessions(
+        client,
+        ttl=settings.limits.session_ttl,
+        max_pending=settings.limits.max_pending_messages,
+        wait_replicas=settings.redis.wait_replicas,
+        max_history=settings.limits.max_history_messages,
+        max_queue_age=settings.limits.max_queue_age,
+    )
+    metrics = WebMetrics()
+    hub = Hub(listening, sessions, metrics.listener_breaks.inc, metrics.set_heard)
+    celery = create_celery(settings)
+    return Services(
+        settings=settings,
+        client=client,
+        sessions=sessions,
+        hub=hub,
+        enqueuer=Enqueuer(celery, metrics.enqueue_failures.inc),
+        rate_limits=RateLimits(settings, client),
+        socket_limit=SocketLimit(sessions, hub.channel, settings.limits.max_sockets_per_session),
+        metrics=metrics,
+        shared_metrics=SharedMetrics(client, celery, settings.worker.health_timeout),
+    )

@@ -27,6 +27,8 @@ from chatbot.store.sentinel import is_sentinel
 
 #: How much two names must have in common for one to count as a misspelling of the other.
 _SIMILARITY = 0.85
+#: A variable of Flower's own that resembles a setting.
+_FOREIGN = {"FLOWER_UNAUTHENTICATED_API"}
 #: Characters: shorter names are similar to too many others.
 _SHORTEST_MISSPELLING = 6
 
@@ -94,7 +96,7 @@ def read_settings() -> Settings:
 
 def misspelled(environ: Mapping[str, str]) -> list[tuple[str, str]]:
     """Variables that look like a setting and are none, each with the nearest setting's name."""
-    known = {variable for variable, _, _ in variables()} | set(ALIASES.values())
+    known = {variable for variable, _, _ in variables()} | set(ALIASES.values()) | _FOREIGN
     found = []
     for name in environ:
         if name not in known and len(name) >= _SHORTEST_MISSPELLING:

@@ -210,7 +210,7 @@ class Sessions:
         `field` is `<channel of the process>/<number>`. Adding a socket twice is adding it once. The sockets of
         processes that died do not count. Raises `SessionNotFound`.
         """
-        answer = self._scripts.run("add_socket", session_keys(session), field=field, max_sockets=most)
+        answer = self._scripts.run("add_socket", session_keys(session), field=field, most=most)
         if answer == "gone":
             raise SessionNotFound
         return bool(answer == "added")

@@ -33,7 +33,7 @@ ARGUMENTS = {
     "retry": _ADMIT,
     "stop": ("session", "stop_channel", "ttl_ms"),
     "snapshot": ("after", "position", "ttl_ms"),
-    "add_socket": ("field", "max_sockets"),
+    "add_socket": ("field", "most"),
     "claim": ("session", "prompt_size", *_LEASE),
     "progress": ("session", "fence", "message", "text", "offset", "events", "frame", *_LEASE),
     "commit": (*_SETTLE, "reply_id", "reply", "last_delta", "max_history"),

@@ -73,9 +73,7 @@ class Enqueuer:
             return producer
         except (KombuError, RedisError, OSError) as error:
             with bound(session=session):
-                logger.warning(
-                    "the broker did not take a task, the sweep will send it: %s: %s", type(error).__name__, error
-                )
+                logger.warning("the broker took no task, the sweep will send it: %s: %s", type(error).__name__, error)
         except Exception:
             with bound(session=session):
                 logger.exception("publishing a task failed, the sweep will send it")

@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 
 #: Closed sockets in one round trip: enough for thousands to close in a moment, and a few ms of CPU.
 _BATCH = 200
+#: Closed sockets that are queued while Redis is away, at most: some more than one process can have open. The oldest are
+#: dropped, and count until their session expires.
+_MAX_QUEUED = 50_000
 #: Seconds between two attempts while Redis is away.
 _RETRY_DELAY = 1.0
 
@@ -31,7 +34,7 @@ class SocketLimit:
         self._process = process
         self._most = most
         self._numbers = itertools.count(1)
-        self._closed: deque[tuple[str, str]] = deque()
+        self._closed: deque[tuple[str, str]] = deque(maxlen=_MAX_QUEUED)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 

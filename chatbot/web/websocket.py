@@ -36,7 +36,7 @@ _MAX_BUFFERED_FRAMES, _BUFFER_POLL = 32, 0.02
 #: Connections whose end is handled at the same time: when thousands end at once, other sockets' frames go first.
 _ENDING = threading.Semaphore(8)
 
-#: The server that holds the connection; simple-websocket reads the socket from one of these keys.
+#: The keys of a WSGI environ in which simple-websocket looks for the socket.
 _SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
 
 
@@ -72,8 +72,9 @@ class WebSocket(simple_websocket.Server):  # type: ignore[misc]
         environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
         # gunicorn's closure is part of a reference cycle, which would hold all of a closed connection.
         environ.pop("wsgi.early_hints", None)
-        key = next(key for key in _SOCKET_KEYS if key in environ)
-        environ[key] = _Stream(environ[key], on_slow)
+        for key in _SOCKET_KEYS:
+            if key in environ:
+                environ[key] = _Stream(environ[key], on_slow)
         super().__init__(
             environ,
             receive_bytes=_RECEIVE_BYTES,

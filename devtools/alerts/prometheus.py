@@ -21,7 +21,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def faster(rules: str, pace: float) -> str:
-    """The rules with every `for`, every range and the thresholds of 5 seconds divided by `pace`."""
+    """The rules with every `for`, every range and the limits of 5 s divided by `pace`."""
 
     def divided(match: re.Match[str]) -> str:
         seconds = int(match[2]) * _UNITS[match[3]] / pace

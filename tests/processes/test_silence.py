@@ -1,4 +1,4 @@
-"""Whatever goes wrong: no token, no password, nothing that people or the model say, in any log or on Flower's pages."""
+"""Logs and Flower's pages hold no token, no password and no text of users, the model or its server, whatever fails."""
 
 from __future__ import annotations
 
@@ -11,24 +11,33 @@ import requests
 import websocket
 
 from devtools.fake_model import ModelServer
+from devtools.fake_model.faults import ERRORS
 from devtools.harness.chat_client import ChatClient, Closed
 from devtools.harness.deployment import Deployment, Process, eventually, free_port
 from devtools.paths import BIN
 
-#: What must never appear; people and the model say a word of these in every message.
+#: A word in every message of users and of the model.
 SAID = "xylophone"
+#: An invalid token.
+GUESS = "GuessedTokenOfAStranger"
+#: What must never appear.
 SECRETS = {
     "the model's token": "hf_MadeUpTokenOfTheModel",
     "Redis' password": "made-up-redis-password",
     "the Sentinels' password": "made-up-sentinel-password",
     "Flower's password": "made-up-flower-password",
-    "what people say": SAID,
+    "an invalid token": GUESS,
+    "text of users and the model": SAID,
+    **{f"the model server's text for {fault}": body["error"] for fault, (_, body) in ERRORS.items()},
 }
-#: Failures of the model that are not tried again, each with a body of its own, and one that is.
-FOR_GOOD = ("bad_request", "invalid", "credits", "unauthorized", "unauthorized_plain", "redirect", "server_error")
+#: Failures of the model, each with another body. The last one is retried first.
+FAILURES = ("bad_request", "invalid", "credits", "unauthorized", "unauthorized_plain", "redirect", "server_error")
+LOGIN = ("me", SECRETS["Flower's password"])
 
 
-def test_nothing_that_is_nobody_elses_business_is_logged_or_shown(model: ModelServer, tmp_path: Path) -> None:
+def test_no_secret_and_no_text_of_users_or_the_model_is_logged_or_shown_by_flower(
+    model: ModelServer, tmp_path: Path
+) -> None:
     password = SECRETS["Redis' password"]
     chat = Deployment(
         model.url,
@@ -42,46 +51,46 @@ def test_nothing_that_is_nobody_elses_business_is_logged_or_shown(model: ModelSe
         model_timeout=3,
     )
     chat.redis_url = chat.redis_url.replace("redis://", f"redis://:{password}@")
-    tokens: list[str] = []
-    flower_port = str(free_port())
-    login = ("me", SECRETS["Flower's password"])
-    env = {**chat.env, "FLOWER_PORT": flower_port, "FLOWER_BASIC_AUTH": ":".join(login)}
-    command = [str(BIN / "celery"), "-A", "celery_worker", "flower"]
-    flower = Process("flower", command, env, tmp_path / "flower.log")
-    pages: list[str] = []
+    flower_url = f"http://127.0.0.1:{free_port()}"
+    env = {**chat.env, "FLOWER_PORT": flower_url.rpartition(":")[2], "FLOWER_BASIC_AUTH": ":".join(LOGIN)}
+    flower = Process("flower", [str(BIN / "celery"), "-A", "celery_worker", "flower"], env, tmp_path / "flower.log")
     try:
         with chat:
             flower.start()
-            eventually(lambda: answers(f"http://127.0.0.1:{flower_port}/healthcheck"), 30, "Flower answers")
-            with ChatClient(chat.url()) as client:
-                tokens.append(client.token)
-                client.ask(f"{SAID}, please")
-                misbehave(chat, client.token)
-                for fault in FOR_GOOD:
-                    fail(client, model, fault)
-                model.reset()
-                # A process that dies, and a Redis that is away, make the longest lines.
-                model.control(interval=50, tokens=20)
-                client.send(f"{SAID} again")
-                client.until("delta")
-                chat.workers[0].restart()
-                client.until("message")
-                chat.redis.kill()
-                client.send(f"{SAID} in vain", "in-vain")
-                client.until("error")
-                chat.redis.start()
-                eventually(chat.ready, 30, "the web process is ready again")
-                client.ask(f"{SAID} at last")
-            pages = flower_pages(f"http://127.0.0.1:{flower_port}", login)
+            eventually(lambda: answers(f"{flower_url}/healthcheck"), 30, "Flower answers")
+            token = converse(chat, model)
+            pages = flower_pages(flower_url)
             logs = {p.name: p.log for p in (*chat.webs, *chat.workers, chat.beat)}
     finally:
         flower.kill()
     logs["flower"] = flower.log
     assert "generate_reply" in "".join(pages)
-    wanted = {**SECRETS, "a token": tokens[0], "a made-up token": "GuessedTokenOfSomebody"}
     for name, text in (*logs.items(), *((f"Flower's page {n}", page) for n, page in enumerate(pages))):
-        for what, secret in wanted.items():
+        for what, secret in {**SECRETS, "a token": token}.items():
             assert secret not in text, f"{what} in {name}: {next(line for line in text.splitlines() if secret in line)}"
+
+
+def converse(chat: Deployment, model: ModelServer) -> str:
+    """A session with every failure; its token."""
+    with ChatClient(chat.url()) as client:
+        client.ask(f"{SAID}, please")
+        misbehave(chat, client.token)
+        for fault in FAILURES:
+            fail(client, model, fault)
+        model.reset()
+        # A process that dies, and a lost Redis, make the longest lines.
+        model.control(interval=50, tokens=20)
+        client.send(f"{SAID} again")
+        client.until("delta")
+        chat.workers[0].restart()
+        client.until("message")
+        chat.redis.kill()
+        client.send(f"{SAID} without Redis", "lost")
+        client.until("error")
+        chat.redis.start()
+        eventually(chat.ready, 30, "the web process is ready again")
+        client.ask(f"{SAID} at last")
+        return client.token
 
 
 def answers(url: str) -> bool:
@@ -97,12 +106,11 @@ def fail(client: ChatClient, model: ModelServer, fault: str) -> None:
 
 
 def misbehave(chat: Deployment, token: str) -> None:
-    """What makes a web server complain, each with a token in it."""
-    guess = "GuessedTokenOfSomebody"
+    """Sends requests and frames that make a web server complain, each with a token in it."""
     port = int(chat.webs[0].env["PORT"])
     for path in ("/refresh_token", "/nowhere", "/chat", "/token", "/"):
-        requests.get(f"{chat.url()}{path}", params={"token": guess}, timeout=10)
-        requests.get(f"{chat.url()}{path}", headers={"Authorization": f"Bearer {guess}"}, timeout=10)
+        requests.get(f"{chat.url()}{path}", params={"token": GUESS}, timeout=10)
+        requests.get(f"{chat.url()}{path}", headers={"Authorization": f"Bearer {GUESS}"}, timeout=10)
     requests.post(f"{chat.url()}/token", params={"name": SAID + "\0"}, data=b"\xff", timeout=10)
     for line in (
         f"GET /chat?token={token} HTTP/9.9\r\n\r\n",
@@ -115,7 +123,7 @@ def misbehave(chat: Deployment, token: str) -> None:
             sock.sendall(line.encode())
             with contextlib.suppress(OSError):
                 sock.recv(4096)
-    assert ChatClient(chat.url(), guess).closed().code == 1008
+    assert ChatClient(chat.url(), GUESS).closed().code == 1008
     with ChatClient(chat.url(), token) as client:
         for frame in (f'{{"{SAID}": 1}}', json.dumps({"type": SAID}), json.dumps({"msg": [SAID]}), f'{{"type":"{SAID}'):
             client.send_text(frame)
@@ -126,13 +134,13 @@ def misbehave(chat: Deployment, token: str) -> None:
                 client.receive()
 
 
-def flower_pages(url: str, login: tuple[str, str]) -> list[str]:
+def flower_pages(url: str) -> list[str]:
     """The pages that show tasks and workers, and what they fetch."""
     assert requests.get(f"{url}/workers", timeout=10).status_code == 401
-    workers = eventually(lambda: requests.get(f"{url}/api/workers?refresh=1", auth=login, timeout=20).json(), 30)
-    # What a worker does it tells every two seconds.
-    tasks = eventually(lambda: requests.get(f"{url}/api/tasks", auth=login, timeout=10).json(), 30, "a task is known")
+    workers = eventually(lambda: requests.get(f"{url}/api/workers?refresh=1", auth=LOGIN, timeout=20).json(), 30)
+    # A worker sends its events every two seconds.
+    tasks = eventually(lambda: requests.get(f"{url}/api/tasks", auth=LOGIN, timeout=10).json(), 30, "a task is known")
     paths = ["/workers", "/tasks", "/broker", "/api/workers?refresh=1", "/api/tasks", "/api/queues/length", "/metrics"]
     paths += [f"/worker/{name}" for name in workers]
     paths += [f"/task/{task}" for task in list(tasks)[:20]]
-    return [requests.get(url + path, auth=login, timeout=20).text for path in paths]
+    return [requests.get(url + path, auth=LOGIN, timeout=20).text for path in paths]

@@ -5,7 +5,7 @@ if not exists() then
   redis.call('DEL', sockets)
   return 'gone'
 end
-local most = tonumber(max_sockets)
+local limit = tonumber(most)
 
 local function count()
   local sum = 0
@@ -34,9 +34,9 @@ local function remove_dead_processes()
 end
 
 if redis.call('HEXISTS', sockets, field) == 0 then
-  if count() >= most then
+  if count() >= limit then
     remove_dead_processes()
-    if count() >= most then
+    if count() >= limit then
       return 'full'
     end
   end

@@ -1,4 +1,4 @@
-"""Who notices a worker that exists and does nothing, and who is not taken for one."""
+"""A worker that runs no tasks counts as silent; a busy one does not. Web's readiness without a listener."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def watched(model: ModelServer) -> Iterator[Deployment]:
 
 
 def health(chat: Deployment, *arguments: str) -> tuple[int, str]:
-    """Exit status and words of the command that containers run."""
+    """Exit status and output of the health check of containers."""
     done = subprocess.run(
         [sys.executable, "-m", "chatbot.worker.health", *arguments],
         cwd=ROOT,
@@ -47,19 +47,19 @@ def health(chat: Deployment, *arguments: str) -> tuple[int, str]:
 
 def ready(chat: Deployment) -> dict[str, Any]:
     response = requests.get(chat.url() + "/readyz", timeout=10)
-    # Workers that do nothing do not make web unready.
+    # Silent workers do not make web unready.
     assert response.status_code == 200
     found: dict[str, Any] = response.json()
     return found
 
 
-def test_a_worker_that_runs_tasks_is_healthy_under_its_name_and_its_hosts(watched: Deployment) -> None:
+def test_a_worker_that_runs_tasks_is_healthy_under_its_name_and_its_host(watched: Deployment) -> None:
     host = socket.gethostname()
     for arguments in ((), ("worker0@%h",), (f"worker0@{host}",)):
-        status, words = health(watched, *arguments)
-        assert (status, "runs tasks" in words) == (0, True), words
-    status, words = health(watched, "nobody@%h")
-    assert (status, words) == (1, f"no sign of nobody@{host}\n")
+        status, output = health(watched, *arguments)
+        assert (status, "runs tasks" in output) == (0, True), output
+    status, output = health(watched, "missing@%h")
+    assert (status, output) == (1, f"no sign of missing@{host}\n")
     found = ready(watched)
     assert (found["workers"], found["workers_silent"]) == (1, 0)
     assert 0 <= found["canary"] <= TIMEOUT
@@ -72,23 +72,23 @@ def test_a_frozen_worker_is_noticed_in_time_and_when_it_wakes_up(watched: Deploy
         eventually(lambda: ready(watched)["workers"] == 0, TIMEOUT * 3, "readyz counts no worker")
         assert time.monotonic() - began < TIMEOUT * 2
         assert ready(watched)["workers_silent"] == 1
-        status, words = health(watched)
+        status, output = health(watched)
         assert status == 1
-        assert "is SILENT" in words
+        assert "is SILENT" in output
     finally:
         watched.workers[0].signal(signal.SIGCONT)
     eventually(lambda: ready(watched)["workers"] == 1, 20, "the worker is back")
     assert health(watched)[0] == 0
 
 
-def test_a_worker_that_is_busy_for_long_is_no_silent_one(watched: Deployment, model: ModelServer) -> None:
+def test_a_worker_that_is_busy_for_long_does_not_count_as_silent(watched: Deployment, model: ModelServer) -> None:
     model.control(interval=100, tokens=round(TIMEOUT * 20))
     with ChatClient(watched.url()) as one, ChatClient(watched.url()) as other, ChatClient(watched.url()) as third:
         for client in (one, other):
             client.send("a long story")
         for client in (one, other):
             client.until("delta")
-        # Nobody has a thread for this one, nor for a canary.
+        # No thread is left for this one, nor for a canary.
         third.send("and me?")
         until = time.monotonic() + TIMEOUT * 1.8
         while time.monotonic() < until:
@@ -98,7 +98,9 @@ def test_a_worker_that_is_busy_for_long_is_no_silent_one(watched: Deployment, mo
             client.until("message")
 
 
-def test_a_worker_that_waits_for_a_silent_model_is_no_silent_one(watched: Deployment, model: ModelServer) -> None:
+def test_a_worker_that_waits_for_a_silent_model_does_not_count_as_silent(
+    watched: Deployment, model: ModelServer
+) -> None:
     model.control(first=TIMEOUT * 2000)
     with ChatClient(watched.url()) as one, ChatClient(watched.url()) as other:
         for client in (one, other):
@@ -112,7 +114,7 @@ def test_a_worker_that_waits_for_a_silent_model_is_no_silent_one(watched: Deploy
             client.until("message")
 
 
-def test_a_worker_whose_threads_are_stuck_is_noticed_though_its_heart_beats(watched: Deployment) -> None:
+def test_a_worker_whose_threads_are_stuck_counts_as_silent_though_it_answers_pings(watched: Deployment) -> None:
     name = f"stuck@{socket.gethostname()}"
     worker = watched.worker(7)
     worker.command = [str(BIN / "celery"), "-A", "tests.support.stuck_worker", "worker", "-n", name, "-Q", "stuck"]
@@ -123,7 +125,7 @@ def test_a_worker_whose_threads_are_stuck_is_noticed_though_its_heart_beats(watc
         for _ in range(2):
             celery.send_task("tests.stuck", queue="stuck")
         eventually(lambda: health(watched, name)[0] == 1, 30, "the stuck worker is noticed")
-        # What a ping asks for is still answered.
+        # It still answers pings.
         assert celery.control.ping([name], timeout=5)
         assert health(watched, "worker0@%h")[0] == 0
         assert ready(watched)["workers_silent"] == 1
@@ -132,7 +134,7 @@ def test_a_worker_whose_threads_are_stuck_is_noticed_though_its_heart_beats(watc
         celery.close()
 
 
-def test_a_worker_that_ends_in_order_is_not_missed(model: ModelServer) -> None:
+def test_a_worker_that_shuts_down_in_order_is_no_longer_listed(model: ModelServer) -> None:
     with Deployment(model.url) as chat:
         chat.workers[0].stop()
         found = ready(chat)
@@ -140,28 +142,28 @@ def test_a_worker_that_ends_in_order_is_not_missed(model: ModelServer) -> None:
         assert chat.client.zcard("chat:workers") == 0
 
 
-def test_without_redis_nothing_is_said_of_a_worker(watched: Deployment) -> None:
+def test_without_redis_the_state_of_a_worker_is_unknown(watched: Deployment) -> None:
     with running_redis() as url:
         env = {**watched.env, "REDIS_URL": url}
         gone = Deployment.__new__(Deployment)
         gone.env = env
         assert health(gone)[0] == 1
-    status, words = health(gone)
+    status, output = health(gone)
     assert status == 0
-    assert words.startswith("unknown")
+    assert output.startswith("unknown")
 
 
-def test_a_deaf_listener_makes_the_web_process_unready_and_is_named(model: ModelServer) -> None:
+def test_a_listener_that_receives_nothing_makes_the_web_process_unready_and_is_named(model: ModelServer) -> None:
     with Deployment(model.url, workers=0) as chat:
         try:
-            # Redis answers everything, but lets nobody listen.
+            # Redis answers every command, but delivers no messages.
             chat.client.execute_command("ACL", "SETUSER", "default", "resetchannels")
-            answer = eventually(lambda: _unready(chat), 20, "the listener is deaf")
+            answer = eventually(lambda: _unready(chat), 20, "the listener is reported")
             assert answer["redis"] == answer["redisjson"] == "ok"
             assert answer["error"]["message"] == "Not ready: listener"
         finally:
             chat.client.execute_command("ACL", "SETUSER", "default", "allchannels")
-        eventually(chat.ready, 20, "it hears again")
+        eventually(chat.ready, 20, "the listener receives again")
 
 
 def _unready(chat: Deployment) -> Any:

@@ -1,4 +1,4 @@
-"""The conversation of `tests.conversation`, held with llama.cpp's server and with the text-generation protocol."""
+"""The conversation of `tests.support.conversation` with llama.cpp's server and with the text-generation protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.conversation import Conversation, Served, serve
 
 @pytest.fixture(scope="module")
 def parts() -> Iterator[Deployment]:
-    """Redis, a web process and a beat; each server brings its own worker."""
+    """Redis, a web process and beat; each model server has its own worker."""
     with Deployment("http://127.0.0.1:9/", workers=0) as deployment:
         yield deployment
 

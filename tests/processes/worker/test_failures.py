@@ -1,4 +1,4 @@
-"""Whatever a model server does, over real processes: nobody is left waiting, nobody is answered twice."""
+"""Failures of model servers, over real processes: every message is settled exactly once."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from devtools.harness.chat_client import ChatClient, history, new_session
 from devtools.harness.deployment import Deployment
 from tests.support.models import answer, answering
 
-SECRET = "hf_a-token-that-nobody-may-read"
+SECRET = "hf_a-made-up-token"
 READ_TIMEOUT, TIMEOUT, ATTEMPTS, LOADING_TIMEOUT = 1, 3, 2, 2
-#: Seconds in which a person hears of a failure: one call's time, and what a busy machine adds.
+#: Seconds until a user sees a failure: the time of one call, and what a busy machine adds.
 SOON = TIMEOUT + 5
 
-PASSING = {
+TRANSIENT = {
     *LOADING,
     *("rate_limited", "failed_dependency", "server_error", "html", "html_200", "empty_list", "broken_json"),
     *("not_utf8", "error_in_stream", "cut_stream", "silent_stream", "silent"),
 }
-LASTING = {"unauthorized", "unauthorized_plain", "bad_request", "credits", "invalid", "redirect"}
+PERMANENT = {"unauthorized", "unauthorized_plain", "bad_request", "credits", "invalid", "redirect"}
 ANSWERED = {"endless", *DIALECTS}
 
 
@@ -47,29 +47,29 @@ def failing(model: ModelServer) -> Iterator[Deployment]:
         yield deployment
 
 
-class Person(threading.Thread):
-    """Says one thing, and listens until it is settled."""
+class User(threading.Thread):
+    """Sends one message, and receives until it is settled."""
 
-    def __init__(self, url: str, said: str) -> None:
+    def __init__(self, url: str, text: str) -> None:
         super().__init__()
-        self.url, self.said = url, said
+        self.url, self.text = url, text
         self.token = ""
         self.frames: list[dict[str, object]] = []
-        self.first_word = 0.0
+        self.first_frame_after = 0.0
         self.stored: list[dict[str, object]] = []
 
     def run(self) -> None:
         with ChatClient(self.url) as client:
             self.token = client.token
-            client.send(self.said, "m1")
+            client.send(self.text, "m1")
             client.until("ack")
             asked = time.monotonic()
             while True:
                 frame = client.receive()
-                self.first_word = self.first_word or time.monotonic() - asked
+                self.first_frame_after = self.first_frame_after or time.monotonic() - asked
                 if frame["type"] in ("message", "error"):
                     break
-            # Whatever else came would come before the answer to this.
+            # Any further frame about the message would arrive before the answer to this one.
             client.send_frame(type="stop")
             client.until("error", code="nothing_to_stop")
             self.frames = [f for f in client.frames if f.get("code") != "nothing_to_stop"]
@@ -77,37 +77,37 @@ class Person(threading.Thread):
 
 
 def test_every_failure_is_settled_once_and_soon(failing: Deployment, model: ModelServer) -> None:
-    assert PASSING | LASTING | ANSWERED == FAULTS
+    assert TRANSIENT | PERMANENT | ANSWERED == FAULTS
     model.control(estimated_time=0.2, retry_after=0.2)
-    people = {fault: Person(failing.url(), f"!fault={fault} my diary says nothing") for fault in FAULTS}
-    for person in people.values():
-        person.start()
-    for person in people.values():
-        person.join()
+    users = {fault: User(failing.url(), f"!fault={fault} my diary says nothing") for fault in FAULTS}
+    for user in users.values():
+        user.start()
+    for user in users.values():
+        user.join()
 
-    for fault, person in people.items():
-        settled = [f for f in person.frames if f["type"] in ("message", "error")]
-        states = [f["state"] for f in person.frames if f["type"] == "status"]
-        replies = [m for m in person.stored if m["source"] == "bot"]
-        assert len(settled) == 1, (fault, person.frames)
-        assert person.first_word < SOON, fault
+    for fault, user in users.items():
+        settled = [f for f in user.frames if f["type"] in ("message", "error")]
+        states = [f["state"] for f in user.frames if f["type"] == "status"]
+        replies = [m for m in user.stored if m["source"] == "bot"]
+        assert len(settled) == 1, (fault, user.frames)
+        assert user.first_frame_after < SOON, fault
         if fault in ANSWERED:
             assert settled[0]["type"] == "message", fault
             assert len(replies) == 1, fault
             continue
         assert settled[0]["code"] == "model_error", fault
         assert replies == [], fault
-        assert (states != []) == (fault in PASSING), fault
+        assert (states != []) == (fault in TRANSIENT), fault
         assert set(states) <= {"loading" if fault in LOADING else "retrying"}, fault
 
     log = "".join(process.log for process in failing.processes)
-    for person in people.values():
-        assert person.token not in log
+    for user in users.values():
+        assert user.token not in log
     for secret in (SECRET, "diary", "w1 w2"):
         assert secret not in log
 
 
-def test_a_prompt_that_the_model_finds_too_long_is_asked_with_less_of_the_history(
+def test_a_prompt_that_the_model_finds_too_long_is_retried_with_less_of_the_history(
     failing: Deployment, model: ModelServer
 ) -> None:
     with ChatClient(failing.url()) as client:
@@ -119,7 +119,9 @@ def test_a_prompt_that_the_model_finds_too_long_is_asked_with_less_of_the_histor
     assert [prompt.count("\n") for prompt in prompts] == [4, 2, 1]
 
 
-def test_a_message_that_is_too_long_for_the_model_is_told_so(failing: Deployment, model: ModelServer) -> None:
+def test_a_message_that_is_too_long_for_the_model_has_an_error_of_its_own(
+    failing: Deployment, model: ModelServer
+) -> None:
     with ChatClient(failing.url()) as client:
         client.send("!fault=invalid hello")
         assert client.until("error")["message"] == "This message is too long for the model."
@@ -140,7 +142,7 @@ def test_a_reply_that_grows_beyond_the_context_is_cut_there() -> None:
         assert (reply["msg"], reply["finish_reason"]) == ("I go on and", "length")
 
 
-def test_the_next_of_several_servers_answers_and_nothing_is_said_twice(model: ModelServer) -> None:
+def test_the_next_of_several_servers_answers_and_no_text_comes_twice(model: ModelServer) -> None:
     with (
         ModelServer(tokens=6) as other,
         Deployment(f"{model.url},{other.url}/v1/completions", model_rest=60) as chat,
@@ -157,11 +159,11 @@ def test_the_next_of_several_servers_answers_and_nothing_is_said_twice(model: Mo
 
 
 def test_a_long_history_costs_a_reply_what_a_short_one_costs(model: ModelServer) -> None:
-    """Counted, not timed: what Redis reads and writes for a reply does not grow."""
+    """Counted, not timed: the bytes that Redis reads and writes for a reply do not grow."""
     with Deployment(model.url) as chat:
 
         def traffic(messages: int) -> int:
-            """Bytes between Redis and everybody else during 20 replies."""
+            """Bytes that Redis receives and sends during 20 replies."""
             token = new_session(chat.url())["token"]
             fill(chat.client, session_id(token), messages)
             with ChatClient(chat.url(), token) as client:
@@ -181,7 +183,7 @@ NET = ("total_net_input_bytes", "total_net_output_bytes")
 
 
 def fill(client: redis.Redis, session: str, messages: int) -> None:
-    """Has a session say this many messages, half of them replies."""
+    """Adds this many messages to a session, half of them replies."""
     sessions = Sessions(client, ttl=3600, max_pending=8)
     leases = Leases(client, ttl=3600, history_messages=1)
     for number in range(messages // 2):

@@ -210,6 +210,7 @@ def test_a_misspelled_variable_is_found_with_the_nearest_name() -> None:
         "MAX_MESAGE_LENGTH": "1",
         "MODEL_URL": "http://h",
         "PATH": "/bin",
+        "FLOWER_UNAUTHENTICATED_API": "true",
         "HOSTNAME": "h",
     }
     assert misspelled(environ) == [("MODEL_ULR", "MODEL_URL"), ("MAX_MESAGE_LENGTH", "MAX_MESSAGE_LENGTH")]

@@ -1,4 +1,4 @@
-"""One model on several servers: load is spread, failures are passed over, nothing is said twice."""
+"""One model on several servers: load is spread, failing servers are skipped, no text comes twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from chatbot.worker.models.errors import (
 from chatbot.worker.prompts import PromptMessage
 from devtools.fake_model import ModelServer
 
-#: Seconds that a failing server is left alone in these tests.
+#: Seconds for which a failing server is skipped in these tests.
 REST = 0.4
 
 
@@ -57,21 +57,21 @@ def asked(servers: list[ModelServer]) -> list[int]:
 @pytest.mark.parametrize(
     "fault", ["loading", "rate_limited", "unauthorized", "server_error", "html_200", "broken_json", "silent"]
 )
-def test_a_failing_server_is_passed_over_and_left_alone(servers: list[ModelServer], fault: str) -> None:
+def test_a_failing_server_is_skipped_from_then_on(servers: list[ModelServer], fault: str) -> None:
     servers[0].fault(fault)
     model = several(*(server.url for server in servers), rest=60.0)
-    # Before its first token, that is: what was said is never said again.
+    # It fails before its first token: later failures are not retried with another server.
     servers[0].control(after=0)
     for n in range(3):
         assert ask(model, f"question {n}").startswith(f"You said: question {n}")
     assert asked(servers) == [1, 3]
 
 
-def test_a_server_that_is_gone_is_passed_over(servers: list[ModelServer]) -> None:
+def test_a_missing_server_is_skipped(servers: list[ModelServer]) -> None:
     assert ask(several("http://127.0.0.1:9", servers[1].url), "hello").startswith("You said: hello")
 
 
-def test_a_server_that_is_well_again_is_asked_again(servers: list[ModelServer]) -> None:
+def test_a_server_that_works_again_is_used_again(servers: list[ModelServer]) -> None:
     servers[0].fault("server_error", 1)
     model = several(*(server.url for server in servers))
     ask(model, "one")
@@ -84,7 +84,7 @@ def test_a_server_that_is_well_again_is_asked_again(servers: list[ModelServer]) 
     assert asked(servers)[0] == 3
 
 
-def test_one_call_finds_out_whether_a_server_is_well_again(servers: list[ModelServer]) -> None:
+def test_one_call_at_a_time_probes_whether_a_server_works_again(servers: list[ModelServer]) -> None:
     servers[0].fault("server_error", 1)
     model = several(*(server.url for server in servers))
     ask(model, "one")
@@ -111,7 +111,7 @@ def test_load_is_spread_over_the_servers(servers: list[ModelServer]) -> None:
     assert asked(servers) == [5, 5]
 
 
-def test_nothing_is_said_twice(servers: list[ModelServer]) -> None:
+def test_no_text_comes_twice(servers: list[ModelServer]) -> None:
     servers[0].fault("cut_stream", after=3)
     model = several(*(server.url for server in servers), rest=60.0)
     pieces = model.generate([PromptMessage("user", "hello out there")], Call(30))
@@ -124,7 +124,7 @@ def test_nothing_is_said_twice(servers: list[ModelServer]) -> None:
     assert asked(servers) == [1, 1]
 
 
-def test_what_no_server_would_take_is_asked_once(servers: list[ModelServer]) -> None:
+def test_a_request_that_every_server_would_refuse_is_sent_once(servers: list[ModelServer]) -> None:
     servers[0].fault("invalid", 1)
     model = several(*(server.url for server in servers))
     with pytest.raises(RequestRefused):
@@ -142,7 +142,7 @@ def test_what_no_server_would_take_is_asked_once(servers: list[ModelServer]) -> 
         (("unauthorized", "credits"), PermanentModelError),
     ],
 )
-def test_of_several_failures_the_one_that_soonest_passes_is_told(
+def test_of_several_failures_the_one_that_is_likely_to_pass_soonest_is_raised(
     servers: list[ModelServer], faults: tuple[str, str], error: type[ModelError]
 ) -> None:
     for server, fault in zip(servers, faults, strict=True):
@@ -153,7 +153,7 @@ def test_of_several_failures_the_one_that_soonest_passes_is_told(
     assert asked(servers) == [1, 1]
 
 
-def test_when_all_have_failed_all_are_asked_again(servers: list[ModelServer]) -> None:
+def test_when_all_servers_have_failed_the_next_call_tries_all_again(servers: list[ModelServer]) -> None:
     for server in servers:
         server.fault("server_error", 1)
     model = several(*(server.url for server in servers), rest=60.0)
@@ -162,7 +162,7 @@ def test_when_all_have_failed_all_are_asked_again(servers: list[ModelServer]) ->
     assert ask(model, "again").startswith("You said: again")
 
 
-def test_a_server_that_says_nothing_before_the_deadline_is_left_alone(servers: list[ModelServer]) -> None:
+def test_a_server_without_text_before_the_deadline_is_skipped(servers: list[ModelServer]) -> None:
     servers[0].fault("silent")
     model = several(*(server.url for server in servers), read_timeout=30.0, rest=60.0)
     call = Call(0.3)
@@ -175,7 +175,7 @@ def test_a_server_that_says_nothing_before_the_deadline_is_left_alone(servers: l
     assert asked(servers) == [1, 1]
 
 
-def test_the_operator_is_told_which_server_failed(servers: list[ModelServer], caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_names_the_server_that_failed(servers: list[ModelServer], caplog: pytest.LogCaptureFixture) -> None:
     servers[0].fault("server_error")
     with caplog.at_level(logging.WARNING):
         ask(several(*(server.url for server in servers)), "hello")

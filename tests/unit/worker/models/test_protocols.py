@@ -86,8 +86,8 @@ def test_generate_is_used_without_streaming_when_there_is_no_generate_stream() -
 
 
 def test_a_service_that_refuses_max_tokens_gets_max_completion_tokens() -> None:
-    told = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
-    refused = answer("400 Bad Request", json.dumps({"error": {"message": told, "type": "invalid_request_error"}}))
+    text = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+    refused = answer("400 Bad Request", json.dumps({"error": {"message": text, "type": "invalid_request_error"}}))
     reply = answer("200 OK", json.dumps({"choices": [{"message": {"content": "Hi."}, "finish_reason": "stop"}]}))
     with answering(refused, reply, reply) as url:
         asked = at(f"{url}/v1/chat/completions", OPENAI_CHAT)
