@@ -1,4 +1,4 @@
-"""The Celery tasks: names and arguments only; `replies` and `leases` do the work."""
+"""The Celery tasks: names and arguments only; `replies` and `ledger` do the work."""
 
 from __future__ import annotations
 
