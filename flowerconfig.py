@@ -1,40 +1,39 @@
-"""How `celery -A celery_worker flower` serves: on this machine only, or behind a password, unless told otherwise."""
+"""The configuration of `celery -A celery_worker flower`: without a password it listens on loopback only."""
 
 import ipaddress
-import os
 
 from tornado.options import options
 
 from chatbot import logs
 from chatbot.config import load_settings
 
-# Flower reads this file after the environment: what the environment says is repeated here.
-address = os.environ.get("FLOWER_ADDRESS") or "127.0.0.1"
-#: Tasks kept for the pages; a hundred thousand, the default, take several hundred MB.
-max_tasks = int(os.environ.get("FLOWER_MAX_TASKS", "10000"))
-#: Seconds after which a worker that is gone leaves the list.
-purge_offline_workers = int(os.environ.get("FLOWER_PURGE_OFFLINE_WORKERS", "60"))
+_settings = load_settings()
+
+# Flower reads this file after the environment, and the command line last.
+address = _settings.flower.address
+port = _settings.flower.port
+max_tasks = _settings.flower.max_tasks
+purge_offline_workers = _settings.flower.purge_offline_workers
 
 
-def _stays_inside(host):  # type: ignore[no-untyped-def]
+def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 
-def _check() -> None:
-    """Runs once the command line, which wins over this file, has been read."""
-    guarded = any(options.basic_auth) or options.auth
-    told = os.environ.get("FLOWER_UNAUTHENTICATED", "").strip().lower() in ("true", "1", "yes", "on")
-    if not (guarded or told or options.unix_socket or _stays_inside(options.address)):
+def _require_protection() -> None:
+    """Ends Flower if others can reach it without a password. Called once all options have been read."""
+    protected = any(options.basic_auth) or options.auth or _settings.flower.unauthenticated
+    if not (protected or options.unix_socket or _is_loopback(options.address)):
         raise SystemExit(
             f"Flower would be open to everybody who reaches {options.address or 'any address of this machine'}: "
-            "set FLOWER_BASIC_AUTH=user:password, or FLOWER_UNAUTHENTICATED=true if something else guards it"
+            "set FLOWER_BASIC_AUTH=user:password, or FLOWER_UNAUTHENTICATED=true if something else protects it"
         )
 
 
-options.add_parse_callback(_check)
+options.add_parse_callback(_require_protection)
 
-# Tornado adds no handler of its own where there is one.
-logs.configure(load_settings())
+# Tornado adds no log handler of its own where there is one.
+logs.configure(_settings)

@@ -73,9 +73,9 @@ class ChatSystem:
             stored.append(bot_message(answer, f"You said: client {client.number} asked {turn} .", asked, "stop"))
         redis = self.deployment.client
         with redis.pipeline(transaction=True) as pipeline:
-            pipeline.execute_command("JSON.SET", keys[0], ".messages", json.dumps(stored))
-            pipeline.hset(keys[1], mapping=index)
-            pipeline.rpush(keys[2], *turns)
+            pipeline.execute_command("JSON.SET", keys.document, ".messages", json.dumps(stored))
+            pipeline.hset(keys.index, mapping=index)
+            pipeline.rpush(keys.turns, *turns)
             for key in keys[:3]:
                 pipeline.expire(key, _TTL)
             pipeline.execute()

@@ -1,4 +1,4 @@
-"""The Flask application: the one place that wires."""
+"""The Flask application: creates the parts of a web process and connects them."""
 
 from __future__ import annotations
 
@@ -11,37 +11,51 @@ from chatbot.queue.celery_app import create_celery
 from chatbot.sessions.messages import Sessions
 from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS
-from chatbot.web import assets
+from chatbot.web.assets import add_assets
 from chatbot.web.chat_socket import MAX_FRAME
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import Hub
-from chatbot.web.metrics import Deployment, WebMetrics
-from chatbot.web.outbox import RECEIVE_BYTES, Reader
+from chatbot.web.metrics import SharedMetrics, WebMetrics
 from chatbot.web.proxies import trust_proxies
-from chatbot.web.rates import Rates
-from chatbot.web.routes import MAX_BODY, register
+from chatbot.web.rates import RateLimits
+from chatbot.web.routes import MAX_BODY, add_routes
 from chatbot.web.services import Services
 from chatbot.web.socket_limit import SocketLimit
 
-#: Connections to Redis of one web process: a step takes less than a millisecond, so few are in use at once.
+#: Connections to Redis of one web process: a script takes less than a millisecond, so few are in use at once.
 _MAX_CONNECTIONS = 50
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The application; settings come from the environment unless given. It connects to Redis when first used.
-
-    Raises `ConfigurationError` for a setting that makes no sense.
-    """
+    """The application; settings come from the environment unless given. It connects to Redis when first used."""
     settings = settings or load_settings()
     logs.configure(settings)
+    services = _create_services(settings)
     app = Flask("chatbot.web", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["SOCK_SERVER_OPTIONS"] = {
         "ping_interval": settings.web.ping_interval,
         "max_message_size": MAX_FRAME,
-        "receive_bytes": RECEIVE_BYTES,
-        "thread_class": Reader,
+        "on_slow": services.metrics.slow_clients.inc,
     }
+    app.extensions["chatbot"] = services
+    add_assets(app)
+    add_routes(app)
+    trust_proxies(app, settings.web.trusted_proxies)
+
+    @app.cli.command("model-check")
+    def model_check() -> None:
+        """Ask the configured model one question and print the result; exit status 1 when it gave no reply."""
+        # Only this command needs the worker's packages.
+        from chatbot.worker.model_check import check
+
+        if not check(settings, click.echo):
+            raise SystemExit(1)
+
+    return app
+
+
+def _create_services(settings: Settings) -> Services:
     client = connect(settings.redis.url, _MAX_CONNECTIONS)
     listening = connect(settings.redis.url, LISTENER_CONNECTIONS, retries=0)
     sessions = Sessions(
@@ -53,31 +67,16 @@ def create_app(settings: Settings | None = None) -> Flask:
         max_queue_age=settings.limits.max_queue_age,
     )
     metrics = WebMetrics()
-    hub = Hub(listening, sessions, metrics.listener_breaks.inc, metrics.heard_now)
+    hub = Hub(listening, sessions, metrics.listener_breaks.inc, metrics.set_heard)
     celery = create_celery(settings)
-    app.extensions["celery"] = celery
-    app.extensions["chatbot"] = Services(
+    return Services(
         settings=settings,
         client=client,
         sessions=sessions,
         hub=hub,
-        rates=Rates(settings, client),
-        socket_limit=SocketLimit(sessions, hub.channel, settings.limits.max_sockets_per_session),
         enqueuer=Enqueuer(celery, metrics.enqueue_failures.inc),
+        rate_limits=RateLimits(settings, client),
+        socket_limit=SocketLimit(sessions, hub.channel, settings.limits.max_sockets_per_session),
         metrics=metrics,
-        deployment=Deployment(client, celery, settings.worker.health_timeout),
+        shared_metrics=SharedMetrics(client, celery, settings.worker.health_timeout),
     )
-    assets.register(app)
-    register(app)
-    trust_proxies(app, settings.web.trusted_proxies)
-
-    @app.cli.command("model-check")
-    def model_check() -> None:
-        """Ask the configured model one question and say what was found; exit status 1 when it gave no reply."""
-        # Only this command needs the worker's side.
-        from chatbot.worker.model_check import check
-
-        if not check(settings, click.echo):
-            raise SystemExit(1)
-
-    return app

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from chatbot.config.settings import GROUPS
-from devtools.local.settings import LocalSettings
+from devtools.local.plan import LocalSettings
 from devtools.paths import ROOT
 
 WIDTH = 120

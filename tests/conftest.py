@@ -1,4 +1,4 @@
-"""Real parts for every test: a missing one fails the suite, it never skips."""
+"""Real Redis, processes and model servers for the tests: a missing one fails the tests, none is skipped."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import redis
 
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
+from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
 from chatbot.store.client import connect
 from devtools.fake_model import ModelServer
@@ -17,13 +18,13 @@ from devtools.harness.deployment import Deployment, running_redis
 
 @pytest.fixture(scope="session")
 def model() -> Iterator[ModelServer]:
-    """A model server of the text-generation protocol, shared; `calm_model` puts it back before each test."""
+    """A fake model server that all tests share; `reset_model` resets it before each test."""
     with ModelServer(tokens=6) as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
-def calm_model(request: pytest.FixtureRequest) -> None:
+def reset_model(request: pytest.FixtureRequest) -> None:
     server = request.getfixturevalue("model") if "model" in request.fixturenames else None
     if isinstance(server, ModelServer):
         server.reset()
@@ -59,6 +60,11 @@ def sessions(redis_client: redis.Redis) -> Sessions:
 @pytest.fixture
 def leases(redis_client: redis.Redis) -> Leases:
     return Leases(redis_client, ttl=60, history_messages=4)
+
+
+@pytest.fixture
+def ledger(redis_client: redis.Redis) -> Ledger:
+    return Ledger(redis_client)
 
 
 @pytest.fixture

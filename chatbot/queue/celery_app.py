@@ -1,4 +1,4 @@
-"""The Celery app that web and worker share: where the broker is, how tasks are named, how long publishing may take."""
+"""The Celery app that web and worker share: the broker, the names of tasks, timeouts."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ GENERATE_REPLY = "chatbot.generate_reply"
 SWEEP = "chatbot.sweep"
 CANARY = "chatbot.canary"
 
-#: Seconds. A broker that does not take a task by then is down: the ledger has the message, the sweep sends it.
+#: Seconds for publishing a task. After that the broker counts as down; the sweep enqueues the session again.
 PUBLISH_TIMEOUT = 2.0
-#: Seconds of silence after which a broker counts as gone: BRPOP answers every second.
+#: Seconds of silence after which the broker counts as down: BRPOP answers every second.
 _SOCKET_TIMEOUT = 5.0
-#: Seconds between two looks at whether the broker still answers.
+#: Seconds between two health checks of a connection.
 _HEALTH_CHECK_INTERVAL = 3
-#: Seconds between attempts to reach a broker that is away: at first, and at most.
+#: Seconds between attempts to reconnect to the broker: at first, and at most.
 _FIRST_RETRY, _LONGEST_RETRY = 0.5, 2.0
 
 
 class _Connection(Connection):
-    """Looks for a lost broker every two seconds, not every thirty: people wait for it."""
+    """Reconnects every two seconds, not every thirty, as users wait for replies."""
 
     def _ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
         intervals = {
@@ -42,10 +42,10 @@ class _AMQP(AMQP):  # type: ignore[misc]
 
 
 def create_celery(settings: Settings) -> Celery:
-    """A Celery app that can publish; it connects at its first task."""
+    """A Celery app that can publish tasks; it connects for the first one."""
     transport.install()
     celery = Celery("chatbot", amqp=_AMQP, set_as_current=False)
-    url, transport_options, use_ssl = transport.address(settings.redis.broker_url)
+    url, transport_options, use_ssl = transport.celery_broker(settings.redis.broker_url)
     celery.conf.update(
         broker_url=url,
         broker_use_ssl=use_ssl,
@@ -53,7 +53,7 @@ def create_celery(settings: Settings) -> Celery:
         broker_pool_limit=10,
         broker_pool_acquire_timeout=PUBLISH_TIMEOUT,
         broker_transport_options={
-            # The ledger has what is not done yet: see broker.py.
+            # The ledger has unfinished work: see transport.py.
             "ack_emulation": False,
             "socket_connect_timeout": PUBLISH_TIMEOUT,
             "socket_timeout": _SOCKET_TIMEOUT,

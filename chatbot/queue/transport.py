@@ -1,9 +1,9 @@
-"""Celery's Redis transport, as this project needs it.
+"""Celery's Redis transport, adapted to this project.
 
-kombu keeps a record of each task that is not acknowledged yet, so that it comes back. Here the ledger does that, for
-every way in which a task can get lost, so that record is turned off (`ack_emulation`): it costs two round trips a
-task, and with it a worker whose Redis restarts in the middle of a task dies of an `AttributeError` (kombu 5.7.0: the
-acknowledgement, and the restoring at close, go to a channel whose transport has been taken away).
+kombu records each task until it is acknowledged, to deliver it again. Here the ledger does that, however a task gets
+lost, so the record is turned off (`ack_emulation`). It costs two round trips a task, and in kombu 5.7.0 a worker whose
+Redis restarts during a task ends with an `AttributeError`: the acknowledgement uses a channel that has lost its
+transport.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from redis.connection import parse_url
 
 from chatbot.store.connections import Connection, SSLConnection
 from chatbot.store.sentinel import (
-    FollowingPool,
+    MasterPool,
     SentinelAddress,
     SentinelConnection,
     Sentinels,
@@ -32,9 +32,9 @@ logger = logging.getLogger(__name__)
 
 class _QoS(virtual.QoS):
     def restore_unacked(self) -> list[Any]:
-        """Tasks that were fetched but not begun go back into the queue, until one cannot: the ledger has the rest.
+        """Puts tasks that were fetched but not started back into the queue, until one fails: the ledger has the rest.
 
-        kombu would go on for each, which takes a timeout each, and write them to a file.
+        kombu would try all, with a timeout for each, and write them to a file.
         """
         self._flush()  # type: ignore[no-untyped-call]
         tasks = list(self._delivered.values())
@@ -42,9 +42,9 @@ class _QoS(virtual.QoS):
         for done, task in enumerate(tasks):
             try:
                 self.channel._restore(task)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the ledger has them
+            except Exception as error:  # noqa: BLE001 - after any error the ledger has them
                 left = len(tasks) - done
-                logger.warning("%d tasks did not go back into the queue, the sweep finds them: %s", left, error)
+                logger.warning("%d tasks did not go back into the queue, the sweep enqueues them: %s", left, error)
                 break
         return []
 
@@ -59,7 +59,7 @@ class _Channel(redis.Channel):
         self.QoS: Any = _QoS
 
     def _create_client(self, asynchronous: bool = False) -> Any:
-        """One client for a pool: kombu makes a new one for each command, which costs more than the command."""
+        """One client a pool: kombu makes one for each command, which costs more than the command."""
         if asynchronous:
             return super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
         if self._sync_client is None or self._sync_client.connection_pool is not self.pool:
@@ -67,14 +67,14 @@ class _Channel(redis.Channel):
         return self._sync_client
 
     def close(self) -> None:
-        """Nothing goes back into the queue when Redis is what was lost."""
+        """Puts no tasks back when the connection to Redis is lost."""
         if self.connection is None or self.connection.client is None:
             self.do_restore = False
         super().close()  # type: ignore[no-untyped-call]
 
 
 class _SentinelChannel(redis.SentinelChannel, _Channel):
-    """Takes the Sentinels from a transport option of its own, `sentinels`, and asks them as the store does."""
+    """Takes the Sentinels from the transport option `sentinels`, and uses the classes of the store."""
 
     from_transport_options: Any = (*redis.SentinelChannel.from_transport_options, "sentinels")
     connection_class: Any = SentinelConnection
@@ -89,12 +89,12 @@ class _SentinelChannel(redis.SentinelChannel, _Channel):
             options.pop(name, None)
         addresses = [(host, port) for host, port in self.sentinels]
         sentinels = Sentinels(addresses, self.sentinel_kwargs or {})
-        # Where kombu looks for what is to be closed.
+        # kombu closes what these attributes hold.
         if asynchronous:
             self._async_sentinel_manager = sentinels
         else:
             self._sentinel_manager = sentinels
-        return FollowingPool(self.master_name, sentinels, **options)  # type: ignore[no-untyped-call]
+        return MasterPool(self.master_name, sentinels, **options)  # type: ignore[no-untyped-call]
 
 
 class RedisTransport(redis.Transport):
@@ -109,10 +109,10 @@ class SentinelTransport(redis.SentinelTransport):
     Channel = _SentinelChannel
 
 
-def address(url: str) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
-    """What Celery is told for one of our URLs: its own URL, options of the transport, and TLS, None for without.
+def celery_broker(url: str) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
+    """Celery's `broker_url`, `broker_transport_options` and `broker_use_ssl` (None without TLS) for a `REDIS_URL`.
 
-    Celery masks the password of a URL, and what is called one, where it shows its settings.
+    Where Celery shows its settings, it masks passwords in URLs and options with "password" in their name.
     """
     if is_sentinel(url):
         sentinel = SentinelAddress.parse(url)
@@ -126,27 +126,27 @@ def address(url: str) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
                 "master_name": sentinel.service,
                 "sentinel_kwargs": sentinel.sentinel_options,
             },
-            _verified(sentinel.redis_options) if sentinel.tls else None,
+            _tls_settings(sentinel.redis_options) if sentinel.tls else None,
         )
     parts = urlsplit(url)
     if parts.scheme != "rediss":
         return url, {}, None
     if "ssl_cert_reqs=" not in parts.query:
-        # What the URL says, or does not say, goes before the setting.
+        # kombu prefers the URL to the setting, also when the URL leaves it out.
         required = "ssl_cert_reqs=required"
         url = parts._replace(query=f"{parts.query}&{required}" if parts.query else required).geturl()
-    return url, {}, _verified(parse_url(url))
+    return url, {}, _tls_settings(parse_url(url))
 
 
-def _verified(options: dict[str, Any]) -> dict[str, Any]:
-    """TLS with the broker's certificate checked unless the URL says otherwise, as redis-py has it; kombu does not."""
+def _tls_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """TLS options with redis-py's default, which kombu lacks: the broker's certificate is verified."""
     chosen = tls_options(options)
     known = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
     return {**chosen, "ssl_cert_reqs": known.get(chosen.get("ssl_cert_reqs", "required"), ssl.CERT_REQUIRED)}
 
 
 def install() -> None:
-    """Has `redis://`, `rediss://` and `sentinel://` mean these transports in this process."""
+    """Registers these transports for `redis://`, `rediss://` and `sentinel://` in this process."""
     for scheme, kind in (
         ("redis", RedisTransport),
         ("rediss", RedisTransport),

@@ -1,4 +1,4 @@
-"""Ids that follow from others: a session's from its token, a reply's from its message."""
+"""Ids that are hashes: a session's of its token, a reply's of its message."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ def session_id(token: str) -> str:
 
 
 def reply_id(session: str, message_id: str) -> str:
-    """The id of the reply to a message: the same whoever generates it, and however often."""
+    """The id of the reply to a message: the same for every worker and attempt."""
     return hashlib.sha256(f"{session}:{message_id}".encode()).hexdigest()[:32]

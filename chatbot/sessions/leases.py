@@ -1,7 +1,7 @@
-"""The worker's side of a session: one owner at a time, told by a lease with a fence; and the sweep of the ledger.
+"""The worker's side of a session: one worker at a time, by a lease with a fence number.
 
-Whoever claims a session gets a fence number, higher than all before it. Every later step names it and is refused
-once somebody else has claimed, so a worker that was frozen and wakes up late can do no harm.
+Each claim gets a fence number higher than all before it. Every later step names that number, and is rejected once
+another worker has claimed the session. So a worker that was frozen does no harm when it resumes.
 """
 
 from __future__ import annotations
@@ -13,30 +13,25 @@ from typing import Any
 
 import redis
 
-from chatbot.errors import ChatbotError, StoreUnavailable
+from chatbot.errors import ChatbotError
 from chatbot.protocol import frames
 from chatbot.protocol.documents import bot_message
 from chatbot.protocol.events import events_channel, to_json
 from chatbot.sessions.ids import reply_id
-from chatbot.store.keys import LEDGER, WAITING, session_keys
-from chatbot.store.scripts import Scripts
+from chatbot.store.keys import session_keys
+from chatbot.store.scripts import Scripts, Value
 
-#: ms a lease lives unless renewed. A frozen or unreachable worker's session is picked up this long after its last
-#: renewal, a killed one's at the next sweep; a worker that is starved for this long loses its reply to another.
+#: Milliseconds that a lease lasts unless it is renewed. Another worker takes the session of a frozen or unreachable one
+#: over this long after the last renewal, that of a killed one at the next sweep.
 LEASE = 5000
-#: ms between two renewals: two may fail before the lease is lost.
+#: Milliseconds between two renewals: two may fail before the lease expires.
 RENEW = 1500
-#: ms after a lease's end before the sweep looks: clocks do not matter, Redis' own is used everywhere.
+#: Milliseconds from a lease's expiry to the due time of its session. All times are by the clock of Redis.
 GRACE = 250
-#: ms between two looks at a session that waits in vain: at first, doubling up to at most.
-FIRST_WAIT = 2000
-LONGEST_WAIT = 60_000
-#: Sessions that one sweep looks at; more wait for the next, a second later.
-SWEEP_SIZE = 1000
 
 
 class LeaseLost(ChatbotError):
-    """Another worker speaks for this session now: nothing that this one still has to say counts."""
+    """Another worker holds the lease; this worker's writes are rejected."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +41,13 @@ class Assignment:
     session: str
     fence: str
     message_id: str
-    #: Failed attempts so far, not counting answers that the model was being loaded.
+    #: Failed attempts so far; an attempt during which the model was being loaded does not count.
     attempts: int
-    #: Seconds since the model first answered that it was being loaded; 0 when it did not.
+    #: Seconds since the model server first answered that the model was being loaded; 0 when it did not.
     loading_for: float
-    #: The person has asked to stop before anything was generated.
+    #: The user stopped the reply before its generation began.
     stopped: bool
-    #: Stored messages, the last of which is the one to answer, in the order of the conversation.
+    #: Stored messages in the order of the conversation; the last is the one to answer.
     messages: tuple[dict[str, Any], ...]
 
     @property
@@ -62,9 +57,9 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Progress:
-    """What one round trip reports about a reply that is being generated: new text, and how it is published.
+    """What is new in a reply that is being generated: text to store, and the frame that publishes it.
 
-    `offset` is where the text belongs, in bytes of UTF-8; 0 replaces what there was.
+    `offset` is the position of the text, in bytes of UTF-8; 0 replaces what is stored.
     """
 
     assignment: Assignment
@@ -74,7 +69,7 @@ class Progress:
 
 
 class Leases:
-    """Every method raises `StoreUnavailable` when Redis does not do its part."""
+    """Every method raises `StoreUnavailable` when Redis fails."""
 
     def __init__(
         self,
@@ -89,45 +84,45 @@ class Leases:
 
         A history keeps its `max_history` newest messages, 0 for all.
 
-        `channel` names one that this process listens to, or '' while it listens to none: when nobody listens to it
-        any more the process is dead, and its leases need not be waited for.
+        `channel` returns a channel to which only this process subscribes, or '' while it does not. Once the channel has
+        no subscriber the process is dead, and a sweep releases its leases without waiting for their expiry.
         """
         self._channel = channel
-        self.client = client
         self._scripts = Scripts(client)
         self._ttl_ms = ttl * 1000
-        self._history = history_messages
+        self._prompt_size = history_messages
         self._max_history = max_history
 
     def claim(self, session: str) -> Assignment | None:
-        """The session's next unanswered message; None when there is none, or somebody else is at it."""
+        """The session's next unanswered message; None when there is none, or another worker holds the lease."""
         answer = self._scripts.run(
-            "claim", session_keys(session), session, LEASE, GRACE, self._history, self._channel()
+            "claim", session_keys(session), session=session, prompt_size=self._prompt_size, **self._lease()
         )
         return self._assignment(session, answer)
 
     def progress(self, reports: Sequence[Progress]) -> list[str]:
-        """Sends all reports in one round trip.
+        """Stores and publishes the new text of several replies, and renews their leases, in one round trip.
 
-        Answers for each: `on`; `stop` when the person asked for the end; `lost` when somebody else speaks for the
-        session; `behind` when the text before `offset` is not there, so that the whole text must be sent.
+        Answers for each: `on`; `stop` when the user stopped the reply; `lost` when another worker holds the lease;
+        `behind` when the text before `offset` is not stored, so that the whole text must be sent.
         """
-        script = self._scripts.script("progress")
-        try:
-            answers = self._progress(script.sha, reports)
-            if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
-                # Redis was restarted: none of the reports whose answer this is were carried out.
-                self.client.script_load(script.script)
-                missed = [i for i, a in enumerate(answers) if isinstance(a, redis.exceptions.NoScriptError)]
-                again = self._progress(script.sha, [reports[i] for i in missed])
-                for i, answer in zip(missed, again, strict=True):
-                    answers[i] = answer
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"progress: {type(error).__name__}: {error}") from error
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise StoreUnavailable(f"progress: {type(answer).__name__}: {answer}")
-        return answers
+        lease = self._lease()
+        return self._scripts.run_many(
+            "progress",
+            [
+                (
+                    session_keys(report.assignment.session),
+                    {
+                        **self._fenced(report.assignment, report.frame),
+                        "message": report.assignment.message_id,
+                        "text": report.text,
+                        "offset": report.offset,
+                        **lease,
+                    },
+                )
+                for report in reports
+            ],
+        )
 
     def commit(
         self,
@@ -138,102 +133,73 @@ class Leases:
         go_on: bool,
         last_delta: dict[str, Any] | None = None,
     ) -> Assignment | None:
-        """Keeps the reply and tells of it; the next message when there is one and `go_on`, else lets go.
+        """Stores and publishes the reply. Returns the next message if there is one and `go_on`, or releases the lease.
 
-        `last_delta` holds what of the text was not reported yet, so that the deltas make the whole.
-        Raises `LeaseLost`: then nothing was kept.
+        `last_delta` is the frame with the text that was not published yet, so that all deltas together are the reply.
+        Raises `LeaseLost`: then nothing was stored.
         """
         reply = bot_message(work.reply_id, text, work.message_id, finish_reason)
         return self._settle(
             "commit",
             work,
+            frames.message(reply),
             go_on,
-            work.reply_id,
-            to_json(reply),
-            events_channel(work.session),
-            to_json(frames.message(reply)),
-            after=(to_json(last_delta) if last_delta else "", self._max_history),
+            reply_id=work.reply_id,
+            reply=to_json(reply),
+            last_delta=to_json(last_delta) if last_delta else "",
+            max_history=self._max_history,
         )
 
-    def fail(self, work: Assignment, told: str, *, go_on: bool) -> Assignment | None:
-        """Records the failure with the sentence that the person is told. Otherwise like `commit`."""
-        frame = frames.failure(work.message_id, told)
-        return self._settle("fail", work, go_on, told, events_channel(work.session), to_json(frame))
+    def fail(self, work: Assignment, failure: str, *, go_on: bool) -> Assignment | None:
+        """Records and publishes the failure; `failure` is the text shown to the user. Otherwise like `commit`."""
+        return self._settle("fail", work, frames.failure(work.message_id, failure), go_on, failure=failure)
 
     def postpone(self, work: Assignment, delay: float, *, loading: bool) -> None:
-        """Lets go, to be tried again `delay` seconds from now, and tells the person so.
-
-        Raises `LeaseLost`.
-        """
+        """Releases the lease, schedules a retry in `delay` seconds, and publishes that. Raises `LeaseLost`."""
         frame = frames.status(work.message_id, "loading" if loading else "retrying", delay)
-        self._postpone(work, max(int(delay * 1000), 1), loading, to_json(frame))
+        self._release(work, max(int(delay * 1000), 1), loading, frame)
 
     def hand_back(self, work: Assignment) -> None:
-        """Lets go at once: another worker is to answer. Raises `LeaseLost`."""
-        self._postpone(work, 0, False, "")
+        """Releases the lease for another worker. Raises `LeaseLost`."""
+        self._release(work, 0, False, None)
 
-    def sweep(self) -> list[str]:
-        """The sessions that are overdue: they are to be enqueued again."""
-        answer: list[str] = self._scripts.run(
-            "sweep", (LEDGER, WAITING), SWEEP_SIZE, LEASE, GRACE, FIRST_WAIT, LONGEST_WAIT
-        )
-        return answer
+    def _lease(self) -> dict[str, Value]:
+        return {"lease_ms": LEASE, "grace_ms": GRACE, "owner": self._channel()}
 
-    def _progress(self, sha: str, reports: Sequence[Progress]) -> list[Any]:
-        channel = self._channel()
-        with self.client.pipeline(transaction=False) as pipeline:
-            for report in reports:
-                work = report.assignment
-                keys = session_keys(work.session)
-                pipeline.evalsha(
-                    sha,
-                    len(keys),
-                    *keys,
-                    work.session,
-                    work.fence,
-                    LEASE,
-                    GRACE,
-                    work.message_id,
-                    report.text,
-                    report.offset,
-                    events_channel(work.session),
-                    to_json(report.frame) if report.frame else "",
-                    channel,
-                )
-            return pipeline.execute(raise_on_error=False)
+    @staticmethod
+    def _fenced(work: Assignment, frame: dict[str, Any] | None) -> dict[str, Value]:
+        return {
+            "session": work.session,
+            "fence": work.fence,
+            "events": events_channel(work.session),
+            "frame": to_json(frame) if frame else "",
+        }
 
     def _settle(
-        self, script: str, work: Assignment, go_on: bool, *args: str, after: tuple[str | int, ...] = ()
+        self, script: str, work: Assignment, frame: dict[str, Any], go_on: bool, **arguments: Value
     ) -> Assignment | None:
         answer = self._scripts.run(
             script,
             session_keys(work.session),
-            work.session,
-            work.fence,
-            LEASE,
-            GRACE,
-            self._history,
-            int(go_on),
-            work.message_id,
-            *args,
-            self._ttl_ms,
-            self._channel(),
-            *after,
+            message=work.message_id,
+            go_on=int(go_on),
+            prompt_size=self._prompt_size,
+            ttl_ms=self._ttl_ms,
+            **self._fenced(work, frame),
+            **self._lease(),
+            **arguments,
         )
         if answer[0] == "lost":
             raise LeaseLost(work.session)
         return self._assignment(work.session, answer)
 
-    def _postpone(self, work: Assignment, delay_ms: int, loading: bool, frame: str) -> None:
+    def _release(self, work: Assignment, delay_ms: int, loading: bool, frame: dict[str, Any] | None) -> None:
         answer = self._scripts.run(
             "postpone",
             session_keys(work.session),
-            work.session,
-            work.fence,
-            delay_ms,
-            int(loading),
-            events_channel(work.session),
-            frame,
+            delay_ms=delay_ms,
+            loading=int(loading),
+            **self._fenced(work, frame),
         )
         if answer == "lost":
             raise LeaseLost(work.session)

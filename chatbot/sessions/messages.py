@@ -1,6 +1,6 @@
-"""The session documents in RedisJSON, and what people do with them: begin, say, stop, retry, read, resume.
+"""The web's side of a session: what users do with it. Create, read, send, stop, retry, resume.
 
-A session is known by its id, a one-way hash of its token: whoever reads Redis, logs or Flower can open none.
+A session is known by its id, a one-way hash of its token: ids in Redis, logs or Flower open no session.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotF
 from chatbot.protocol.documents import human_message, new_session
 from chatbot.protocol.events import STOP_CHANNEL, to_json
 from chatbot.sessions.ids import session_id
-from chatbot.sessions.queue_delay import Backlog
+from chatbot.sessions.queue_delay import QueueDelay
 from chatbot.store.keys import session_keys
-from chatbot.store.scripts import Scripts
+from chatbot.store.scripts import Scripts, Value
 
-#: ms after which somebody should look at a message that no worker has taken: the queue takes a few ms, so that
-#: a task not taken by then was lost, or waits behind others, where a second one does no harm.
-LOOK_AFTER = 2000
+#: Milliseconds until the first check of a message that no worker has taken. The queue takes a few: by then the task was
+#: lost, or waits behind others, where a second task does no harm.
+CHECK_AFTER = 2000
 
 #: 256 bits.
 _TOKEN_BYTES = 32
@@ -33,31 +33,31 @@ _TOKEN_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A rate: each message takes one out of a bucket that fills again evenly."""
+    """A token bucket: each message takes a token, and the bucket refills evenly."""
 
-    #: In Redis; whoever names the same shares the bucket.
+    #: The key in Redis.
     key: str
-    #: ms for one more.
-    each: float
-    #: How many it holds.
+    #: Milliseconds in which the bucket gains a token.
+    interval: float
+    #: Tokens of a full bucket.
     size: int
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """A message is stored and will be answered. `wake` tells whether a worker must be told of it."""
+    """A message is stored and will be answered. `wake` says whether a task must be enqueued for that."""
 
     id: str
     wake: bool = False
-    #: The reply that a repeated message has already.
+    #: The reply of a repeated message, if it has one.
     reply: dict[str, Any] | None = None
-    #: What was told about a repeated message that failed.
+    #: The text shown to the user when the repeated message failed.
     failure: str | None = None
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A session as one socket needs it, read in one step."""
+    """What one socket needs of a session, read in one step."""
 
     name: str
     session_start: str
@@ -65,21 +65,21 @@ class Snapshot:
     expires_in: float
     #: Messages in the log.
     length: int
-    #: Whether all after the given message follows; None when no message was given.
+    #: Whether `messages` holds all that follow the given message; None when no message was given.
     recovered: bool | None
     messages: list[dict[str, Any]]
     #: Ids of messages without a reply, in the order in which they are answered.
     pending: list[str]
-    #: What is generated so far of the reply to `pending[0]`.
+    #: The text generated so far of the reply to `pending[0]`.
     partial: str
-    #: Ids of failed messages with what the person was told.
+    #: Ids of failed messages, each with the text shown to the user.
     failed: dict[str, str]
-    #: Number of the last event that all this holds.
+    #: Number of the last event that the snapshot includes.
     event: int
 
 
 class Sessions:
-    """Every method raises `StoreUnavailable` when Redis does not do its part."""
+    """Every method raises `StoreUnavailable` when Redis fails."""
 
     def __init__(
         self,
@@ -91,11 +91,11 @@ class Sessions:
         max_history: int = 0,
         max_queue_age: float = 0,
     ) -> None:
-        """`ttl` in seconds; `max_pending` unanswered messages are the most in a session.
+        """`ttl` in seconds; a session has at most `max_pending` unanswered messages.
 
-        What a client is promised, a session or that a message will be answered, `wait_replicas` replicas have before.
-        A history keeps its `max_history` newest messages, 0 for all, and all that are unanswered. No message is
-        taken on while one, of any session, has waited for a worker for more than `max_queue_age` seconds, 0 for ever.
+        A new session or message is on `wait_replicas` replicas before a method returns it. A history keeps its
+        `max_history` newest messages, 0 for all, and every unanswered one. While the queue delay exceeds
+        `max_queue_age` seconds messages are refused; 0 for no limit.
         """
         self._client = client
         self._scripts = Scripts(client, replicas=wait_replicas)
@@ -103,46 +103,41 @@ class Sessions:
         self._max_pending = max_pending
         self._max_history = max_history
         self._max_queue_age = max_queue_age
-        self.backlog = Backlog(client)
+        self._queue_delay = QueueDelay(client)
 
     def create(self, name: str) -> dict[str, Any]:
-        """A new session: `{"token", "name", "messages": [], "session_start"}`."""
+        """Creates a session: `{"token", "name", "messages": [], "session_start"}`."""
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         document = new_session(name)
-        self._scripts.keep("create", session_keys(session_id(token)), to_json(document), self._ttl_ms)
+        keys = session_keys(session_id(token))
+        self._scripts.run_replicated("create", keys, content=to_json(document), ttl_ms=self._ttl_ms)
         return {"token": token, **document}
 
     def read(self, session: str) -> dict[str, Any]:
-        """The document with its whole history; its time to live starts anew. Raises `SessionNotFound`."""
-        answer = self._scripts.run("read", session_keys(session), self._ttl_ms)
+        """The document with its whole history; renews its time to live. Raises `SessionNotFound`."""
+        answer = self._scripts.run("read", session_keys(session), ttl_ms=self._ttl_ms)
         if not answer:
             raise SessionNotFound
         document: dict[str, Any] = json.loads(answer)
         return document
 
     def accept(self, session: str, message_id: str | None, text: str, buckets: Sequence[Bucket] = ()) -> Accepted:
-        """Stores a message: from here on it cannot be lost. One with a known id is not a second message.
+        """Stores a message, which cannot be lost from then on. One with a known id is a repetition, and is not stored.
 
-        Only what is not known takes from the `buckets`, from all or from none.
+        A new message takes a token from each of the `buckets`, or from none; a repetition takes none.
         Raises `SessionNotFound`, and `ClientError` `rate_limited`, `too_many_pending` or `invalid_id`.
         """
         given = message_id or uuid.uuid4().hex
-        document = to_json(human_message(given, text))
-        status, *rest = self._scripts.keep(
+        status, *rest = self._admit(
             "accept",
-            (*session_keys(session), *(bucket.key for bucket in buckets)),
             session,
             given,
-            document,
-            self._ttl_ms,
-            self._max_pending,
-            LOOK_AFTER,
-            self._max_history,
-            self._max_queue_age * 1000,
-            *_fillings(buckets),
+            buckets,
+            content=to_json(human_message(given, text)),
+            max_history=self._max_history,
         )
         if status == "accepted":
-            self.backlog.observe(rest[1] / 1000)
+            self._queue_delay.observe(rest[1] / 1000)
             return Accepted(given, wake=not rest[0])
         if status == "known":
             return Accepted(given, reply=json.loads(rest[0]) if rest[0] else None, failure=rest[1] or None)
@@ -151,31 +146,23 @@ class Sessions:
         raise self._refusal(status, given, *rest)
 
     def retry(self, session: str, message_id: str, buckets: Sequence[Bucket] = ()) -> Accepted:
-        """Has a failed message answered again; that takes from the `buckets` like a message.
+        """Makes a failed message unanswered again; that takes tokens like a new message.
 
         Raises `SessionNotFound`, and `ClientError` `rate_limited`, `not_retryable` or `too_many_pending`.
         """
-        status, *rest = self._scripts.keep(
-            "retry",
-            (*session_keys(session), *(bucket.key for bucket in buckets)),
-            session,
-            message_id,
-            self._ttl_ms,
-            self._max_pending,
-            LOOK_AFTER,
-            self._max_queue_age * 1000,
-            *_fillings(buckets),
-        )
+        status, *rest = self._admit("retry", session, message_id, buckets)
         if status in ("accepted", "known"):
             return Accepted(message_id, wake=status == "accepted" and not rest[0])
         raise self._refusal(status, message_id, *rest)
 
     def stop(self, session: str) -> bool:
-        """Stops the reply being generated; true when a worker must be told, as none is at it.
+        """Stops the reply being generated; true when a task must be enqueued, as no worker holds the lease.
 
         Raises `SessionNotFound`, and `ClientError` `nothing_to_stop`.
         """
-        status, *rest = self._scripts.run("stop", session_keys(session), session, STOP_CHANNEL, self._ttl_ms)
+        status, *rest = self._scripts.run(
+            "stop", session_keys(session), session=session, stop_channel=STOP_CHANNEL, ttl_ms=self._ttl_ms
+        )
         if status == "stopping":
             return not rest[0]
         raise self._refusal(status, None)
@@ -183,16 +170,16 @@ class Sessions:
     def snapshot(
         self, session: str, *, after: str | None = None, position: int | None = None, touch: bool = True
     ) -> Snapshot:
-        """What follows the message `after`, or the log's `position`; no messages when neither is given.
+        """The session with what follows the message `after`, or the log's `position`; without either, no messages.
 
-        Raises `SessionNotFound`.
+        `touch` renews the time to live. Raises `SessionNotFound`.
         """
         answer = self._scripts.run(
             "snapshot",
             session_keys(session),
-            after or "",
-            self._ttl_ms if touch else "",
-            "" if position is None else position,
+            after=after or "",
+            position="" if position is None else position,
+            ttl_ms=self._ttl_ms if touch else "",
         )
         if answer[0] == "gone":
             raise SessionNotFound
@@ -211,22 +198,49 @@ class Sessions:
         )
 
     def expires_in(self, session: str) -> float:
-        """Seconds that the session has still to live; 0 when it has ended."""
+        """Seconds until the session expires; 0 when it has."""
         try:
-            return max(int(self._client.pttl(session_keys(session)[0])), 0) / 1000
+            return max(int(self._client.pttl(session_keys(session).document)), 0) / 1000
         except redis.RedisError as error:
             raise StoreUnavailable(f"expires_in: {type(error).__name__}: {error}") from error
 
-    def seat(self, session: str, process: str, count: int, most: int | None) -> bool:
-        """Notes that a web process, known by the channel that only it listens to, has `count` sockets of the session.
+    def add_socket(self, session: str, field: str, most: int) -> bool:
+        """Adds a socket, named by `field`, to a session; false when `most` are open in all web processes together.
 
-        False, and one less is noted, when all processes together would have more than `most`; None for no bound.
-        Processes that are dead do not count. Raises `SessionNotFound`.
+        `field` is `<channel of the process>/<number>`. Adding a socket twice is adding it once. The sockets of
+        processes that died do not count. Raises `SessionNotFound`.
         """
-        answer = self._scripts.run("seat", session_keys(session), process, count, "" if most is None else most)
+        answer = self._scripts.run("add_socket", session_keys(session), field=field, most=most)
         if answer == "gone":
             raise SessionNotFound
-        return bool(answer == "taken")
+        return bool(answer == "added")
+
+    def remove_sockets(self, sockets: Sequence[tuple[str, str]]) -> None:
+        """Removes sockets, each a session and a field, in one round trip. Unknown ones do no harm."""
+        try:
+            with self._client.pipeline(transaction=False) as pipeline:
+                for session, field in sockets:
+                    pipeline.hdel(session_keys(session).sockets, field)
+                pipeline.execute()
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"remove_sockets: {type(error).__name__}: {error}") from error
+
+    def _admit(
+        self, script: str, session: str, message_id: str, buckets: Sequence[Bucket], **arguments: Value
+    ) -> list[Any]:
+        answer: list[Any] = self._scripts.run_replicated(
+            script,
+            (*session_keys(session), *(bucket.key for bucket in buckets)),
+            *(value for bucket in buckets for value in (bucket.interval, bucket.size)),
+            session=session,
+            message=message_id,
+            ttl_ms=self._ttl_ms,
+            max_pending=self._max_pending,
+            check_after_ms=CHECK_AFTER,
+            max_queue_delay_ms=self._max_queue_age * 1000,
+            **arguments,
+        )
+        return answer
 
     def _refusal(self, status: str, message_id: str | None, *rest: int) -> ClientError:
         if status == "gone":
@@ -234,7 +248,7 @@ class Sessions:
         if status == "limited":
             return RateLimited(rest[0] / 1000, message_id)
         if status == "behind":
-            wait = self.backlog.retry_after(rest[0] / 1000, self._max_queue_age)
+            wait = self._queue_delay.retry_after(rest[0] / 1000, self._max_queue_age)
             return RateLimited(wait, message_id, "The chat is overloaded: send this again later")
         if status == "full":
             return ClientError(
@@ -250,7 +264,3 @@ class Sessions:
         if status == "nothing":
             return ClientError("nothing_to_stop", "No reply is being generated")
         raise StoreUnavailable(f"a script answered {status!r}")
-
-
-def _fillings(buckets: Sequence[Bucket]) -> list[float]:
-    return [value for bucket in buckets for value in (bucket.each, bucket.size)]

@@ -1,7 +1,7 @@
-"""How far behind the workers are: how long the message has waited that has waited longest for one.
+"""The queue delay: how long the longest-waiting message has been ready for a worker.
 
-A message that a worker is at does not wait, however long its reply takes; nor does one whose model call is put off, nor
-one that stands behind others of its own session. So one person, or one slow reply, is no backlog.
+A message does not wait for a worker while one answers it, while its retry is scheduled, or behind another message of
+its session. So neither one user nor one slow reply adds to the queue delay.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from chatbot.errors import StoreUnavailable
 from chatbot.store.client import clock
 from chatbot.store.keys import WAITING
 
-#: Seconds for which what Redis said is repeated.
+#: Seconds for which a reading is reused.
 _FRESH = 1.0
-#: Seconds of the past from which the pace of the workers is told, and between two looks at it.
-_PAST = 10.0
+#: Seconds of observations from which the workers' pace is estimated, and between two of them.
+_WINDOW = 10.0
 _STEP = 0.5
-#: Seconds that a refused client is told to wait, at least and at most.
+#: Bounds of `retry_after`, in seconds.
 _SHORTEST, _LONGEST = 1.0, 60.0
 
 
-class Backlog:
-    """The backlog as one process sees it."""
+class QueueDelay:
+    """The queue delay as one process observes it. Safe for many threads."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._lock = threading.Lock()
-        self._looked = float("-inf")
-        self._found = (0, 0.0)
-        # Pairs of a moment, and since when the message had waited then that had waited longest.
-        self._seen: deque[tuple[float, float]] = deque()
+        self._read_at = float("-inf")
+        self._reading = (0, 0.0)
+        # Pairs: when it was observed, and when the longest-waiting message became ready.
+        self._observed: deque[tuple[float, float]] = deque()
 
     def read(self) -> tuple[int, float]:
-        """Sessions that wait for a worker, and the seconds for which the first of them has; at most a second old.
+        """The number of sessions ready for a worker, and the delay in seconds; at most a second old.
 
         Raises `StoreUnavailable`.
         """
         with self._lock:
-            if time.monotonic() - self._looked < _FRESH:
-                return self._found
+            if time.monotonic() - self._read_at < _FRESH:
+                return self._reading
             try:
                 now = clock(self._client.time()) * 1000
                 with self._client.pipeline(transaction=False) as pipeline:
@@ -51,37 +51,37 @@ class Backlog:
                     pipeline.zrange(WAITING, 0, 0, withscores=True)
                     count, first = pipeline.execute()
             except redis.RedisError as error:
-                raise StoreUnavailable(f"backlog: {type(error).__name__}: {error}") from error
-            age = max(now - first[0][1], 0.0) / 1000 if first else 0.0
-            self._found, self._looked = (count, age), time.monotonic()
-        self.observe(age)
-        return count, age
+                raise StoreUnavailable(f"queue delay: {type(error).__name__}: {error}") from error
+            delay = max(now - first[0][1], 0.0) / 1000 if first else 0.0
+            self._reading, self._read_at = (count, delay), time.monotonic()
+        self.observe(delay)
+        return count, delay
 
-    def observe(self, age: float) -> None:
-        """Learns from a look at the queue that its first message has waited for `age` seconds."""
+    def observe(self, delay: float) -> None:
+        """Adds a reading, in seconds, to those from which the workers' pace is estimated."""
         now = time.monotonic()
         with self._lock:
-            if self._seen and now - self._seen[-1][0] < _STEP:
+            if self._observed and now - self._observed[-1][0] < _STEP:
                 return
-            self._seen.append((now, now - age))
-            while now - self._seen[0][0] > _PAST:
-                self._seen.popleft()
+            self._observed.append((now, now - delay))
+            while now - self._observed[0][0] > _WINDOW:
+                self._observed.popleft()
 
-    def retry_after(self, age: float, allowed: float) -> float:
-        """Seconds until a message is likely to be taken, now that the first has waited for `age` instead of `allowed`.
+    def retry_after(self, delay: float, allowed: float) -> float:
+        """Seconds until a message is likely to be accepted, while the queue delay is `delay` instead of `allowed`.
 
-        The queue is worked off in order, and nothing is added to it meanwhile. So its first message ages by a second
-        a second, less the seconds of arrivals that the workers get through.
+        Workers take messages in order, and no message is added meanwhile. So the delay grows by a second a second, less
+        the pace: the seconds of arrivals that the workers take in a second.
         """
-        self.observe(age)
+        self.observe(delay)
         with self._lock:
-            (then, first), (now, last) = self._seen[0], self._seen[-1]
+            (then, first), (now, last) = self._observed[0], self._observed[-1]
         pace = (last - first) / (now - then) if now - then >= 2 * _STEP else 0.0
         if pace <= 0:
-            # Nobody works, or nobody knows yet.
-            wait = max(age - allowed, allowed / 2)
+            # The workers stand still, or there are too few observations.
+            wait = max(delay - allowed, allowed / 2)
         elif pace <= 1:
-            wait = age / pace
+            wait = delay / pace
         else:
-            wait = min((age - allowed) / (pace - 1), age / pace)
+            wait = min((delay - allowed) / (pace - 1), delay / pace)
         return min(max(wait, _SHORTEST), _LONGEST)

@@ -1,4 +1,4 @@
-"""The connection to Redis, the names of keys, and the scripts that make each step on a session atomic."""
+"""Clients of Redis: over TCP, TLS, a Unix socket, or Sentinel."""
 
 from __future__ import annotations
 
@@ -15,27 +15,26 @@ from redis.retry import Retry
 
 from chatbot.store.connections import Connection, SSLConnection, UnixConnection
 from chatbot.store.sentinel import (
+    BlockingMasterPool,
     SentinelAddress,
     SentinelConnection,
-    SentinelPool,
     Sentinels,
     SentinelSSLConnection,
     is_sentinel,
 )
 
-#: A step takes Redis well under a millisecond; seconds of silence mean that it is gone or stuck.
+#: Seconds. A step takes Redis well under a millisecond: after seconds of silence it counts as down.
 SOCKET_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 2.0
-#: Seconds of waiting for a connection out of the pool before the store counts as unavailable.
+#: Seconds of waiting for a free connection before Redis counts as unavailable.
 POOL_TIMEOUT = 5.0
 
 
 def connect(url: str, max_connections: int, *, retries: int = 1) -> redis.Redis:
-    """A client with a bounded pool; it connects at its first command.
+    """A client with a bounded pool; it connects at its first command. For Sentinel URLs see sentinel.py.
 
-    `url` may be that of Sentinels: see `connections`. A command is tried again once on a fresh connection when its
-    own has been cut (Redis restarted): every step here can come twice without harm. With `retries` 0 every cut is
-    told, also to a subscriber, which would otherwise be connected again without a word of what it missed.
+    A command whose connection breaks is sent again on a new one, `retries` times: every step is idempotent. A
+    subscriber needs `retries` 0, or redis-py would reconnect without an error, and missed messages would go unnoticed.
     """
     pool = create_pool(
         url,
@@ -53,28 +52,26 @@ def connect(url: str, max_connections: int, *, retries: int = 1) -> redis.Redis:
 
 
 def clock(answer: tuple[int, int]) -> float:
-    """Seconds since 1970 by the clock that all hosts share, out of Redis' answer to TIME."""
+    """Epoch seconds by the clock that all hosts share, from Redis' answer to TIME."""
     seconds, microseconds = answer
     return seconds + microseconds / 1e6
 
 
-#: One for all pools of a process with the same URL.
-_shared: weakref.WeakValueDictionary[tuple[int, str], Sentinels] = weakref.WeakValueDictionary()
-
-
-_shared_guard = threading.Lock()
+#: All pools of a process with the same URL share one, by process id and URL.
+_sentinels: weakref.WeakValueDictionary[tuple[int, str], Sentinels] = weakref.WeakValueDictionary()
+_sentinels_lock = threading.Lock()
 
 
 def create_pool(url: str, **options: Any) -> redis.BlockingConnectionPool:
-    """A bounded pool for a URL that `Settings` took. Connects to nothing yet."""
+    """A bounded pool for a URL that `Settings` has validated; it does not connect yet."""
     if is_sentinel(url):
         address = SentinelAddress.parse(url)
         kind = SentinelSSLConnection if address.tls else SentinelConnection
-        with _shared_guard:
+        with _sentinels_lock:
             key = (os.getpid(), url)
-            sentinels = _shared.setdefault(key, Sentinels(address.sentinels, address.sentinel_options))
+            sentinels = _sentinels.setdefault(key, Sentinels(address.sentinels, address.sentinel_options))
         options = {**options, **address.redis_options, "connection_class": kind}
-        return SentinelPool(address.service, sentinels, **options)  # type: ignore[no-untyped-call]
+        return BlockingMasterPool(address.service, sentinels, **options)  # type: ignore[no-untyped-call]
     kinds = {"rediss": SSLConnection, "unix": UnixConnection}
     return redis.BlockingConnectionPool.from_url(
         url, connection_class=kinds.get(urlsplit(url).scheme, Connection), **options

@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
-#: Sessions with unanswered messages, scored by the time, in ms since 1970, at which somebody should look.
+#: Sessions with unanswered messages. Score: due time of the next check, in epoch milliseconds.
 LEDGER = "chat:ledger"
-
-
-#: Sessions with unanswered messages, scored by the time, in ms since 1970, since when one waits for a worker; of a
-#: session that a worker is at, and of one whose model call is put off, that lies ahead.
+#: Sessions with unanswered messages. Score: epoch milliseconds at which the session became ready for a worker; in the
+#: future while a worker holds the lease or a retry is scheduled.
 WAITING = "chat:waiting"
-
-
-#: Sessions with unanswered messages, scored by the time, in ms since 1970, at which the oldest of them was accepted.
-UNANSWERED = "chat:unanswered"
-
-
-#: Worker processes, scored by the time, in seconds since 1970, at which they last proved to take and run tasks.
+#: Worker processes. Score: epoch seconds of the last liveness signal.
 WORKERS = "chat:workers"
-
-
-#: What all workers have counted: see metrics.py.
+#: A hash with the sums of what all workers counted: see telemetry/counters.py.
 METRICS = "chat:metrics"
 
+#: The hash tag puts all keys of a session into one slot of a Redis Cluster.
+BEFORE_ID, AFTER_ID = "chat:{", "}:"
 
-#: In the order of KEYS in scripts/_session.lua. The hash tag keeps one session's keys in one slot.
-_SUFFIXES = ("session", "index", "turns", "pending", "failed", "state", "partial", "lease")
+
+class SessionKeys(NamedTuple):
+    """The KEYS of every script that works on one session; the scripts have them under the same names.
+
+    Those before `lease` expire together. docs/architecture.md says what each holds.
+    """
+
+    document: str
+    index: str  # type: ignore[assignment]  # tuple's method of that name is not used
+    turns: str
+    pending: str
+    failed: str
+    state: str
+    partial: str
+    sockets: str
+    lease: str
+    ledger: str = LEDGER
+    waiting: str = WAITING
 
 
-_SOCKETS = "sockets"
+#: The last part of each key of a session's own, by its name in `SessionKeys`.
+SUFFIXES = {
+    "document": "session",
+    **{name: name for name in ("index", "turns", "pending", "failed", "state", "partial", "sockets", "lease")},
+}
 
 
 @lru_cache(maxsize=500)
-def session_keys(session_id: str) -> tuple[str, ...]:
-    """The keys of one session and those that all share, in the order that the scripts expect."""
-    own = (f"chat:{{{session_id}}}:{suffix}" for suffix in _SUFFIXES)
-    return (*own, LEDGER, WAITING, f"chat:{{{session_id}}}:{_SOCKETS}")
+def session_keys(session_id: str) -> SessionKeys:
+    """The keys of one session, and those that all sessions share."""
+    return SessionKeys(*(f"{BEFORE_ID}{session_id}{AFTER_ID}{suffix}" for suffix in SUFFIXES.values()))

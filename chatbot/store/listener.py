@@ -1,8 +1,8 @@
-"""One pub/sub connection of a process, which outlives whatever happens to it.
+"""One pub/sub connection of a process, which reconnects after every failure.
 
-Pub/sub delivers at most once, and a half-open connection delivers nothing without a word. So the listener sends
-itself a heartbeat through Redis and reconnects when it does not hear it; after every break it says so, and whoever
-may have missed something reads what is stored.
+Pub/sub delivers at most once, and a half-open connection delivers nothing and raises no error. So the listener sends
+itself a heartbeat through Redis, and reconnects when it does not receive it. After every break it calls back, so that
+subscribers read from Redis what they may have missed.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import redis
 
 logger = logging.getLogger(__name__)
 
-#: Connections of a listener: one to hear, one for its heartbeat, one while an old one is being replaced.
+#: Connections of a listener: to subscribe, to send its heartbeat, and one more while the first is being replaced.
 LISTENER_CONNECTIONS = 3
-#: Seconds between heartbeats; several are missed before the connection counts as dead.
+#: Seconds between heartbeats.
 HEARTBEAT_INTERVAL = 2.0
-#: Seconds without any heartbeat heard after which the connection is replaced.
-DEAF_AFTER = 6.0
+#: Seconds without a heartbeat after which the connection is replaced.
+HEARTBEAT_TIMEOUT = 6.0
 #: Seconds between two attempts to connect: at first, and at most.
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 1.0
-#: Channels in one SUBSCRIBE: resubscribing thousands goes out in pieces that Redis takes at a time.
+#: Channels of one SUBSCRIBE.
 _BATCH = 500
-#: Seconds that the loop waits for data before it looks after its heartbeat.
+#: Seconds that the loop waits for data between two checks of the heartbeat.
 _POLL = 0.5
 
 
 class Listener:
-    """Hears channels and calls `on_message(channel, payload)` for each message, in order, from one thread.
+    """Subscribes to channels and calls `on_message(channel, payload)` for each message, in order, from one thread.
 
-    `on_break()` is called, from the same thread, each time that messages may have been missed, once all channels
-    are subscribed again; `on_heartbeat()` each time that the heartbeat is heard. None may block. `client` must not
-    retry by itself: see `store.connect`.
+    From the same thread it calls `on_break()` when messages may have been missed, once all channels are subscribed
+    again, and `on_heartbeat()` for each heartbeat received. None may block. `client` must not retry by itself: see
+    `connect`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Listener:
         self._on_break = on_break
         self._on_heartbeat = on_heartbeat
         self._heartbeat_channel = f"chat:heartbeat:{uuid.uuid4().hex}"
-        # Guards all below; also held while SUBSCRIBE is written, so that commands do not mix.
+        # Guards all below, and the writing of SUBSCRIBE, so that commands do not mix.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._wanted: set[str] = set()
@@ -60,17 +60,17 @@ class Listener:
         self._pubsub: redis.client.PubSub | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._heard = 0.0
+        self._last_heartbeat = 0.0
 
     def start(self) -> None:
-        """Starts listening, once; later calls do nothing."""
+        """Starts the thread; later calls do nothing."""
         with self._lock:
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
                 self._thread.start()
 
     def close(self) -> None:
-        """Ends listening, within a second."""
+        """Ends the thread, within a second."""
         with self._lock:
             self._closed = True
             self._changed.notify_all()
@@ -80,23 +80,23 @@ class Listener:
 
     @property
     def own_channel(self) -> str:
-        """The channel of the heartbeat. Nobody else listens to it."""
+        """The channel of the heartbeat; no other process subscribes to it."""
         return self._heartbeat_channel
 
     @property
     def channel(self) -> str:
-        """`own_channel` while the heartbeat is heard, else ''."""
-        return self._heartbeat_channel if self.hears else ""
+        """`own_channel` while the listener receives its heartbeat, else ''."""
+        return self._heartbeat_channel if self.receiving else ""
 
     @property
-    def hears(self) -> bool:
-        """Whether the listener heard its own heartbeat lately."""
-        return time.monotonic() - self._heard < DEAF_AFTER
+    def receiving(self) -> bool:
+        """Whether the listener received its heartbeat within `HEARTBEAT_TIMEOUT`."""
+        return time.monotonic() - self._last_heartbeat < HEARTBEAT_TIMEOUT
 
     def subscribe(self, channel: str, timeout: float) -> bool:
-        """Subscribes and waits until Redis has confirmed it; false when that took more than `timeout` seconds.
+        """Subscribes, and waits up to `timeout` seconds until Redis confirms it; false when it did not.
 
-        The channel stays wanted all the same.
+        The listener goes on trying then.
         """
         self.start()
         with self._changed:
@@ -111,14 +111,14 @@ class Listener:
             self._confirmed.discard(channel)
             self._send([channel], subscribe=False)
 
-    def wait_until_hearing(self, timeout: float) -> bool:
-        """Waits for the first heartbeat, `timeout` seconds at most."""
+    def wait_until_receiving(self, timeout: float) -> bool:
+        """Waits up to `timeout` seconds for the first heartbeat; whether it came."""
         self.start()
         with self._changed:
-            return self._changed.wait_for(lambda: self.hears, timeout)
+            return self._changed.wait_for(lambda: self.receiving, timeout)
 
     def _send(self, channels: list[str], *, subscribe: bool) -> None:
-        """The lock is held. Without a connection there is nothing to send: connecting subscribes to all."""
+        """The caller holds the lock. Without a connection it sends nothing: connecting subscribes to all channels."""
         if self._pubsub is None:
             return
         try:
@@ -127,8 +127,8 @@ class Listener:
             else:
                 self._pubsub.unsubscribe(*channels)
         except (redis.RedisError, OSError) as error:
-            logger.warning("the listener's connection broke while subscribing: %s", error)
-            self._drop()
+            logger.warning("the listener's connection broke during a subscription: %s", error)
+            self._disconnect()
 
     def _run(self) -> None:
         delay = _FIRST_DELAY
@@ -137,24 +137,24 @@ class Listener:
             try:
                 self._connect()
                 if broken:
-                    logger.info("the listener hears again")
+                    logger.info("the listener receives again")
                     self._on_break()
                 broken, delay = True, _FIRST_DELAY
                 self._listen()
             except (redis.RedisError, OSError, ValueError) as error:
-                # ValueError: the connection was closed by the thread that found it broken.
+                # ValueError: another thread found the connection broken, and closed it.
                 if not self._closed:
                     logger.warning("the listener lost Redis: %s: %s", type(error).__name__, error)
             except Exception:
                 logger.exception("the listener failed and starts again")
             with self._changed:
-                self._drop()
+                self._disconnect()
                 if not self._closed:
                     self._changed.wait(delay)
             delay = min(delay * 2, _LONGEST_DELAY)
 
     def _connect(self) -> None:
-        # A Redis that is still loading its data lets one subscribe, but has nothing yet for whoever then reads.
+        # A Redis that is loading its data accepts subscriptions but no reads.
         self._client.ping()
         with self._lock:
             pubsub = self._client.pubsub()
@@ -164,45 +164,45 @@ class Listener:
             self._pubsub = pubsub
             for start in range(1, len(channels), _BATCH):
                 pubsub.subscribe(*channels[start : start + _BATCH])
-        # Messages that come before the last confirmation are delivered like any others.
+        # Messages may arrive between the confirmations; they are delivered as usual.
         waiting = set(channels)
-        deadline = time.monotonic() + DEAF_AFTER
+        deadline = time.monotonic() + HEARTBEAT_TIMEOUT
         while waiting - self._confirmed:
             if time.monotonic() > deadline:
-                raise redis.TimeoutError("subscribing was not confirmed")
-            self._take(pubsub)
+                raise redis.TimeoutError("Redis did not confirm the subscriptions")
+            self._receive(pubsub)
             with self._lock:
-                # Whoever left meanwhile is not waited for.
+                # Without the channels unsubscribed meanwhile.
                 waiting &= self._wanted | {self._heartbeat_channel}
 
     def _listen(self) -> None:
         pubsub = self._pubsub
-        self._heard = time.monotonic()
-        next_beat = 0.0
+        self._last_heartbeat = time.monotonic()
+        next_heartbeat = 0.0
         while not self._closed and pubsub is not None and pubsub is self._pubsub:
             now = time.monotonic()
-            if now >= next_beat:
-                next_beat = now + HEARTBEAT_INTERVAL
-                self._beat()
-            if not self.hears:
-                raise redis.TimeoutError(f"heard no heartbeat for {DEAF_AFTER:.0f} s")
-            self._take(pubsub)
+            if now >= next_heartbeat:
+                next_heartbeat = now + HEARTBEAT_INTERVAL
+                self._send_heartbeat()
+            if not self.receiving:
+                raise redis.TimeoutError(f"no heartbeat for {HEARTBEAT_TIMEOUT:.0f} s")
+            self._receive(pubsub)
 
-    def _beat(self) -> None:
+    def _send_heartbeat(self) -> None:
         try:
             self._client.publish(self._heartbeat_channel, "")
         except redis.RedisError as error:
-            # The listening side finds out by itself whether it is affected.
+            # The subscribing side notices by itself whether it is affected.
             logger.warning("the listener could not send its heartbeat: %s", error)
 
-    def _take(self, pubsub: redis.client.PubSub) -> None:
+    def _receive(self, pubsub: redis.client.PubSub) -> None:
         message = pubsub.get_message(timeout=_POLL)
         if message is None:
             return
         kind, channel, data = message["type"], message["channel"], message["data"]
         if kind == "message":
             if channel == self._heartbeat_channel:
-                self._hear()
+                self._record_heartbeat()
                 return
             try:
                 self._on_message(channel, data)
@@ -214,14 +214,14 @@ class Listener:
                     self._confirmed.add(channel)
                 self._changed.notify_all()
 
-    def _hear(self) -> None:
+    def _record_heartbeat(self) -> None:
         with self._changed:
-            self._heard = time.monotonic()
+            self._last_heartbeat = time.monotonic()
             self._changed.notify_all()
         self._on_heartbeat()
 
-    def _drop(self) -> None:
-        """The lock is held."""
+    def _disconnect(self) -> None:
+        """The caller holds the lock."""
         pubsub, self._pubsub = self._pubsub, None
         self._confirmed.clear()
         if pubsub is not None:

@@ -1,8 +1,12 @@
-"""Runs the Lua scripts of `chatbot/sessions/scripts` by name: each is one atomic step on a session."""
+"""Runs the Lua scripts of `chatbot/sessions/scripts` by name: each is one atomic step on a session.
+
+A script has its keys and arguments as locals, under the names that stand here and in keys.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -10,67 +14,148 @@ import redis
 from redis.commands.core import Script
 
 from chatbot.errors import StoreUnavailable
+from chatbot.store.keys import AFTER_ID, BEFORE_ID, SUFFIXES, SessionKeys
 
-#: ms for the replicas to have what they must; a reachable one takes about one.
+#: Milliseconds that a write may take to reach the replicas; a reachable replica takes about one.
 REPLICATION_TIMEOUT = 1000
+
+Value = str | int | float
+
+_ADMIT = ("session", "message", "ttl_ms", "max_pending", "check_after_ms", "max_queue_delay_ms")
+_LEASE = ("lease_ms", "grace_ms", "owner")
+_SETTLE = ("session", "fence", "message", "go_on", "prompt_size", "events", "frame", "ttl_ms", *_LEASE)
+#: The arguments of each script. All are strings in Lua. A name means the same in every script, as shared functions
+#: read them: `message` is a message's id, `events` a session's channel, `owner` the channel of a worker process.
+ARGUMENTS = {
+    "create": ("content", "ttl_ms"),
+    "read": ("ttl_ms",),
+    "accept": (*_ADMIT, "content", "max_history"),
+    "retry": _ADMIT,
+    "stop": ("session", "stop_channel", "ttl_ms"),
+    "snapshot": ("after", "position", "ttl_ms"),
+    "add_socket": ("field", "most"),
+    "claim": ("session", "prompt_size", *_LEASE),
+    "progress": ("session", "fence", "message", "text", "offset", "events", "frame", *_LEASE),
+    "commit": (*_SETTLE, "reply_id", "reply", "last_delta", "max_history"),
+    "fail": (*_SETTLE, "failure"),
+    "postpone": ("session", "fence", "delay_ms", "loading", "events", "frame"),
+    "sweep": ("limit", "lease_ms", "grace_ms", "first_wait_ms", "longest_wait_ms"),
+}
+#: What a script has before it besides `_session`.
+_PARTS = {
+    "accept": ("_admission", "_log"),
+    "retry": ("_admission",),
+    "snapshot": ("_log",),
+    "claim": ("_log", "_reply"),
+    "commit": ("_log", "_reply"),
+    "fail": ("_log", "_reply"),
+}
 
 
 class Scripts:
-    """The Lua scripts of `chatbot/scripts`, run by name. Redis trouble comes out as `StoreUnavailable`."""
+    """Runs scripts. Every method raises `StoreUnavailable` when Redis fails, and `TypeError` for wrong arguments."""
 
     def __init__(self, client: redis.Redis, *, replicas: int = 0) -> None:
-        """`replicas` must have what `keep` writes."""
-        self.client = client
+        """`replicas` is the number of them that must have what `run_replicated` writes."""
+        self._client = client
         self._replicas = replicas
         self._scripts: dict[str, Script] = {}
 
-    def script(self, name: str) -> Script:
-        if name not in self._scripts:
-            self._scripts[name] = self.client.register_script(source(name))
-        return self._scripts[name]
-
-    def run(self, name: str, keys: Sequence[str], *args: str | int | float) -> Any:
-        """The script's answer. Raises `StoreUnavailable`."""
+    def run(self, name: str, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
+        """The script's answer. `further` values stand behind the named arguments in ARGV."""
         try:
-            return self.script(name)(keys=keys, args=args)
+            return self._script(name)(keys=keys, args=[*ordered(name, arguments), *further])
         except redis.RedisError as error:
             raise StoreUnavailable(f"{name}: {type(error).__name__}: {error}") from error
 
-    def keep(self, name: str, keys: Sequence[str], *args: str | int | float) -> Any:
-        """Like `run` for a script that writes, and returns only once the replicas have that, and all before it.
+    def run_replicated(self, name: str, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
+        """Like `run`; returns once the replicas have what the script wrote, and everything before it.
 
-        Raises `StoreUnavailable` also when they do not within `REPLICATION_TIMEOUT`; the master has it then.
+        Raises `StoreUnavailable` also when they lack it after `REPLICATION_TIMEOUT`; the master has it then.
         """
         if not self._replicas:
-            return self.run(name, keys, *args)
-        script = self.script(name)
-        try:
-            answer, replicas = self._and_wait(script.sha, keys, args)
-            if isinstance(answer, redis.exceptions.NoScriptError):
-                # Redis was restarted, or is another one.
-                self.client.script_load(script.script)
-                answer, replicas = self._and_wait(script.sha, keys, args)
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"{name}: {type(error).__name__}: {error}") from error
-        for result in (answer, replicas):
-            if isinstance(result, Exception):
-                raise StoreUnavailable(f"{name}: {type(result).__name__}: {result}") from result
+            return self.run(name, keys, *further, **arguments)
+        answer, replicas = self._round_trip(name, [(keys, [*ordered(name, arguments), *further])], self._replicas)
         if replicas < self._replicas:
-            # Perhaps they follow another master by now.
-            self.client.connection_pool.disconnect(inuse_connections=False)
+            # The replicas may follow another master by now.
+            self._client.connection_pool.disconnect(inuse_connections=False)
             raise StoreUnavailable(f"{name}: {replicas} of {self._replicas} replicas have it")
         return answer
 
-    def _and_wait(self, sha: str, keys: Sequence[str], args: Sequence[str | int | float]) -> list[Any]:
-        """One round trip: WAIT is for what this connection wrote before."""
-        with self.client.pipeline(transaction=False) as pipeline:
-            pipeline.evalsha(sha, len(keys), *keys, *args)
-            pipeline.execute_command("WAIT", self._replicas, REPLICATION_TIMEOUT)
+    def run_many(self, name: str, calls: Sequence[tuple[Sequence[str], Mapping[str, Value]]]) -> list[Any]:
+        """The answers to several calls of one script, each with its keys and arguments, in one round trip."""
+        return self._round_trip(name, [(keys, ordered(name, arguments)) for keys, arguments in calls])
+
+    def _script(self, name: str) -> Script:
+        if name not in self._scripts:
+            self._scripts[name] = self._client.register_script(source(name))
+        return self._scripts[name]
+
+    def _round_trip(
+        self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int = 0
+    ) -> list[Any]:
+        """The answers, and behind them how many replicas have the writes when `replicas` are asked for."""
+        script = self._script(name)
+        try:
+            answers = self._send(script.sha, calls, replicas)
+            missed = [i for i, answer in enumerate(answers) if isinstance(answer, redis.exceptions.NoScriptError)]
+            if missed:
+                # Redis was restarted, or another one is master: it ran none of these calls.
+                self._client.script_load(script.script)
+                again = self._send(script.sha, [calls[i] for i in missed], replicas)
+                for i, answer in zip([*missed, *([-1] if replicas else [])], again, strict=True):
+                    answers[i] = answer
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"{name}: {type(error).__name__}: {error}") from error
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise StoreUnavailable(f"{name}: {type(answer).__name__}: {answer}") from answer
+        return answers
+
+    def _send(self, sha: str, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int) -> list[Any]:
+        with self._client.pipeline(transaction=False) as pipeline:
+            for keys, values in calls:
+                pipeline.evalsha(sha, len(keys), *keys, *values)
+            if replicas:
+                # WAIT covers what this connection wrote before.
+                pipeline.execute_command("WAIT", replicas, REPLICATION_TIMEOUT)
             return pipeline.execute(raise_on_error=False)
 
 
+def ordered(name: str, arguments: Mapping[str, Value]) -> list[Value]:
+    """The arguments of a script in the order of ARGV. Raises `TypeError` for a missing or an unknown one."""
+    names = ARGUMENTS[name]
+    if len(arguments) != len(names) or not all(argument in arguments for argument in names):
+        raise TypeError(f"the script {name} takes {', '.join(names)}; got {', '.join(arguments)}")
+    return [arguments[argument] for argument in names]
+
+
+@cache
 def source(name: str) -> str:
-    """The text of a script, with the part that all session scripts share before it."""
+    """The text of a script: locals for its keys and arguments, the shared parts, and the script's file."""
     folder = files("chatbot.sessions") / "scripts"
-    text = (folder / f"{name}.lua").read_text("utf-8")
-    return text if name == "sweep" else (folder / "_session.lua").read_text("utf-8") + text
+    parts = ("_session", *_PARTS.get(name, ()), name)
+    return "".join([_prelude(name), *((folder / f"{part}.lua").read_text("utf-8") for part in parts)])
+
+
+def _prelude(name: str) -> str:
+    keys: Sequence[str] = SessionKeys._fields
+    if name == "sweep":
+        # It works on many sessions, one after the other.
+        own = ", ".join(SUFFIXES)
+        values = ", ".join(f"prefix .. '{suffix}'" for suffix in SUFFIXES.values())
+        first = (
+            f"local {own}\nlocal function select_session(id)\n"
+            f"  local prefix = '{BEFORE_ID}' .. id .. '{AFTER_ID}'\n  {own} = {values}\nend\n"
+        )
+        keys = keys[len(SUFFIXES) :]
+    else:
+        first = ""
+    return (
+        f"{first}{_locals(keys, 'KEYS')}{_locals(ARGUMENTS[name], 'ARGV')}"
+        f"local named_keys, named_arguments = {len(keys)}, {len(ARGUMENTS[name])}\n"
+    )
+
+
+def _locals(names: Sequence[str], table: str) -> str:
+    return f"local {', '.join(names)} = {', '.join(f'{table}[{i}]' for i in range(1, len(names) + 1))}\n"

@@ -1,6 +1,8 @@
-"""Redis behind Sentinel.
+"""Redis behind Sentinel: its URLs, and pools of connections to whichever Redis is the master.
 
-`sentinel://[user:password@]host1[:26379],host2[:26379],…/service[/db]`
+`sentinel://[user:password@]host1[:26379],host2[:26379],…/service[/db]` names the Sentinels that watch `service`. User
+and password are those of Redis. Those of the Sentinels stand in the query, as `sentinel_username` and
+`sentinel_password`. `sentinels://` uses TLS to Redis and the Sentinels; redis-py's `ssl_…` options stand in the query.
 """
 
 from __future__ import annotations
@@ -26,37 +28,31 @@ from redis.sentinel import (
     SentinelManagedSSLConnection,
 )
 
-from chatbot.store.connections import CheapCheck, LeavesReplica
+from chatbot.store.connections import FollowsMaster, PollsSocket
 
 SENTINEL_SCHEMES = ("sentinel", "sentinels")
-
-
 SENTINEL_PORT = 26379
-
-
-#: Seconds. A Sentinel answers from memory: one that takes longer is gone, and the next one is asked.
+#: Seconds. A Sentinel answers from memory: after this time it counts as down, and the next one is asked.
 _SENTINEL_TIMEOUT = 1.0
-
-
-#: Seconds between two questions which Redis is the master.
-_FOLLOW_INTERVAL = 1.0
+#: Seconds between two queries for the master.
+_POLL_INTERVAL = 1.0
 
 
 @dataclass(frozen=True)
 class SentinelAddress:
-    """A `sentinel://` URL, taken apart."""
+    """The parts of a `sentinel://` URL."""
 
     sentinels: tuple[tuple[str, int], ...]
     service: str
-    #: As redis-py's own `parse_url` has them: user, password, database, TLS.
+    #: User, password, database and TLS, in the form of redis-py's `parse_url`.
     redis_options: dict[str, Any]
-    #: Of the connections to the Sentinels themselves.
+    #: The same for connections to the Sentinels.
     sentinel_options: dict[str, Any]
     tls: bool
 
     @classmethod
     def parse(cls, url: str) -> SentinelAddress:
-        """Raises `ValueError`, saying what is wrong without repeating the URL, which may hold a password."""
+        """Raises `ValueError` with the reason, but without the URL, which may contain a password."""
         if ";" in url:
             raise ValueError("separate the Sentinels by commas: sentinel://host1,host2,host3/service")
         parts = urlsplit(url)
@@ -65,7 +61,7 @@ class SentinelAddress:
         if not service:
             raise ValueError("name the service that the Sentinels watch: sentinel://host1,host2,host3/service")
         if db and not db.isdigit():
-            raise ValueError("what follows the service must be the number of a database")
+            raise ValueError("the part after the service must be the number of a database")
         tls = parts.scheme == "sentinels"
         query = dict(parse_qsl(parts.query))
         own = {name: query.pop(f"sentinel_{name}", None) for name in ("username", "password")}
@@ -97,19 +93,19 @@ def tls_options(options: dict[str, Any]) -> dict[str, Any]:
 def _host_and_port(address: str) -> tuple[str, int]:
     parts = urlsplit(f"//{address}")
     if not parts.hostname:
-        raise ValueError("a Sentinel has no host")
+        raise ValueError("a Sentinel has no host name")
     try:
         return parts.hostname, parts.port or SENTINEL_PORT
     except ValueError:
-        raise ValueError("a Sentinel's port is no port number") from None
+        raise ValueError("a Sentinel's port is not a port number") from None
 
 
 class Sentinels(Sentinel):
-    """Knows which Redis is the master, and has all pools of a process leave another one at the same moment.
+    """Finds the master, and closes all connections of a process to a former master at the same moment.
 
-    A former master that is frozen, or that Sentinel has not told yet (which takes it ten seconds), goes on as if
-    nothing had happened, and whoever only listens to it would never notice. And whoever hears the new master must
-    not read from the former one: it may know of events that never happened.
+    A former master that is frozen, or not yet reconfigured by Sentinel (which takes ten seconds), does not close its
+    connections: a subscriber would wait for ever. And a process that receives events from the new master must not read
+    from the former one, whose last writes are lost.
     """
 
     def __init__(self, sentinels: Sequence[tuple[str, int]], options: dict[str, Any]) -> None:
@@ -121,64 +117,67 @@ class Sentinels(Sentinel):
             **options,
         }
         super().__init__(sentinels, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
-        # redis-py's puts the Sentinel that answers first, which two threads at once could lose.
-        self._asking = threading.Lock()
-        # Guards what follows.
-        self._guard = threading.Lock()
-        self._made: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._following = False
+        # redis-py moves the Sentinel that answers to the front of its list, which is not safe for two threads.
+        self._discovery = threading.Lock()
+        # Guards the attributes below.
+        self._lock = threading.Lock()
+        self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._polling = False
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
-        """Ends the connections to any other Redis than the one it answers."""
-        with self._asking:
+        """The master's host and port. Closes the tracked connections to any other Redis."""
+        with self._discovery:
             master: tuple[str, int] = super().discover_master(service_name)  # type: ignore[no-untyped-call]
-        with self._guard:
-            connections = list(self._made)
+        with self._lock:
+            connections = list(self._connections)
         for connection in connections:
             sock = connection._sock
             if sock is not None and (connection.host, connection.port) != master:
-                # Whoever reads or writes it finds that out; closing it is his.
+                # The thread that uses the connection gets an error, and closes it.
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
         return master
 
-    def follow(self, service: str, connection: Any) -> None:
-        """From here on the connection ends when another Redis is the master of the service."""
-        with self._guard:
-            self._made.add(connection)
-            begin, self._following = not self._following, True
-        if begin:
+    def track(self, service: str, connection: Any) -> None:
+        """Has the connection closed when another Redis becomes the master of the service."""
+        with self._lock:
+            self._connections.add(connection)
+            start, self._polling = not self._polling, True
+        if start:
             arguments = (weakref.ref(self), service)
-            threading.Thread(target=_keep_following, args=arguments, name="sentinel", daemon=True).start()
+            threading.Thread(target=_poll_master, args=arguments, name="sentinel", daemon=True).start()
 
 
-def _keep_following(reference: weakref.ref[Sentinels], service: str) -> None:
+def _poll_master(reference: weakref.ref[Sentinels], service: str) -> None:
+    """Discovers the master every second, until the `Sentinels` are garbage-collected."""
     while True:
-        time.sleep(_FOLLOW_INTERVAL)
+        time.sleep(_POLL_INTERVAL)
         sentinels = reference()
         if sentinels is None:
             return
         with contextlib.suppress(redis.RedisError, OSError, ValueError):
-            # While no Sentinel tells, all stay where they are. A ValueError is a socket that was closed meanwhile.
+            # While no Sentinel answers, connections stay open. A ValueError comes from a socket closed meanwhile.
             sentinels.discover_master(service)
         del sentinels
 
 
-class FollowingPool(SentinelConnectionPool):
-    """Connections to the master, as long as it is."""
+class MasterPool(SentinelConnectionPool):
+    """A pool of connections to the master, which are closed when another Redis becomes the master."""
 
     def make_connection(self) -> Any:
         connection = super().make_connection()
-        self.sentinel_manager.follow(self.service_name, connection)
+        self.sentinel_manager.track(self.service_name, connection)
         return connection
 
 
-class SentinelPool(FollowingPool, redis.BlockingConnectionPool):
-    """A bounded pool of connections to the master; whoever finds none free waits, as in any other of ours."""
+class BlockingMasterPool(MasterPool, redis.BlockingConnectionPool):
+    """A bounded `MasterPool`; a thread that finds no free connection waits for one."""
 
     def owns_connection(self, connection: Any) -> int:
-        """A connection that could not be made, or goes to the former master, is used again, not replaced: redis-py
-        would keep a new object for each attempt of an outage."""
+        """Whether `release` takes the connection back, also after it failed or its Redis was replaced as master.
+
+        redis-py would drop it, and during an outage collect a new object for each attempt.
+        """
         return int(connection.pid == self.pid)
 
     def release(self, connection: Any) -> None:
@@ -187,9 +186,9 @@ class SentinelPool(FollowingPool, redis.BlockingConnectionPool):
         super().release(connection)  # type: ignore[no-untyped-call]
 
 
-class SentinelConnection(CheapCheck, LeavesReplica, SentinelManagedConnection):
+class SentinelConnection(PollsSocket, FollowsMaster, SentinelManagedConnection):
     pass
 
 
-class SentinelSSLConnection(LeavesReplica, SentinelManagedSSLConnection):
+class SentinelSSLConnection(FollowsMaster, SentinelManagedSSLConnection):
     pass

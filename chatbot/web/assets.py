@@ -1,4 +1,4 @@
-"""The page's files: read once, compressed once, and served at addresses that change when any of them does."""
+"""The page's files: read and compressed once, and served at URLs that change when any file changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from flask import Blueprint, Flask, Response, abort, request, url_for
 
 FOLDER = Path(__file__).parent / "static"
-#: An address that holds a version means the same bytes for ever.
+#: A URL with a version means the same bytes for ever.
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 assets = Blueprint("assets", __name__)
@@ -19,7 +19,7 @@ assets = Blueprint("assets", __name__)
 
 @dataclass(frozen=True)
 class Asset:
-    """One file, as it is sent."""
+    """The bytes of one file, plain and compressed."""
 
     mimetype: str
     plain: bytes
@@ -33,7 +33,7 @@ class Asset:
 
 
 class Assets:
-    """The files of a folder by their path in it. `version` is a hash of them all."""
+    """The files of a folder, by their path in it. `version` is a hash of all files."""
 
     def __init__(self, folder: Path) -> None:
         self._files = {
@@ -51,7 +51,7 @@ class Assets:
 
     @property
     def modules(self) -> list[str]:
-        """The page's scripts: it names them, so that a browser needs no round trip for each import in an import."""
+        """The page's scripts, for its list of preloads: a browser needs no round trip for each nested import."""
         return [name for name in self._files if name.endswith(".js")]
 
 
@@ -60,7 +60,7 @@ _assets = Assets(FOLDER)
 
 @assets.get("/static/<version>/<path:name>")
 def asset(version: str, name: str) -> Response:
-    """One file. A page of another version, around an update, gets today's file, and does not keep it."""
+    """One file. A page of another version, around an update, gets the current file, which is not cached."""
     found = _assets.get(name)
     if found is None:
         abort(404)
@@ -73,8 +73,8 @@ def asset(version: str, name: str) -> Response:
     return response
 
 
-def register(app: Flask) -> None:
-    """Adds the route, and for templates `asset(name)`, a file's address, and `modules`."""
+def add_assets(app: Flask) -> None:
+    """Adds the route, and for templates `asset(name)`, a file's URL, and `modules`."""
     app.register_blueprint(assets)
     app.jinja_env.globals["asset"] = lambda name: url_for("assets.asset", version=_assets.version, name=name)
     app.jinja_env.globals["modules"] = _assets.modules

@@ -1,4 +1,4 @@
-"""The websocket `/chat`: frames in, frames out, for as long as the session lives."""
+"""The websocket `/chat`: reads a client's frames and sends the server's, for as long as the session lives."""
 
 from __future__ import annotations
 
@@ -6,136 +6,122 @@ import logging
 import time
 from typing import Any
 
-from simple_websocket import ConnectionClosed, Server
+from simple_websocket import ConnectionClosed
 
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
-from chatbot.protocol import frames
+from chatbot.protocol import close_codes, frames
 from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
+from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.messages import Accepted, Snapshot
-from chatbot.web.hub import GOING_AWAY, Subscriber, replay
-from chatbot.web.outbox import LINGER, SEND_DEADLINE, Transport, text_frame
+from chatbot.web.hub import Subscriber, replay
+from chatbot.web.outbox import SEND_DEADLINE, text_frame
 from chatbot.web.services import Services
+from chatbot.web.websocket import WebSocket
 
 logger = logging.getLogger(__name__)
 
 #: Bytes of a client's frame.
 MAX_FRAME = 64 * 1024
-#: Bytes that may wait for a client before a replay waits for it.
-_REPLAY_AHEAD = 256 * 1024
-#: Seconds for which further messages are refused without asking again, at most: things may have changed.
-_REFUSE_ALONE = 1.0
-#: Seconds between two looks at whether the session still lives, at most.
-_LOOK_INTERVAL = 30.0
+#: Bytes queued for a client at which a replay pauses.
+_REPLAY_QUEUED = 256 * 1024
+#: Seconds for which further messages are refused without asking Redis, at most: the rate may have recovered earlier.
+_REFUSE_LOCALLY = 1.0
+#: Seconds between two checks of whether the session still exists, at most.
+_EXPIRY_CHECK_INTERVAL = 30.0
 
-POLICY, TOO_BIG, TRY_LATER = 1008, 1009, 1013
-NOT_AUTHENTICATED = "Session not authenticated or expired token"
-EXPIRED = "Session expired"
 UNAVAILABLE = "The chat is not available right now: send this again in a moment"
 
 
 class ChatSocket:
-    """One websocket. `run` returns when it is closed."""
+    """Serves one websocket. `run` returns when the socket is closed."""
 
-    def __init__(
-        self,
-        ws: Server,
-        transport: Transport,
-        services: Services,
-    ) -> None:
+    def __init__(self, ws: WebSocket, services: Services) -> None:
         self._ws = ws
-        self._transport = transport
+        self._outbox = ws.outbox
         self._sessions = services.sessions
         self._hub = services.hub
         self._enqueuer = services.enqueuer
-        self._rates = services.rates
-        self._seats = services.socket_limit
+        self._rate_limits = services.rate_limits
+        self._socket_limit = services.socket_limit
         self._settings = services.settings
         self._metrics = services.metrics
         self._closing = False
-        # Until then a message is refused without asking Redis, and the time that it was told to wait for.
-        self._refused_until = self._told_until = 0.0
-        # A monotonic time; what others do in the session may have moved it further.
+        # Monotonic times after a rate limit: when Redis is asked again, and what the client was sent as `retry_after`.
+        self._refused_until = self._retry_at = 0.0
+        # A monotonic time; other sockets of the session may have renewed it since.
         self._expires_at = 0.0
 
     def run(self, token: str | None, after: str | None, address: str | None) -> None:
-        """Serves the session of `token` to a client at `address`, going on after the message `after`."""
+        """Serves the session of `token` to a client at `address`, from the message `after` on."""
         session = session_id(token or "")
-        self._subscriber = Subscriber(session, self._transport.send, self._close)
-        self._buckets = self._rates.messages(session, address)
-        self._pace, self._transport.pace = self._rates.frames(), self._rates.input()
-        self._transport.ahead = lambda: len(self._ws.input_buffer)
-        # What made the handshake is not needed any more, and is as large as all the rest of a connection.
-        self._ws.ws = self._ws.ws.connection
+        self._subscriber = Subscriber(session, self._outbox.send, self._close)
+        self._buckets = self._rate_limits.messages(session, address)
+        self._frame_pace = self._rate_limits.frame_pace()
+        self._ws.set_pace(self._rate_limits.byte_pace())
         try:
             with bound(session=session), self._metrics.sockets.track_inprogress():
                 self._serve(session, bool(token), after)
         except ConnectionClosed:
             logger.debug("socket closed")
         finally:
-            # Nobody deals with frames any more: what comes is read to its end and dropped.
-            self._transport.ahead, self._transport.pace = int, None
-            self._hub.detach(self._subscriber)
-            closed = self._transport.wait_closed(LINGER + 0.5)
-            self._transport.abort()
-            closed = closed or self._transport.wait_closed(0.5)
-            # What refers to itself in a circle stays until garbage is collected, which is seldom done.
+            self._ws.dispose()
+            # The subscriber refers to this object: without the cycle both are freed at once.
             del self._subscriber
-            if closed:
-                # flask-sock's response refers to `ws`, and to itself: what else hangs on it is freed at once.
-                self._ws.sock = self._ws.ws = self._ws.thread = self._ws.environ = None
 
     def _serve(self, session: str, has_token: bool, after: str | None) -> None:
+        """Admits the socket, then serves it."""
         try:
             if not has_token:
-                return self._turn_away("not_authenticated", POLICY, NOT_AUTHENTICATED)
+                return self._reject("not_authenticated", close_codes.NOT_AUTHENTICATED)
             if len(self._hub) >= self._settings.limits.max_sockets:
-                return self._turn_away("too_many", TRY_LATER, "Too many connections: try again later")
+                return self._reject("too_many", close_codes.TOO_MANY_SOCKETS)
             with self._hub.attach_slot():
-                seated = self._seats.take(session)
-            if not seated:
-                told = "Too many connections in this session: close one"
-                return self._turn_away("too_many_in_session", TRY_LATER, told)
+                admission = self._socket_limit.acquire(session)
+            if admission is None:
+                return self._reject("too_many_in_session", close_codes.TOO_MANY_IN_SESSION)
         except SessionNotFound:
-            return self._turn_away("not_authenticated", POLICY, NOT_AUTHENTICATED)
+            return self._reject("not_authenticated", close_codes.NOT_AUTHENTICATED)
         except StoreUnavailable as error:
-            logger.warning("a socket could not be attached: %s", error)
-            return self._turn_away("unavailable", TRY_LATER, "Try again later")
+            return self._reject_for_redis(error)
         try:
-            self._talk(session, after)
+            self._attach(session, after)
+            self._receive_frames(session)
         finally:
             self._hub.detach(self._subscriber)
-            self._seats.leave(session, tell=not self._hub.leaving)
+            # When the process ends its channel has no subscriber, and its sockets count no longer.
+            if not self._hub.leaving:
+                self._socket_limit.release(session, admission)
 
-    def _talk(self, session: str, after: str | None) -> None:
+    def _attach(self, session: str, after: str | None) -> None:
+        """Subscribes to the session's events, and replays what is stored."""
         try:
             with self._hub.attach_slot():
                 self._hub.attach(self._subscriber)
                 if self._hub.leaving:
-                    self._turn_away("going_away", *GOING_AWAY)
-                    return
+                    return self._reject("going_away", close_codes.GOING_AWAY)
                 snapshot = self._sessions.snapshot(session, after=after)
             self._replay(session, snapshot)
-            del snapshot
         except SessionNotFound:
-            self._turn_away("not_authenticated", POLICY, NOT_AUTHENTICATED)
+            self._reject("not_authenticated", close_codes.NOT_AUTHENTICATED)
         except StoreUnavailable as error:
-            logger.warning("a socket could not be attached: %s", error)
-            self._turn_away("unavailable", TRY_LATER, "Try again later")
+            self._reject_for_redis(error)
+
+    def _receive_frames(self, session: str) -> None:
         while not self._closing:
-            wait = min(max(self._expires_at - time.monotonic(), 0) + 0.05, _LOOK_INTERVAL)
+            wait = min(max(self._expires_at - time.monotonic(), 0) + 0.05, _EXPIRY_CHECK_INTERVAL)
             data = self._ws.receive(timeout=wait)
             try:
                 if data is not None:
                     self._handle(session, data)
-                    if self._pace is not None and (delay := self._pace(1)):
+                    if self._frame_pace is not None and (delay := self._frame_pace(1)):
                         time.sleep(delay)
-                elif time.monotonic() >= self._expires_at and not self._still_lives(session):
-                    self._close(POLICY, EXPIRED)
+                elif time.monotonic() >= self._expires_at and not self._session_exists(session):
+                    self._close(close_codes.EXPIRED)
             except SessionNotFound:
-                self._close(POLICY, EXPIRED)
+                self._close(close_codes.EXPIRED)
 
     def _replay(self, session: str, snapshot: Snapshot) -> None:
         self._expires_at = time.monotonic() + snapshot.expires_in
@@ -145,10 +131,10 @@ class ChatSocket:
             )
         )
         for frame in replay(session, snapshot):
-            if not self._transport.wait_until_below(_REPLAY_AHEAD, SEND_DEADLINE):
-                if not self._transport.slow:
+            if not self._outbox.wait_until_below(_REPLAY_QUEUED, SEND_DEADLINE):
+                if not self._outbox.slow:
                     self._metrics.slow_clients.inc()
-                self._close(TRY_LATER, "This client reads too slowly")
+                self._close(close_codes.SLOW_CLIENT)
                 return
             self._send(frame)
         if not self._subscriber.release(snapshot) or self._subscriber.missed:
@@ -160,13 +146,13 @@ class ChatSocket:
             if isinstance(data, bytes):
                 raise ClientError("binary_not_supported", "Send text frames")
             if len(data) * 4 > MAX_FRAME and len(data.encode()) > MAX_FRAME:
-                return self._close(TOO_BIG, "Message is too big")
+                return self._close(close_codes.TOO_BIG)
             frame = frames.parse_frame(data, self._settings.limits.max_message_length)
             message_id = frame["id"]
-            # An answer goes out before the events that it may have caused.
+            # The answer goes out before the events that the frame causes.
             self._subscriber.hold()
             try:
-                self._carry_out(session, frame)
+                self._execute(session, frame)
             finally:
                 if not self._subscriber.release():
                     self._hub.resync([self._subscriber])
@@ -180,15 +166,13 @@ class ChatSocket:
             with bound(message_id=message_id):
                 logger.warning("a frame could not be carried out: %s", error)
             self._refuse(message_id)
-        except ConnectionClosed:
-            raise
         except Exception:
             self._metrics.errors.inc()
             with bound(message_id=message_id):
                 logger.exception("a frame could not be carried out")
             self._refuse(message_id)
 
-    def _carry_out(self, session: str, frame: dict[str, str | None]) -> None:
+    def _execute(self, session: str, frame: dict[str, str | None]) -> None:
         if frame["type"] == "stop":
             if self._sessions.stop(session):
                 self._enqueuer.enqueue(session)
@@ -202,14 +186,14 @@ class ChatSocket:
     def _accept(self, session: str, frame: dict[str, str | None]) -> Accepted:
         now = time.monotonic()
         if now < self._refused_until:
-            raise RateLimited(self._told_until - now, frame["id"])
+            raise RateLimited(self._retry_at - now, frame["id"])
         try:
             if frame["type"] == "retry":
                 return self._sessions.retry(session, frame["id"] or "", self._buckets)
             return self._sessions.accept(session, frame["id"], frame["msg"] or "", self._buckets)
         except RateLimited as error:
-            self._told_until = time.monotonic() + (error.retry_after or 0)
-            self._refused_until = min(self._told_until, time.monotonic() + _REFUSE_ALONE)
+            self._retry_at = time.monotonic() + (error.retry_after or 0)
+            self._refused_until = min(self._retry_at, time.monotonic() + _REFUSE_LOCALLY)
             raise
 
     def _acknowledge(self, accepted: Accepted) -> None:
@@ -220,21 +204,24 @@ class ChatSocket:
         elif accepted.failure is not None:
             self._send(frames.failure(accepted.id, accepted.failure))
 
-    def _still_lives(self, session: str) -> bool:
+    def _session_exists(self, session: str) -> bool:
         try:
             left = self._sessions.expires_in(session)
         except StoreUnavailable:
-            # Not known: look again later.
+            # Unknown: check again in a second.
             left = 1.0
         self._expires_at = time.monotonic() + left
         return left > 0
 
-    def _turn_away(self, reason: str, code: int, told: str) -> None:
+    def _reject(self, reason: str, closing: Closing) -> None:
         """Closes a socket that was not served; `reason` is one of `SOCKET_REFUSALS`."""
         self._metrics.sockets_refused.labels(reason).inc()
-        if reason == "unavailable":
-            self._metrics.redis_errors.inc()
-        self._close(code, told)
+        self._close(closing)
+
+    def _reject_for_redis(self, error: StoreUnavailable) -> None:
+        logger.warning("a socket could not be attached: %s", error)
+        self._metrics.redis_errors.inc()
+        self._reject("unavailable", close_codes.TRY_LATER)
 
     def _refuse(self, message_id: str | None) -> None:
         self._metrics.messages_refused.labels("unavailable").inc()
@@ -243,12 +230,6 @@ class ChatSocket:
     def _send(self, frame: dict[str, Any]) -> None:
         self._subscriber.send(text_frame(to_json(frame)))
 
-    def _close(self, code: int, reason: str) -> None:
-        """Sends a close frame and wakes the reader of frames; does nothing on a socket that is closed."""
+    def _close(self, closing: Closing) -> None:
         self._closing = True
-        try:
-            self._ws.close(code, reason)
-        except (ConnectionClosed, OSError):
-            return
-        finally:
-            self._ws.event.set()
+        self._ws.end(closing)

@@ -1,6 +1,6 @@
-"""Telling the workers of a session, without making anybody wait for the broker.
+"""Publishes tasks to the broker in the background.
 
-The message is in the ledger already: the queue is only the fast way, and what cannot be published the sweep finds.
+The message is in the ledger already: the queue is only the fast way. The sweep enqueues what could not be published.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from chatbot.queue.celery_app import GENERATE_REPLY, PUBLISH_TIMEOUT
 
 logger = logging.getLogger(__name__)
 
-#: Threads that publish: a few round trips to the broker under way at once.
+#: Threads that publish, each with one round trip to the broker at a time.
 _PUBLISHERS = 4
 
 
 class Enqueuer:
-    """Publishes `generate_reply` tasks in the background; a session that waits already is published once."""
+    """Publishes `generate_reply` tasks in the background, one for each session that waits."""
 
     def __init__(self, celery: Celery, on_failure: Callable[[], None] = lambda: None) -> None:
-        """`on_failure` is told of each task that the broker did not take."""
+        """`on_failure` is called for each task that the broker did not take."""
         self._celery = celery
         self._on_failure = on_failure
         self._waiting: dict[str, None] = {}
@@ -55,19 +55,19 @@ class Enqueuer:
             producer = self._publish(session, producer)
 
     def _publish(self, session: str, producer: Any) -> Any:
-        """Publishes with the producer, or with a new one; the one to go on with, None after a failure."""
+        """Publishes with the producer, or a new one, and returns it; None after a failure."""
         try:
-            # Kept, as taking one out of the pool for each task costs a sixth of publishing it.
+            # Reused: taking one out of the pool for each task costs a sixth of publishing it.
             producer = producer or self._celery.producer_pool.acquire(block=True, timeout=PUBLISH_TIMEOUT)
             self._celery.send_task(
                 GENERATE_REPLY,
                 (session,),
-                # What Celery would make of the arguments, at a tenth of all this costs.
+                # Celery would compute the same, for a tenth of the cost of publishing.
                 argsrepr=f"('{session}',)",
                 kwargsrepr="{}",
                 ignore_result=True,
                 producer=producer,
-                # The queue needs no declaring: Redis makes it with its first task.
+                # Redis creates the queue with its first task.
                 declare=(),
             )
             return producer

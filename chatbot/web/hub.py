@@ -1,8 +1,8 @@
-"""The sockets of one web process, and what reaches them: one listener for all, fanned out by session.
+"""Fans events out to the sockets of one web process, with one pub/sub listener for all sessions.
 
-Pub/sub may miss something; what is stored may not. Whoever attaches subscribes first, then reads what is stored, then
-lets live events through and drops those that it has already. After a break of the listener every socket reads what is
-stored again, from where it was.
+Pub/sub may lose events, the store does not. A socket subscribes first, then reads a snapshot, then passes on live
+events without those that the snapshot holds. After the listener has lost Redis every socket reads a snapshot again,
+from its position in the session's log.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import redis
 
 from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.logs import bound
-from chatbot.protocol import frames
+from chatbot.protocol import close_codes, frames
 from chatbot.protocol.client_errors import SessionNotFound
+from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import Event, events_channel, to_json
 from chatbot.sessions.ids import reply_id
 from chatbot.sessions.messages import Sessions, Snapshot
@@ -28,64 +29,64 @@ from chatbot.web.outbox import text_frame
 
 logger = logging.getLogger(__name__)
 
-#: Close code and reason of a process that is about to end.
-GOING_AWAY = (1001, "The server is going away: reconnect")
 #: Seconds for a subscription to be confirmed: Redis takes a millisecond, a restart of it a few seconds.
 _SUBSCRIBE_TIMEOUT = 5.0
-#: Sockets that are attached at the same time. When thousands come back at once the rest waits in line: each step that
-#: they take together delays everybody else's replies, and they are not served a moment sooner for it.
-_ATTACHING = 16
-#: Seconds to wait for that: thousands are attached in a few, unless Redis is away, and then they had better go.
-_TURN_TIMEOUT = 15.0
-#: Events that may wait while one socket's replay is read and sent.
+#: Sockets that are attached at the same time. When thousands reconnect at once the rest queues: more at a time would
+#: delay all other sockets' replies and serve none sooner.
+_ATTACH_SLOTS = 16
+#: Seconds to wait for a slot: thousands are attached in a few seconds, unless Redis is away.
+_SLOT_TIMEOUT = 15.0
+#: Events that may be held while one socket's snapshot is read and sent.
 _MAX_HELD = 10_000
-#: Sockets that read what is stored at the same time, after a break.
+#: Sockets that read a snapshot at the same time after a break.
 _RESYNC_THREADS = 8
 
 
 class Subscriber:
     """One socket of a session. `send(frame)` must not block, and may raise `OSError` once the socket is gone."""
 
-    def __init__(self, session: str, send: Callable[[bytes], Any], end: Callable[[int, str], None]) -> None:
+    def __init__(self, session: str, send: Callable[[bytes], Any], end: Callable[[Closing], None]) -> None:
         self.session = session
-        #: Ends the socket with a close code and a reason, without blocking.
+        #: Closes the socket without blocking.
         self.end = end
-        #: How many messages of the session's log the socket has, or needs not.
+        #: Messages of the session's log, from its start, that the socket has or does not need.
         self.position = 0
         self._send = send
         self._lock = threading.Lock()
+        # The number of the last event that was passed on, or that a snapshot held.
         self._event = 0
-        # Live events are held while this is above zero. The first to let go is the replay of whoever attaches.
+        # Live events are held while this is above zero, and until the first snapshot was sent.
         self._holds = 1
         self._held: list[tuple[Event, bytes]] = []
         # An event is missing before the first that is held.
         self._gap = False
-        #: Set when events were missed before the first replay was done.
+        #: Events were missed before the first snapshot was sent.
         self.missed = False
+        #: The first snapshot was sent.
         self.attached = False
 
     def deliver(self, event: Event, frame: bytes) -> bool:
-        """Passes a live event on, or holds it; false when one before it is missing.
+        """Passes a live event on, or holds it; false when an event before it is missing.
 
-        From then on all are held until `release` brings a snapshot: nothing goes out past a gap.
+        After a gap all events are held until `release` gets a snapshot.
         """
         with self._lock:
             if self._holds or self._gap:
                 self._held.append((event, frame))
                 if len(self._held) > _MAX_HELD:
-                    self.end(1013, "Try again later")
+                    self.end(close_codes.TRY_LATER)
                 return True
             return self._pass_all([(event, frame)])
 
     def hold(self) -> None:
-        """From here on live events wait for `release`."""
+        """Holds live events until `release`; may be nested."""
         with self._lock:
             self._holds += 1
 
     def release(self, snapshot: Snapshot | None = None) -> bool:
-        """Lets live events through, without those that the snapshot, which has been sent, holds already.
+        """Ends a hold; the last one passes the held events on. False when an event is missing.
 
-        False when one is missing.
+        A `snapshot` has been sent before: its events are dropped.
         """
         with self._lock:
             if snapshot is not None:
@@ -100,9 +101,9 @@ class Subscriber:
             return self._pass_all(held)
 
     def send(self, frame: bytes) -> None:
-        """Sends a frame past the events."""
+        """Sends a frame at once, held events or not."""
         with contextlib.suppress(OSError):
-            # Once the socket is gone its reader finds out and detaches it.
+            # The connection is gone: its reader notices and detaches the socket.
             self._send(frame)
 
     def _pass_all(self, events: list[tuple[Event, bytes]]) -> bool:
@@ -120,7 +121,7 @@ class Subscriber:
 
 
 class Hub:
-    """Attaches sockets to sessions. `client` is the listener's own: it must not retry by itself."""
+    """Attaches sockets to sessions."""
 
     def __init__(
         self,
@@ -129,37 +130,37 @@ class Hub:
         on_break: Callable[[], None] = lambda: None,
         on_heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_break` and `on_heartbeat` are told what becomes of the listener; they must not block."""
+        """`client` is the listener's own, without retries. The callbacks are the listener's; they must not block."""
         self._sessions = sessions
         self._on_break = on_break
         self._lock = threading.Lock()
         self._subscribers: dict[str, set[Subscriber]] = {}
-        self._listener = Listener(client, self._heard, self._broke, on_heartbeat)
+        self._listener = Listener(client, self._receive, self._recover, on_heartbeat)
         self._count = 0
-        self._attaching = threading.BoundedSemaphore(_ATTACHING)
-        #: The process is about to end.
+        self._attaching = threading.BoundedSemaphore(_ATTACH_SLOTS)
+        #: The process shuts down.
         self.leaving = False
         self._resyncing: set[Subscriber] = set()
 
     @property
     def channel(self) -> str:
-        """A channel that only this process listens to."""
+        """A channel that only this process subscribes to."""
         return self._listener.own_channel
 
     @property
     def hears(self) -> bool:
-        """Whether live replies reach this process: the listener hears its own heartbeat."""
-        return self._listener.hears
+        """Whether live replies reach this process: the listener receives its own heartbeat."""
+        return self._listener.receiving
 
     def start(self) -> None:
-        """Begins to listen; the first socket would otherwise."""
+        """Starts the listener, which the first socket would start otherwise."""
         self._listener.start()
 
     def wait_until_hearing(self, timeout: float) -> bool:
-        return self._listener.wait_until_hearing(timeout)
+        return self._listener.wait_until_receiving(timeout)
 
     def close(self) -> None:
-        """Ends listening."""
+        """Stops the listener."""
         self._listener.close()
 
     def __len__(self) -> int:
@@ -167,12 +168,12 @@ class Hub:
 
     @contextlib.contextmanager
     def attach_slot(self) -> Iterator[None]:
-        """A turn to read what is stored and to attach, out of a bounded number at once.
+        """A slot for attaching, out of a bounded number.
 
-        Raises `StoreUnavailable` when none comes up, as Redis is slow or away.
+        Raises `StoreUnavailable` when no slot becomes free, as Redis is slow or away.
         """
-        if not self._attaching.acquire(timeout=_TURN_TIMEOUT):
-            raise StoreUnavailable(f"no turn to attach within {_TURN_TIMEOUT:.0f} s")
+        if not self._attaching.acquire(timeout=_SLOT_TIMEOUT):
+            raise StoreUnavailable(f"no slot to attach within {_SLOT_TIMEOUT:.0f} s")
         try:
             yield
         finally:
@@ -192,7 +193,7 @@ class Hub:
             raise StoreUnavailable(f"subscribing took more than {_SUBSCRIBE_TIMEOUT:.0f} s")
 
     def detach(self, subscriber: Subscriber) -> None:
-        """The last socket of a session unsubscribes."""
+        """Detaches a socket, once; the last one of a session unsubscribes."""
         channel = events_channel(subscriber.session)
         with self._lock:
             group = self._subscribers.get(channel)
@@ -206,26 +207,23 @@ class Hub:
             self._listener.unsubscribe(channel)
 
     def go_away(self, spread: float) -> None:
-        """Tells every socket to reconnect elsewhere, evenly over `spread` seconds, so that they don't all at once.
-
-        From here on `leaving` is true: who comes now is to be sent away at once.
-        """
+        """Closes every socket with `GOING_AWAY`, spread evenly over `spread` seconds, and sets `leaving`."""
         self.leaving = True
-        everyone = self.subscribers()
-        for subscriber in everyone:
-            subscriber.end(*GOING_AWAY)
-            time.sleep(spread / len(everyone))
+        subscribers = self.subscribers()
+        for subscriber in subscribers:
+            subscriber.end(close_codes.GOING_AWAY)
+            time.sleep(spread / len(subscribers))
 
     def subscribers(self) -> list[Subscriber]:
         """All sockets of this process."""
         with self._lock:
             return [s for group in self._subscribers.values() for s in group]
 
-    def _broke(self) -> None:
+    def _recover(self) -> None:
         self._on_break()
         self.resync(self.subscribers())
 
-    def _heard(self, channel: str, payload: str) -> None:
+    def _receive(self, channel: str, payload: str) -> None:
         group = self._subscribers.get(channel)
         if not group:
             return
@@ -236,7 +234,7 @@ class Hub:
             self.resync(gaps)
 
     def resync(self, subscribers: Iterable[Subscriber]) -> None:
-        """Has these sockets read again what is stored, as they may have missed something."""
+        """Brings sockets that may have missed events up to date, in the background, each with a snapshot."""
         with self._lock:
             idle = not self._resyncing
             for subscriber in subscribers:
@@ -247,7 +245,7 @@ class Hub:
                     self._resyncing.add(subscriber)
             count = len(self._resyncing)
         if idle and count:
-            logger.info("reading again what is stored for %d sockets", count)
+            logger.info("bringing %d sockets up to date", count)
             for _ in range(min(_RESYNC_THREADS, count)):
                 threading.Thread(target=self._resync_some, name="resync", daemon=True).start()
 
@@ -261,16 +259,16 @@ class Hub:
                 try:
                     self._resync(subscriber)
                 except SessionNotFound:
-                    subscriber.end(1008, "Session expired")
+                    subscriber.end(close_codes.EXPIRED)
                 except (ChatbotError, OSError) as error:
-                    # The client comes back with `after` and misses nothing.
+                    # The client reconnects with `after` and misses nothing.
                     logger.warning("a socket could not be brought up to date: %s", error)
-                    subscriber.end(1001, "Reconnect")
+                    subscriber.end(close_codes.OUT_OF_DATE)
 
     def _resync(self, subscriber: Subscriber) -> None:
         snapshot = self._sessions.snapshot(subscriber.session, position=subscriber.position, touch=False)
         for frame in replay(subscriber.session, snapshot):
-            # The socket's own messages were acknowledged on it; only replies can have been missed.
+            # The socket got an `ack` for each of its own messages; only replies can be missing.
             if frame.get("source") != "human":
                 subscriber.send(text_frame(to_json(frame)))
         if not subscriber.release(snapshot):
@@ -278,7 +276,7 @@ class Hub:
 
 
 def replay(session: str, snapshot: Snapshot) -> list[dict[str, Any]]:
-    """The frames that bring a socket to where the snapshot is: messages, failures, the reply in progress."""
+    """The frames of a snapshot: messages, failures, and the reply in progress."""
     found: list[dict[str, Any]] = [frames.message(message) for message in snapshot.messages]
     for message_id, text in snapshot.failed.items():
         found.append(frames.failure(message_id, text))

@@ -1,8 +1,8 @@
-"""What `/metrics` answers.
+"""The metrics behind `/metrics`.
 
-Names that begin with `chatbot_web_` are counted by the web processes of this host, in files that they share where
-gunicorn runs several: add them up over hosts. All other names come out of Redis and are those of the whole deployment,
-the same whichever host is asked: take the greatest. No label holds anything that a client chose.
+Names that begin with `chatbot_web_` are counted by the web processes of this host, which share files under gunicorn:
+their sum over hosts is the total. All other names are read from Redis for the whole deployment and are the same on each
+host. No label holds a value that a client chose.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from chatbot.errors import StoreUnavailable
+from chatbot.sessions.ledger import Ledger
+from chatbot.sessions.queue_delay import QueueDelay
 from chatbot.telemetry import counters, liveness
-from chatbot.telemetry.unanswered import ledger_size, oldest_unanswered
+from chatbot.web import metrics_folder
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that Redis and the broker are given together: less than a scraper waits.
-_PATIENCE = 4.0
-#: Where the processes of one gunicorn share what they count: see gunicorn.conf.py.
-_SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+#: Seconds to wait for Redis and the broker in one scrape: less than a scraper waits.
+_READ_TIMEOUT = 4.0
 
 
 class WebMetrics:
-    """The counters of this process. Make it once a process, after the fork."""
+    """The counters of this process, to be created once, after the fork."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -51,69 +51,69 @@ class WebMetrics:
         self.processes.set(1)
         self.sockets = gauge("sockets", "Open websockets", "livesum")
         self.sockets_refused = counter("sockets_refused_total", "Websockets closed before they were served", "reason")
-        self.slow_clients = counter("slow_clients_total", "Clients cut off with 1013, as they read too slowly")
-        self.sessions = counter("sessions_created_total", "Sessions begun")
+        self.slow_clients = counter("slow_clients_total", "Clients closed with 1013 as they read too slowly")
+        self.sessions = counter("sessions_created_total", "Sessions created")
         self.messages_accepted = counter("messages_accepted_total", "Messages acknowledged, repeated ones included")
-        self.messages_refused = counter("messages_refused_total", "Frames of clients answered by an error", "code")
-        self.requests_refused = counter("requests_refused_total", "HTTP requests answered by an error", "code")
+        self.messages_refused = counter("messages_refused_total", "Frames of clients answered with an error", "code")
+        self.requests_refused = counter("requests_refused_total", "HTTP requests answered with an error", "code")
         self.heard = gauge(
             "listener_heard_timestamp_seconds",
-            "When the listener last heard its own heartbeat, of the process where that is longest ago",
+            "When the listener last received its own heartbeat, the oldest of all processes",
             "livemin",
         )
-        # It has had no chance to hear anything yet.
+        # A new process has not received any heartbeat yet.
         self.heard.set(time.time())
-        self.listener_breaks = counter("listener_breaks_total", "Times that the listener lost Redis and came back")
+        self.listener_breaks = counter("listener_breaks_total", "Times that the listener lost Redis and reconnected")
         self.enqueue_failures = counter("enqueue_failures_total", "Tasks that the broker did not take at once")
-        self.redis_errors = counter("redis_errors_total", "Requests and frames that failed as Redis was away")
+        self.redis_errors = counter("redis_errors_total", "Requests and frames that failed as Redis did not answer")
         self.errors = counter("errors_total", "Requests and frames that failed by a bug")
         for reason in SOCKET_REFUSALS:
             self.sockets_refused.labels(reason)
         for code in ("rate_limited", "too_many_pending", "unavailable"):
             self.messages_refused.labels(code)
 
-    def heard_now(self) -> None:
-        """The listener hears."""
+    def set_heard(self) -> None:
+        """Records that the listener received its heartbeat now."""
         self.heard.set(time.time())
 
-    def exposition(self, deployment: Deployment) -> bytes:
-        """Prometheus text: what this host's processes counted, and what is kept in Redis."""
+    def exposition(self, shared_metrics: SharedMetrics) -> bytes:
+        """Prometheus text: the counts of this host's processes, and the numbers of the whole deployment."""
         registry = CollectorRegistry()
-        if os.environ.get(_SHARED_FOLDER):
+        if os.environ.get(metrics_folder.VARIABLE):
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
             own = generate_latest(registry)
         else:
             own = generate_latest(self._registry)
         shared = CollectorRegistry()
-        shared.register(deployment)
+        shared.register(shared_metrics)
         return own + generate_latest(shared)
 
 
-#: Why a websocket is closed before it is served: no valid token, too many sockets, Redis away, the process ending.
+#: Why a websocket is closed before it is served: no valid token, too many sockets, no Redis, the process shutting down.
 SOCKET_REFUSALS = ("not_authenticated", "too_many", "too_many_in_session", "unavailable", "going_away")
 
 
 @dataclass(frozen=True)
 class _Numbers:
-    """What Redis says of the whole deployment."""
+    """Read from Redis, for the whole deployment."""
 
     workers: liveness.WorkerAges
-    oldest: float
+    queue_delay: float
     sessions: int
     counts: dict[str, float]
 
 
-class Deployment(Collector):
+class SharedMetrics(Collector):
     """The numbers of the whole deployment, read from Redis and the broker at each scrape, in bounded time."""
 
     def __init__(self, client: redis.Redis, celery: Celery, worker_timeout: float) -> None:
         self._celery = celery
-        self._numbers = _Bounded(lambda: self._read(client, worker_timeout))
-        self._queue = _Bounded(self._queue_length)
+        self._numbers = _BoundedCall(lambda: self._read(client, worker_timeout))
+        self._queue = _BoundedCall(self._queue_length)
 
     def collect(self) -> Iterator[Any]:
-        """The families of one scrape; those that cannot be read are left out, and that is told."""
-        deadline = time.monotonic() + _PATIENCE
+        """The families of one scrape, without those that could not be read; two gauges report what could be read."""
+        deadline = time.monotonic() + _READ_TIMEOUT
         self._numbers.begin()
         self._queue.begin()
         numbers: _Numbers | None = self._numbers.wait(deadline)
@@ -131,7 +131,9 @@ class Deployment(Collector):
             numbers.workers.silent,
         )
         yield _gauge(
-            "chatbot_oldest_unanswered_seconds", "Age of the oldest unanswered message, 0 for none", numbers.oldest
+            "chatbot_queue_delay_seconds",
+            "Seconds that the longest-waiting message has waited for a worker",
+            numbers.queue_delay,
         )
         yield _gauge("chatbot_ledger_sessions", "Sessions with unanswered messages", numbers.sessions)
         yield from counters.families(numbers.counts)
@@ -140,50 +142,50 @@ class Deployment(Collector):
     def _read(client: redis.Redis, worker_timeout: float) -> _Numbers:
         return _Numbers(
             liveness.read_workers(client, worker_timeout),
-            oldest_unanswered(client),
-            ledger_size(client),
+            QueueDelay(client).read()[1],
+            Ledger(client).size(),
             counters.sums(client),
         )
 
     def _queue_length(self) -> int:
-        with self._celery.pool.acquire(block=True, timeout=_PATIENCE) as connection:
-            # Declaring a queue is how one asks for its length; in Redis it makes none.
+        with self._celery.pool.acquire(block=True, timeout=_READ_TIMEOUT) as connection:
+            # Declaring a queue returns its length; in Redis it creates nothing.
             queue = connection.default_channel.queue_declare(self._celery.conf.task_default_queue)
             return int(queue.message_count)
 
 
-class _Bounded:
-    """Asks in a thread, so that whoever waits for the answer need not wait for long; one question at a time."""
+class _BoundedCall:
+    """Calls a function in a thread, so that a caller can stop waiting for it; one call at a time."""
 
-    def __init__(self, ask: Callable[[], Any]) -> None:
-        self._ask = ask
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
         self._lock = threading.Lock()
-        self._asking: _Asking | None = None
+        self._call: _Call | None = None
 
     def begin(self) -> None:
         with self._lock:
-            if self._asking is None or not self._asking.is_alive():
-                self._asking = _Asking(self._ask)
-                self._asking.start()
+            if self._call is None or not self._call.is_alive():
+                self._call = _Call(self._function)
+                self._call.start()
 
     def wait(self, deadline: float) -> Any:
-        """The answer, None when there is none by the deadline."""
-        asking = self._asking
-        if asking is None:
+        """The result, None without one at the deadline, a monotonic time."""
+        call = self._call
+        if call is None:
             return None
-        asking.join(max(deadline - time.monotonic(), 0))
-        return asking.answer
+        call.join(max(deadline - time.monotonic(), 0))
+        return call.result
 
 
-class _Asking(threading.Thread):
-    def __init__(self, ask: Callable[[], Any]) -> None:
+class _Call(threading.Thread):
+    def __init__(self, function: Callable[[], Any]) -> None:
         super().__init__(name="metrics", daemon=True)
-        self._ask = ask
-        self.answer: Any = None
+        self._function = function
+        self.result: Any = None
 
     def run(self) -> None:
         try:
-            self.answer = self._ask()
+            self.result = self._function()
         except (StoreUnavailable, KombuError, redis.RedisError, OSError) as error:
             logger.warning("a number for /metrics could not be read: %s: %s", type(error).__name__, error)
 

@@ -1,4 +1,4 @@
-"""Which pages may use the chat, and what browsers are told to keep others from."""
+"""Which origins' pages may use the chat, and the CORS headers for them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 
 from flask import Request, Response
 
-#: Paths that a page from elsewhere may not use. Websockets know no preflight and no CORS headers.
+#: Paths that pages of other origins may not use. CORS does not cover websockets.
 CORS_PATHS = ("/token", "/refresh_token")
 GUARDED = (*CORS_PATHS, "/chat")
 
+#: Seconds for which a browser may cache the answer to a preflight.
 _PREFLIGHT_AGE = "3600"
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d+)?\Z|\[[0-9A-Fa-f:.]+\](:\d+)?\Z")
@@ -19,7 +20,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def is_host(text: str) -> bool:
-    """Whether `text` can be a Host header: a name or an address, and a port."""
+    """Whether `text` can be a Host header: a name or an address, with a port or without."""
     return bool(_HOST.match(text))
 
 
@@ -27,13 +28,13 @@ def origin_allowed(request: Request, allowed: Sequence[str]) -> bool:
     """Whether the page that sent the request is of its own origin, or of one in `allowed`."""
     origin = request.headers.get("Origin")
     if origin is None:
-        # No browser: it could claim any origin.
+        # Not a browser; such a client could claim any origin.
         return True
     return _is_listed(origin, allowed) or _same_origin(origin, request.scheme, request.host)
 
 
 def add_cors_headers(response: Response, request: Request, allowed: Sequence[str]) -> None:
-    """Lets a page of an origin in `allowed` read the answer."""
+    """Lets pages of the origins in `allowed` read the answer."""
     if not allowed or request.path not in CORS_PATHS:
         return
     response.vary.add("Origin")
@@ -60,7 +61,7 @@ def _same_origin(origin: str, scheme: str, host: str) -> bool:
             return False
         if scheme == "https" and parts.scheme != "https":
             return False
-        # Where TLS ends in front of us and nobody says so, an https page comes to what looks like http.
+        # Behind a proxy that ends TLS and does not report it, an https page seems to come to http.
         default = _DEFAULT_PORTS[parts.scheme]
         return parts.hostname == own.hostname and (parts.port or default) == (own.port or default)
     except ValueError:

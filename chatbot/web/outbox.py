@@ -1,18 +1,8 @@
-"""The bytes of one websocket, and what flask-sock lacks beneath it.
-
-simple-websocket sends with one `socket.send`, from two threads, with no loop, lock, bound or deadline: a reader that
-is slow gets a torn stream. A `Transport` takes the socket's place. Its `send` never blocks and never tears: what the
-connection does not take at once waits, in order, and a writer of its own sends it. What waits is bounded, and so is
-the time for which the peer may take nothing; beyond either the client is slow and is cut off.
-
-The other way, a client that sends more than is dealt with is read from more slowly, until its own sending waits.
-"""
+"""The sending side of one websocket: a bounded queue of bytes in front of a non-blocking socket."""
 
 from __future__ import annotations
 
-import _thread
 import contextlib
-import logging
 import select
 import socket
 import ssl
@@ -22,107 +12,81 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from wsproto.frame_protocol import CloseReason, FrameProtocol
+from wsproto.frame_protocol import FrameProtocol
 
-logger = logging.getLogger(__name__)
+from chatbot.protocol.close_codes import SLOW_CLIENT, Closing
 
-#: Bytes that may wait for a slow client, beyond what the operating system buffers.
-MAX_WAITING = 1024 * 1024
+#: Bytes that may be queued for a slow client, beyond what the operating system buffers.
+MAX_QUEUED = 1024 * 1024
 #: Bytes that the operating system buffers for one connection: without a limit it grows to several MB.
 SEND_BUFFER = 128 * 1024
-#: Seconds for which a client may take nothing while something waits for it.
+#: Seconds without progress after which a client with queued bytes is cut off.
 SEND_DEADLINE = 20.0
-#: Seconds that a closed connection is still read from, so that the peer gets the close frame before a reset.
-LINGER = 2.0
-
-#: Bytes read at once: what a flood of small frames in them costs holds up all other sockets.
-RECEIVE_BYTES = 4096
-#: Bytes of a TLS record: what is left of one that is read in part, nobody would be woken for.
-_TLS_RECORD = 16 * 1024
-#: Frames that may wait to be dealt with before no more are read.
-MAX_AHEAD = 32
-#: Seconds between two looks at whether there are fewer.
-_AHEAD_POLL = 0.02
-
-#: Sockets that come to their end in the same turn of the loop, at most.
-_LEAVING = threading.Semaphore(8)
 
 _encoder = FrameProtocol(client=False, extensions=[])
 
 
 def text_frame(text: str) -> bytes:
-    """A websocket text frame from a server: made once for all sockets that get it."""
+    """The bytes of a text frame; the same bytes serve every socket that gets the frame."""
     return bytes(_encoder.send_data(text))
 
 
-def close_frame(code: int, reason: str) -> bytes:
-    """A websocket close frame."""
-    return bytes(FrameProtocol(client=False, extensions=[]).close(code, reason))
+def close_frame(closing: Closing) -> bytes:
+    """The bytes of a close frame."""
+    # Its own encoder: one that has sent a close frame takes nothing more.
+    return bytes(FrameProtocol(client=False, extensions=[]).close(closing.code, closing.reason))
 
 
-class Reader:
-    """The thread of a socket, for simple-websocket: without what `threading.Thread` keeps and waits for."""
+class Outbox:
+    """Sends whole frames, in order, without blocking the caller.
 
-    def __init__(self, target: Callable[[], None]) -> None:
-        self.name = "socket"
-        self._target = target
-
-    def start(self) -> None:
-        """Returns at once."""
-        _thread.start_new_thread(self._run, ())
-
-    def _run(self) -> None:
-        try:
-            self._target()
-        except Exception:
-            logger.exception("reading from a socket failed")
-
-
-class Transport:
-    """Stands where simple-websocket expects a socket: `send`, `recv`, `close`, `fileno`."""
+    simple-websocket calls `socket.send` once per frame, from two threads, without a loop, a lock or a deadline: a slow
+    reader gets a torn stream. An outbox sends what the connection takes at once and queues the rest; a thread that
+    lives while something is queued sends it. A client that leaves more than `MAX_QUEUED` bytes queued, or takes nothing
+    for `SEND_DEADLINE` seconds, is closed with `SLOW_CLIENT`.
+    """
 
     def __init__(self, sock: socket.socket, on_slow: Callable[[], None] = lambda: None) -> None:
+        """`on_slow` is called, without blocking, when the client is cut off for reading too slowly."""
         self._sock = sock
-        # gevent's socket waits in Python for what the plain one beneath it says at once.
+        # gevent's socket would wait, in Python, where the plain socket beneath it answers at once.
         self._plain: Any = getattr(sock, "_sock", sock)
         self._tls = isinstance(sock, ssl.SSLSocket)
         self._lock = threading.Lock()
-        # A deque once there is something: most sockets never need one, and it takes more than all else here.
-        self._waiting: deque[memoryview] | tuple[()] = ()
-        self._waiting_bytes = 0
+        # A deque only once bytes are queued: most sockets never need one, and it is the largest part of an outbox.
+        self._queue: deque[memoryview] | tuple[()] = ()
+        self._queued = 0
         self._writing = False
-        self._ending = False
-        self._drained = threading.Event()
-        self._finished = threading.Event()
+        self._closed = False
+        self._progress = threading.Event()
         self.on_slow = on_slow
-        #: Says how many frames wait to be dealt with.
-        self.ahead: Callable[[], int] = int
-        #: Says how long to wait after so many bytes.
-        self.pace: Callable[[float], float] | None = None
-        #: Set once the client was found too slow.
+        #: The client was found too slow; nothing is sent after the close frame.
         self.slow = False
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
     @property
-    def waiting(self) -> int:
+    def queued(self) -> int:
         """Bytes that wait to be sent."""
-        return self._waiting_bytes
+        return self._queued
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     def send(self, data: bytes) -> int:
-        """Sends all of `data` behind what waits already, without blocking. Raises `OSError` once it can't."""
+        """Sends `data` after what is queued, without blocking. Raises `OSError` on a closed or broken connection."""
         with self._lock:
-            if self._ending:
+            if self._closed:
                 raise BrokenPipeError("the connection is closed")
             if self.slow:
-                # The close frame is on its way: nothing may follow it.
                 return len(data)
             view = memoryview(data)
-            if not self._waiting:
+            if not self._queue:
                 view = view[self._send_now(view) :]
             if len(view):
                 self._enqueue(view)
-            slow = self._waiting_bytes > MAX_WAITING and not self.slow
+            slow = self._queued > MAX_QUEUED
             if slow:
                 self._cut_off()
         if slow:
@@ -130,68 +94,31 @@ class Transport:
         return len(data)
 
     def wait_until_below(self, size: int, timeout: float) -> bool:
-        """Waits until fewer than `size` bytes wait to be sent; for whoever has much to say, such as a replay."""
+        """Waits until fewer than `size` bytes are queued; false after `timeout` seconds or on a closed connection."""
         deadline = time.monotonic() + timeout
-        while self._waiting_bytes >= size and not self._ending:
-            self._drained.clear()
-            if self._waiting_bytes < size:
+        while self._queued >= size and not self._closed:
+            self._progress.clear()
+            if self._queued < size:
                 break
-            if not self._drained.wait(max(deadline - time.monotonic(), 0)):
+            if not self._progress.wait(max(deadline - time.monotonic(), 0)):
                 return False
-        return not self._ending
-
-    def recv(self, size: int) -> bytes:
-        """What simple-websocket's reader reads; empty at the end. Waits while the client is ahead of us."""
-        while not self._ending and self.ahead() > MAX_AHEAD:
-            time.sleep(_AHEAD_POLL)
-        data = b""
-        try:
-            data = self._sock.recv(_TLS_RECORD if self._tls else size)
-        finally:
-            if not data:
-                # The end. When thousands come to it at once, they let the others' frames go first.
-                with _LEAVING:
-                    time.sleep(0)
-        if self.pace is not None and (delay := self.pace(len(data))):
-            time.sleep(delay)
-        return data
-
-    def fileno(self) -> int:
-        return self._sock.fileno()
-
-    def close(self) -> None:
-        """Called by simple-websocket's reader once it reads no more: lets the peer have what it was sent.
-
-        A connection closed with unread data is reset, and the reset may overtake a close frame.
-        """
-        deadline = time.monotonic() + LINGER
-        while self._waiting_bytes and time.monotonic() < deadline:
-            self._drained.clear()
-            if self._waiting_bytes:
-                self._drained.wait(0.5)
-        self.abort(socket.SHUT_WR)
-        with contextlib.suppress(OSError, ValueError):
-            while time.monotonic() < deadline and self._wait(select.POLLIN, deadline - time.monotonic()):
-                if not self._sock.recv(65536):
-                    break
-        self._finished.set()
-
-    def wait_closed(self, timeout: float) -> bool:
-        """Waits until the reader is done with the connection."""
-        return self._finished.wait(timeout)
+        return not self._closed
 
     def abort(self, how: int = socket.SHUT_RDWR) -> None:
-        """Ends the connection: whoever reads from it or writes to it wakes up."""
+        """Drops what is queued and shuts the connection down; from here on `send` raises `BrokenPipeError`.
+
+        Threads that read from the connection or write to it wake up.
+        """
         with self._lock:
-            self._ending = True
-            self._waiting = ()
-            self._waiting_bytes = 0
-            self._drained.set()
+            self._closed = True
+            self._queue = ()
+            self._queued = 0
+            self._progress.set()
         with contextlib.suppress(OSError):
             self._sock.shutdown(how)
 
     def _send_now(self, view: memoryview) -> int:
-        """Bytes that the connection takes without waiting. The lock is held."""
+        """Sends what the connection takes without waiting; how many bytes. The lock is held."""
         if self._tls:
             return 0
         sent = 0
@@ -204,60 +131,59 @@ class Transport:
 
     def _enqueue(self, view: memoryview) -> None:
         """The lock is held."""
-        self._waiting = self._waiting or deque()
-        self._waiting.append(view)
-        self._waiting_bytes += len(view)
+        self._queue = self._queue or deque()
+        self._queue.append(view)
+        self._queued += len(view)
         if not self._writing:
             self._writing = True
             threading.Thread(target=self._write, name="writer", daemon=True).start()
 
     def _cut_off(self) -> None:
-        """Keeps of what waits only the frame that is under way, then says why. The lock is held."""
+        """Replaces the queue by the rest of the frame under way and a close frame. The lock is held."""
         self.slow = True
-        first = next(iter(self._waiting))
-        end = memoryview(close_frame(CloseReason.TRY_AGAIN_LATER, "This client reads too slowly"))
-        self._waiting = deque((first, end))
-        self._waiting_bytes = len(first) + len(end)
+        first = next(iter(self._queue))
+        end = memoryview(close_frame(SLOW_CLIENT))
+        self._queue = deque((first, end))
+        self._queued = len(first) + len(end)
 
     def _write(self) -> None:
-        """Sends what waits, then ends; the next that has to wait starts another."""
-        broken = False
+        """Sends what is queued, then ends."""
         while True:
             try:
-                writable = self._wait(select.POLLOUT, SEND_DEADLINE)
-            except (OSError, ValueError):
-                writable, broken = False, True
-            with self._lock:
-                try:
-                    if not writable or not self._waiting:
+                writable = wait_for(self._sock, select.POLLOUT, SEND_DEADLINE)
+                with self._lock:
+                    if not writable or not self._queue:
                         self._writing = False
                         break
-                    sent = self._send_some(self._waiting[0])
-                except OSError:
-                    self._writing, broken = False, True
-                    break
-                self._waiting_bytes -= sent
-                if sent == len(self._waiting[0]):
-                    self._waiting.popleft()
-                else:
-                    self._waiting[0] = self._waiting[0][sent:]
-                self._drained.set()
-                if not self._waiting:
-                    self._writing = False
-                    return
-        if self._waiting:
-            # Nothing went out for too long, or the connection broke.
-            if not (self._ending or self.slow or broken):
+                    self._send_first(self._queue)
+                    if not self._queue:
+                        self._writing = False
+                        return
+            except (OSError, ValueError):
+                # The connection broke, or was closed.
+                self._writing = False
+                self.abort()
+                return
+        if self._queue:
+            if not (self._closed or self.slow):
                 self.slow = True
                 self.on_slow()
             self.abort()
 
-    def _send_some(self, view: memoryview) -> int:
-        if self._tls:
-            return self._sock.send(view)
-        return self._send_now(view)
+    def _send_first(self, queue: deque[memoryview]) -> None:
+        """Sends of the queue's first entry what the connection takes. The lock is held."""
+        view = queue[0]
+        sent = self._sock.send(view) if self._tls else self._send_now(view)
+        self._queued -= sent
+        if sent == len(view):
+            queue.popleft()
+        else:
+            queue[0] = view[sent:]
+        self._progress.set()
 
-    def _wait(self, event: int, timeout: float) -> bool:
-        poll = select.poll()
-        poll.register(self._sock.fileno(), event)
-        return bool(poll.poll(max(timeout, 0) * 1000))
+
+def wait_for(sock: socket.socket, event: int, timeout: float) -> bool:
+    """Whether the poll event occurs within `timeout` seconds."""
+    poll = select.poll()
+    poll.register(sock.fileno(), event)
+    return bool(poll.poll(max(timeout, 0) * 1000))

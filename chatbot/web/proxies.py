@@ -1,4 +1,4 @@
-"""Who a client is, behind proxies: what they say is believed only of those that are trusted."""
+"""The address, scheme and host of a client behind proxies, taken from the headers of trusted proxies only."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def trust_proxies(app: Flask, trusted: Networks | int) -> None:
-    """Has `app` see the address, scheme and host that a client used, as far as `trusted` proxies tell it."""
+    """Gives `app` the address, scheme and host that `trusted` proxies report."""
     if trusted:
-        app.wsgi_app = _Proxies(app.wsgi_app, trusted)  # type: ignore[method-assign]
+        app.wsgi_app = _ProxyHeaders(app.wsgi_app, trusted)  # type: ignore[method-assign]
 
 
 def client_address(peer: str, forwarded: Sequence[str], trusted: Networks | int) -> str:
-    """The address nearest to us that is no trusted proxy's; `forwarded` as in X-Forwarded-For, the farthest first."""
+    """The nearest address that is not a trusted proxy's; `forwarded` as in X-Forwarded-For, the farthest first."""
     address = peer
     left = trusted if isinstance(trusted, int) else None
     for claimed in reversed(forwarded):
@@ -35,11 +35,13 @@ def client_address(peer: str, forwarded: Sequence[str], trusted: Networks | int)
     return address
 
 
-class _Proxies:
+class _ProxyHeaders:
+    """WSGI middleware."""
+
     def __init__(self, app: WSGIApplication, trusted: Networks | int) -> None:
         self._direct = app
-        # Scheme and host as the nearest proxy tells them.
-        self._told = ProxyFix(app, x_for=0, x_proto=1, x_host=1)
+        # Takes scheme and host from the nearest proxy.
+        self._proxied = ProxyFix(app, x_for=0, x_proto=1, x_host=1)
         self._trusted = trusted
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -48,7 +50,7 @@ class _Proxies:
             return self._direct(environ, start_response)
         forwarded = [part for part in environ.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
         environ["REMOTE_ADDR"] = client_address(peer, forwarded, self._trusted)
-        return self._told(environ, start_response)
+        return self._proxied(environ, start_response)
 
 
 def _is_in(address: str, networks: Networks) -> bool:
@@ -62,7 +64,7 @@ def _is_in(address: str, networks: Networks) -> bool:
 
 
 def _address(text: str) -> str | None:
-    """The address in one entry of X-Forwarded-For, which may be in brackets and may have a port behind it."""
+    """The address in an entry of X-Forwarded-For, which may have brackets and a port."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -1,4 +1,4 @@
-"""Whether this process can serve: what `/readyz` answers."""
+"""The checks behind `/readyz`: whether this process can serve."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FIRST_HEARTBEAT = 2.0
 
 
 def readiness(client: redis.Redis, hub: Hub, worker_timeout: float) -> tuple[bool, dict[str, Any]]:
-    """Whether all parts work, and each part's state: `ok`, or what is wrong with it.
+    """Whether all parts work, and the state of each: `ok`, or the problem.
 
-    `workers` ran a task within `worker_timeout` seconds; `workers_silent` did not, and did not end in order either;
-    `canary` is how many seconds ago any worker last proved that it runs tasks. They are told, and fail nothing.
+    Reported, but not required: `workers`, how many gave a liveness signal within `worker_timeout` seconds,
+    `workers_silent`, how many did not and did not shut down either, and `canary`, the seconds since the last signal.
     """
     parts: dict[str, Any] = {"redis": "ok", "redisjson": "ok", "listener": "ok"}
     parts.update(workers=None, workers_silent=None, canary=None)

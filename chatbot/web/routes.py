@@ -1,4 +1,4 @@
-"""The HTTP routes, and the door of the websocket."""
+"""The HTTP routes, the websocket route, and the answers to errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import math
 from typing import Any
 
 from flask import Blueprint, Flask, Response, abort, current_app, render_template, request
-from flask_sock import Sock
 from gunicorn.http.errors import ParseException
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from werkzeug.exceptions import HTTPException
@@ -22,23 +21,21 @@ from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
 from chatbot.web import origins
 from chatbot.web.chat_socket import UNAVAILABLE, ChatSocket
-from chatbot.web.outbox import Transport
 from chatbot.web.readiness import readiness
 from chatbot.web.security_headers import add_security_headers
 from chatbot.web.services import Services
+from chatbot.web.websocket import WebSocket, create_sock
 
 logger = logging.getLogger(__name__)
 
-#: Bytes of a request's body: a name.
+#: Bytes of a request's body, which holds a name.
 MAX_BODY = 16 * 1024
-
-_TRANSPORT = "chatbot.transport"
 
 routes = Blueprint("chat", __name__)
 
 
 def services() -> Services:
-    """What the running app works with."""
+    """The parts of the current app."""
     found: Services = current_app.extensions["chatbot"]
     return found
 
@@ -53,9 +50,9 @@ def page() -> Response:
 
 @routes.post("/token")
 def token() -> Response:
-    """Begins a session for `name`: JSON, a form, or the query."""
+    """Creates a session for `name`, given as JSON, as a form or in the query."""
     name = parse_name({"name": _given_name()})
-    services().rates.new_session(request.remote_addr)
+    services().rate_limits.new_session(request.remote_addr)
     session = services().sessions.create(name)
     services().metrics.sessions.inc()
     return _json(session, cache=False)
@@ -63,7 +60,7 @@ def token() -> Response:
 
 @routes.get("/refresh_token")
 def refresh_token() -> Response:
-    """The session with its whole history; its time to live starts anew."""
+    """The session with its whole history. Renews its time to live."""
     given = _bearer_token()
     if not given:
         raise SessionNotFound
@@ -72,13 +69,13 @@ def refresh_token() -> Response:
 
 @routes.get("/healthz")
 def healthz() -> Response:
-    """This process serves."""
+    """Liveness: this process answers."""
     return _json({"status": "ok"}, cache=False)
 
 
 @routes.get("/readyz")
 def readyz() -> Response:
-    """This process can serve a chat; else 503 naming the part that fails."""
+    """Readiness: 200 when this process can serve a chat, else 503 with the part that fails."""
     found = services()
     ready, parts = readiness(found.client, found.hub, found.settings.worker.health_timeout)
     if not ready:
@@ -89,21 +86,21 @@ def readyz() -> Response:
 
 @routes.get("/metrics")
 def metrics() -> Response:
-    """Prometheus text; for whoever knows METRICS_TOKEN, if there is one."""
+    """Prometheus text; asks for METRICS_TOKEN if that is set."""
     found = services()
     wanted = found.settings.web.metrics_token
     if wanted and not hmac.compare_digest((_authorization() or "").encode(), wanted.encode()):
         raise ClientError("unauthorized", "Send METRICS_TOKEN as a bearer token", status=401)
-    response = Response(found.metrics.exposition(found.deployment), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    response = Response(found.metrics.exposition(found.shared_metrics), content_type=CONTENT_TYPE_PLAIN_0_0_4)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 @routes.before_app_request
 def guard_origin() -> Response | None:
-    """A page from elsewhere neither begins a session, nor reads one, nor connects; a preflight is answered."""
+    """Refuses requests from pages of other origins, and answers preflights."""
     if not origins.is_host(request.environ.get("HTTP_HOST", "x")):
-        abort(400, "This is no host name")
+        abort(400, "The Host header is not a valid host name")
     if request.path not in origins.GUARDED:
         return None
     if not origins.origin_allowed(request, services().settings.web.allowed_origins):
@@ -115,31 +112,20 @@ def guard_origin() -> Response | None:
 
 @routes.before_request
 def guard_websocket() -> None:
-    """What must get an HTTP status is refused here: later the handshake has been answered."""
+    """Refuses a request that is no handshake; once simple-websocket has answered it, HTTP statuses are not possible."""
     if request.endpoint != "chat.chat":
         return
     if not request.headers.get("Sec-WebSocket-Key") or request.headers.get("Sec-WebSocket-Version") != "13":
-        abort(400, "This is no websocket handshake of version 13")
-    # simple-websocket would always accept compression, which costs memory a socket and saves little here.
-    request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
-    # It refers to what refers to it: all that belongs to a closed connection would stay until garbage is collected.
-    request.environ.pop("wsgi.early_hints", None)
-    for key in ("gunicorn.socket", "werkzeug.socket"):
-        if key in request.environ:
-            request.environ[key] = request.environ[_TRANSPORT] = Transport(
-                request.environ[key], services().metrics.slow_clients.inc
-            )
+        abort(400, "This address takes websocket connections only, of version 13")
 
 
-def register(app: Flask) -> None:
+def add_routes(app: Flask) -> None:
     """Adds the routes, the websocket and the answers to errors."""
-    sock = Sock()
+    sock = create_sock()
 
     @sock.route("/chat", bp=routes)
-    def chat(ws: Any) -> None:
-        found = services()
-        socket = ChatSocket(ws, request.environ[_TRANSPORT], found)
-        socket.run(_bearer_token(), request.args.get("after"), request.remote_addr)
+    def chat(ws: WebSocket) -> None:
+        ChatSocket(ws, services()).run(_bearer_token(), request.args.get("after"), request.remote_addr)
 
     sock.init_app(app)
     app.register_blueprint(routes)
@@ -147,7 +133,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(StoreUnavailable, _store_unavailable)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(RemoteProtocolError, _bad_handshake)
-    app.register_error_handler(ConnectionError, _client_gone)
+    app.register_error_handler(ConnectionError, _client_disconnected)
     app.register_error_handler(Exception, _unexpected)
     app.after_request(_add_headers)
 
@@ -156,10 +142,9 @@ def _given_name() -> Any:
     try:
         body = request.get_data(cache=True)
     except (OSError, ParseException) as error:
-        # Broken chunks, or a client that went away in the middle.
-        # The error repeats what came.
+        # Broken chunks, or a client that disconnected. The error's text repeats the body, so only its type is logged.
         logger.info("a body could not be read: %s", type(error).__name__)
-        raise ClientError("bad_request", "The body could not be read: send it whole") from None
+        raise ClientError("bad_request", "The request body is incomplete or broken: send it again") from None
     if request.is_json or body.lstrip()[:1] == b"{":
         try:
             document = json.loads(body)
@@ -216,12 +201,12 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _bad_handshake(_: RemoteProtocolError) -> Response:
-    return _error("bad_request", "This is no websocket handshake", 400)
+    return _error("bad_request", "The websocket handshake is not valid", 400)
 
 
-def _client_gone(error: ConnectionError) -> Response:
-    """The client hung up in the middle of a handshake: nobody reads this answer."""
-    logger.info("a client hung up: %s", error)
+def _client_disconnected(error: ConnectionError) -> Response:
+    """The client disconnected during the handshake; this answer reaches no client."""
+    logger.info("a client disconnected: %s", error)
     return _error("bad_request", "The connection is closed", 400)
 
 

@@ -1,4 +1,4 @@
-"""Security headers of every answer: the content security policy, HSTS and what else keeps browsers from harm."""
+"""The security headers of every answer: content security policy, HSTS and others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flask import Request, Response
 
 from chatbot.web.origins import is_host
 
-#: Those that go out with every answer, whoever gives it.
+#: Sent with every answer, also with those to malformed requests.
 PLAIN_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -16,25 +16,23 @@ PLAIN_HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
 }
 
-
-#: Only the page's own files, and no markup made from text but by the sanitizer.
+#: Allows only the page's own files, and markup from text only through the sanitizer.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src {connect}; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'; "
     "require-trusted-types-for 'script'; trusted-types dompurify"
 )
 
-
-#: Seconds: a year of https only, and an hour of a preflight's answer.
+#: Https only, for a year.
 _HSTS = "max-age=31536000"
 
 
 def add_security_headers(response: Response, request: Request) -> None:
-    """Adds the headers that every answer has."""
+    """Adds the security headers."""
     for name, value in PLAIN_HEADERS.items():
         response.headers.setdefault(name, value)
     host = request.host
-    # Some browsers do not count websockets among 'self'.
+    # For some browsers 'self' does not include websockets.
     connect = f"'self' ws://{host} wss://{host}" if is_host(host) else "'self'"
     response.headers.setdefault("Content-Security-Policy", _POLICY.format(connect=connect))
     if request.is_secure:

@@ -1,4 +1,4 @@
-"""What the routes and sockets of one web process work with."""
+"""The parts of one web process, as its routes and sockets use them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from chatbot.config import Settings
 from chatbot.sessions.messages import Sessions
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import Hub
-from chatbot.web.metrics import Deployment, WebMetrics
-from chatbot.web.rates import Rates
+from chatbot.web.metrics import SharedMetrics, WebMetrics
+from chatbot.web.rates import RateLimits
 from chatbot.web.socket_limit import SocketLimit
 
 
@@ -22,7 +22,7 @@ class Services:
     sessions: Sessions
     hub: Hub
     enqueuer: Enqueuer
-    rates: Rates
+    rate_limits: RateLimits
     socket_limit: SocketLimit
     metrics: WebMetrics
-    deployment: Deployment
+    shared_metrics: SharedMetrics

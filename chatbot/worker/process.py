@@ -22,6 +22,7 @@ from chatbot.config import Settings
 from chatbot.protocol.events import STOP_CHANNEL
 from chatbot.queue.celery_app import SWEEP, create_celery
 from chatbot.sessions.leases import Leases
+from chatbot.sessions.ledger import Ledger
 from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.telemetry.counters import Counts
@@ -70,6 +71,10 @@ class WorkerServices:
         )
 
     @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.client)
+
+    @cached_property
     def listener(self) -> Listener:
         client = connect(self._settings.redis.url, LISTENER_CONNECTIONS, retries=0)
         return Listener(client, lambda _, session: self.streams.stop(session))
@@ -81,7 +86,7 @@ class WorkerServices:
     @cached_property
     def _replies(self) -> Replies:
         self.listener.subscribe(STOP_CHANNEL, timeout=_FIRST_SUBSCRIPTION)
-        self.listener.wait_until_hearing(_FIRST_SUBSCRIPTION)
+        self.listener.wait_until_receiving(_FIRST_SUBSCRIPTION)
         return Replies(self.leases, self.streams, create_model(self._settings), self._settings, self.counts)
 
     def replies(self) -> Replies:
@@ -130,7 +135,7 @@ def create_worker(settings: Settings) -> Celery:
         },
     )
     services = WorkerServices(settings)
-    add_tasks(celery, services.replies, lambda: services.leases, services.counts)
+    add_tasks(celery, services.replies, lambda: services.ledger, services.counts)
     # By default signals hold their receivers weakly.
     signals.setup_logging.connect(partial(_set_up_logging, settings), weak=False)
     signals.celeryd_after_setup.connect(partial(_set_up_canary, celery, services, settings), weak=False)

@@ -10,7 +10,7 @@ from celery import Celery
 
 from chatbot.errors import StoreUnavailable
 from chatbot.queue.celery_app import CANARY, GENERATE_REPLY, SWEEP
-from chatbot.sessions.leases import Leases
+from chatbot.sessions.ledger import Ledger
 from chatbot.telemetry import liveness
 from chatbot.telemetry.counters import SWEEPS, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.replies import Replies
@@ -18,8 +18,8 @@ from chatbot.worker.replies import Replies
 logger = logging.getLogger(__name__)
 
 
-def add_tasks(celery: Celery, replies: Callable[[], Replies], leases: Callable[[], Leases], counts: Counts) -> None:
-    """Adds the tasks to the app; `replies` and `leases` are called when a task runs, in its process."""
+def add_tasks(celery: Celery, replies: Callable[[], Replies], ledger: Callable[[], Ledger], counts: Counts) -> None:
+    """Adds the tasks to the app; `replies` and `ledger` are called when a task runs, in its process."""
 
     @celery.task(name=GENERATE_REPLY, throws=(StoreUnavailable,))
     def generate_reply(session_id: str) -> None:
@@ -32,14 +32,14 @@ def add_tasks(celery: Celery, replies: Callable[[], Replies], leases: Callable[[
     def sweep() -> None:
         """Re-enqueues overdue sessions."""
         with counting_outages(counts):
-            for session_id in leases().sweep():
+            for session_id in ledger().overdue():
                 generate_reply.apply_async((session_id,))
         counts.add(SWEEPS)
 
     @celery.task(name=CANARY, send_events=False, throws=(StoreUnavailable,))
     def canary(worker: str) -> None:
         """Records that `worker`, the only consumer of this task's queue, runs tasks."""
-        liveness.record_signal(leases().client, worker)
+        liveness.record_signal(ledger().client, worker)
 
 
 @contextmanager

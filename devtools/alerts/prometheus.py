@@ -21,7 +21,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def faster(rules: str, pace: float) -> str:
-    """The rules with every `for`, every range and the thresholds of 60 and 5 seconds divided by `pace`."""
+    """The rules with every `for`, every range and the limits of 5 s divided by `pace`."""
 
     def divided(match: re.Match[str]) -> str:
         seconds = int(match[2]) * _UNITS[match[3]] / pace
@@ -29,7 +29,7 @@ def faster(rules: str, pace: float) -> str:
         return f"{match[1]}{max(round(seconds), 8 if match[1] == '[' else 1)}s"
 
     rules = re.sub(r"(\[|for: )(\d+)([smh])", divided, rules)
-    return re.sub(r"> (60|5)$", lambda match: f"> {int(match[1]) / pace:g}", rules, flags=re.MULTILINE)
+    return re.sub(r"> 5$", f"> {5 / pace:g}", rules, flags=re.MULTILINE)
 
 
 class Prometheus:

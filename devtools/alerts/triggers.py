@@ -143,7 +143,7 @@ def client_never_reads(live: LiveChat) -> Iterator[None]:
 def bug(live: LiveChat) -> Iterator[None]:
     """Stores a broken document, which makes a request end with 500."""
     token = new_session(live.chat.url())["token"]
-    live.chat.client.execute_command("JSON.SET", session_keys(session_id(token))[0], "$", "5")
+    live.chat.client.execute_command("JSON.SET", session_keys(session_id(token)).document, "$", "5")
     answer = requests.get(live.chat.url() + "/refresh_token", params={"token": token}, timeout=10)
     assert answer.status_code == 500, answer.text
     yield
@@ -157,6 +157,7 @@ TRIGGERS: dict[str, Callable[[LiveChat], AbstractContextManager[None]]] = {
     "ChatbotNoWorkers": workers_stopped,
     "ChatbotWorkerSilent": worker_frozen,
     "ChatbotNoSweeps": beat_killed,
+    "ChatbotWorkersBehind": workers_stopped,
     "ChatbotRepliesLate": partial(model_with, first=20_000),
     "ChatbotFirstTokenSlow": partial(model_with, first=600),
     "ChatbotModelFailing": model_fails,

@@ -149,7 +149,7 @@ class Person(threading.Thread):
 
 
 @dataclass
-class Outcome(Delivery):
+class CrowdDelivery(Delivery):
     """How the messages of a crowd fared, and how long its users waited. Times are in seconds."""
 
     #: From a fault to the reply of each acknowledged message that had none yet.
@@ -165,7 +165,7 @@ class Crowd:
         self.people = [Person(n, urls, cut_often=cut_often) for n in range(count)]
         self._urls = urls
         self._faults: list[float] = []
-        self.outcome = Outcome()
+        self.outcome = CrowdDelivery()
 
     def __enter__(self) -> Crowd:
         for person in self.people:

@@ -112,7 +112,7 @@ class Answer:
                 if pending:
                     connection.send(pending)
                     pending = b""
-                self.wait(delay)
+                gevent.sleep(delay)
             elif record.tokens % BURST == BURST - 1:
                 gevent.sleep(0)
             due += interval
@@ -127,14 +127,6 @@ class Answer:
         elif self.fault == "broken_json":
             pending += chunk(self.ask.broken())
         return connection.send(pending + LAST_CHUNK)
-
-    def wait(self, delay: float) -> None:
-        quiet = self.settings.keep_alive / 1000
-        while delay > quiet > 0:
-            gevent.sleep(quiet)
-            self.connection.send(chunk(b":\n\n"))
-            delay -= quiet
-        gevent.sleep(delay)
 
     def stop_short(self, data: bytes) -> None:
         self.connection.send(data)

@@ -75,8 +75,6 @@ class Connection:
             raise ValueError("a body without a length is not supported")
         whole = end + int(headers.get("content-length", 0))
         if len(self.buffer) < whole:
-            if len(self.buffer) == end and headers.get("expect", "").lower() == "100-continue":
-                self.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             return None
         path, _, query = target.partition("?")
         keep_alive = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"

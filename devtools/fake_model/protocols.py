@@ -142,7 +142,6 @@ class OpenAIRequest:
             raise RefusedError(400, "max_tokens: Input should be a valid integer", "BadRequestError")
         self.limit: int = limit or (UNLIMITED if self.chat else DEFAULT_MAX_TOKENS)
         self.stream = body.get("stream") is True
-        self.usage = bool((body.get("stream_options") or {}).get("include_usage"))
         self.lax, self.unknown = False, sorted(body.keys() - self.FIELDS)
         kind = "chat.completion" if self.chat else "text_completion"
         self.head: dict[str, Any] = {"id": f"{'chatcmpl' if self.chat else 'cmpl'}-{number}"}
@@ -173,12 +172,9 @@ class OpenAIRequest:
     def events(self, tokens: Iterable[str]) -> Iterator[Event]:
         if self.chat:
             yield 0, self.chunk({"role": "assistant", "content": ""}, None)
-        sent, name = 0, "content" if self.chat else "text"
+        name = "content" if self.chat else "text"
         for count, piece, finish in self.run(tokens):
-            sent += count
             yield count, self.chunk({name: piece}, finish) if piece or finish else b""
-        if self.usage:
-            yield 0, b"data: %b\n\n" % to_bytes({**self.head, "choices": [], "usage": self.used(sent)})
         if not self.lax:
             yield 0, b"data: [DONE]\n\n"
 

@@ -16,7 +16,7 @@ from devtools.fake_model.answer import Answer
 from devtools.fake_model.faults import FAULTS, RefusedError, as_object
 from devtools.fake_model.http_connection import Connection, Request
 from devtools.fake_model.orders import Order
-from devtools.fake_model.protocols import MAX_STOPS, OpenAIRequest, TextGenerationRequest, to_bytes
+from devtools.fake_model.protocols import OpenAIRequest, TextGenerationRequest, to_bytes
 from devtools.fake_model.state import CLOSED, DONE, FAULT, REFUSED, Controls, Record
 
 KEPT = 20_000  # bounds the memory: records, and texts that order a counted fault
@@ -31,7 +31,7 @@ class Server:
         self.model, self.keep_bodies = model, keep_bodies
         self.records: deque[Record] = deque(maxlen=KEPT)
         self.counted: OrderedDict[str, int] = OrderedDict()  # requests for each text that orders a counted fault
-        self.received = self.active = self.version = 0
+        self.received = self.version = 0
         self.waiting: list[Any] = []
 
     def accept(self, sock: Any, _address: Any) -> None:
@@ -43,7 +43,6 @@ class Server:
         if request.path in ("/control", "/requests") or request.method == "GET":
             return
         self.received += 1
-        self.active += 1
         request.record = Record(self.received, request.method, request.path, time.time())
         if self.keep_bodies:
             request.record.headers = request.headers
@@ -60,7 +59,6 @@ class Server:
     def end(self, record: Record | None, outcome: str) -> None:
         if record and record.outcome is None:
             record.outcome, record.ended_at = outcome, time.time()
-            self.active -= 1
             self.changed()
 
     def changed(self) -> None:
@@ -117,16 +115,7 @@ class Server:
                 elif method == "DELETE":
                     self.settings = Controls(**asdict(self.initial))
                     self.counted.clear()
-                body = to_bytes(asdict(self.settings) | {"received": self.received, "active": self.active})
-            case "GET", "/info":
-                info = {"model_id": self.model, "model_sha": None, "model_pipeline_tag": "text-generation"}
-                limits = {"max_stop_sequences": MAX_STOPS, "max_input_tokens": 1024, "max_total_tokens": 2048}
-                body = to_bytes(info | limits | {"version": "3.3.6", "router": "text-generation-router"})
-            case "GET", "/v1/models":
-                model = {"id": self.model, "object": "model", "created": 0, "owned_by": "tests"}
-                body = to_bytes({"object": "list", "data": [model]})
-            case "GET", "/health":
-                pass
+                body = to_bytes(asdict(self.settings))
             case method, path:
                 raise not_found(method, path)
         connection.answer(200, body, **headers)

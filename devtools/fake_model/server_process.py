@@ -65,7 +65,7 @@ class ModelServer:
         self.stop()
 
     def control(self, **settings: Any) -> dict[str, Any]:
-        """Change settings (see Controls); returns all settings, and how many requests are active."""
+        """Change settings (see Controls); returns all settings."""
         return dict(self._call("PUT", "/control", settings)[0])
 
     def fault(self, name: str | None, count: int | None = None, **settings: Any) -> None:

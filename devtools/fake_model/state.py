@@ -37,7 +37,6 @@ class Controls:
     first: float = 0
     interval: float = 0
     tokens: int = 0  # the minimum: the repeated message is never cut short
-    keep_alive: float = 15_000  # after this time without a token a comment is sent; 0: never
     fault: str | None = None
     count: int | None = None  # how many requests the fault affects; None: all
     after: int = 3  # tokens before a fault within a stream

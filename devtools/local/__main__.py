@@ -14,8 +14,7 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
-from devtools.local.plan import CannotRun, make_plan
-from devtools.local.settings import LocalSettings
+from devtools.local.plan import CannotRun, LocalSettings, make_plan
 from devtools.local.supervisor import Supervisor
 
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from chatbot.config import Settings, WebSettings
-from chatbot.config.groups import FlowerSettings
+from chatbot.config import Settings, WebSettings, fields
+from chatbot.config.groups import FlowerSettings, setting
 from chatbot.config.settings import variables
 from chatbot.errors import ConfigurationError
 from devtools.local import llama_server, ports, probes, redis_server
 from devtools.local.service import Service
-from devtools.local.settings import LocalSettings
 from devtools.paths import BIN
 
 STOP_ORDER = ("web", "beat", "flower", "worker", "model", "redis")
@@ -21,6 +20,21 @@ REPLY_TOKENS = "256"  # bounds a reply of the local model, which rarely ends one
 SYSTEM_PROMPT = "You are a helpful assistant."
 
 Environment = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """`make run` alone"""
+
+    model_port: int = setting(
+        "LOCAL_MODEL_PORT",
+        5001,
+        fields.integer(1, 65535),
+        "The port of the model server that `make run` starts when MODEL_URL is not set.",
+    )
+    data_dir: str = setting(
+        "LOCAL_DATA_DIR", ".data", fields.text(), "The folder in which the Redis of `make run` stores its data."
+    )
 
 
 class CannotRun(Exception):

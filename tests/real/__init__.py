@@ -1,1 +1,1 @@
-"""What needs more than the project installs: a real GPT-J on real inference servers. Run by `make test-models`."""
+"""Tests with a real GPT-J on real inference servers, which `make test-models` installs and runs."""

@@ -1,6 +1,6 @@
-"""The conversation of `tests.conversation`, held with a real GPT-J on vLLM and on `transformers serve`.
+"""The conversation of `tests.support.conversation` with a real GPT-J on vLLM and on `transformers serve`.
 
-Its name is none that pytest looks for: only `make test-models` runs it, which installs the servers.
+pytest does not collect a file of this name: only `make test-models` runs it, which installs the servers.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from tests.support.conversation import LABELS, Conversation, Served, model_check
 
 #: A Python that has torch and both servers.
 PYTHON = Path(os.environ.get("MODELS_PYTHON", ROOT / ".venv-models" / "bin" / "python"))
-#: Seconds for the model to be made, and for a server to load it, on a machine that does other things too.
+#: Seconds for making the model and for loading it, on a busy machine.
 TIMEOUT = 300.0
 NAME = "EleutherAI/gpt-j-6B"
-#: So small a model says hundreds of tokens a second: long enough to be stopped.
+#: Tokens: so small a model generates hundreds a second, and a reply must last long enough to be stopped.
 LENGTH = "1900"
 
 pytestmark = pytest.mark.timeout(TIMEOUT)
 
 
 def make_gptj(folder: Path, *options: str) -> Path:
-    """The checkpoint, in `folder`."""
+    """Writes the checkpoint into `folder`."""
     command = [str(PYTHON), str(ROOT / "tests" / "real" / "gptj.py"), str(folder), *options]
     subprocess.run(command, check=True, timeout=TIMEOUT, stdout=sys.stderr)
     return folder
@@ -39,7 +39,7 @@ def make_gptj(folder: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="module")
 def parts() -> Iterator[Deployment]:
-    """Redis, a web process and a beat; each server brings its own worker."""
+    """Redis, a web process and a beat; each server has its own worker."""
     with Deployment("http://127.0.0.1:9/", workers=0) as deployment:
         yield deployment
 
@@ -50,12 +50,12 @@ def gptj(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class GPTJ(Conversation):
-    """The contract, and what can be asked for of a model that counts."""
+    """The contract, and tests for a model that counts."""
 
     messages = ("count", "count", "count")
     talk = "talk"
 
-    def test_the_reply_goes_on_from_the_one_before(self, served: Served) -> None:
+    def test_a_reply_continues_from_the_one_before(self, served: Served) -> None:
         with ChatClient(served.chat.url()) as client:
             assert [client.ask("count")["msg"] for _ in range(5)] == ["one", "two", "three", "four", "five"]
 
@@ -99,7 +99,7 @@ class TestTransformers(GPTJ):
         ):
             yield served
 
-    def test_the_server_lets_the_stop_sequence_through_and_nobody_sees_it(self, served: Served) -> None:
+    def test_a_stop_sequence_that_the_server_sends_is_not_shown(self, served: Served) -> None:
         with ChatClient(served.chat.url()) as client:
             client.ask("count")
         assert any(b'"text":"Human"' in exchange.received for exchange in served.wire.exchanges)
@@ -107,7 +107,7 @@ class TestTransformers(GPTJ):
 
 
 class TestRandomWeights:
-    """What it says means nothing, yet each message gets its reply."""
+    """A model with random weights: replies mean nothing, but each message gets one."""
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -1,6 +1,6 @@
-"""One conversation that every model server must hold, through the whole chat: web, Redis, worker, model server.
+"""One conversation through web, Redis, worker and model server, as a contract for every model server.
 
-`Conversation` is the contract. A test file derives a class from it for each server, with a fixture `served`.
+A test file derives a class from `Conversation` for each server, with a fixture `served`.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from devtools.harness.deployment import Deployment, Process, eventually
 from devtools.harness.recorder import Recorder
 from devtools.paths import BIN, ROOT
 
-#: What a base model goes on with when nobody stops it.
+#: What a base model continues with unless it is stopped.
 LABELS = ("Human:", "Bot:")
-#: Seconds in which a message that the server refuses has its `error`: two attempts, a second apart, and some.
+#: Seconds within which a refused message gets its `error`: two attempts, a second apart, with a margin.
 REFUSED_WITHIN = 15.0
 
 
 @dataclass
 class Served:
-    """A model server and a worker that asks it, with a relay between them."""
+    """A model server and a worker that calls it, with a relay between them."""
 
     chat: Deployment
     worker: Process
     wire: Recorder
 
     def asked(self) -> list[str]:
-        """What the model was given to go on from, request by request: the prompt, or the roles and texts."""
+        """The input of each request to the model: the prompt, or the roles and texts."""
         return [_prompt(body) for body in self.wire.requests()]
 
 
@@ -40,8 +40,8 @@ class Served:
 def serve(chat: Deployment, model_url: str, **settings: str) -> Iterator[Served]:
     """A worker for the model server at `model_url`; `settings` are environment variables."""
     with Recorder(model_url) as wire:
-        calm = {"TEMPERATURE": "0", "MODEL_ATTEMPTS": "2", "HISTORY_MESSAGES": "4", "MAX_NEW_TOKENS": "64"}
-        worker = chat.worker(0, **{**calm, **settings, "MODEL_URL": wire.url})
+        defaults = {"TEMPERATURE": "0", "MODEL_ATTEMPTS": "2", "HISTORY_MESSAGES": "4", "MAX_NEW_TOKENS": "64"}
+        worker = chat.worker(0, **{**defaults, **settings, "MODEL_URL": wire.url})
         worker.start()
         try:
             yield Served(chat, worker, wire)
@@ -50,14 +50,14 @@ def serve(chat: Deployment, model_url: str, **settings: str) -> Iterator[Served]
 
 
 def model_check(served: Served, **environ: str) -> subprocess.CompletedProcess[str]:
-    """`flask --app wsgi model-check` with the worker's settings, and those given instead."""
+    """`flask --app wsgi model-check` with the worker's settings, overridden by `environ`."""
     command = [str(BIN / "flask"), "--app", "wsgi", "model-check"]
     env = {**served.worker.env, **environ}
     return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
 class Conversation:
-    """The contract. Derived classes say what to talk about."""
+    """The contract. Derived classes choose the messages."""
 
     #: Three messages that get a reply each.
     messages = ("Hello!", "What is the capital of France?", "And of Italy?")
@@ -66,7 +66,7 @@ class Conversation:
     #: A message that does not fit the model's context.
     too_long = "1 2 3 4 5 6 7 8 9 " * 440
 
-    def test_each_message_gets_one_reply_and_the_model_is_given_the_turns_before(self, served: Served) -> None:
+    def test_each_message_gets_one_reply_and_the_model_gets_the_earlier_turns(self, served: Served) -> None:
         with ChatClient(served.chat.url()) as client:
             replies = [client.ask(message) for message in self.messages]
             stored = history(client.url, client.token)
@@ -79,14 +79,14 @@ class Conversation:
             assert reply["id"] in deltas
             assert reply["finish_reason"] in ("stop", "length")
             assert not any(label in reply["msg"] for label in LABELS)
-        # The window is of four messages: the first question has left it, its reply has not.
+        # The prompt holds four messages: the first question is no longer among them, its reply is.
         prompt, at = served.asked()[-1], 0
         for part in (self.messages[1], replies[1]["msg"], self.messages[2]):
             line = part.splitlines()[0]
             assert line in prompt[at:]
             at = prompt.index(line, at) + len(line)
 
-    def test_a_stopped_reply_keeps_its_text_and_the_server_is_hung_up_on(self, served: Served) -> None:
+    def test_a_stopped_reply_keeps_its_text_and_the_worker_disconnects(self, served: Served) -> None:
         with ChatClient(served.chat.url()) as client:
             client.send(self.talk)
             client.until("delta")
@@ -94,10 +94,10 @@ class Conversation:
             reply = client.until("message", source="bot")
             assert reply["finish_reason"] == "stopped", client.frames
             assert history(client.url, client.token)[-1]["msg"] == reply["msg"]
-            eventually(lambda: served.wire.exchanges[-1].ended_by == "worker", what="the worker hangs up")
+            eventually(lambda: served.wire.exchanges[-1].ended_by == "worker", what="the worker disconnects")
             assert client.ask(self.messages[0])["finish_reason"] in ("stop", "length")
 
-    def test_what_the_server_refuses_is_told_and_the_conversation_goes_on(self, served: Served) -> None:
+    def test_a_refused_message_gets_an_error_and_the_conversation_continues(self, served: Served) -> None:
         with ChatClient(served.chat.url()) as client:
             began = time.monotonic()
             client.send(self.too_long, "too-long")
@@ -108,7 +108,7 @@ class Conversation:
             assert len(texts(history(client.url, client.token), "bot")) == 1
         assert "the model gave no reply, not retrying" in served.worker.log
 
-    def test_model_check_finds_it_good(self, served: Served) -> None:
+    def test_model_check_passes(self, served: Served) -> None:
         checked = model_check(served)
         assert checked.returncode == 0, checked.stdout + checked.stderr
         assert "verdict:   OK" in checked.stdout

@@ -164,4 +164,4 @@ class PageUser:
 
 def end_session(site: Deployment, token: str) -> None:
     """Deletes a session's keys, as their expiry does."""
-    site.client.delete(*session_keys(session_id(token))[:-1])
+    site.client.delete(*session_keys(session_id(token))[:-2])

@@ -7,5 +7,5 @@ from celery_worker import celery_app
 
 @celery_app.task(name="tests.stuck", send_events=False)  # type: ignore[untyped-decorator]
 def stuck() -> None:
-    """Takes a thread of the pool for ever."""
+    """Occupies a thread of the pool forever."""
     threading.Event().wait()

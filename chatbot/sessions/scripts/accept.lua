@@ -1,36 +1,29 @@
--- Stores a human message and notes it in the ledger, in one step.
--- ARGV: session, id, message as JSON, time to live in ms, most pending messages, ms until somebody should look,
---       most messages in the log or 0, ms that messages may wait for a worker or 0, then the buckets of the rates
-local session, id, message, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+-- Stores a human message and adds its session to the ledger. A known id is not stored again.
 if not exists() then
   return {'gone'}
 end
-local known = redis.call('HGET', index, id)
+local gone, gone_turns = trimmed()
+local known = redis.call('HGET', index, message)
 if known then
   local turn = string.match(known, '^h:%d+:(%d+)$')
   if not turn then
     return {'not_yours'}
   end
-  touch(ttl)
-  local gone, gone_turns = trimmed()
+  touch()
   local reply = string.match(redis.call('LINDEX', turns, turn - gone_turns), ':(%d+)$')
   return {
     'known',
     reply and redis.call('JSON.GET', document, '.messages[' .. reply - gone .. ']') or '',
-    redis.call('HGET', failed, id) or ''
+    redis.call('HGET', failed, message) or ''
   }
 end
-local refused, longest = admit(9, ARGV[5], ARGV[8])
-if refused then
-  return refused
+local refusal, delay = refuse()
+if refusal then
+  return refusal
 end
-local gone, gone_turns = trimmed()
-local length = redis.call('JSON.ARRAPPEND', document, '.messages', message)
-local turn = redis.call('RPUSH', turns, gone + length - 1) + gone_turns - 1
-redis.call('HSET', index, id, 'h:' .. (gone + length - 1) .. ':' .. turn)
-redis.call('RPUSH', pending, id)
-begin_wait(session, id)
-note(session, ARGV[6])
-trim(tonumber(ARGV[7]), length)
-touch(ttl)
-return {'accepted', attended() and 1 or 0, longest}
+local length = redis.call('JSON.ARRAPPEND', document, '.messages', content)
+local position = gone + length - 1
+local turn = redis.call('RPUSH', turns, position) + gone_turns - 1
+redis.call('HSET', index, message, 'h:' .. position .. ':' .. turn)
+trim(length)
+return await_reply(delay)

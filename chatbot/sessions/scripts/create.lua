@@ -1,5 +1,4 @@
--- A new session.
--- ARGV: document as JSON, time to live in ms
-redis.call('JSON.SET', document, '$', ARGV[1])
-touch(ARGV[2])
+-- Stores the document of a new session.
+redis.call('JSON.SET', document, '$', content)
+touch()
 return 'created'

@@ -1,27 +1,25 @@
--- Lets go of a session whose message is to be tried again later; until then nobody claims it.
--- ARGV: session, fence, delay in ms, loading?, channel, frame or ''
-local session, delay = ARGV[1], tonumber(ARGV[3])
-if not owns(ARGV[2]) or not exists() then
+-- Releases the lease and schedules a retry in `delay_ms`, at once for 0. `frame` may be ''.
+if not owns_lease() then
   return 'lost'
 end
-local at = now() + delay
+local time = now()
+local due = time + delay_ms
 if redis.call('HGET', state, 'stop') == redis.call('LINDEX', pending, 0) then
-  -- Stopped meanwhile: whoever claims next only has to record that.
-  delay, at = 0, now()
+  -- The user has stopped the reply: the next worker only has to record that.
+  due = time
 end
 redis.call('DEL', partial)
-if delay > 0 then
-  redis.call('HSET', state, 'hold', at)
-  if ARGV[4] == '1' then
-    redis.call('HSETNX', state, 'loading', now())
+if due > time then
+  redis.call('HSET', state, 'hold', due)
+  if loading == '1' then
+    redis.call('HSETNX', state, 'loading', time)
   else
     redis.call('HINCRBY', state, 'attempts', 1)
   end
 end
-if ARGV[6] ~= '' then
-  publish(ARGV[5], ARGV[6])
+if frame ~= '' then
+  publish(frame)
 end
-let_go()
-redis.call('ZADD', ledger, at, session)
-redis.call('ZADD', waiting, at, session)
+release_lease()
+schedule(due, due)
 return 'postponed'

@@ -1,7 +1,6 @@
--- The whole document; its time to live starts anew.
--- ARGV: time to live in ms
+-- Returns the whole document, and renews its time to live.
 local text = redis.call('JSON.GET', document)
 if text then
-  touch(ARGV[1])
+  touch()
 end
 return text

@@ -1,17 +1,16 @@
--- All that a socket needs to go on from where its client was.
--- ARGV: id of the last message that the client holds or '', time to live in ms or '' for no touch,
---       position in the log to go on from (when no id is given) or ''
+-- Returns what a socket needs to go on from the message `after`, or else from the `position` in the log; either may be ''.
+-- An empty `ttl_ms` leaves the time to live as it is.
 if not exists() then
   return {'gone'}
 end
-if ARGV[2] ~= '' then
-  touch(ARGV[2])
+if ttl_ms ~= '' then
+  touch()
 end
 local gone = trimmed()
 local length = gone + redis.call('JSON.ARRLEN', document, '.messages')
-local from, recovered = ARGV[3], ''
-if ARGV[1] ~= '' then
-  local known = redis.call('HGET', index, ARGV[1])
+local from, recovered = position, ''
+if after ~= '' then
+  local known = redis.call('HGET', index, after)
   recovered = known and '1' or '0'
   if known then
     from = string.match(known, '^%a:(%d+)') + 1

@@ -1,5 +1,4 @@
--- Asks for the end of the reply that is being generated, or waited for.
--- ARGV: session, channel on which workers hear of it, time to live in ms
+-- Stops the reply that is being generated, or that is due next.
 if not exists() then
   return {'gone'}
 end
@@ -9,9 +8,9 @@ if not message then
 end
 redis.call('HSET', state, 'stop', message)
 if redis.call('HDEL', state, 'hold') == 1 then
-  -- No longer put off: it waits for a worker from now on.
-  redis.call('ZADD', waiting, now(), ARGV[1])
+  -- The scheduled retry is dropped: the session is ready for a worker.
+  redis.call('ZADD', waiting, now(), session)
 end
-touch(ARGV[3])
-redis.call('PUBLISH', ARGV[2], ARGV[1])
+touch()
+redis.call('PUBLISH', stop_channel, session)
 return {'stopping', redis.call('EXISTS', lease)}

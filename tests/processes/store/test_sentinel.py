@@ -16,7 +16,7 @@ from chatbot.config import Settings
 from chatbot.errors import ConfigurationError, StoreUnavailable
 from chatbot.protocol.client_errors import SessionNotFound
 from chatbot.queue.celery_app import create_celery
-from chatbot.queue.transport import address
+from chatbot.queue.transport import celery_broker
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.messages import Sessions
 from chatbot.store.client import connect
@@ -43,7 +43,7 @@ def test_tls_to_sentinel_and_redis_is_checked_unless_told_otherwise() -> None:
     assert found.sentinel_options == {"ssl": True, "ssl_ca_certs": "/ca.pem"}
     assert found.redis_options["ssl_ca_certs"] == "/ca.pem"
     for broker in (url, "rediss://h/0?ssl_ca_certs=/ca.pem"):
-        tls = address(broker)[2]
+        tls = celery_broker(broker)[2]
         assert tls is not None
         assert tls["ssl_cert_reqs"].name == "CERT_REQUIRED"
         assert tls["ssl_ca_certs"] == "/ca.pem"

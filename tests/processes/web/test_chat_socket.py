@@ -41,7 +41,7 @@ def test_plain_text_is_a_message_and_gets_its_reply(chat: Deployment) -> None:
 @pytest.mark.parametrize(
     "text", ["[1, 2]", '"quoted"', "{not json", "7", "null", "{'a': 1}", "<b>&amp;</b>", "👋 שלום"]
 )
-def test_text_that_is_no_json_object_is_a_message_as_typed(chat: Deployment, text: str) -> None:
+def test_text_other_than_a_json_object_is_a_message_as_typed(chat: Deployment, text: str) -> None:
     with ChatClient(chat.url()) as client:
         client.send_text(text)
         client.until("message")
@@ -178,7 +178,7 @@ def test_the_token_may_come_in_the_header(chat: Deployment) -> None:
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
-def test_a_page_from_elsewhere_gets_403_before_the_handshake(chat: Deployment, origin: str) -> None:
+def test_a_page_of_another_origin_gets_403_before_the_handshake(chat: Deployment, origin: str) -> None:
     token = new_session(chat.url())["token"]
     with pytest.raises(websocket.WebSocketBadStatusException) as refused:
         ChatClient(chat.url(), token, origin=origin)
@@ -237,14 +237,14 @@ def test_a_session_ends_after_its_time_while_connected(model: ModelServer) -> No
         assert (closed.code, closed.reason) == (1008, "Session expired")
         again = ChatClient(short.url(), client.token)
         assert again.closed().reason == "Session not authenticated or expired token"
-        # Nothing of the session is left.
+        # No key of the session is left.
         eventually(lambda: not list(short.client.scan_iter("chat:{*")))
 
 
 def test_unanswered_pings_close_the_socket(model: ModelServer) -> None:
     with Deployment(model.url, ping_interval=0.3) as pinging, ChatClient(pinging.url()) as client:
         client.receive()
-        # The client library answers pings while it reads: this reads the bytes past it.
+        # The client library would answer pings while it reads.
         client.ws.ping = client.ws.pong = lambda *_: None  # type: ignore[method-assign]
         assert client.closed().code == 1008
 

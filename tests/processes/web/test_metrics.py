@@ -1,4 +1,4 @@
-"""What `/metrics` tells, from real processes, and that the dashboard and the alerts ask for nothing else."""
+"""`/metrics` of real processes, and that dashboard and alerts use only metrics that exist."""
 
 from __future__ import annotations
 
@@ -17,11 +17,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from chatbot.sessions.ids import session_id
-from chatbot.sessions.leases import Leases
-from chatbot.sessions.messages import Sessions
-from chatbot.store.keys import UNANSWERED
 from chatbot.telemetry.counters import MODEL_ERRORS, OTHER, REPLY_TIME, Counts, families, sums
-from chatbot.telemetry.unanswered import ledger_size, oldest_unanswered
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, Closed
 from devtools.harness.deployment import Deployment, eventually
@@ -41,7 +37,7 @@ def scrape(url: str, **headers: str) -> dict[str, float]:
         for sample in family.samples:
             labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
             key = f"{sample.name}{{{labels}}}" if labels else sample.name
-            assert key not in found, f"{key} stands there twice"
+            assert key not in found, f"{key} occurs twice"
             found[key] = sample.value
     return found
 
@@ -50,7 +46,7 @@ def scrape(url: str, **headers: str) -> dict[str, float]:
 def two_processes(model: ModelServer) -> Iterator[Deployment]:
     """One gunicorn with two web processes, whose /metrics asks for a token; at most three sockets each."""
     with Deployment(model.url, web_concurrency=2, metrics_token="sesame", max_sockets=3) as deployment:
-        eventually(lambda: processes(deployment) == 2, 30, "both count")
+        eventually(lambda: processes(deployment) == 2, 30, "both processes are counted")
         yield deployment
 
 
@@ -60,26 +56,26 @@ def processes(deployment: Deployment) -> float:
 
 @pytest.fixture
 def fresh(model: ModelServer) -> Iterator[Deployment]:
-    """Nobody else's replies are counted here: of a shared one, a worker may still hold some that it has not told."""
+    """A deployment of its own: in a shared one, a worker may still hold counts of earlier tests."""
     with Deployment(model.url, webs=2, workers=2, model_attempts=2) as deployment:
         yield deployment
 
 
-def told(deployment: Deployment) -> list[dict[str, float]]:
-    """What each web host shows once the workers have ended, which have then told all that they counted."""
+def final_counts(deployment: Deployment) -> list[dict[str, float]]:
+    """The metrics of each web process after the workers' shutdown, in which they report all their counts."""
     for worker in deployment.workers:
         worker.stop()
     return [scrape(deployment.url(web)) for web in range(len(deployment.webs))]
 
 
-def test_a_reply_is_counted_once_and_the_same_is_told_by_every_web_host(fresh: Deployment) -> None:
+def test_a_reply_is_counted_once_and_shown_by_every_web_host(fresh: Deployment) -> None:
     with ChatClient(fresh.url()) as client:
         client.ask("!tokens=5 count me")
         now = scrape(fresh.url())
         assert now["chatbot_web_sockets"] == 1
         assert now["chatbot_workers"] == 2
         assert now["chatbot_web_redis_up"] == now["chatbot_web_broker_up"] == now["chatbot_web_processes"] == 1
-    one, other = told(fresh)
+    one, other = final_counts(fresh)
     for name in ("messages_accepted_total", "sessions_created_total"):
         assert one[f"chatbot_web_{name}"] == 1
         assert other[f"chatbot_web_{name}"] == 0
@@ -100,7 +96,7 @@ def test_failures_and_retries_are_counted_by_kind(fresh: Deployment) -> None:
         client.until("error")
         client.send("", "m3")
         client.until("error")
-    counts = told(fresh)[0]
+    counts = final_counts(fresh)[0]
     for name in (
         "chatbot_model_errors_total{kind=server_error}",
         "chatbot_model_errors_total{kind=unauthorized}",
@@ -121,7 +117,7 @@ def test_no_token_text_or_session_stands_in_metrics(chat: Deployment) -> None:
     assert "unmistakably" not in text
 
 
-def test_metrics_are_shown_to_whoever_knows_the_token(two_processes: Deployment) -> None:
+def test_metrics_ask_for_the_token(two_processes: Deployment) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic sesame"}):
         refused = requests.get(two_processes.url() + "/metrics", headers=headers, timeout=20)
         assert refused.status_code == 401
@@ -130,7 +126,7 @@ def test_metrics_are_shown_to_whoever_knows_the_token(two_processes: Deployment)
 
 
 def greeted(client: ChatClient) -> bool:
-    """Whether the process that took the socket, which the kernel chose, had a place for it."""
+    """Whether the socket was served; the kernel chooses the process, which may be full."""
     try:
         return bool(client.receive()["type"] == "session")
     except Closed:
@@ -153,7 +149,7 @@ def test_processes_of_one_host_are_added_up_and_the_sockets_of_a_killed_one_are_
     for client in clients:
         client.cut()
     eventually(two_processes.ready, 30, "new processes serve")
-    eventually(lambda: processes(two_processes) == 2, 30, "both are there again")
+    eventually(lambda: processes(two_processes) == 2, 30, "both processes are back")
     counts = now()
     assert counts["chatbot_web_sockets"] == 0
     assert counts["chatbot_web_sessions_created_total"] == 4
@@ -171,7 +167,7 @@ def test_counts_end_with_gunicorn_and_leave_no_files(model: ModelServer) -> None
         assert not list(temporary.iterdir())
 
 
-def test_what_a_killed_master_left_is_removed_and_nothing_else(model: ModelServer, tmp_path: Path) -> None:
+def test_the_folder_of_a_killed_master_is_removed_and_no_other(model: ModelServer, tmp_path: Path) -> None:
     left, young, held = (tmp_path / f"chatbot-metrics-{name}" for name in ("left", "young", "held"))
     for folder in (left, young, held):
         folder.mkdir()
@@ -186,7 +182,7 @@ def test_what_a_killed_master_left_is_removed_and_nothing_else(model: ModelServe
     os.close(descriptor)
 
 
-def test_a_dead_redis_is_told_in_time_and_the_rest_still_shown(model: ModelServer) -> None:
+def test_without_redis_the_other_metrics_are_shown_in_time(model: ModelServer) -> None:
     with Deployment(model.url, workers=0) as chat:
         for fault in (signal.SIGSTOP, signal.SIGKILL):
             chat.redis.signal(fault)
@@ -200,19 +196,19 @@ def test_a_dead_redis_is_told_in_time_and_the_rest_still_shown(model: ModelServe
             assert "chatbot_workers " not in response.text
 
 
-def test_what_was_counted_survives_the_worker(model: ModelServer) -> None:
+def test_counts_survive_the_worker(model: ModelServer) -> None:
     with Deployment(model.url) as chat:
         with ChatClient(chat.url()) as client:
             client.ask("one")
             eventually(lambda: scrape(chat.url())["chatbot_replies_total{outcome=stop}"] == 1, 15)
             chat.workers[0].restart()
             client.ask("two")
-            # One that ends in order tells all that it counted.
+            # A worker reports its counts on shutdown.
             chat.workers[0].stop()
         assert scrape(chat.url())["chatbot_replies_total{outcome=stop}"] == 2
 
 
-def test_a_label_takes_no_value_that_a_model_server_made_up(redis_client: redis.Redis) -> None:
+def test_a_label_holds_no_value_chosen_by_a_model_server(redis_client: redis.Redis) -> None:
     counts = Counts()
     counts.add(MODEL_ERRORS, "x" * 1000)
     counts.add(MODEL_ERRORS, "timeout")
@@ -228,38 +224,18 @@ def test_a_label_takes_no_value_that_a_model_server_made_up(redis_client: redis.
     assert found["chatbot_reply_seconds_sum",] == 1000.25
 
 
-def test_the_age_of_the_oldest_unanswered_message_is_known(redis_client: redis.Redis) -> None:
-    sessions = Sessions(redis_client, ttl=60, max_pending=8)
-    leases = Leases(redis_client, ttl=60, history_messages=4)
-    one, other = (session_id(sessions.create(name)["token"]) for name in ("Ada", "Bob"))
-    assert oldest_unanswered(redis_client) == 0
-    sessions.accept(one, "m1", "hello")
-    eventually(lambda: oldest_unanswered(redis_client) > 0.1, 5)
-    sessions.accept(one, "m2", "again")
-    first = redis_client.zscore(UNANSWERED, one)
-    assert first is not None
-    eventually(lambda: oldest_unanswered(redis_client) > 0.2, 5)
-    sessions.accept(other, "m3", "and I")
-    assert oldest_unanswered(redis_client) > 0.2
-    work = leases.claim(one)
-    assert work is not None
-    work = leases.commit(work, "hi", "stop", go_on=True)
-    # The second message has waited since it was accepted, not since its turn has come.
-    second, third = redis_client.zscore(UNANSWERED, one), redis_client.zscore(UNANSWERED, other)
-    assert second is not None
-    assert third is not None
-    assert first < second < third
-    assert work is not None
-    leases.fail(work, "It broke.", go_on=True)
-    assert redis_client.zscore(UNANSWERED, one) is None
-    sessions.retry(one, "m2")
-    assert ledger_size(redis_client) == 2
-    # A session that has ended waits for nothing: the sweep finds it.
-    for session in (one, other):
-        redis_client.delete(f"chat:{{{session}}}:session")
-    redis_client.zadd("chat:ledger", {one: 0, other: 0})
-    leases.sweep()
-    assert oldest_unanswered(redis_client) == ledger_size(redis_client) == 0
+def test_what_waits_for_a_worker_is_shown(model: ModelServer) -> None:
+    with Deployment(model.url, workers=0) as chat, ChatClient(chat.url()) as client:
+        counts = scrape(chat.url())
+        assert counts["chatbot_queue_delay_seconds"] == counts["chatbot_ledger_sessions"] == 0
+        client.send("is anybody there?", "m1")
+        client.until("ack")
+        eventually(lambda: scrape(chat.url())["chatbot_queue_delay_seconds"] > 1)
+        assert scrape(chat.url())["chatbot_ledger_sessions"] == 1
+        chat.workers.append(chat.worker(0).start())
+        client.until("message", reply_to="m1")
+        eventually(lambda: scrape(chat.url())["chatbot_queue_delay_seconds"] == 0)
+        assert scrape(chat.url())["chatbot_ledger_sessions"] == 0
 
 
 @pytest.mark.parametrize("file", ["alerts.yml", "dashboard.json"])

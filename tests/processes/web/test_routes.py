@@ -1,4 +1,4 @@
-"""The HTTP side of the wire contract, against real processes."""
+"""The HTTP routes of the wire contract, against real processes."""
 
 import socket
 
@@ -19,7 +19,7 @@ from devtools.harness.deployment import Deployment, eventually
     ],
     ids=["json", "form", "query", "json without a content type"],
 )
-def test_a_name_begins_a_session(chat: Deployment, request_arguments: dict[str, object]) -> None:
+def test_a_name_creates_a_session(chat: Deployment, request_arguments: dict[str, object]) -> None:
     response = requests.post(chat.url() + "/token", timeout=10, **request_arguments)  # type: ignore[arg-type]
     assert response.status_code == 200
     session = response.json()
@@ -51,14 +51,14 @@ def test_a_name_begins_a_session(chat: Deployment, request_arguments: dict[str, 
         {"params": {"name": "  "}},
     ],
 )
-def test_a_bad_name_is_refused_with_words(chat: Deployment, request_arguments: dict[str, object]) -> None:
+def test_an_invalid_name_is_refused(chat: Deployment, request_arguments: dict[str, object]) -> None:
     response = requests.post(chat.url() + "/token", timeout=10, **request_arguments)  # type: ignore[arg-type]
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "invalid_name"
     assert "Traceback" not in response.text
 
 
-def test_a_name_of_64_characters_is_taken(chat: Deployment) -> None:
+def test_a_name_of_64_characters_is_accepted(chat: Deployment) -> None:
     assert new_session(chat.url(), "é" * 64)["name"] == "é" * 64
 
 
@@ -85,7 +85,7 @@ def test_the_chat_page_is_served_with_a_strict_policy(chat: Deployment) -> None:
     assert "default-src 'none'" in response.headers["Content-Security-Policy"]
 
 
-def test_health_and_readiness_are_told(chat: Deployment) -> None:
+def test_health_and_readiness_are_reported(chat: Deployment) -> None:
     assert requests.get(chat.url() + "/healthz", timeout=10).status_code == 200
     ready = requests.get(chat.url() + "/readyz", timeout=10)
     assert ready.status_code == 200
@@ -121,7 +121,7 @@ def test_a_malformed_request_leaves_no_token_in_the_log(chat: Deployment) -> Non
         assert answer.startswith(b"HTTP/1.1 400")
         assert b'"bad_request"' in answer
         assert token.encode() not in answer
-    eventually(lambda: chat.webs[0].log.count("no HTTP request") >= 2, what="the requests are logged")
+    eventually(lambda: chat.webs[0].log.count("malformed HTTP request") >= 2, what="the requests are logged")
     assert token not in chat.webs[0].log
 
 

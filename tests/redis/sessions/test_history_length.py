@@ -54,9 +54,9 @@ def test_the_oldest_messages_go(redis_client: redis.Redis) -> None:
         assert len(talk.texts()) <= 6
     assert talk.texts() == [f"{verb} m{n}" for n in (17, 18, 19) for verb in ("says", "answers")]
     # Nothing is left of those that went.
-    index, turns = session_keys(talk.session)[1:3]
-    assert redis_client.hlen(index) == 6
-    assert redis_client.llen(turns) == 3
+    keys = session_keys(talk.session)
+    assert redis_client.hlen(keys.index) == 6
+    assert redis_client.llen(keys.turns) == 3
 
 
 def test_prompts_and_repeated_ids_stay_right(redis_client: redis.Redis) -> None:
@@ -109,7 +109,7 @@ def test_an_old_failure_may_be_retried_until_it_goes(redis_client: redis.Redis) 
     assert len(talk.texts()) == 4
     with pytest.raises(ClientError, match="not_retryable"):
         talk.sessions.retry(talk.session, "bad")
-    assert redis_client.hlen(session_keys(talk.session)[4]) == 0
+    assert redis_client.hlen(session_keys(talk.session).failed) == 0
 
 
 def test_resuming_after_a_message_that_went_is_no_recovery(redis_client: redis.Redis) -> None:

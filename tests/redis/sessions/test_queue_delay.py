@@ -12,15 +12,16 @@ from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
+from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
-from chatbot.sessions.queue_delay import Backlog
+from chatbot.sessions.queue_delay import QueueDelay
 from chatbot.store.client import connect
 from chatbot.store.keys import LEDGER, WAITING, session_keys
 from devtools.harness.deployment import eventually, free_port
 
 
 def look(client: redis.Redis) -> tuple[int, float]:
-    return Backlog(client).read()
+    return QueueDelay(client).read()
 
 
 def test_a_message_waits_until_a_worker_takes_it(
@@ -56,22 +57,24 @@ def test_one_put_off_waits_only_once_it_is_due(
     eventually(lambda: look(redis_client)[0] == 1)
 
 
-def test_one_whose_worker_died_waits_again(redis_client: redis.Redis, sessions: Sessions, session: str) -> None:
+def test_one_whose_worker_died_waits_again(
+    redis_client: redis.Redis, sessions: Sessions, ledger: Ledger, session: str
+) -> None:
     mortal = Leases(redis_client, ttl=60, history_messages=4, channel=lambda: "nobody-listens")
     sessions.accept(session, "m1", "hello")
     assert mortal.claim(session) is not None
-    assert mortal.sweep() == [session]
+    assert ledger.overdue() == [session]
     assert look(redis_client)[0] == 1
 
 
 def test_a_session_that_ended_waits_no_more(
-    redis_client: redis.Redis, sessions: Sessions, leases: Leases, session: str
+    redis_client: redis.Redis, sessions: Sessions, ledger: Ledger, session: str
 ) -> None:
     sessions.accept(session, "m1", "hello")
-    redis_client.delete(*session_keys(session)[:8])
+    redis_client.delete(*session_keys(session)[:-2])
     # The ledger looks at it much later.
     redis_client.zadd(LEDGER, {session: 4e12})
-    leases.sweep()
+    ledger.overdue()
     assert redis_client.zcard(WAITING) == 0
     assert redis_client.zcard(LEDGER) == 1
 
@@ -123,16 +126,16 @@ def test_the_wait_follows_from_the_pace(
 ) -> None:
     clock = [1000.0]
     monkeypatch.setattr("chatbot.sessions.queue_delay.time", SimpleNamespace(monotonic=lambda: clock[0]))
-    backlog = Backlog(redis_client)
+    queue_delay = QueueDelay(redis_client)
     for moment, age in ages[:-1]:
         clock[0] = 1000.0 + moment
-        backlog.observe(age)
+        queue_delay.observe(age)
     clock[0] = 1000.0 + ages[-1][0]
-    assert backlog.retry_after(ages[-1][1], 60) == wait
+    assert queue_delay.retry_after(ages[-1][1], 60) == wait
 
 
 def test_without_redis_nothing_is_known() -> None:
     client = connect(f"redis://127.0.0.1:{free_port()}/0", 1)
     with pytest.raises(StoreUnavailable):
-        Backlog(client).read()
+        QueueDelay(client).read()
     client.connection_pool.disconnect()

@@ -12,6 +12,7 @@ from chatbot.protocol.client_errors import ClientError, SessionNotFound
 from chatbot.protocol.events import Event, events_channel
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress
+from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
 from chatbot.store.keys import LEDGER, session_keys
 from devtools.harness.deployment import eventually
@@ -28,7 +29,7 @@ def says(work: Assignment) -> list[str]:
 
 
 def expire_lease(client: redis.Redis, session: str) -> None:
-    client.delete(session_keys(session)[7])
+    client.delete(session_keys(session).lease)
 
 
 def test_a_message_is_in_history_and_ledger_in_one_step(
@@ -207,14 +208,14 @@ def test_a_retried_messages_prompt_holds_no_later_message(sessions: Sessions, le
 
 
 def test_nobody_claims_a_postponed_message_before_its_time(
-    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+    sessions: Sessions, leases: Leases, ledger: Ledger, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
     leases.postpone(claimed(leases, session), 100, loading=False)
     assert leases.claim(session) is None
     assert not sessions.accept(session, "m2", "more").wake
-    assert leases.sweep() == []
-    redis_client.hset(session_keys(session)[5], "hold", 1)
+    assert ledger.overdue() == []
+    redis_client.hset(session_keys(session).state, "hold", 1)
     work = claimed(leases, session)
     assert (work.message_id, work.attempts, work.loading_for) == ("m1", 1, 0)
 
@@ -224,30 +225,32 @@ def test_loading_is_counted_in_time_and_not_in_attempts(
 ) -> None:
     sessions.accept(session, "m1", "hello")
     leases.postpone(claimed(leases, session), 0.001, loading=True)
-    redis_client.hset(session_keys(session)[5], mapping={"hold": 1, "loading": 1})
+    redis_client.hset(session_keys(session).state, mapping={"hold": 1, "loading": 1})
     work = claimed(leases, session)
     assert work.attempts == 0
     assert work.loading_for > 1e9
 
 
-def test_what_is_handed_back_is_overdue_at_once(sessions: Sessions, leases: Leases, session: str) -> None:
+def test_what_is_handed_back_is_overdue_at_once(
+    sessions: Sessions, leases: Leases, ledger: Ledger, session: str
+) -> None:
     sessions.accept(session, "m1", "hello")
     leases.hand_back(claimed(leases, session))
-    assert leases.sweep() == [session]
+    assert ledger.overdue() == [session]
     assert claimed(leases, session).attempts == 0
 
 
 def test_the_sweep_names_what_is_overdue_once(
-    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+    sessions: Sessions, ledger: Ledger, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
-    assert leases.sweep() == []
+    assert ledger.overdue() == []
     redis_client.zadd(LEDGER, {session: 1})
-    assert leases.sweep() == [session]
-    assert leases.sweep() == []
+    assert ledger.overdue() == [session]
+    assert ledger.overdue() == []
     first = redis_client.zscore(LEDGER, session)
     redis_client.zadd(LEDGER, {session: 1})
-    assert leases.sweep() == [session]
+    assert ledger.overdue() == [session]
     second = redis_client.zscore(LEDGER, session)
     assert first is not None
     assert second is not None
@@ -255,14 +258,14 @@ def test_the_sweep_names_what_is_overdue_once(
 
 
 def test_many_sweeps_at_once_name_each_session_once(
-    sessions: Sessions, leases: Leases, redis_client: redis.Redis
+    sessions: Sessions, ledger: Ledger, redis_client: redis.Redis
 ) -> None:
     ids = [session_id(sessions.create("Ada")["token"]) for _ in range(30)]
     for each in ids:
         sessions.accept(each, "m1", "hello")
         redis_client.zadd(LEDGER, {each: 1})
     found: list[str] = []
-    threads = [threading.Thread(target=lambda: found.extend(leases.sweep())) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.extend(ledger.overdue())) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -271,42 +274,44 @@ def test_many_sweeps_at_once_name_each_session_once(
 
 
 def test_the_sweep_leaves_a_session_that_somebody_is_at(
-    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+    sessions: Sessions, leases: Leases, ledger: Ledger, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
     claimed(leases, session)
     redis_client.zadd(LEDGER, {session: 1})
-    assert leases.sweep() == []
+    assert ledger.overdue() == []
     expire_lease(redis_client, session)
     redis_client.zadd(LEDGER, {session: 1})
-    assert leases.sweep() == [session]
+    assert ledger.overdue() == [session]
 
 
-def test_a_dead_owners_lease_is_not_waited_for(sessions: Sessions, session: str, redis_client: redis.Redis) -> None:
+def test_a_dead_owners_lease_is_not_waited_for(
+    sessions: Sessions, ledger: Ledger, session: str, redis_client: redis.Redis
+) -> None:
     leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda: "of-the-owner")
     sessions.accept(session, "m1", "hello")
     pubsub = redis_client.pubsub()
     pubsub.subscribe("of-the-owner")
     pubsub.get_message(timeout=5)
     work = claimed(leases, session)
-    assert leases.sweep() == []
+    assert ledger.overdue() == []
     assert leases.claim(session) is None
     pubsub.close()
     eventually(lambda: redis_client.pubsub_numsub("of-the-owner")[0][1] == 0)
-    assert leases.sweep() == [session]
-    assert leases.sweep() == []
+    assert ledger.overdue() == [session]
+    assert ledger.overdue() == []
     with pytest.raises(LeaseLost):
         leases.commit(work, "from beyond", "stop", go_on=True)
     assert claimed(leases, session).message_id == "m1"
 
 
 def test_the_sweep_forgets_sessions_that_have_ended(
-    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+    sessions: Sessions, ledger: Ledger, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
-    redis_client.delete(*session_keys(session)[:8])
+    redis_client.delete(*session_keys(session)[:-2])
     redis_client.zadd(LEDGER, {session: 1})
-    assert leases.sweep() == []
+    assert ledger.overdue() == []
     assert redis_client.zcard(LEDGER) == 0
     with pytest.raises(SessionNotFound):
         sessions.accept(session, "m2", "anybody?")

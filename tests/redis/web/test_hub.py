@@ -1,4 +1,4 @@
-"""The fan-out of one web process against a real Redis: nothing missed, nothing twice, whatever becomes of pub/sub."""
+"""The fan-out of one web process against a real Redis: no event is lost or repeated, whatever happens to pub/sub."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from devtools.harness.deployment import eventually
 
 
 class Socket:
-    """What a subscriber sends to: keeps the frames as documents."""
+    """Stands for a websocket: stores the frames that it gets as documents."""
 
     def __init__(self, hub: Hub, session: str) -> None:
         self.frames: list[dict[str, Any]] = []
         self.ended: list[int] = []
         self.hub = hub
-        self.subscriber = Subscriber(session, self._send, lambda code, _: self.ended.append(code))
+        self.subscriber = Subscriber(session, self._send, lambda closing: self.ended.append(closing.code))
 
     def _send(self, frame: bytes) -> None:
         parser = FrameProtocol(client=True, extensions=[])
@@ -36,7 +36,7 @@ class Socket:
         self.frames.append(json.loads("".join(str(part.payload) for part in parser.received_frames())))
 
     def attach(self, sessions: Sessions, after: str | None = None) -> None:
-        """As `web/socket.py` does it."""
+        """Like `chat_socket.py`."""
         self.hub.attach(self.subscriber)
         snapshot = sessions.snapshot(self.subscriber.session, after=after)
         for frame in replay(self.subscriber.session, snapshot):
@@ -100,7 +100,7 @@ def test_what_a_broken_subscription_missed_is_read_from_the_store(
     socket.attach(sessions)
     for number in range(1, 6):
         cut_pubsub(redis_client)
-        # Published while nobody listens, or somebody again: either way it arrives, once.
+        # Published without a subscription or with a new one: either way it arrives, once.
         answer(sessions, leases, session, number)
         eventually(partial(_has, socket, [f"a{i}" for i in range(1, number + 1)]))
     assert socket.ended == []
@@ -143,7 +143,7 @@ def test_nothing_goes_out_past_a_gap_and_what_is_missing_comes_first(
     eventually(partial(_has, socket, ["a1", "a2", "a3", "a4"]))
 
 
-def test_garbage_on_a_channel_harms_nobody(
+def test_garbage_on_a_channel_does_no_harm(
     hub: Hub, sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
     socket = Socket(hub, session)
@@ -198,13 +198,13 @@ def test_a_session_that_ended_during_a_break_closes_its_sockets(
     eventually(lambda: socket.ended == [1008])
 
 
-def test_a_listener_hears_itself_and_says_when_it_was_away(redis_client: redis.Redis, redis_url: str) -> None:
+def test_a_listener_receives_its_heartbeat_and_reports_a_break(redis_client: redis.Redis, redis_url: str) -> None:
     breaks: list[bool] = []
     client = connect(redis_url, LISTENER_CONNECTIONS, retries=0)
     listener = Listener(client, lambda *_: None, lambda: breaks.append(True))
     try:
         assert listener.channel == ""
-        assert listener.wait_until_hearing(5)
+        assert listener.wait_until_receiving(5)
         assert listener.channel
         assert breaks == []
         cut_pubsub(redis_client)

@@ -1,0 +1,77 @@
+"""gunicorn's server hooks: what happens when its master and its web processes start and end.
+
+gunicorn.conf.py imports this module before gevent has patched the standard library, so it imports nothing of the
+application, and takes `time.sleep` and `threading.Thread` from their modules only when it calls them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from chatbot.web import memory, metrics_folder
+
+if TYPE_CHECKING:
+    from chatbot.web.hub import Hub
+
+#: Seconds over which the closing of sockets is spread, so that not all clients reconnect at once.
+_CLOSE_SPREAD = 1.5
+#: Seconds between two checks of whether the process shuts down.
+_POLL = 0.1
+#: Seconds between two trims of memory, and sockets up to which a trim's pause is a few ms.
+_TRIM_INTERVAL, _TRIM_MAX_SOCKETS = 15.0, 200
+
+
+def on_starting(_: Any) -> None:
+    """In the master, before it forks."""
+    metrics_folder.remove_abandoned()
+    metrics_folder.create()
+    # Each connection is an open file, of which a process often may have only 1024 by default.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def on_exit(_: Any) -> None:
+    """In the master, at its end."""
+    metrics_folder.remove()
+
+
+def child_exit(_: Any, worker: Any) -> None:
+    """In the master, after a process has ended: its gauges, such as open sockets, no longer count; its counters do."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def post_worker_init(worker: Any) -> None:
+    """In a new process, once it has loaded the application."""
+    hub = worker.wsgi.extensions["chatbot"].hub
+    hub.start()
+    memory.tune()
+    threading.Thread(target=_attend, args=(worker, hub), name="attendant", daemon=True).start()
+
+
+def worker_exit(_: Any, worker: Any) -> None:
+    """In a process at its end: skips the interpreter's shutdown, in which gevent's leftovers log errors."""
+    if worker.booted and not worker.alive:
+        logging.shutdown()
+        os._exit(0)
+
+
+def _attend(worker: Any, hub: Hub) -> None:
+    """Trims memory now and then, and closes the sockets on shutdown: gunicorn would wait for them, then cut them."""
+    trimmed, sockets = time.monotonic(), 0
+    while worker.alive:
+        time.sleep(_POLL)
+        # Not in the middle of a rush.
+        calm, sockets = len(hub) == sockets < _TRIM_MAX_SOCKETS, len(hub)
+        if calm and time.monotonic() - trimmed > _TRIM_INTERVAL:
+            memory.trim()
+            trimmed = time.monotonic()
+    hub.go_away(_CLOSE_SPREAD)

@@ -1,0 +1,190 @@
+"""The websockets of flask-sock, adapted in one place: whole frames to slow readers, paced reading, little memory.
+
+This module alone leans on what flask-sock and simple-websocket do inside. Each such detail has a test in
+tests/unit/web/test_websocket_contract.py, which names the detail that an upgrade has moved.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import logging
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flask_sock
+import simple_websocket
+
+from chatbot.protocol.close_codes import Closing
+from chatbot.web.outbox import Outbox, wait_for
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a closed connection is still read from, so that the peer gets the close frame before a reset.
+LINGER = 2.0
+#: Bytes read at once: the small frames in them are parsed in a row, while all other sockets wait.
+_RECEIVE_BYTES = 4096
+#: Bytes of a TLS record: poll does not report what is left of a record that was read in part.
+_TLS_RECORD = 16 * 1024
+#: Frames that may be buffered before no more are read, and seconds between two checks of their number.
+_MAX_BUFFERED_FRAMES, _BUFFER_POLL = 32, 0.02
+#: Connections whose end is handled at the same time: when thousands end at once, other sockets' frames go first.
+_ENDING = threading.Semaphore(8)
+
+#: The keys of a WSGI environ in which simple-websocket looks for the socket.
+_SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
+
+
+def create_sock() -> flask_sock.Sock:
+    """A flask-sock extension. Its handlers get a `WebSocket`, made with the app's SOCK_SERVER_OPTIONS."""
+    # flask-sock has no option for the class: it calls the name `Server` of its module for each connection.
+    flask_sock.Server = WebSocket
+    return flask_sock.Sock()
+
+
+class WebSocket(simple_websocket.Server):  # type: ignore[misc]
+    """One connection. `receive` is simple-websocket's; frames are sent through `outbox`."""
+
+    # simple-websocket's attributes. `sock` is what `environ` holds, `ws` a wsproto connection.
+    sock: Any
+    ws: Any
+    thread: Any
+    environ: Any
+
+    def __init__(
+        self,
+        environ: dict[str, Any],
+        *,
+        ping_interval: float | None = None,
+        max_message_size: int | None = None,
+        on_slow: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Answers the handshake in `environ` and starts to read. `ping_interval` in seconds, the size in bytes.
+
+        Raises `wsproto.utilities.RemoteProtocolError` for a handshake that is not valid.
+        """
+        # simple-websocket would accept compression, which costs memory for each socket and saves little here.
+        environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+        # gunicorn's closure is part of a reference cycle, which would hold all of a closed connection.
+        environ.pop("wsgi.early_hints", None)
+        for key in _SOCKET_KEYS:
+            if key in environ:
+                environ[key] = _Stream(environ[key], on_slow)
+        super().__init__(
+            environ,
+            receive_bytes=_RECEIVE_BYTES,
+            ping_interval=ping_interval,
+            max_message_size=max_message_size,
+            thread_class=_ReaderThread,
+        )
+
+    @property
+    def outbox(self) -> Outbox:
+        """What sends to the client; not after `dispose`."""
+        stream: _Stream = self.sock
+        return stream.outbox
+
+    def handshake(self) -> None:
+        """Called by simple-websocket before it starts its thread."""
+        super().handshake()
+        self.sock.buffered = self.input_buffer
+        if self.connected:
+            # What parsed the handshake is as large as the rest of a connection, and of no use after it.
+            self.ws = self.ws.connection
+
+    def set_pace(self, pace: Callable[[float], float] | None) -> None:
+        """`pace(n)` returns the seconds to wait after `n` bytes were read; None for no limit."""
+        self.sock.pace = pace
+
+    def end(self, closing: Closing) -> None:
+        """Sends a close frame and wakes `receive`; does nothing on a closed socket."""
+        try:
+            self.close(closing.code, closing.reason)
+        except (simple_websocket.ConnectionClosed, OSError):
+            return
+        finally:
+            self.event.set()
+
+    def dispose(self) -> None:
+        """Waits until the connection is closed, a few seconds at most, and frees what the socket holds.
+
+        flask-sock's response class is a reference cycle that holds the socket until the next garbage collection.
+        """
+        stream: _Stream = self.sock
+        # Frames are not handled any longer: what still comes is read to the end and dropped.
+        stream.buffered, stream.pace = (), None
+        finished = stream.finished.wait(LINGER + 0.5)
+        stream.outbox.abort()
+        if finished or stream.finished.wait(0.5):
+            self.sock = self.ws = self.thread = self.environ = None
+
+
+class _ReaderThread:
+    """The thread in which simple-websocket reads a socket, without the state that a `threading.Thread` holds."""
+
+    def __init__(self, target: Callable[[], None]) -> None:
+        self.name = "socket"
+        self._target = target
+
+    def start(self) -> None:
+        _thread.start_new_thread(self._run, ())
+
+    def _run(self) -> None:
+        try:
+            self._target()
+        except Exception:
+            logger.exception("reading from a socket failed")
+
+
+class _Stream:
+    """Stands in for the server's socket, of which simple-websocket calls `fileno`, `send`, `recv` and `close`."""
+
+    def __init__(self, sock: socket.socket, on_slow: Callable[[], None]) -> None:
+        self._sock = sock
+        self._receive_bytes = _TLS_RECORD if isinstance(sock, ssl.SSLSocket) else _RECEIVE_BYTES
+        self.outbox = Outbox(sock, on_slow)
+        #: Frames that were read and not handled yet.
+        self.buffered: Sequence[Any] = ()
+        self.pace: Callable[[float], float] | None = None
+        #: Set once the connection is closed.
+        self.finished = threading.Event()
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def send(self, data: bytes) -> int:
+        return self.outbox.send(data)
+
+    def recv(self, _: int) -> bytes:
+        """Bytes from the client, empty at the end; waits while many frames are buffered, and as `pace` demands."""
+        while not self.outbox.closed and len(self.buffered) > _MAX_BUFFERED_FRAMES:
+            time.sleep(_BUFFER_POLL)
+        data = b""
+        try:
+            data = self._sock.recv(self._receive_bytes)
+        finally:
+            if not data:
+                with _ENDING:
+                    time.sleep(0)
+        if self.pace is not None and (delay := self.pace(len(data))):
+            time.sleep(delay)
+        return data
+
+    def close(self) -> None:
+        """Called at the end of simple-websocket's thread: sends what is queued, then reads to the end.
+
+        A connection closed with unread data is reset, and the reset may overtake a close frame.
+        """
+        deadline = time.monotonic() + LINGER
+        self.outbox.wait_until_below(1, LINGER)
+        self.outbox.abort(socket.SHUT_WR)
+        with contextlib.suppress(OSError, ValueError):
+            while time.monotonic() < deadline and wait_for(self._sock, select.POLLIN, deadline - time.monotonic()):
+                if not self._sock.recv(65536):
+                    break
+        self.finished.set()

@@ -1,0 +1,25 @@
+"""A client that does not read, against real processes."""
+
+from __future__ import annotations
+
+import time
+
+from devtools.fake_model import ModelServer
+from devtools.harness.chat_client import ChatClient
+from devtools.harness.deployment import Deployment
+
+
+def test_a_client_that_never_reads_is_closed_and_others_are_served(model: ModelServer) -> None:
+    with Deployment(model.url) as chat, ChatClient(chat.url()) as deaf, ChatClient(chat.url()) as polite:
+        deaf.ask("x" * 8000, "m1")
+        # Each repeated message gets its reply again: more than 5 MB in all.
+        for _ in range(700):
+            deaf.send("again", "m1")
+            if len(polite.frames) < 40:
+                began = time.monotonic()
+                polite.ask("are you there?")
+                assert time.monotonic() - began < 2
+        closed = deaf.closed()
+        assert (closed.code, closed.reason) == (1013, "This client reads too slowly")
+        polite.ask("still there?")
+        assert "Traceback" not in chat.webs[0].log

@@ -1,0 +1,95 @@
+"""gunicorn's hooks: open files, and what a web process does from its start to its shutdown."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chatbot.web import gunicorn_hooks, memory, metrics_folder
+from devtools.harness.deployment import eventually
+
+
+class Hub:
+    """Records what a hook does to it."""
+
+    def __init__(self, sockets: int = 0) -> None:
+        self.started = False
+        self.left: list[float] = []
+        self.sockets = sockets
+
+    def __len__(self) -> int:
+        return self.sockets
+
+    def start(self) -> None:
+        self.started = True
+
+    def go_away(self, spread: float) -> None:
+        self.left.append(spread)
+
+
+@pytest.fixture
+def trims(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Records the calls of `memory`; intervals are short."""
+    calls: list[str] = []
+    monkeypatch.setattr(memory, "tune", lambda: calls.append("tune"))
+    monkeypatch.setattr(memory, "trim", lambda: calls.append("trim"))
+    monkeypatch.setattr(gunicorn_hooks, "_POLL", 0.005)
+    monkeypatch.setattr(gunicorn_hooks, "_TRIM_INTERVAL", 0.02)
+    return calls
+
+
+def worker_with(hub: Hub) -> Any:
+    wsgi = SimpleNamespace(extensions={"chatbot": SimpleNamespace(hub=hub)})
+    return SimpleNamespace(alive=True, booted=True, wsgi=wsgi)
+
+
+def test_a_process_listens_trims_its_memory_and_closes_its_sockets_on_shutdown(trims: list[str]) -> None:
+    hub = Hub()
+    worker = worker_with(hub)
+    gunicorn_hooks.post_worker_init(worker)
+    assert hub.started
+    eventually(lambda: trims.count("trim") > 1)
+    assert trims[0] == "tune"
+    assert hub.left == []
+    worker.alive = False
+    eventually(lambda: hub.left == [gunicorn_hooks._CLOSE_SPREAD])
+
+
+def test_memory_is_not_trimmed_with_many_sockets(trims: list[str]) -> None:
+    hub = Hub(sockets=gunicorn_hooks._TRIM_MAX_SOCKETS)
+    worker = worker_with(hub)
+    thread = threading.Thread(target=gunicorn_hooks._attend, args=(worker, hub))
+    thread.start()
+    thread.join(0.2)
+    worker.alive = False
+    thread.join(5)
+    assert trims == []
+
+
+def test_the_master_raises_its_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(metrics_folder, "create", lambda: None)
+    monkeypatch.setattr(metrics_folder, "remove_abandoned", lambda: None)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, before[1]), before[1]))
+    try:
+        gunicorn_hooks.on_starting(None)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize(("booted", "alive", "exits"), [(True, False, [0]), (True, True, []), (False, False, [])])
+def test_only_a_process_that_served_skips_the_interpreters_shutdown(
+    monkeypatch: pytest.MonkeyPatch, booted: bool, alive: bool, exits: list[int]
+) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(logging, "shutdown", lambda: None)
+    gunicorn_hooks.worker_exit(None, SimpleNamespace(booted=booted, alive=alive))
+    assert codes == exits

@@ -1,0 +1,68 @@
+"""Invalid settings of gunicorn and Flower end the process with one line that names the setting."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from devtools.paths import BIN, ROOT
+
+GUNICORN = ("gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app")
+FLOWER = ("celery", "-A", "celery_worker", "flower", f"--conf={ROOT / 'flowerconfig.py'}")
+
+
+def failure(command: tuple[str, ...], folder: Path, **settings: str) -> str:
+    """What a process that ends at once with an error writes."""
+    name, *arguments = command
+    clean = {k: v for k, v in os.environ.items() if k not in ("WEB_CONCURRENCY", "HOST", "PORT")}
+    ended = subprocess.run(
+        [str(BIN / name), *arguments],
+        env={**clean, "PYTHONPATH": str(ROOT), **settings},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("WEB_CONCURRENCY", "0", "must be from 1 to 1000, not 0"),
+        ("WEB_CONCURRENCY", "5000", "must be from 1 to 1000, not 5000"),
+        ("PORT", "x", "must be a whole number, not 'x'"),
+        ("PORT", "70000", "must be from 1 to 65535, not 70000"),
+        ("HOST", "a b", "must be a host name or an IP address, not 'a b'"),
+        ("HOST", "http://x", "must be a host name or an IP address, not 'http://x'"),
+    ],
+)
+def test_gunicorn_names_an_invalid_setting(tmp_path: Path, name: str, value: str, problem: str) -> None:
+    assert f"Settings: {name} {problem}\n" in failure(GUNICORN, tmp_path, **{name: value})
+
+
+def test_gunicorn_takes_its_settings_from_env_files_too(tmp_path: Path) -> None:
+    # gunicorn reads the variable itself, but before the file is read.
+    (tmp_path / ".env").write_text("WEB_CONCURRENCY=many\n")
+    assert "Settings: WEB_CONCURRENCY must be a whole number, not 'many'\n" in failure(GUNICORN, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("FLOWER_PORT", "x", "must be a whole number, not 'x'"),
+        ("FLOWER_PORT", "0", "must be from 1 to 65535, not 0"),
+        ("FLOWER_ADDRESS", "a:b", "must be a host name or an IP address, not 'a:b'"),
+        ("FLOWER_MAX_TASKS", "many", "must be a whole number, not 'many'"),
+        ("FLOWER_PURGE_OFFLINE_WORKERS", "-1", "must be from 0 to 10000000, not -1"),
+        ("FLOWER_UNAUTHENTICATED", "perhaps", "must be true or false, not 'perhaps'"),
+    ],
+)
+def test_flower_names_an_invalid_setting(tmp_path: Path, name: str, value: str, problem: str) -> None:
+    assert f"Settings: {name} {problem}\n" in failure(FLOWER, tmp_path, **{name: value})
