@@ -1,4 +1,4 @@
-"""Errors that a client is told: each has a code of the wire contract (docs/protocol.md) and a message for people."""
+"""Errors that are sent to clients: each has a code of the wire contract (docs/protocol.md) and a text for users."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from chatbot.errors import ChatbotError
 
 
 class ClientError(ChatbotError):
-    """Something that the client is told: a `code` of the wire contract and a sentence for people."""
+    """A request or frame is refused, with a `code` of the wire contract and a `message` for the user."""
 
     def __init__(
         self,
@@ -28,18 +28,18 @@ class ClientError(ChatbotError):
 
 
 class SessionNotFound(ClientError):
-    """The token is missing, made up, or its session has ended."""
+    """The token is missing or unknown, or its session has expired."""
 
     def __init__(self) -> None:
         super().__init__("session_not_found", "Session expired or does not exist")
 
 
 class RateLimited(ClientError):
-    """More than a rate allows; the same may be sent again after `retry_after` seconds."""
+    """A rate limit is exceeded; the client may send the same again after `retry_after` seconds."""
 
     def __init__(
         self, wait: float, message_id: str | None = None, message: str = "Slow down: send this again in a moment"
     ) -> None:
-        # Rounded up: whoever waits that long is not refused again.
+        # Rounded up: a client that waits this long is accepted.
         retry_after = math.ceil(wait * 10) / 10
         super().__init__("rate_limited", message, status=429, message_id=message_id, retry_after=retry_after)

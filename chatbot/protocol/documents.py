@@ -1,4 +1,4 @@
-"""The documents of the wire contract and of RedisJSON: a session and its messages, and the name that begins one."""
+"""The documents of the wire contract and of RedisJSON: a session, its messages, and the body of `POST /token`."""
 
 from __future__ import annotations
 
@@ -11,23 +11,19 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 from chatbot.protocol.client_errors import ClientError
 
 MAX_NAME_LENGTH = 64
-
-
-#: Unicode categories of which nothing is seen without another character.
+#: Unicode categories of characters that are invisible on their own.
 _INVISIBLE = frozenset({"Cc", "Cf", "Mn", "Zl", "Zp", "Zs"})
-
-
-#: Letters and signs that are blank: the Hangul fillers and the empty Braille cell.
+#: Blank characters of visible categories: the Hangul fillers and the empty Braille cell.
 _FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 
 
 def utc_now() -> str:
-    """This moment, RFC 3339 in UTC with microseconds."""
+    """The current time: RFC 3339, UTC, with microseconds."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class Text(fields.Field[str]):
-    """A string that UTF-8 can hold: JSON can spell lone surrogates, UTF-8 cannot."""
+    """A string without lone surrogates, which JSON can express and UTF-8 cannot."""
 
     default_error_messages = {
         "invalid": "must be text",
@@ -45,7 +41,7 @@ class Text(fields.Field[str]):
 
 
 class _Name(Text):
-    """A person's name: printable, with something to see in it, without the white space around it."""
+    """A user's name: stripped, without control characters, with at least one visible character."""
 
     default_error_messages = {
         "blank": "must not be blank",
@@ -59,14 +55,14 @@ class _Name(Text):
             raise self.make_error("blank")
         if len(name) > MAX_NAME_LENGTH:
             raise self.make_error("long")
-        # Joiners and direction marks are not "printable", and stand in real names.
+        # Not `isprintable`: real names contain joiners and direction marks.
         if any(ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u2028\u2029" for c in name):
             raise self.make_error("control")
         return name
 
 
 def _is_visible(character: str) -> bool:
-    """Whether a character can be seen where it stands alone: no format, space or combining character, no filler."""
+    """Whether a character is visible on its own: not a space, a filler, a format or combining character."""
     return character not in _FILLERS and unicodedata.category(character) not in _INVISIBLE
 
 
@@ -101,11 +97,7 @@ class SessionSchema(Schema):
 
 
 _NAME = NameSchema()
-
-
 _MESSAGE = MessageSchema()
-
-
 _SESSION = SessionSchema()
 
 
@@ -120,12 +112,12 @@ def parse_name(document: Any) -> str:
 
 
 def human_message(message_id: str, text: str) -> dict[str, Any]:
-    """A person's message as it is stored."""
+    """A user's message in its stored form."""
     return _message(message_id, "human", text, None, None)
 
 
 def bot_message(reply_id: str, text: str, reply_to: str, finish_reason: str) -> dict[str, Any]:
-    """A reply as it is stored."""
+    """A reply in its stored form."""
     return _message(reply_id, "bot", text, reply_to, finish_reason)
 
 
@@ -158,6 +150,7 @@ def _check(schema: Schema, document: dict[str, Any]) -> None:
 
 
 def first_problem(error: ValidationError) -> str:
+    """The first message of a validation error, without its full stop."""
     messages: Any = error.messages
     while isinstance(messages, (dict, list)):
         messages = next(iter(messages.values() if isinstance(messages, dict) else messages), "is not valid")

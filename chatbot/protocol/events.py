@@ -1,11 +1,10 @@
-"""What is published and heard between workers and web processes.
+"""Events: what workers publish to web processes.
 
-Pub/sub is a hint, Redis is the truth: an event may be missed, and whoever missed some reads what is stored.
+Pub/sub may lose an event; what is stored in Redis is complete. A web process that missed one reads a snapshot.
 
-An event is one text: a header line with the event's number and the position in the session's log that it completes
-(empty when it completes none), then the frame, ready to be sent to a client as it stands. The scripts that publish
-number a session's events one by one, so that whoever listens knows which ones a snapshot holds already, and notices
-when one is missing.
+An event is a text: a header line `<number>:<position>`, then the frame as it is sent to clients. `position` is the
+length of the session's log once it contains the frame's message, and empty for other frames. The events of a session
+are numbered without gaps, so that a subscriber knows which ones a snapshot includes, and whether one is missing.
 """
 
 from __future__ import annotations
@@ -14,20 +13,18 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-#: Sessions whose running reply is to be stopped; the payload is the session's id. Workers listen.
+#: A user stopped a reply; the payload is the session's id. Workers subscribe.
 STOP_CHANNEL = "chat:stop"
-
-_EVENTS_SUFFIX = ":events"
 
 
 def events_channel(session_id: str) -> str:
-    """The channel on which one session's replies are published."""
-    return f"chat:{{{session_id}}}{_EVENTS_SUFFIX}"
+    """The channel with the events of one session."""
+    return f"chat:{{{session_id}}}:events"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One published frame. `position` is the length of the session's log once the frame's message is in it."""
+    """A numbered frame; `position` is None unless the frame completes a message of the log."""
 
     number: int
     position: int | None
@@ -35,7 +32,7 @@ class Event:
 
     @classmethod
     def decode(cls, payload: str) -> Event:
-        """Raises `ValueError` for a payload that is no event."""
+        """Raises `ValueError` for a malformed payload."""
         header, newline, frame = payload.partition("\n")
         number, colon, position = header.partition(":")
         if not newline or not colon:
@@ -44,5 +41,5 @@ class Event:
 
 
 def to_json(document: dict[str, Any]) -> str:
-    """Compact JSON, as it goes over the wire and into Redis."""
+    """Compact JSON, for clients and Redis."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))

@@ -1,6 +1,6 @@
-"""Every frame of the websocket, both ways: clients' frames are read here, the server's are made here.
+"""The frames of the websocket: parses those of clients, builds those of the server.
 
-The contract is docs/protocol.md. The server's frames are dictionaries, ready for `to_json`.
+The contract is docs/protocol.md. The server's frames are dictionaries, to be encoded by `to_json`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FRAME_TYPES = ("message", "stop", "retry")
 
 
 class ClientFrameSchema(Schema):
-    """A JSON frame from a client, of any type; what the types demand is checked in `parse_frame`."""
+    """A JSON frame from a client, of any type; `parse_frame` checks what each type requires."""
 
     class Meta:
         unknown = EXCLUDE
@@ -85,7 +85,7 @@ def ack(message_id: str) -> dict[str, Any]:
 
 
 def status(message_id: str, state: Literal["loading", "retrying"], retry_in: float | None) -> dict[str, Any]:
-    """The reply takes longer; the next attempt is in `retry_in` seconds."""
+    """The reply is delayed; the next attempt is in `retry_in` seconds."""
     return {
         "type": "status",
         "id": message_id,
@@ -100,7 +100,7 @@ def delta(reply_id: str, reply_to: str, offset: int, text: str) -> dict[str, Any
 
 
 def message(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored message, whole."""
+    """A complete stored message."""
     return {"type": "message", **document}
 
 
@@ -110,7 +110,7 @@ def error(refusal: ClientError) -> dict[str, Any]:
 
 
 def failure(message_id: str, text: str) -> dict[str, Any]:
-    """The reply to a message failed for good; `text` is for the user."""
+    """The reply to a message failed permanently; `text` is shown to the user."""
     return _error("model_error", text, message_id, None)
 
 

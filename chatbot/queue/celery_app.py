@@ -1,4 +1,7 @@
-"""The Celery app that web and worker share: the broker, the names of tasks, timeouts."""
+"""The Celery app that web and worker share: the broker, the names of tasks, timeouts.
+
+The options of workers and of beat are in `worker/process.py`.
+"""
 
 from __future__ import annotations
 

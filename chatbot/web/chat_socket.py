@@ -18,6 +18,7 @@ from chatbot.sessions.ids import session_id
 from chatbot.sessions.messages import Accepted, Snapshot
 from chatbot.web.hub import Subscriber, replay
 from chatbot.web.outbox import SEND_DEADLINE, text_frame
+from chatbot.web.rates import network_of
 from chatbot.web.services import Services
 from chatbot.web.websocket import WebSocket
 

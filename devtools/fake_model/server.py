@@ -116,6 +116,10 @@ class Server:
                     self.settings = Controls(**asdict(self.initial))
                     self.counted.clear()
                 body = to_bytes(asdict(self.settings))
+            case "GET", "/info":
+                body = to_bytes({"model_id": self.model, "model_pipeline_tag": "text-generation"})
+            case "GET", "/v1/models":
+                body = to_bytes({"object": "list", "data": [{"id": self.model, "object": "model"}]})
             case method, path:
                 raise not_found(method, path)
         connection.answer(200, body, **headers)

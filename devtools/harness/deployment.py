@@ -32,9 +32,7 @@ STOP_TIMEOUT = 30.0
 #: Every variable that the chat reads.
 _SETTINGS = frozenset({*(name for name, _, _ in variables()), *ALIASES.values()})
 #: Read by gunicorn and Flower themselves, which take no empty value.
-_NO_EMPTY_VALUE = frozenset(
-    {"WEB_CONCURRENCY", "FLOWER_PORT", "FLOWER_ADDRESS", "FLOWER_BASIC_AUTH", "FLOWER_UNAUTHENTICATED"}
-)
+_NO_EMPTY_VALUE = frozenset({"WEB_CONCURRENCY", *(name for name in _SETTINGS if name.startswith("FLOWER_"))})
 
 _returned_ports: set[int] = set()
 

@@ -22,7 +22,7 @@ export class ChatPage {
   #unsent = new Unsent();
   #drawScheduled = false;
 
-  /** `parent` has named(name), with the user's name, and left(hint), when the page has left its chat for none. */
+  /** `parent` has named(name), called with the user's name, and left(hint), called when there is no chat to show. */
   constructor(list, parent) {
     this.#list = list;
     this.#parent = parent;

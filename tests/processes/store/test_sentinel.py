@@ -29,7 +29,7 @@ from devtools.local.redis_server import redis_command
 from devtools.paths import BIN, ROOT
 
 
-def test_a_sentinel_address_is_taken_apart() -> None:
+def test_a_sentinel_url_is_parsed() -> None:
     found = SentinelAddress.parse("sentinel://ada:p%40ss@h1,[::1]:7000,h3:26380/chat/2?sentinel_password=s+s")
     assert found.sentinels == (("h1", 26379), ("::1", 7000), ("h3", 26380))
     assert found.service == "chat"
@@ -37,7 +37,7 @@ def test_a_sentinel_address_is_taken_apart() -> None:
     assert found.sentinel_options == {"password": "s s"}
 
 
-def test_tls_to_sentinel_and_redis_is_checked_unless_told_otherwise() -> None:
+def test_tls_verifies_certificates_by_default() -> None:
     url = "sentinels://h1,h2/chat?ssl_ca_certs=/ca.pem"
     found = SentinelAddress.parse(url)
     assert found.sentinel_options == {"ssl": True, "ssl_ca_certs": "/ca.pem"}
@@ -49,14 +49,14 @@ def test_tls_to_sentinel_and_redis_is_checked_unless_told_otherwise() -> None:
         assert tls["ssl_ca_certs"] == "/ca.pem"
 
 
-def test_the_broker_of_a_plain_tls_address_must_prove_itself_too() -> None:
+def test_celery_verifies_the_certificate_of_a_rediss_broker_by_default() -> None:
     app = create_celery(Settings.from_env({"CELERY_BROKER_URL": "rediss://h/0"}))
     assert app.connection().ssl["ssl_cert_reqs"].name == "CERT_REQUIRED"
     app = create_celery(Settings.from_env({"CELERY_BROKER_URL": "rediss://h/0?ssl_cert_reqs=none"}))
     assert app.connection().ssl["ssl_cert_reqs"].name == "CERT_NONE"
 
 
-def test_sentinels_settings_complete_both_urls() -> None:
+def test_the_sentinel_settings_complete_both_urls() -> None:
     environ = {
         "REDIS_URL": "sentinel://h1,h2/chat",
         "REDIS_USER": "ada",
@@ -83,7 +83,7 @@ def test_sentinels_settings_complete_both_urls() -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["REDIS_URL", "CELERY_BROKER_URL"])
-def test_a_sentinel_address_that_makes_no_sense_is_named(name: str, url: str) -> None:
+def test_an_invalid_sentinel_url_is_refused_by_the_name_of_its_setting(name: str, url: str) -> None:
     with pytest.raises(ConfigurationError, match=name) as error:
         Settings.from_env({name: url})
     assert "secret" not in str(error.value)
@@ -131,7 +131,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
             process.kill()
 
 
-def test_what_a_client_is_promised_the_replica_has_before(pair: Pair) -> None:
+def test_a_message_is_on_the_replica_before_it_is_acknowledged(pair: Pair) -> None:
     with closing(connect(pair.urls[0], 2)) as client, closing(connect(pair.urls[1], 2)) as replica:
         sessions = Sessions(client, ttl=60, max_pending=8, wait_replicas=1)
         copy = Sessions(replica, ttl=60, max_pending=8)
@@ -141,7 +141,7 @@ def test_what_a_client_is_promised_the_replica_has_before(pair: Pair) -> None:
                 client.delete(f"chat:{{{session}}}:pending")
             sessions.accept(session, f"m{number}", "hello")
             assert copy.snapshot(session, position=number, touch=False).length == number + 1
-        # As after a restart: the script is sent again.
+        # As after a restart: the client loads the script again.
         client.script_flush()
         assert sessions.accept(session, "m49", "hello").id == "m49"
         pair.processes[1].kill()
@@ -149,13 +149,13 @@ def test_what_a_client_is_promised_the_replica_has_before(pair: Pair) -> None:
         with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
             sessions.accept(session, "m50", "hello")
         with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
-            sessions.accept(session, "m50", "sent again: known, and still on no replica")
+            sessions.accept(session, "m50", "a repetition, still on no replica")
         with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
             sessions.create("Bob")
         assert time.monotonic() - began < 3 * REPLICATION_TIMEOUT / 1000 + 2
 
 
-def test_a_connection_to_a_redis_that_became_a_replica_is_left(pair: Pair) -> None:
+def test_a_connection_closes_when_its_redis_becomes_a_replica(pair: Pair) -> None:
     with closing(connect(pair.urls[0], 1)) as client:
         sessions = Sessions(client, ttl=60, max_pending=8)
         session = session_id(sessions.create("Ada")["token"])
@@ -168,10 +168,10 @@ def test_a_connection_to_a_redis_that_became_a_replica_is_left(pair: Pair) -> No
         pair.lead(0)
         assert sessions.accept(session, "m1", "hello").id == "m1"
         with pytest.raises(SessionNotFound):
-            sessions.accept("nobody", "m1", "hello")
+            sessions.accept("unknown", "m1", "hello")
 
 
-def test_a_worker_outlives_whatever_its_broker_refuses(model: ModelServer, pair: Pair) -> None:
+def test_a_worker_survives_errors_of_its_broker(model: ModelServer, pair: Pair) -> None:
     with (
         redis.Redis.from_url(pair.urls[0]) as broker,
         Deployment(model.url, celery_broker_url=pair.urls[0]) as chat,
@@ -185,7 +185,7 @@ def test_a_worker_outlives_whatever_its_broker_refuses(model: ModelServer, pair:
         assert client.until("ack")["id"] == "m1"
         pair.lead(0)
         assert client.until("message")["reply_to"] == "m1"
-        # A key of the wrong type, such as a slip of an operator leaves behind.
+        # A key of the wrong type, as an operator's mistake may leave.
         broker.delete("celery")
         broker.set("celery", "not a list")
         eventually(lambda: "server:ResponseError" in chat.workers[0].log, what="the worker notices")
@@ -195,7 +195,7 @@ def test_a_worker_outlives_whatever_its_broker_refuses(model: ModelServer, pair:
         assert len(history(chat.url(), client.token)) == 6
 
 
-def test_no_password_is_shown_where_celery_shows_its_settings() -> None:
+def test_celery_report_shows_no_password() -> None:
     with running_redis() as url:
         secrets = {"REDIS_PASSWORD": "top-secret-1", "SENTINEL_PASSWORD": "top-secret-2"}
         env = {**os.environ, "REDIS_URL": url, "CELERY_BROKER_URL": "sentinel://u:top-secret-3@h1,h2/chat", **secrets}

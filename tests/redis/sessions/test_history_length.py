@@ -1,4 +1,4 @@
-"""A history that is as long as it may be: its oldest messages go, the promise stays."""
+"""MAX_HISTORY_MESSAGES: the oldest messages are dropped, unanswered ones never."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Talk:
         return [message["msg"] for message in self.sessions.read(self.session)["messages"]]
 
 
-def test_the_oldest_messages_go(redis_client: redis.Redis) -> None:
+def test_the_oldest_messages_are_dropped(redis_client: redis.Redis) -> None:
     talk = Talk(redis_client, 6)
     for number in range(20):
         talk.say(f"m{number}")
@@ -53,7 +53,7 @@ def test_the_oldest_messages_go(redis_client: redis.Redis) -> None:
         talk.answer()
         assert len(talk.texts()) <= 6
     assert talk.texts() == [f"{verb} m{n}" for n in (17, 18, 19) for verb in ("says", "answers")]
-    # Nothing is left of those that went.
+    # Nothing is left of the dropped ones.
     keys = session_keys(talk.session)
     assert redis_client.hlen(keys.index) == 6
     assert redis_client.llen(keys.turns) == 3
@@ -80,7 +80,7 @@ def test_a_history_shorter_than_a_prompt_makes_the_prompt_shorter(redis_client: 
     assert talk.texts() == ["says m4", "answers m4"]
 
 
-def test_what_is_unanswered_stays_with_all_behind_it(redis_client: redis.Redis) -> None:
+def test_an_unanswered_message_is_kept_with_all_behind_it(redis_client: redis.Redis) -> None:
     talk = Talk(redis_client, 4)
     for number in range(8):
         talk.say(f"m{number}")
@@ -91,13 +91,13 @@ def test_what_is_unanswered_stays_with_all_behind_it(redis_client: redis.Redis) 
     assert talk.texts() == [f"answers m{number}" for number in (4, 5, 6, 7)]
 
 
-def test_an_old_failure_may_be_retried_until_it_goes(redis_client: redis.Redis) -> None:
+def test_an_old_failure_can_be_retried_until_it_is_dropped(redis_client: redis.Redis) -> None:
     talk = Talk(redis_client, 4)
     talk.say("bad")
     talk.fail()
     talk.say("m1")
     talk.answer()
-    # Being retried it is unanswered, and stays.
+    # During the retry it is unanswered, and is kept.
     talk.sessions.retry(talk.session, "bad")
     for number in (2, 3):
         talk.say(f"m{number}")
@@ -112,7 +112,7 @@ def test_an_old_failure_may_be_retried_until_it_goes(redis_client: redis.Redis) 
     assert redis_client.hlen(session_keys(talk.session).failed) == 0
 
 
-def test_resuming_after_a_message_that_went_is_no_recovery(redis_client: redis.Redis) -> None:
+def test_resuming_after_a_dropped_message_recovers_nothing(redis_client: redis.Redis) -> None:
     talk = Talk(redis_client, 6)
     for number in range(10):
         talk.say(f"m{number}")
@@ -122,12 +122,12 @@ def test_resuming_after_a_message_that_went_is_no_recovery(redis_client: redis.R
     kept = talk.sessions.snapshot(talk.session, after="m8")
     assert kept.recovered
     assert [m["msg"] for m in kept.messages] == ["answers m8", "says m9", "answers m9"]
-    # A socket that fell behind by more than there is gets what there is.
+    # A socket at a dropped position gets all that is kept.
     late = talk.sessions.snapshot(talk.session, position=1)
     assert len(late.messages) == 6
 
 
-def test_a_step_costs_the_same_however_much_went(redis_client: redis.Redis) -> None:
+def test_a_step_takes_as_long_after_many_messages_were_dropped(redis_client: redis.Redis) -> None:
     def cost(talk: Talk, rounds: int) -> float:
         times = []
         for _ in range(rounds):
@@ -143,7 +143,7 @@ def test_a_step_costs_the_same_however_much_went(redis_client: redis.Redis) -> N
     assert cost(talk, 90) < 3 * short
 
 
-def test_a_chat_goes_on_past_its_length(model: ModelServer) -> None:
+def test_a_chat_continues_beyond_the_limit(model: ModelServer) -> None:
     with Deployment(model.url, max_history_messages=5) as chat, ChatClient(chat.url()) as client:
         for number in range(8):
             assert client.ask(f"question {number}", f"m{number}")["reply_to"] == f"m{number}"

@@ -1,4 +1,4 @@
-"""How far behind the workers are, against a real Redis."""
+"""The queue delay, against a real Redis."""
 
 from __future__ import annotations
 
@@ -19,62 +19,62 @@ from devtools.harness.deployment import eventually, free_port
 from tests.support.ledger import end_session, overdue
 
 
-def look(client: redis.Redis) -> tuple[int, float]:
+def read(client: redis.Redis) -> tuple[int, float]:
     return QueueDelay(client).read()
 
 
 def test_a_message_waits_until_a_worker_takes_it(
     redis_client: redis.Redis, sessions: Sessions, leases: Leases, session: str
 ) -> None:
-    assert look(redis_client) == (0, 0.0)
+    assert read(redis_client) == (0, 0.0)
     sessions.accept(session, "m1", "hello")
-    eventually(lambda: look(redis_client)[1] > 0.1)
-    assert look(redis_client)[0] == 1
+    eventually(lambda: read(redis_client)[1] > 0.1)
+    assert read(redis_client)[0] == 1
     work = leases.claim(session)
     assert work is not None
-    assert look(redis_client) == (0, 0.0)
-    # One that stands behind it in its own session does not wait for a worker.
+    assert read(redis_client) == (0, 0.0)
+    # A message behind another one of its session does not wait for a worker.
     sessions.accept(session, "m2", "hello")
-    assert look(redis_client) == (0, 0.0)
-    # The worker ends and leaves it to others.
+    assert read(redis_client) == (0, 0.0)
+    # The worker shuts down and releases the lease.
     leases.commit(work, "hi", "stop", go_on=False)
-    assert look(redis_client)[0] == 1
+    assert read(redis_client)[0] == 1
     work = leases.claim(session)
     assert work is not None
     leases.commit(work, "hi", "stop", go_on=True)
     assert redis_client.zcard(WAITING) == 0
 
 
-def test_one_put_off_waits_only_once_it_is_due(
+def test_a_message_with_a_scheduled_retry_waits_from_its_due_time(
     redis_client: redis.Redis, sessions: Sessions, leases: Leases, session: str
 ) -> None:
     sessions.accept(session, "m1", "hello")
     work = leases.claim(session)
     assert work is not None
     leases.postpone(work, 0.3, loading=False)
-    assert look(redis_client) == (0, 0.0)
-    eventually(lambda: look(redis_client)[0] == 1)
+    assert read(redis_client) == (0, 0.0)
+    eventually(lambda: read(redis_client)[0] == 1)
 
 
-def test_one_whose_worker_died_waits_again(redis_client: redis.Redis, sessions: Sessions, session: str) -> None:
-    mortal = Leases(redis_client, ttl=60, history_messages=4, channel=lambda: "nobody-listens")
+def test_a_message_whose_worker_died_waits_again(redis_client: redis.Redis, sessions: Sessions, session: str) -> None:
+    leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda: "no-subscriber")
     sessions.accept(session, "m1", "hello")
-    assert mortal.claim(session) is not None
+    assert leases.claim(session) is not None
     assert overdue(redis_client) == [session]
-    assert look(redis_client)[0] == 1
+    assert read(redis_client)[0] == 1
 
 
-def test_a_session_that_ended_waits_no_more(redis_client: redis.Redis, sessions: Sessions, session: str) -> None:
+def test_a_session_that_expired_does_not_wait(redis_client: redis.Redis, sessions: Sessions, session: str) -> None:
     sessions.accept(session, "m1", "hello")
     end_session(redis_client, session)
-    # The ledger looks at it much later.
+    # Its due time is far away.
     redis_client.zadd(LEDGER, {session: 4e12})
     overdue(redis_client)
     assert redis_client.zcard(WAITING) == 0
     assert redis_client.zcard(LEDGER) == 1
 
 
-def test_a_retry_waits_like_a_message_and_may_be_refused_like_one(
+def test_a_retry_waits_and_is_refused_like_a_message(
     redis_client: redis.Redis, sessions: Sessions, leases: Leases, session: str
 ) -> None:
     sessions.accept(session, "m1", "hello")
@@ -83,11 +83,11 @@ def test_a_retry_waits_like_a_message_and_may_be_refused_like_one(
     leases.fail(work, "no", go_on=True)
     other = session_id(sessions.create("Bob")["token"])
     sessions.accept(other, "m1", "hello")
-    eventually(lambda: look(redis_client)[1] > 0.1)
-    wary = Sessions(redis_client, ttl=60, max_pending=8, max_queue_age=0.1)
+    eventually(lambda: read(redis_client)[1] > 0.1)
+    limited = Sessions(redis_client, ttl=60, max_pending=8, max_queue_age=0.1)
     steps: list[Callable[[], object]] = [
-        lambda: wary.retry(session, "m1"),
-        lambda: wary.accept(session, "m2", "hello"),
+        lambda: limited.retry(session, "m1"),
+        lambda: limited.accept(session, "m2", "hello"),
     ]
     for refused in steps:
         with pytest.raises(RateLimited) as error:
@@ -96,7 +96,7 @@ def test_a_retry_waits_like_a_message_and_may_be_refused_like_one(
         assert 1 <= error.value.retry_after <= 60
     assert len(sessions.read(session)["messages"]) == 1
     sessions.retry(session, "m1")
-    assert look(redis_client)[0] == 2
+    assert read(redis_client)[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_retry_after_follows_from_the_expected_wait(expected: float, wait: float
     assert retry_after(expected, 60) == pytest.approx(wait)
 
 
-def test_without_redis_nothing_is_known() -> None:
+def test_without_redis_reading_fails() -> None:
     client = connect(f"redis://127.0.0.1:{free_port()}/0", 1)
     with pytest.raises(StoreUnavailable):
         QueueDelay(client).read()

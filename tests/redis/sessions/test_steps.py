@@ -1,4 +1,4 @@
-"""The steps on a session, against a real Redis: what the promise stands on."""
+"""The atomic steps on a session, against a real Redis."""
 
 import json
 import threading
@@ -25,7 +25,7 @@ def claimed(leases: Leases, session: str) -> Assignment:
     return work
 
 
-def says(work: Assignment) -> list[str]:
+def prompt(work: Assignment) -> list[str]:
     return [message["msg"] for message in work.messages]
 
 
@@ -42,7 +42,7 @@ def test_a_message_is_in_history_and_ledger_in_one_step(
     assert redis_client.zscore(LEDGER, session) is not None
 
 
-def test_one_worker_at_a_time_speaks_for_a_session(sessions: Sessions, leases: Leases, session: str) -> None:
+def test_one_worker_at_a_time_holds_the_lease(sessions: Sessions, leases: Leases, session: str) -> None:
     sessions.accept(session, "m1", "hello")
     work = claimed(leases, session)
     assert leases.claim(session) is None
@@ -58,23 +58,21 @@ def test_messages_are_answered_in_order_each_with_the_turns_before_it(
     work: Assignment | None = claimed(leases, session)
     prompts = []
     while work is not None:
-        prompts.append(says(work))
+        prompts.append(prompt(work))
         work = leases.commit(work, f"a{work.message_id[1:]}", "stop", go_on=True)
     assert prompts == [["q1"], ["q1", "a1", "q2"], ["a1", "q2", "a2", "q3"], ["a2", "q3", "a3", "q4"]]
     assert leases.claim(session) is None
 
 
-def test_a_prompt_holds_no_more_than_it_may_however_long_the_history(
-    sessions: Sessions, leases: Leases, session: str
-) -> None:
+def test_a_prompt_is_limited_however_long_the_history(sessions: Sessions, leases: Leases, session: str) -> None:
     for n in range(50):
         sessions.accept(session, None, f"q{n}")
         assert leases.commit(claimed(leases, session), f"a{n}", "stop", go_on=True) is None
     sessions.accept(session, None, "last")
-    assert says(claimed(leases, session)) == ["a48", "q49", "a49", "last"]
+    assert prompt(claimed(leases, session)) == ["a48", "q49", "a49", "last"]
 
 
-def test_when_nothing_is_left_the_ledger_forgets_the_session(
+def test_a_session_without_unanswered_messages_leaves_the_ledger(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
@@ -83,7 +81,7 @@ def test_when_nothing_is_left_the_ledger_forgets_the_session(
     assert sessions.accept(session, "m2", "more").wake
 
 
-def test_whoever_lost_the_lease_can_write_nothing(
+def test_a_worker_that_lost_the_lease_can_write_nothing(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
@@ -106,7 +104,7 @@ def test_whoever_lost_the_lease_can_write_nothing(
     assert [m["msg"] for m in sessions.read(session)["messages"]] == ["hello", "in time"]
 
 
-def test_a_lease_that_nobody_took_is_still_the_owners(
+def test_an_expired_lease_that_no_worker_took_can_be_renewed(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
@@ -117,14 +115,14 @@ def test_a_lease_that_nobody_took_is_still_the_owners(
     leases.commit(work, "hello", "stop", go_on=True)
 
 
-def test_a_report_after_the_reply_is_refused(sessions: Sessions, leases: Leases, session: str) -> None:
+def test_progress_after_the_reply_is_rejected(sessions: Sessions, leases: Leases, session: str) -> None:
     sessions.accept(session, "m1", "hello")
     work = claimed(leases, session)
     leases.commit(work, "hi", "stop", go_on=True)
     assert leases.progress([Progress(work, "hi", 0, {"type": "delta"})]) == ["lost"]
 
 
-def test_a_reply_is_kept_once_though_its_commit_comes_twice(sessions: Sessions, leases: Leases, session: str) -> None:
+def test_a_reply_is_stored_once_if_its_commit_is_repeated(sessions: Sessions, leases: Leases, session: str) -> None:
     sessions.accept(session, "m1", "hello")
     sessions.accept(session, "m2", "again")
     work = claimed(leases, session)
@@ -134,7 +132,7 @@ def test_a_reply_is_kept_once_though_its_commit_comes_twice(sessions: Sessions, 
     assert [m["id"] for m in sessions.read(session)["messages"]] == ["m1", "m2", reply_id(session, "m1")]
 
 
-def test_partial_text_grows_and_a_repeated_report_does_not_double_it(
+def test_partial_text_grows_and_repeated_progress_does_not_double_it(
     sessions: Sessions, leases: Leases, session: str
 ) -> None:
     sessions.accept(session, "m1", "hello")
@@ -148,7 +146,7 @@ def test_partial_text_grows_and_a_repeated_report_does_not_double_it(
     assert sessions.snapshot(session).partial == "é122"
 
 
-def test_reports_go_on_after_redis_forgot_its_scripts(
+def test_progress_continues_after_redis_lost_its_scripts(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
@@ -157,7 +155,7 @@ def test_reports_go_on_after_redis_forgot_its_scripts(
     assert leases.progress([Progress(work, "a", 0, {"type": "delta"}), Progress(work)]) == ["on", "on"]
 
 
-def test_stop_is_seen_by_the_next_report_and_only_for_its_message(
+def test_stop_is_answered_to_the_next_progress_of_its_message_only(
     sessions: Sessions, leases: Leases, session: str
 ) -> None:
     sessions.accept(session, "m1", "hello")
@@ -171,13 +169,13 @@ def test_stop_is_seen_by_the_next_report_and_only_for_its_message(
     assert leases.progress([Progress(following)]) == ["on"]
 
 
-def test_a_message_stopped_before_anybody_took_it_says_so(sessions: Sessions, leases: Leases, session: str) -> None:
+def test_a_message_can_be_stopped_before_a_worker_claims_it(sessions: Sessions, leases: Leases, session: str) -> None:
     sessions.accept(session, "m1", "hello")
     assert sessions.stop(session) is True
     assert claimed(leases, session).stopped
 
 
-def test_nothing_to_stop_is_told(sessions: Sessions, session: str) -> None:
+def test_stop_without_a_reply_is_refused(sessions: Sessions, session: str) -> None:
     with pytest.raises(ClientError, match="nothing_to_stop"):
         sessions.stop(session)
 
@@ -202,13 +200,13 @@ def test_a_retried_messages_prompt_holds_no_later_message(sessions: Sessions, le
     leases.fail(claimed(leases, session), "It broke.", go_on=True)
     sessions.accept(session, "m2", "q2")
     work = claimed(leases, session)
-    assert says(work) == ["q1", "q2"]
+    assert prompt(work) == ["q1", "q2"]
     leases.commit(work, "a2", "stop", go_on=True)
     sessions.retry(session, "m1")
-    assert says(claimed(leases, session)) == ["q1"]
+    assert prompt(claimed(leases, session)) == ["q1"]
 
 
-def test_nobody_claims_a_postponed_message_before_its_time(
+def test_a_postponed_message_is_not_claimed_before_its_due_time(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
@@ -232,7 +230,7 @@ def test_loading_is_counted_in_time_and_not_in_attempts(
     assert work.loading_for > 1e9
 
 
-def test_what_is_handed_back_is_overdue_at_once(
+def test_a_message_that_is_handed_back_is_overdue_at_once(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
@@ -241,7 +239,7 @@ def test_what_is_handed_back_is_overdue_at_once(
     assert claimed(leases, session).attempts == 0
 
 
-def test_the_sweep_names_what_is_overdue_once(sessions: Sessions, session: str, redis_client: redis.Redis) -> None:
+def test_the_sweep_returns_an_overdue_session_once(sessions: Sessions, session: str, redis_client: redis.Redis) -> None:
     sessions.accept(session, "m1", "hello")
     assert overdue(redis_client) == []
     redis_client.zadd(LEDGER, {session: 1})
@@ -307,7 +305,7 @@ def test_a_stopped_retry_is_overdue_at_once(
     assert sweep(redis_client).owed == [session]
 
 
-def test_many_sweeps_at_once_name_each_session_once(sessions: Sessions, redis_client: redis.Redis) -> None:
+def test_concurrent_sweeps_return_each_session_once(sessions: Sessions, redis_client: redis.Redis) -> None:
     ids = [session_id(sessions.create("Ada")["token"]) for _ in range(30)]
     for each in ids:
         sessions.accept(each, "m1", "hello")
@@ -317,8 +315,8 @@ def test_many_sweeps_at_once_name_each_session_once(sessions: Sessions, redis_cl
     def sweep_often() -> None:
         for _ in range(5):
             redis_client.delete(SWEPT)
-            for sessions in Ledger(redis_client).overdue() or ():
-                found.extend(sessions)
+            for part in Ledger(redis_client).overdue() or ():
+                found.extend(part)
 
     threads = [threading.Thread(target=sweep_often) for _ in range(8)]
     for thread in threads:
@@ -328,7 +326,7 @@ def test_many_sweeps_at_once_name_each_session_once(sessions: Sessions, redis_cl
     assert sorted(found) == sorted(ids)
 
 
-def test_the_sweep_leaves_a_session_that_somebody_is_at(
+def test_the_sweep_skips_a_session_while_a_worker_holds_the_lease(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
@@ -340,27 +338,27 @@ def test_the_sweep_leaves_a_session_that_somebody_is_at(
     assert overdue(redis_client) == [session]
 
 
-def test_a_dead_owners_lease_is_not_waited_for(sessions: Sessions, session: str, redis_client: redis.Redis) -> None:
-    leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda: "of-the-owner")
+def test_the_sweep_releases_the_lease_of_a_dead_worker(
+    sessions: Sessions, session: str, redis_client: redis.Redis
+) -> None:
+    leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda: "worker-channel")
     sessions.accept(session, "m1", "hello")
     pubsub = redis_client.pubsub()
-    pubsub.subscribe("of-the-owner")
+    pubsub.subscribe("worker-channel")
     pubsub.get_message(timeout=5)
     work = claimed(leases, session)
     assert overdue(redis_client) == []
     assert leases.claim(session) is None
     pubsub.close()
-    eventually(lambda: redis_client.pubsub_numsub("of-the-owner")[0][1] == 0)
+    eventually(lambda: redis_client.pubsub_numsub("worker-channel")[0][1] == 0)
     assert overdue(redis_client) == [session]
     assert overdue(redis_client) == []
     with pytest.raises(LeaseLost):
-        leases.commit(work, "from beyond", "stop", go_on=True)
+        leases.commit(work, "too late", "stop", go_on=True)
     assert claimed(leases, session).message_id == "m1"
 
 
-def test_the_sweep_forgets_sessions_that_have_ended(
-    sessions: Sessions, session: str, redis_client: redis.Redis
-) -> None:
+def test_the_sweep_removes_expired_sessions(sessions: Sessions, session: str, redis_client: redis.Redis) -> None:
     sessions.accept(session, "m1", "hello")
     end_session(redis_client, session)
     redis_client.zadd(LEDGER, {session: 1})
@@ -370,7 +368,7 @@ def test_the_sweep_forgets_sessions_that_have_ended(
         sessions.accept(session, "m2", "anybody?")
 
 
-def test_all_keys_of_a_session_end_together(
+def test_all_keys_of_a_session_expire_together(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
     sessions.accept(session, "m1", "hello")
@@ -386,7 +384,7 @@ def test_all_keys_of_a_session_end_together(
         assert 0 < redis_client.pttl(key) <= 60_000, key
 
 
-def test_events_are_numbered_and_tell_the_position_that_they_complete(
+def test_events_have_a_number_and_the_position_that_they_complete(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
     pubsub = redis_client.pubsub(ignore_subscribe_messages=True)
@@ -404,7 +402,7 @@ def test_events_are_numbered_and_tell_the_position_that_they_complete(
     assert sessions.snapshot(session).event == 2
 
 
-def test_a_snapshot_goes_on_after_any_message(sessions: Sessions, leases: Leases, session: str) -> None:
+def test_a_snapshot_resumes_after_any_message(sessions: Sessions, leases: Leases, session: str) -> None:
     for n in (1, 2):
         sessions.accept(session, f"m{n}", f"q{n}")
         leases.commit(claimed(leases, session), f"a{n}", "stop", go_on=True)
@@ -413,7 +411,7 @@ def test_a_snapshot_goes_on_after_any_message(sessions: Sessions, leases: Leases
     assert [m["msg"] for m in after_first.messages] == ["a1", "q2", "a2"]
     after_reply = sessions.snapshot(session, after=reply_id(session, "m2"))
     assert (after_reply.recovered, after_reply.messages) == (True, [])
-    unknown = sessions.snapshot(session, after="nobody-said-that")
+    unknown = sessions.snapshot(session, after="unknown")
     assert (unknown.recovered, unknown.messages) == (False, [])
     assert sessions.snapshot(session).recovered is None
 

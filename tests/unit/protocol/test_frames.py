@@ -1,4 +1,4 @@
-"""The server's frames have exactly the fields that docs/protocol.md promises."""
+"""The server's frames have exactly the fields of docs/protocol.md."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ class ErrorFrame(Schema):
         (ErrorFrame, frames.failure("m1", "The model could not answer this message.")),
     ],
 )
-def test_a_frame_has_the_promised_fields(schema: type[Schema], frame: dict[str, Any]) -> None:
+def test_a_frame_has_the_fields_of_the_contract(schema: type[Schema], frame: dict[str, Any]) -> None:
     assert schema().validate(frame) == {}
 
 
-def test_a_failure_names_its_message_and_no_time() -> None:
+def test_a_failure_has_the_id_of_its_message_and_no_retry_after() -> None:
     frame = frames.failure("m1", "It failed.")
     assert (frame["code"], frame["id"], frame["retry_after"]) == ("model_error", "m1", None)
