@@ -1,4 +1,4 @@
-"""Writes `.env.example` and docs/settings.md from the declarations of the settings in chatbot/config/groups.py."""
+"""Writes `.env.example` and docs/settings.md from the declarations of the settings in chatbot/config/settings.py."""
 
 import argparse
 import dataclasses
@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from chatbot.config.settings import GROUPS
+from chatbot.config.reader import GROUPS
 from devtools.local.plan import LocalSettings
 from devtools.paths import ROOT
 
@@ -41,7 +41,7 @@ def settings_page() -> str:
         "Settings come from the environment or from a file `.env` in the working folder; the environment wins.",
         "An empty value counts as not set. An invalid value ends the process with one line that names the variable.",
         "",
-        "*`make settings` writes this page and [.env.example](../.env.example) from chatbot/config/groups.py.*",
+        "*`make settings` writes this page and [.env.example](../.env.example) from chatbot/config/settings.py.*",
     ]
     for heading, fields in _groups():
         lines += ["", f"## {heading}", "", "| variable | default | meaning |", "|---|---|---|"]

@@ -2,8 +2,8 @@
 
 from chatbot.config.addresses import HUGGINGFACE, OPENAI_CHAT, OPENAI_COMPLETIONS, ModelAddress
 from chatbot.config.fields import Networks
-from chatbot.config.groups import LimitsSettings, ModelSettings, RedisSettings, WebSettings, WorkerSettings
-from chatbot.config.settings import Settings, load_settings, misspelled, read_settings
+from chatbot.config.reader import Settings, load_settings, misspelled, read_settings
+from chatbot.config.settings import LimitsSettings, ModelSettings, RedisSettings, WebSettings, WorkerSettings
 
 __all__ = [
     "HUGGINGFACE",

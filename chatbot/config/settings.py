@@ -1,132 +1,269 @@
-"""Reads the settings from the environment, checks them, and finds misspelled variables."""
+"""Every setting, declared once: attribute, variable, default, check and description.
+
+`.env.example` and the table in docs/settings.md are generated from these declarations (`make settings`).
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import os
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dotenv import load_dotenv
-from marshmallow import ValidationError
+import limits
+from marshmallow.fields import Field
 
-from chatbot.config.addresses import compose_redis_url, model_address, with_sentinel_login
-from chatbot.config.groups import (
-    FlowerSettings,
-    LimitsSettings,
-    LogSettings,
-    ModelSettings,
-    RedisSettings,
-    WebSettings,
-    WorkerSettings,
-)
-from chatbot.errors import ConfigurationError
-from chatbot.store.sentinel import is_sentinel
-
-#: How much two names must have in common for one to count as a misspelling of the other.
-_SIMILARITY = 0.85
-#: A variable of Flower's own that resembles a setting.
-_FOREIGN = {"FLOWER_UNAUTHENTICATED_API"}
-#: Characters: shorter names are similar to too many others.
-_SHORTEST_MISSPELLING = 6
+from chatbot.config import fields
+from chatbot.config.addresses import MODEL_APIS, OPENAI_CHAT, ModelAddress
+from chatbot.config.fields import Networks, Rates
 
 
-GROUPS = {
-    "redis": RedisSettings,
-    "model": ModelSettings,
-    "limits": LimitsSettings,
-    "web": WebSettings,
-    "worker": WorkerSettings,
-    "flower": FlowerSettings,
-    "log": LogSettings,
-}
-#: The tutorial's spelling.
-ALIASES = {"HUGGINGFACE_INFERENCE_TOKEN": "HUGGINFACE_INFERENCE_TOKEN"}
+def setting(
+    variable: str, default: Any, check: Field[Any], description: str, *, secret: bool = False, shown: str | None = None
+) -> Any:
+    """A setting read from `variable`; an empty value counts as unset.
+
+    A `secret` is left out of the settings' text form. `shown` is the default as the example spells it.
+    """
+    metadata = {"variable": variable, "check": check, "description": description, "shown": shown}
+    return dataclasses.field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of one process, in groups. Times are in seconds unless the name says otherwise."""
+class RedisSettings:
+    """Redis, with RedisJSON (Redis 8 has it built in)"""
 
-    redis: RedisSettings = RedisSettings()
-    model: ModelSettings = ModelSettings()
-    limits: LimitsSettings = LimitsSettings()
-    web: WebSettings = WebSettings()
-    worker: WorkerSettings = WorkerSettings()
-    flower: FlowerSettings = FlowerSettings()
-    log: LogSettings = LogSettings()
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """The settings in `environ`, defaults for the rest.
-
-        Raises `ConfigurationError`, naming the variable, for a value that makes no sense.
-        """
-        given = {name: _read_group(group, environ) for name, group in GROUPS.items()}
-        _derive_redis(given["redis"])
-        _derive_model(given["model"])
-        return cls(**{name: GROUPS[name](**values) for name, values in given.items()})
-
-
-def variables() -> Iterator[tuple[str, type[Any], dataclasses.Field[Any]]]:
-    """Each setting's variable, group and field, in the order of declaration."""
-    for group in GROUPS.values():
-        for field in dataclasses.fields(group):
-            yield field.metadata["variable"], group, field
-
-
-def load_settings() -> Settings:
-    """The settings of this process. A value that makes no sense ends the process with one line that names it."""
-    try:
-        return read_settings()
-    except ConfigurationError as error:
-        raise SystemExit(f"Settings: {error}") from None
-
-
-def read_settings() -> Settings:
-    """The settings in the environment, completed by `.env` in the working folder. Raises `ConfigurationError`.
-
-    `.env` is loaded into the environment, where Flower and gunicorn look for their own settings.
-    """
-    load_dotenv(os.path.join(os.getcwd(), ".env"))
-    return Settings.from_env(os.environ)
+    url: str = setting(
+        "REDIS_URL",
+        "redis://127.0.0.1:6379/0",
+        fields.redis_url(),
+        "Where Redis is: redis://, rediss:// for TLS, unix://, or with Sentinel "
+        "sentinel://[user:password@]host1[:26379],host2,host3/service[/db], sentinels:// for TLS.",
+        secret=True,
+    )
+    host: str | None = setting(
+        "REDIS_HOST", None, fields.redis_host(), "REDIS_URL in parts: the host.", shown="127.0.0.1"
+    )
+    port: int | None = setting("REDIS_PORT", None, fields.integer(1, 65535), "The port.", shown="6379")
+    user: str = setting("REDIS_USER", "", fields.text(), "User and password also complete a REDIS_URL without them.")
+    password: str = setting("REDIS_PASSWORD", "", fields.text(), "The password.", secret=True)
+    broker_url: str = setting(
+        "CELERY_BROKER_URL",
+        "redis://127.0.0.1:6379/0",
+        fields.redis_url(),
+        "The Redis of the queue, if it is another one than that of the sessions.",
+        secret=True,
+        shown="",
+    )
+    sentinel_user: str = setting("SENTINEL_USER", "", fields.text(), "The Sentinels' own user.")
+    sentinel_password: str = setting(
+        "SENTINEL_PASSWORD", "", fields.text(), "The Sentinels' own password.", secret=True
+    )
+    wait_replicas: int = setting(
+        "REDIS_WAIT_REPLICAS",
+        0,
+        fields.integer(0, 100),
+        "Replicas that must have a message before it is acknowledged; 1 by default with Sentinel, else 0.",
+        shown="",
+    )
 
 
-def misspelled(environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Variables that look like a setting and are none, each with the nearest setting's name."""
-    known = {variable for variable, _, _ in variables()} | set(ALIASES.values()) | _FOREIGN
-    found = []
-    for name in environ:
-        if name not in known and len(name) >= _SHORTEST_MISSPELLING:
-            nearest = difflib.get_close_matches(name, known, 1, _SIMILARITY)
-            found += [(name, nearest[0])] if nearest else []
-    return found
+@dataclass(frozen=True)
+class ModelSettings:
+    """The model"""
+
+    servers: tuple[ModelAddress, ...] = setting(
+        "MODEL_URL",
+        (ModelAddress("http://127.0.0.1:5001/v1/chat/completions", OPENAI_CHAT),),
+        fields.url_list("http", "https"),
+        "The address to post to; several, separated by commas, share the load, and each gets the token. The path gives "
+        "the protocol unless MODEL_API does: .../v1 and .../chat/completions mean openai-chat, .../completions means "
+        "openai-completions, any other huggingface.",
+        shown="http://127.0.0.1:5001/v1/chat/completions",
+    )
+    api: str | None = setting(
+        "MODEL_API", None, fields.choice(*MODEL_APIS), f"The protocol: {', '.join(MODEL_APIS)}.", shown=""
+    )
+    name: str = setting("MODEL_NAME", "EleutherAI/gpt-j-6B", fields.text(), "The model to ask for.")
+    token: str | None = setting(
+        "HUGGINGFACE_INFERENCE_TOKEN",
+        None,
+        fields.text(),
+        "Sent as a bearer token; the spelling HUGGINFACE_INFERENCE_TOKEN works too.",
+        secret=True,
+    )
+    max_new_tokens: int = setting("MAX_NEW_TOKENS", 256, fields.integer(1, 1_000_000), "Tokens of a reply at most.")
+    history_messages: int = setting(
+        "HISTORY_MESSAGES", 4, fields.integer(1, 10_000), "Messages of the history in a prompt, the new one included."
+    )
+    max_prompt_tokens: int = setting(
+        "MAX_PROMPT_TOKENS",
+        1792,
+        fields.integer(1, 10_000_000),
+        "Older messages are left out of a prompt whose estimated length is above this; the newest message never is.",
+    )
+    temperature: float | None = setting(
+        "TEMPERATURE", None, fields.fraction(0, 5), "Left to the model server unless set, as are the next two."
+    )
+    top_p: float | None = setting("TOP_P", None, fields.fraction(0, 1), "Nucleus sampling.")
+    seed: int | None = setting("SEED", None, fields.integer(0, 2**31 - 1), "The seed of sampling.")
+    use_cache: bool | None = setting(
+        "USE_CACHE", None, fields.boolean(), "true or false; a parameter of the text-generation protocol alone."
+    )
+    system_prompt: str = setting("SYSTEM_PROMPT", "", fields.text(), "Instructions for chat models.")
+    connect_timeout: float = setting("MODEL_CONNECT_TIMEOUT", 5.0, fields.seconds(), "Seconds to connect.")
+    read_timeout: float = setting(
+        "MODEL_READ_TIMEOUT", 60.0, fields.seconds(), "Seconds of silence between two chunks, or before the first."
+    )
+    timeout: float = setting("MODEL_TIMEOUT", 120.0, fields.seconds(), "Seconds for one whole model call.")
+    attempts: int = setting(
+        "MODEL_ATTEMPTS", 5, fields.integer(1, 100), "Calls for one message before its failure is recorded."
+    )
+    rest: float = setting(
+        "MODEL_REST", 30.0, fields.seconds(), "Seconds for which a failed server is avoided where there are several."
+    )
+    loading_timeout: float = setting(
+        "MODEL_LOADING_TIMEOUT", 300.0, fields.seconds(), "Seconds for which a server may report that it is loading."
+    )
 
 
-def _read_group(group: type[Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(group):
-        variable = field.metadata["variable"]
-        raw = environ.get(variable, "").strip() or environ.get(ALIASES.get(variable, variable), "").strip()
-        if raw:
-            try:
-                values[field.name] = field.metadata["check"].deserialize(raw)
-            except ValidationError as error:
-                raise ConfigurationError(f"{variable} {error.messages[0]}") from None
-    return values
+@dataclass(frozen=True)
+class LimitsSettings:
+    """Sessions and limits"""
+
+    session_ttl: int = setting(
+        "SESSION_TTL", 3600, fields.integer(1, 10 * 365 * 86400), "Seconds that a session lives after its last use."
+    )
+    max_message_length: int = setting(
+        "MAX_MESSAGE_LENGTH", 8000, fields.integer(1, 65536), "Characters of one message."
+    )
+    max_pending_messages: int = setting(
+        "MAX_PENDING_MESSAGES", 8, fields.integer(1, 10_000), "Unanswered messages of one session."
+    )
+    max_history_messages: int = setting(
+        "MAX_HISTORY_MESSAGES",
+        20_000,
+        fields.integer(0, 1_000_000),
+        "Messages that a history keeps; the oldest are dropped, unanswered ones stay. 0 keeps all.",
+    )
+    max_sockets: int = setting("MAX_SOCKETS", 12_000, fields.integer(1, 1_000_000), "Websockets of one web process.")
+    max_sockets_per_session: int = setting(
+        "MAX_SOCKETS_PER_SESSION", 16, fields.integer(1, 1_000_000), "Websockets of one session in all web processes."
+    )
+    max_queue_age: float = setting(
+        "MAX_QUEUE_AGE",
+        60.0,
+        fields.seconds(or_zero=True),
+        "Seconds: while a message has waited longer for a worker, new ones are refused. 0 for no bound.",
+    )
+    rates_enabled: bool = setting("RATELIMIT_ENABLED", True, fields.boolean(), "Whether the rates below apply.")
+    new_sessions: Rates = setting(
+        "RATELIMIT_SESSIONS",
+        tuple(limits.parse_many("600/minute")),
+        fields.rates(),
+        "New sessions of one address, which an office or a school may share. 5/second;100/hour sets two rates.",
+        shown="600/minute",
+    )
+    session_messages: Rates = setting(
+        "RATELIMIT_SESSION_MESSAGES",
+        tuple(limits.parse_many("240/minute")),
+        fields.rates(),
+        "Messages of one session.",
+        shown="240/minute",
+    )
+    address_messages: Rates = setting(
+        "RATELIMIT_ADDRESS_MESSAGES",
+        tuple(limits.parse_many("3000/minute")),
+        fields.rates(),
+        "Messages of one address.",
+        shown="3000/minute",
+    )
 
 
-def _derive_redis(values: dict[str, Any]) -> None:
-    """Completes the URLs by the parts given separately, and derives the defaults that depend on them."""
-    values["url"] = with_sentinel_login(compose_redis_url(values), values)
-    values["broker_url"] = with_sentinel_login(values.get("broker_url", values["url"]), values)
-    # Sentinel promotes a replica that may lack the newest writes: one replica must have what is acknowledged.
-    values.setdefault("wait_replicas", int(is_sentinel(values["url"])))
+@dataclass(frozen=True)
+class WebSettings:
+    """Web processes"""
+
+    host: str = setting("HOST", "127.0.0.1", fields.host(), "The address to listen on.")
+    port: int = setting("PORT", 5000, fields.integer(1, 65535), "The port to listen on.")
+    processes: int = setting("WEB_CONCURRENCY", 1, fields.integer(1, 1000), "Web processes under one gunicorn.")
+    trusted_proxies: Networks | int = setting(
+        "TRUSTED_PROXIES",
+        (),
+        fields.proxies(),
+        "Proxies whose X-Forwarded-For, -Proto and -Host are believed: addresses or networks, separated by commas, or "
+        "how many stand in front.",
+        shown="",
+    )
+    allowed_origins: tuple[str, ...] = setting(
+        "ALLOWED_ORIGINS",
+        (),
+        fields.origins(),
+        "Origins besides the page's own whose pages may connect, separated by commas; * for all.",
+        shown="",
+    )
+    ping_interval: float = setting(
+        "PING_INTERVAL", 25.0, fields.seconds(), "Seconds between pings; a socket that leaves one unanswered is closed."
+    )
+    metrics_token: str | None = setting(
+        "METRICS_TOKEN", None, fields.text(), "The bearer token that /metrics asks for; open unless set.", secret=True
+    )
 
 
-def _derive_model(values: dict[str, Any]) -> None:
-    """Gives each address its protocol."""
-    urls = values.get("servers") or tuple(server.url for server in ModelSettings.servers)
-    values["servers"] = tuple(model_address(url, values.get("api")) for url in urls)
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Workers"""
+
+    concurrency: int = setting(
+        "WORKER_CONCURRENCY", 500, fields.integer(1, 10_000), "Replies that one worker generates at the same time."
+    )
+    shutdown_timeout: float = setting(
+        "WORKER_SHUTDOWN_TIMEOUT",
+        10.0,
+        fields.seconds(),
+        "Seconds that a stopping worker has to finish replies; then it hands them to other workers.",
+    )
+    health_timeout: float = setting(
+        "WORKER_HEALTH_TIMEOUT", 15.0, fields.seconds(), "Seconds without a task after which a worker counts as silent."
+    )
+
+
+@dataclass(frozen=True)
+class FlowerSettings:
+    """Flower"""
+
+    port: int = setting("FLOWER_PORT", 5555, fields.integer(1, 65535), "The port of Flower.")
+    address: str = setting("FLOWER_ADDRESS", "127.0.0.1", fields.host(), "The address that Flower listens on.")
+    basic_auth: str | None = setting(
+        "FLOWER_BASIC_AUTH",
+        None,
+        fields.text(),
+        "user:password. Without it Flower starts on loopback only, unless the next line allows more.",
+        secret=True,
+    )
+    unauthenticated: bool = setting(
+        "FLOWER_UNAUTHENTICATED", False, fields.boolean(), "Whether Flower may listen elsewhere without a password."
+    )
+    max_tasks: int = setting(
+        "FLOWER_MAX_TASKS", 10_000, fields.integer(1, 10_000_000), "Tasks kept in memory; 100 000 take several 100 MB."
+    )
+    purge_offline_workers: int = setting(
+        "FLOWER_PURGE_OFFLINE_WORKERS", 60, fields.integer(0, 10_000_000), "Seconds until a lost worker is not shown."
+    )
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """Logs"""
+
+    format: str = setting(
+        "LOG_FORMAT",
+        "auto",
+        fields.choice("auto", "text", "json"),
+        "text, json, or auto: text on a terminal (and in `make run`), else json.",
+    )
+    level: str = setting(
+        "LOG_LEVEL",
+        "INFO",
+        fields.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+        "The least severe level that is logged.",
+    )

@@ -1,6 +1,6 @@
 """Liveness signals of workers: each worker records the time at which it last ran a task.
 
-Neither an existing process nor an answered ping shows that tasks are run; see worker/canary.py for what does.
+Neither an existing process nor an answered ping shows that tasks are run; see worker/liveness_canary.py for what does.
 """
 
 from __future__ import annotations

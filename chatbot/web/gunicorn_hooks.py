@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from chatbot.web import memory, metrics_folder
+from chatbot.web import garbage_collection, metrics_folder
 
 if TYPE_CHECKING:
     from chatbot.web.hub import Hub
@@ -53,7 +53,7 @@ def post_worker_init(worker: Any) -> None:
     """In a new process, once it has loaded the application."""
     hub = worker.wsgi.extensions["chatbot"].hub
     hub.start()
-    memory.tune()
+    garbage_collection.tune()
     threading.Thread(target=_attend, args=(worker, hub), name="attendant", daemon=True).start()
 
 
@@ -72,6 +72,6 @@ def _attend(worker: Any, hub: Hub) -> None:
         # Not in the middle of a rush.
         calm, sockets = len(hub) == sockets < _TRIM_MAX_SOCKETS, len(hub)
         if calm and time.monotonic() - trimmed > _TRIM_INTERVAL:
-            memory.trim()
+            garbage_collection.trim()
             trimmed = time.monotonic()
     hub.go_away(_CLOSE_SPREAD)

@@ -26,8 +26,8 @@ from chatbot.sessions.ledger import Ledger
 from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.telemetry.counters import Counts
-from chatbot.worker.canary import Canary
 from chatbot.worker.celery_extensions import BatchEvents, SoloConsumer
+from chatbot.worker.liveness_canary import Canary
 from chatbot.worker.models import create_model
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots

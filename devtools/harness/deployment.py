@@ -19,7 +19,7 @@ from typing import Any, Self
 import redis
 import requests
 
-from chatbot.config.settings import ALIASES, variables
+from chatbot.config.reader import ALIASES, variables
 from chatbot.store.client import connect
 from devtools.local.redis_server import redis_command
 from devtools.paths import BIN, PARENT_WATCH, ROOT

@@ -19,7 +19,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from chatbot.config import Settings
 from chatbot.worker.models.base import Call
 from chatbot.worker.models.errors import ModelError, PermanentModelError, TransientModelError
-from chatbot.worker.models.failures import causes, connection_error, one_line, raise_for_status
+from chatbot.worker.models.http_errors import causes, connection_error, one_line, raise_for_status
 
 #: Bytes of a body that is read whole: far more than a reply needs.
 MAX_BODY = 8 * 1024 * 1024

@@ -12,8 +12,8 @@ from chatbot.config import OPENAI_CHAT, Settings
 from chatbot.worker.models import sse
 from chatbot.worker.models.base import Call, ModelProtocol, Piece, Pieces
 from chatbot.worker.models.errors import RequestRefused, TransientModelError
-from chatbot.worker.models.failures import raise_for_error
 from chatbot.worker.models.http import ModelEndpoint, ModelResponse
+from chatbot.worker.models.http_errors import raise_for_error
 from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, chat_messages, completion_prompt
 
 _FINISH_REASONS = {"length": "length", "max_tokens": "length"}

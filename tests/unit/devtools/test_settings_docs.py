@@ -2,7 +2,7 @@
 
 import pytest
 
-from chatbot.config.settings import variables
+from chatbot.config.reader import variables
 from devtools.paths import ROOT
 from devtools.settings_docs import GENERATED, default_text
 

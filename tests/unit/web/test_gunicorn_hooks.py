@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chatbot.web import gunicorn_hooks, memory, metrics_folder
+from chatbot.web import garbage_collection, gunicorn_hooks, metrics_folder
 from devtools.harness.deployment import eventually
 
 
@@ -35,10 +35,10 @@ class Hub:
 
 @pytest.fixture
 def trims(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Records the calls of `memory`; intervals are short."""
+    """Records the calls of `garbage_collection`; intervals are short."""
     calls: list[str] = []
-    monkeypatch.setattr(memory, "tune", lambda: calls.append("tune"))
-    monkeypatch.setattr(memory, "trim", lambda: calls.append("trim"))
+    monkeypatch.setattr(garbage_collection, "tune", lambda: calls.append("tune"))
+    monkeypatch.setattr(garbage_collection, "trim", lambda: calls.append("trim"))
     monkeypatch.setattr(gunicorn_hooks, "_POLL", 0.005)
     monkeypatch.setattr(gunicorn_hooks, "_TRIM_INTERVAL", 0.02)
     return calls

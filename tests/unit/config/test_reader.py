@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from chatbot.config import ModelAddress, Settings
-from chatbot.config.settings import misspelled
+from chatbot.config.reader import misspelled
 from chatbot.errors import ConfigurationError
 from devtools.paths import BIN, ROOT
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 
-from chatbot.web import memory
+from chatbot.web import garbage_collection
 
 
 def test_what_exists_is_exempt_and_new_objects_are_collected_seldom() -> None:
     before = gc.get_threshold()
     try:
-        memory.tune()
+        garbage_collection.tune()
         assert gc.get_threshold()[0] == 10_000
         assert gc.get_freeze_count() > 1000
     finally:
@@ -30,5 +30,5 @@ def test_a_trim_collects_reference_cycles() -> None:
             Node.alive -= 1
 
     Node()
-    memory.trim()
+    garbage_collection.trim()
     assert Node.alive == 0
