@@ -1,6 +1,6 @@
 """The Celery app that web and worker share: the broker, the names of tasks, timeouts.
 
-The options of workers and of beat are in `worker/process.py`.
+The options of workers are in `worker/process.py`.
 """
 
 from __future__ import annotations
