@@ -1,0 +1,118 @@
+"""Which messages are accepted when more come than workers can answer in time, against a real Redis."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import redis
+
+from chatbot.protocol.client_errors import ClientError, RateLimited
+from chatbot.sessions.ids import session_id
+from chatbot.sessions.leases import Leases
+from chatbot.sessions.messages import Bucket, Sessions
+from chatbot.store.keys import PACE, WAITING
+
+#: Seconds that a message may wait.
+MAX_WAIT = 10.0
+
+
+@pytest.fixture
+def wary(redis_client: redis.Redis) -> Sessions:
+    """Sessions that refuse the surplus."""
+    return Sessions(redis_client, ttl=60, max_pending=2, max_queue_age=MAX_WAIT)
+
+
+def set_pace(client: redis.Redis, sessions_a_second: float) -> None:
+    """As if workers had claimed so many for a while."""
+    now = int(time.time() * 1000)
+    client.hset(PACE, mapping={"claims": sessions_a_second * 100, "ms": 100_000, "at": now})
+
+
+def send(sessions: Sessions, address: str, buckets: tuple[Bucket, ...] = ()) -> bool:
+    """Whether a message of a new session of the address is accepted."""
+    session = session_id(sessions.create("Ada")["token"])
+    try:
+        sessions.accept(session, "m1", "hello", buckets, address)
+    except RateLimited:
+        return False
+    return True
+
+
+def test_what_would_wait_too_long_is_refused(redis_client: redis.Redis, wary: Sessions) -> None:
+    set_pace(redis_client, 1)
+    accepted = [send(wary, "10.0.0.1") for _ in range(20)]
+    # A line of 10 sessions takes 10 s; one address gets eight ninths of it.
+    assert accepted == [True] * 9 + [False] * 11
+
+
+def test_a_faster_pace_accepts_more(redis_client: redis.Redis, wary: Sessions) -> None:
+    set_pace(redis_client, 2)
+    assert sum(send(wary, "10.0.0.1") for _ in range(40)) == 18
+
+
+def test_a_newcomer_finds_room_that_a_crowd_leaves(redis_client: redis.Redis, wary: Sessions) -> None:
+    set_pace(redis_client, 1)
+    for _ in range(30):
+        send(wary, "10.0.0.1")
+    assert send(wary, "10.0.0.2")
+    assert not send(wary, "10.0.0.2")
+    assert not send(wary, "10.0.0.1")
+    assert send(wary, "10.0.0.3")
+
+
+def test_the_pace_is_learned_from_claims(redis_client: redis.Redis, wary: Sessions, leases: Leases) -> None:
+    waiting = [session_id(wary.create("Ada")["token"]) for _ in range(6)]
+    for session in waiting:
+        wary.accept(session, "m1", "hello", (), "10.0.0.1")
+    # As if the first had come two seconds ago.
+    redis_client.hincrby(PACE, "at", -2000)
+    for session in waiting:
+        assert leases.claim(session) is not None
+    stored = {name: float(value) for name, value in redis_client.hgetall(PACE).items()}
+    # The last claim leaves no line behind, so it says nothing of the pace.
+    assert 4 < stored["claims"] <= 5
+    assert 1500 < stored["ms"] < 60_000
+
+
+def test_an_idle_time_does_not_count(redis_client: redis.Redis, wary: Sessions) -> None:
+    set_pace(redis_client, 1)
+    # An hour ago.
+    redis_client.hincrby(PACE, "at", -3_600_000)
+    assert sum(send(wary, "10.0.0.1") for _ in range(20)) == 9
+
+
+def test_without_a_pace_the_longest_wait_decides(redis_client: redis.Redis) -> None:
+    wary = Sessions(redis_client, ttl=60, max_pending=2, max_queue_age=MAX_WAIT)
+    assert send(wary, "10.0.0.1")
+    assert send(wary, "10.0.0.1")
+    for session in redis_client.zrange(WAITING, 0, -1):
+        redis_client.zincrby(WAITING, -1000 * MAX_WAIT - 1, session)
+    assert not send(wary, "10.0.0.1")
+
+
+def test_a_refusal_takes_no_token_and_a_repetition_is_never_refused(redis_client: redis.Redis, wary: Sessions) -> None:
+    bucket = (Bucket("chat:rate:test", 3_600_000, 2),)
+    session = session_id(wary.create("Ada")["token"])
+    wary.accept(session, "m1", "hello", bucket, "10.0.0.1")
+    set_pace(redis_client, 0.1)
+    for _ in range(5):
+        with pytest.raises(RateLimited):
+            wary.accept(session, "m2", "hello", bucket, "10.0.0.1")
+    set_pace(redis_client, 100)
+    wary.accept(session, "m2", "hello", bucket, "10.0.0.1")
+    # Nothing is left in the bucket, and the session has as many unanswered messages as it may.
+    with pytest.raises(ClientError, match="too_many_pending"):
+        wary.accept(session, "m3", "hello", bucket, "10.0.0.1")
+    for message in ("m1", "m2"):
+        assert wary.accept(session, message, "hello", bucket, "10.0.0.1").id == message
+
+
+def test_a_session_leaves_its_addresss_line_when_it_is_claimed(
+    redis_client: redis.Redis, wary: Sessions, leases: Leases
+) -> None:
+    session = session_id(wary.create("Ada")["token"])
+    wary.accept(session, "m1", "hello", (), "10.0.0.1")
+    assert redis_client.zcard("chat:line:10.0.0.1") == 1
+    assert leases.claim(session) is not None
+    assert redis_client.zcard("chat:line:10.0.0.1") == 0

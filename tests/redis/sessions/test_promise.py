@@ -1,0 +1,386 @@
+"""A checker of the steps: whatever users, workers and time do, in any order, the promise holds.
+
+Hypothesis runs the real scripts on a real Redis in thousands of orders: two workers that claim, report, commit, fail,
+postpone, die and wake up late; users who send, repeat, retry and stop; sessions that end; time that passes. After every
+step the stored keys must agree with a plain model of the promise (docs/protocol.md), and at the end a fair scheduler
+must be able to settle every acknowledged message.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import redis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from chatbot.protocol.client_errors import ClientError, SessionNotFound
+from chatbot.sessions.ids import reply_id, session_id
+from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress
+from chatbot.sessions.messages import Sessions
+from chatbot.store import scripts
+from chatbot.store.keys import LEDGER, WAITING, session_keys
+from tests.support.ledger import end_session, overdue
+
+#: Unanswered messages that a session of the checker may have.
+MAX_PENDING = 4
+#: Messages in a prompt, the one to answer included.
+HISTORY = 4
+#: ms that time moves when it passes: longer than a lease and any scheduled retry.
+LONG = 120_000
+
+#: Messages before a session may end: an early end leaves nothing to try.
+SEVERAL = 6
+
+WORKERS = st.integers(0, 1)
+SESSIONS = st.integers(0, 1)
+
+
+@dataclass
+class Conversation:
+    """What must be true of one session."""
+
+    id: str
+    #: Human messages in the order of their first acknowledgement.
+    acknowledged: list[str] = field(default_factory=list)
+    #: Unanswered messages in the order in which they must be answered.
+    pending: list[str] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
+    replies: dict[str, str] = field(default_factory=dict)
+    #: Ids in the order in which they were stored.
+    log: list[str] = field(default_factory=list)
+    alive: bool = True
+
+
+class Chat(RuleBasedStateMachine):
+    """The steps of web and of two workers, in any order."""
+
+    client: redis.Redis
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client.flushall()
+        self.sessions = Sessions(self.client, ttl=3600, max_pending=MAX_PENDING)
+        # Worker 0 names a channel that nobody subscribes to: it counts as dead as soon as a sweep looks. Worker 1 names
+        # none: only the end of its lease shows that it is dead.
+        self.leases = [
+            Leases(self.client, ttl=3600, history_messages=HISTORY, channel=lambda: "chat:dead"),
+            Leases(self.client, ttl=3600, history_messages=HISTORY),
+        ]
+        self.chats = [Conversation(session_id(self.sessions.create("Ada")["token"])) for _ in range(2)]
+        #: What each worker believes to hold; a worker that was frozen holds an old assignment.
+        self.held: list[tuple[int, Conversation, Assignment]] = []
+        self.count = 0
+
+    # Users
+
+    @rule(chat=SESSIONS)
+    def send(self, chat: int) -> None:
+        found = self.chats[chat]
+        self.count += 1
+        message = f"m{self.count}"
+        try:
+            self.sessions.accept(found.id, message, f"text {message}")
+        except SessionNotFound:
+            assert not found.alive
+        except ClientError as error:
+            assert error.code == "too_many_pending"
+            assert len(found.pending) >= MAX_PENDING
+        else:
+            assert found.alive
+            found.acknowledged.append(message)
+            found.pending.append(message)
+            found.log.append(message)
+
+    @precondition(lambda self: any(chat.alive and chat.acknowledged for chat in self.chats))
+    @rule(chat=SESSIONS, which=st.integers(0, 7))
+    def send_again(self, chat: int, which: int) -> None:
+        """The same id again is not a second message."""
+        found = self.chats[chat]
+        if not (found.alive and found.acknowledged):
+            return
+        message = found.acknowledged[which % len(found.acknowledged)]
+        accepted = self.sessions.accept(found.id, message, "another text")
+        assert (accepted.reply or {}).get("msg") == found.replies.get(message)
+        assert (accepted.failure is not None) == (message in found.failed)
+
+    @precondition(lambda self: any(chat.alive and chat.acknowledged for chat in self.chats))
+    @rule(chat=SESSIONS, which=st.integers(0, 7))
+    def retry(self, chat: int, which: int) -> None:
+        found = self.chats[chat]
+        if not (found.alive and found.acknowledged):
+            return
+        message = found.acknowledged[which % len(found.acknowledged)]
+        try:
+            self.sessions.retry(found.id, message)
+        except ClientError as error:
+            if error.code == "not_retryable":
+                assert message in found.replies
+            else:
+                assert (error.code, message in found.failed) == ("too_many_pending", True)
+        else:
+            if message in found.failed:
+                found.failed.remove(message)
+                found.pending.append(message)
+            assert message in found.pending
+
+    @rule(chat=SESSIONS)
+    def stop(self, chat: int) -> None:
+        found = self.chats[chat]
+        try:
+            self.sessions.stop(found.id)
+        except SessionNotFound:
+            assert not found.alive
+        except ClientError as error:
+            assert error.code == "nothing_to_stop"
+            assert not found.pending
+
+    @precondition(lambda self: self.count >= SEVERAL and all(chat.alive for chat in self.chats))
+    @rule(chat=SESSIONS)
+    def end_session(self, chat: int) -> None:
+        """The session's time to live is over: its keys expire together."""
+        found = self.chats[chat]
+        end_session(self.client, found.id)
+        found.alive = False
+
+    # Workers
+
+    @precondition(lambda self: any(chat.pending for chat in self.chats))
+    @rule(worker=WORKERS, chat=SESSIONS)
+    def claim(self, worker: int, chat: int) -> None:
+        found = self.chats[chat]
+        if not found.pending:
+            found = self.chats[1 - chat]
+        was_held = self.client.exists(session_keys(found.id).lease)
+        work = self.leases[worker].claim(found.id)
+        if work is not None:
+            assert not was_held, "two workers hold the lease"
+            self._assigned(worker, found, work)
+
+    @precondition(lambda self: self.held)
+    @rule(which=st.integers(0, 3), text=st.sampled_from(["", "a", "bc"]))
+    def report(self, which: int, text: str) -> None:
+        held = self.held[which % len(self.held)]
+        worker, found, work = held
+        answer = self.leases[worker].progress([Progress(work, text, 0, {"type": "delta"} if text else None)])[0]
+        assert answer in ("on", "stop", "lost")
+        if answer == "lost":
+            assert not self._current(found, work)
+            self.held.remove(held)
+
+    @precondition(lambda self: self.held)
+    @rule(which=st.integers(0, 3), go_on=st.booleans())
+    def commit(self, which: int, go_on: bool) -> None:
+        worker, found, work = self.held.pop(which % len(self.held))
+        text = f"reply of {worker} under {work.fence}"
+        was_current = self._current(found, work)
+        try:
+            following = self.leases[worker].commit(work, text, "stop", go_on=go_on)
+        except LeaseLost:
+            assert not was_current
+            return
+        assert was_current
+        assert found.pending.pop(0) == work.message_id
+        found.replies[work.message_id] = text
+        found.log.append(work.reply_id)
+        self._following(worker, found, following, go_on)
+
+    @precondition(lambda self: self.held)
+    @rule(which=st.integers(0, 3), go_on=st.booleans())
+    def fail(self, which: int, go_on: bool) -> None:
+        worker, found, work = self.held.pop(which % len(self.held))
+        was_current = self._current(found, work)
+        try:
+            following = self.leases[worker].fail(work, "The model failed.", go_on=go_on)
+        except LeaseLost:
+            assert not was_current
+            return
+        assert was_current
+        assert found.pending.pop(0) == work.message_id
+        found.failed.add(work.message_id)
+        self._following(worker, found, following, go_on)
+
+    @precondition(lambda self: self.held)
+    @rule(which=st.integers(0, 3), loading=st.booleans(), hand_back=st.booleans())
+    def postpone(self, which: int, loading: bool, hand_back: bool) -> None:
+        worker, found, work = self.held.pop(which % len(self.held))
+        was_current = self._current(found, work)
+        try:
+            if hand_back:
+                self.leases[worker].hand_back(work)
+            else:
+                self.leases[worker].postpone(work, 30.0, loading=loading)
+        except LeaseLost:
+            assert not was_current
+        else:
+            assert was_current
+
+    @precondition(lambda self: self.held)
+    @rule(which=st.integers(0, 3))
+    def freeze(self, which: int) -> None:
+        """A worker stands still until its lease has expired, and another one claims; it will wake up late."""
+        worker, found, _ = self.held[which % len(self.held)]
+        self.time_passes()
+        self.claim(1 - worker, self.chats.index(found))
+
+    @precondition(lambda self: self.held)
+    @rule(worker=WORKERS)
+    def die(self, worker: int) -> None:
+        """SIGKILL: the worker forgets all that it held."""
+        self.held = [held for held in self.held if held[0] != worker]
+
+    @precondition(lambda self: self.count)
+    @rule()
+    def sweep(self) -> None:
+        for session in overdue(self.client):
+            assert any(session == found.id for found in self.chats)
+
+    @precondition(lambda self: self.count)
+    @rule()
+    def time_passes(self) -> None:
+        """Leases expire, retries fall due."""
+        for found in self.chats:
+            keys = session_keys(found.id)
+            self.client.delete(keys.lease)
+            if (hold := self.client.hget(keys.state, "hold")) is not None:
+                self.client.hset(keys.state, "hold", int(hold) - LONG)
+            for key in (LEDGER, WAITING):
+                if self.client.zscore(key, found.id) is not None:
+                    self.client.zincrby(key, -LONG, found.id)
+
+    # The promise
+
+    @invariant()
+    def the_stored_session_agrees(self) -> None:
+        for found in self.chats:
+            keys = session_keys(found.id)
+            if not found.alive:
+                assert not self.client.exists(keys.document)
+                continue
+            stored = json.loads(self.client.execute_command("JSON.GET", keys.document))["messages"]
+            assert [message["id"] for message in stored] == found.log
+            replied = [message["reply_to"] for message in stored if message["source"] == "bot"]
+            assert len(replied) == len(set(replied)), "two replies to one message"
+            assert {m["reply_to"]: m["msg"] for m in stored if m["source"] == "bot"} == found.replies
+            assert self.client.lrange(keys.pending, 0, -1) == found.pending, "pending"
+            assert set(self.client.hkeys(keys.failed)) == found.failed, "failed"
+            accounted = sorted([*found.pending, *found.failed, *found.replies])
+            assert accounted == sorted(found.acknowledged), "an acknowledged message is lost"
+
+    @invariant()
+    def the_ledger_knows_what_is_unanswered(self) -> None:
+        for found in self.chats:
+            if found.alive and found.pending:
+                assert self.client.zscore(LEDGER, found.id) is not None, "no sweep will ever find this session"
+
+    def teardown(self) -> None:
+        """A fair scheduler settles whatever was acknowledged."""
+        self.held.clear()
+        for _ in range(4 * MAX_PENDING):
+            self.time_passes()
+            for session in overdue(self.client):
+                found = next(chat for chat in self.chats if chat.id == session)
+                work = self.leases[1].claim(session)
+                while work is not None:
+                    self._assigned(1, found, work)
+                    self.commit(which=0, go_on=True)
+                    work = self.held.pop()[2] if self.held else None
+        assert not any(found.pending for found in self.chats if found.alive)
+        self.the_stored_session_agrees()
+
+    def _assigned(self, worker: int, found: Conversation, work: Assignment) -> None:
+        assert found.alive
+        assert work.message_id == found.pending[0], "out of order"
+        assert work.reply_id == reply_id(found.id, work.message_id)
+        prompt = [message["id"] for message in work.messages]
+        before = found.acknowledged[: found.acknowledged.index(work.message_id)]
+        turns = [
+            part
+            for message in before
+            for part in (message, *([reply_id(found.id, message)] if message in found.replies else []))
+        ]
+        assert prompt == [*turns, work.message_id][-HISTORY:], "the prompt is not the turns before the message"
+        self.held.append((worker, found, work))
+
+    def _following(self, worker: int, found: Conversation, following: Assignment | None, go_on: bool) -> None:
+        if following is None:
+            assert not (go_on and found.pending)
+        else:
+            assert go_on
+            self._assigned(worker, found, following)
+
+    def _current(self, found: Conversation, work: Assignment) -> bool:
+        """Whether this claim is the newest: its fence is the one stored."""
+        return found.alive and self.client.hget(session_keys(found.id).state, "fence") == work.fence
+
+
+#: Finds each fault below within a second.
+QUICK = settings(
+    max_examples=150,
+    stateful_step_count=50,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture
+def machine(redis_client: redis.Redis) -> type[Chat]:
+    return type("Chat", (Chat,), {"client": redis_client})
+
+
+def test_the_promise_holds_in_any_order_of_steps(machine: type[Chat]) -> None:
+    run_state_machine_as_test(machine, settings=QUICK)
+
+
+@contextmanager
+def fault(monkeypatch: pytest.MonkeyPatch, script: str, line: str, instead: str) -> Iterator[None]:
+    """The script with a fault put back in."""
+    original = scripts.source
+
+    def faulty(name: str) -> str:
+        text = original(name)
+        if name == script:
+            assert text.count(line) == 1, f"{line!r} is not in {script}.lua any more: name the fault again"
+            text = text.replace(line, instead)
+        return text
+
+    monkeypatch.setattr(scripts, "source", faulty)
+    yield
+
+
+@pytest.mark.parametrize(
+    ("script", "line", "instead"),
+    [
+        pytest.param(
+            "commit",
+            "return owns_lease() and redis.call",
+            "return exists() and redis.call",
+            id="a worker that woke up late writes its reply",
+        ),
+        pytest.param(
+            "claim",
+            "if attended() then",
+            "if false then",
+            id="two workers hold one session",
+        ),
+        pytest.param(
+            "accept",
+            "redis.call('ZADD', ledger, 'NX', time + check_after_ms + 2 * math.floor(wait), session)",
+            "",
+            id="a message is stored without its entry in the ledger",
+        ),
+    ],
+)
+def test_the_checker_finds_a_fault_put_back_in(
+    machine: type[Chat], monkeypatch: pytest.MonkeyPatch, script: str, line: str, instead: str
+) -> None:
+    only_find = settings(QUICK, phases=[Phase.generate])
+    with fault(monkeypatch, script, line, instead), pytest.raises(AssertionError):
+        run_state_machine_as_test(machine, settings=only_find)
