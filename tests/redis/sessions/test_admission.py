@@ -87,7 +87,7 @@ def test_without_a_pace_the_longest_wait_decides(redis_client: redis.Redis) -> N
     assert send(wary, "10.0.0.1")
     assert send(wary, "10.0.0.1")
     for session in redis_client.zrange(WAITING, 0, -1):
-        redis_client.zincrby(WAITING, -1000 * MAX_WAIT - 1, session)
+        redis_client.zincrby(WAITING, -1000 * MAX_WAIT - 1, str(session))
     assert not send(wary, "10.0.0.1")
 
 
