@@ -14,6 +14,7 @@ import pytest
 import redis
 import requests
 
+from chatbot.store.client import connect
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session
 from devtools.harness.deployment import Deployment, Process, eventually, free_port
@@ -100,19 +101,26 @@ def test_tasks_are_published_again_once_the_broker_is_back(apart: tuple[Deployme
             client.send("who hears me?", "m1")
             client.until("ack", id="m1")
         eventually(lambda: web.log.count("the broker took no task") >= len(clients), 30, "each was tried")
-        broker.start()
         # Without a worker, tasks stay in the queue.
         chat.workers[0].kill()
-        queue = redis.Redis.from_url(chat.env["CELERY_BROKER_URL"])
-        before = sum(queue.llen(name) for name in queue.keys("celery*"))
+        broker.start()
+        queue = stack.enter_context(contextlib.closing(connect(chat.env["CELERY_BROKER_URL"], 1)))
+
+        def answers() -> bool:
+            with contextlib.suppress(redis.ConnectionError):
+                return bool(queue.ping())
+            return False
+
+        eventually(answers, what="the broker is back")
         later = [stack.enter_context(ChatClient(chat.url())) for _ in range(8)]
         for client in later:
             client.send("and me?")
             client.until("ack")
-        eventually(
-            lambda: sum(queue.llen(name) for name in queue.keys("celery*")) >= before + len(later),
-            what="each has its task",
-        )
+
+        def queued() -> int:
+            return sum(int(queue.llen(name)) for name in queue.keys("celery*"))
+
+        eventually(lambda: queued() >= len(later), what="each has its task")
 
 
 def test_sockets_stay_open_while_redis_loads_its_data(model: ModelServer) -> None:
@@ -137,7 +145,8 @@ def test_messages_accepted_while_no_worker_runs_are_answered_by_the_first_that_c
     with ChatClient(breakable.url()) as client:
         client.send("early", "m1")
         client.until("ack")
-        breakable.client.delete(*breakable.client.keys("celery*"))
+        queued = eventually(lambda: breakable.client.keys("celery*"), what="the task is in the queue")
+        breakable.client.delete(*queued)
         breakable.workers[0].start()
         assert client.until("message")["reply_to"] == "m1"
 
