@@ -201,6 +201,15 @@ class WebSettings:
         "Origins besides the page's own whose pages may connect, separated by commas; * for all.",
         shown="",
     )
+    allowed_hosts: tuple[str, ...] = setting(
+        "ALLOWED_HOSTS",
+        (),
+        fields.hosts(),
+        "Host names at which web and Flower are reached, separated by commas: chat.example.org, .example.org with all "
+        "names below it, addresses, or * for any. Those of loopback always count; unset, nothing else does where HOST "
+        "(of Flower, FLOWER_ADDRESS) is loopback, and any host elsewhere.",
+        shown="",
+    )
     ping_interval: float = setting(
         "PING_INTERVAL", 25.0, fields.seconds(), "Seconds between pings; a socket that leaves one unanswered is closed."
     )
