@@ -133,6 +133,12 @@ class LimitsSettings:
     session_ttl: int = setting(
         "SESSION_TTL", 3600, fields.integer(1, 10 * 365 * 86400), "Seconds that a session lives after its last use."
     )
+    max_session_age: int = setting(
+        "MAX_SESSION_AGE",
+        0,
+        fields.integer(0, 10 * 365 * 86400),
+        "Seconds that a session lives after its start, at most, however much it is used; 0 for no limit.",
+    )
     max_message_length: int = setting(
         "MAX_MESSAGE_LENGTH", 8000, fields.integer(1, 65536), "Characters of one message."
     )

@@ -58,6 +58,17 @@ def token() -> Response:
     return _json(session, cache=False)
 
 
+@routes.delete("/token")
+def end_session() -> Response:
+    """Ends the session, and deletes all that is stored of it."""
+    limits = services().rate_limits
+    limits.end_session(request.remote_addr)
+    session = session_id(_bearer_token() or "")
+    if not services().sessions.end(session, limits.session_keys(session)):
+        raise SessionNotFound
+    return Response(status=204, headers={"Cache-Control": "no-store"})
+
+
 @routes.get("/refresh_token")
 def refresh_token() -> Response:
     """The session with its whole history. Renews its time to live."""
