@@ -28,7 +28,8 @@ def served_hosts(address: str, listed: Sequence[str]) -> tuple[str, ...]:
     """
     if not listed and not is_loopback(address):
         return (ANY,)
-    return (*LOOPBACK, address.lower(), *listed)
+    own = f"[{address}]" if ":" in address else address.lower()
+    return (*LOOPBACK, own, *listed)
 
 
 def is_loopback(address: str) -> bool:

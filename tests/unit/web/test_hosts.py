@@ -58,8 +58,7 @@ def test_any_host_is_served_only_where_others_reach_the_server_and_none_is_liste
     assert host_allowed("evil.example:5000", served) is evil
     # Health checks of a container name it so.
     assert host_allowed("127.0.0.1:5000", served) is own
-    if ":" not in address:
-        assert host_allowed(address, served)
+    assert host_allowed(f"[{address}]" if ":" in address else address, served)
 
 
 def test_loopback_addresses_are_known() -> None:
