@@ -184,6 +184,18 @@ def hosts() -> fields.Field[Any]:
     return Parsed(read)
 
 
+def certificate() -> fields.Field[Any]:
+    """One path, or two. Only the worker needs the files, and checks them."""
+
+    def read(raw: str) -> tuple[str, ...]:
+        paths = tuple(_listed(raw))
+        if not 1 <= len(paths) <= 2:
+            raise ValueError("must be one path, or those of a certificate and its key, separated by a comma")
+        return paths
+
+    return Parsed(read)
+
+
 def url(*schemes: str) -> fields.Field[Any]:
     """A URL of one of these schemes. The value may hold a password: no error repeats it."""
     return Parsed(lambda raw: checked_url(raw, schemes))

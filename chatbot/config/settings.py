@@ -91,6 +91,14 @@ class ModelSettings:
         "Sent as a bearer token; the spelling HUGGINFACE_INFERENCE_TOKEN works too.",
         secret=True,
     )
+    client_certificate: tuple[str, ...] = setting(
+        "MODEL_CLIENT_CERT",
+        (),
+        fields.certificate(),
+        "A client certificate for https: a PEM file with its key, or two files, the certificate and the key without a "
+        "password, separated by a comma.",
+        shown="",
+    )
     max_new_tokens: int = setting("MAX_NEW_TOKENS", 256, fields.integer(1, 1_000_000), "Tokens of a reply at most.")
     history_messages: int = setting(
         "HISTORY_MESSAGES", 4, fields.integer(1, 10_000), "Messages of the history in a prompt, the new one included."
