@@ -1,11 +1,11 @@
 """The configuration of `celery -A celery_worker flower`: without a password it listens on loopback only."""
 
-import ipaddress
-
 from tornado.options import options
 
 from chatbot import logs
 from chatbot.config import load_settings
+from chatbot.web import flower_guard
+from chatbot.web.hosts import is_loopback, served_hosts
 
 _settings = load_settings()
 
@@ -16,24 +16,19 @@ max_tasks = _settings.flower.max_tasks
 purge_offline_workers = _settings.flower.purge_offline_workers
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _require_protection() -> None:
+def _protect() -> None:
     """Ends Flower if others can reach it without a password. Called once all options have been read."""
     protected = any(options.basic_auth) or options.auth or _settings.flower.unauthenticated
-    if not (protected or options.unix_socket or _is_loopback(options.address)):
+    if not (protected or options.unix_socket or is_loopback(options.address)):
         raise SystemExit(
             f"Flower would be open to everybody who reaches {options.address or 'any address of this machine'}: "
             "set FLOWER_BASIC_AUTH=user:password, or FLOWER_UNAUTHENTICATED=true if something else protects it"
         )
+    # A Unix socket has no name of its own.
+    flower_guard.install(served_hosts("" if options.unix_socket else options.address, _settings.web.allowed_hosts))
 
 
-options.add_parse_callback(_require_protection)
+options.add_parse_callback(_protect)
 
 # Tornado adds no log handler of its own where there is one.
 logs.configure(_settings)

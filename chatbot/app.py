@@ -52,6 +52,15 @@ def create_app(settings: Settings | None = None) -> Flask:
         if not check(settings, click.echo):
             raise SystemExit(1)
 
+    @app.cli.command("end-sessions")
+    def end_sessions() -> None:
+        """End all sessions of all users: their histories are deleted, and their sockets closed."""
+        ended = sum(
+            services.sessions.end(session, services.rate_limits.session_keys(session))
+            for session in services.sessions.ids()
+        )
+        click.echo(f"{ended} sessions ended")
+
     return app
 
 
@@ -65,6 +74,7 @@ def _create_services(settings: Settings) -> Services:
         wait_replicas=settings.redis.wait_replicas,
         max_history=settings.limits.max_history_messages,
         max_queue_age=settings.limits.max_queue_age,
+        max_age=settings.limits.max_session_age,
     )
     metrics = WebMetrics()
     hub = Hub(listening, sessions, metrics.listener_breaks.inc, metrics.set_heard)

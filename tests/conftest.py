@@ -47,7 +47,7 @@ def redis_url() -> Iterator[str]:
 def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     """An empty Redis."""
     client = connect(redis_url, 20)
-    client.flushall()
+    client.execute_command("FLUSHALL", "SYNC")
     yield client
     client.connection_pool.disconnect()
 

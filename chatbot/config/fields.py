@@ -175,6 +175,27 @@ def origins() -> fields.Field[Any]:
     return Parsed(read)
 
 
+def hosts() -> fields.Field[Any]:
+    """Host names as in a Host header without the port, `.domain` for a domain and all names below it, or `*`."""
+
+    def read(raw: str) -> tuple[str, ...]:
+        return tuple(_listed_host(value) for value in _listed(raw))
+
+    return Parsed(read)
+
+
+def certificate() -> fields.Field[Any]:
+    """One path, or two. Only the worker needs the files, and checks them."""
+
+    def read(raw: str) -> tuple[str, ...]:
+        paths = tuple(_listed(raw))
+        if not 1 <= len(paths) <= 2:
+            raise ValueError("must be one path, or those of a certificate and its key, separated by a comma")
+        return paths
+
+    return Parsed(read)
+
+
 def url(*schemes: str) -> fields.Field[Any]:
     """A URL of one of these schemes. The value may hold a password: no error repeats it."""
     return Parsed(lambda raw: checked_url(raw, schemes))
@@ -239,6 +260,20 @@ def _origin(value: str) -> str:
             f"{value!r} never matches, as browsers leave the default port out: write {value.rpartition(':')[0]}"
         )
     return value
+
+
+def _listed_host(value: str) -> str:
+    bare = value.removeprefix("[").removesuffix("]")
+    try:
+        address = ipaddress.ip_address(bare)
+    except ValueError:
+        if value != "*" and not is_host(value.removeprefix(".")):
+            raise ValueError(
+                f"{value!r} never matches: list host names such as chat.example.org, or .example.org for all of a "
+                "domain, without a scheme and a port, or use * for any"
+            ) from None
+        return value.lower().removesuffix(".")
+    return f"[{address}]" if address.version == 6 else str(address)
 
 
 def _listed(raw: str) -> list[str]:

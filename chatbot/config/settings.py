@@ -91,6 +91,14 @@ class ModelSettings:
         "Sent as a bearer token; the spelling HUGGINFACE_INFERENCE_TOKEN works too.",
         secret=True,
     )
+    client_certificate: tuple[str, ...] = setting(
+        "MODEL_CLIENT_CERT",
+        (),
+        fields.certificate(),
+        "A client certificate for https: a PEM file with its key, or two files, the certificate and the key without a "
+        "password, separated by a comma.",
+        shown="",
+    )
     max_new_tokens: int = setting("MAX_NEW_TOKENS", 256, fields.integer(1, 1_000_000), "Tokens of a reply at most.")
     history_messages: int = setting(
         "HISTORY_MESSAGES", 4, fields.integer(1, 10_000), "Messages of the history in a prompt, the new one included."
@@ -132,6 +140,12 @@ class LimitsSettings:
 
     session_ttl: int = setting(
         "SESSION_TTL", 3600, fields.integer(1, 10 * 365 * 86400), "Seconds that a session lives after its last use."
+    )
+    max_session_age: int = setting(
+        "MAX_SESSION_AGE",
+        0,
+        fields.integer(0, 10 * 365 * 86400),
+        "Seconds that a session lives after its start, at most, however much it is used; 0 for no limit.",
     )
     max_message_length: int = setting(
         "MAX_MESSAGE_LENGTH", 8000, fields.integer(1, 65536), "Characters of one message."
@@ -199,6 +213,15 @@ class WebSettings:
         (),
         fields.origins(),
         "Origins besides the page's own whose pages may connect, separated by commas; * for all.",
+        shown="",
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        "ALLOWED_HOSTS",
+        (),
+        fields.hosts(),
+        "Host names at which web and Flower are reached, separated by commas: chat.example.org, .example.org with all "
+        "names below it, addresses, or * for any. Those of loopback always count; unset, nothing else does where HOST "
+        "(of Flower, FLOWER_ADDRESS) is loopback, and any host elsewhere.",
         shown="",
     )
     ping_interval: float = setting(

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from chatbot.errors import ChatbotError
+from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.protocol import frames
 from chatbot.protocol.documents import bot_message
 from chatbot.protocol.events import events_channel, to_json
@@ -31,7 +31,7 @@ GRACE = 250
 
 
 class LeaseLost(ChatbotError):
-    """Another worker holds the lease; this worker's writes are rejected."""
+    """Another worker holds the lease, or the session is gone; this worker's writes are rejected."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ class Leases:
         no subscriber the process is dead, and a sweep releases its leases without waiting for their expiry.
         """
         self._channel = channel
+        self._client = client
         self._scripts = Scripts(client)
         self._ttl_ms = ttl * 1000
         self._prompt_size = history_messages
@@ -162,6 +163,13 @@ class Leases:
     def hand_back(self, work: Assignment) -> None:
         """Releases the lease for another worker. Raises `LeaseLost`."""
         self._release(work, 0, False, None)
+
+    def session_exists(self, session: str) -> bool:
+        """Whether the session has neither expired nor been ended."""
+        try:
+            return bool(self._client.exists(session_keys(session).document))
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"session_exists: {type(error).__name__}: {error}") from error
 
     def _lease(self) -> dict[str, Value]:
         return {"lease_ms": LEASE, "grace_ms": GRACE, "owner": self._channel()}

@@ -1,4 +1,4 @@
-"""The web's side of a session: what users do with it. Create, read, send, stop, retry, resume.
+"""The web's side of a session: what users do with it. Create, read, send, stop, retry, resume, end.
 
 A session is known by its id, a one-way hash of its token: ids in Redis, logs or Flower open no session.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,10 @@ import redis
 from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
 from chatbot.protocol.documents import human_message, new_session
-from chatbot.protocol.events import STOP_CHANNEL, to_json
+from chatbot.protocol.events import STOP_CHANNEL, events_channel, to_json
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.queue_delay import retry_after
-from chatbot.store.keys import LINE, session_keys
+from chatbot.store.keys import AFTER_ID, BEFORE_ID, LINE, session_keys
 from chatbot.store.scripts import Scripts, Value
 
 #: Milliseconds until the first check of a message that no worker has taken. The queue takes a few: by then the task was
@@ -90,8 +90,10 @@ class Sessions:
         wait_replicas: int = 0,
         max_history: int = 0,
         max_queue_age: float = 0,
+        max_age: int = 0,
     ) -> None:
-        """`ttl` in seconds; a session has at most `max_pending` unanswered messages.
+        """`ttl` in seconds; a session has at most `max_pending` unanswered messages, and ends `max_age` seconds after
+        its start, however much it is used; 0 for no limit.
 
         A new session or message is on `wait_replicas` replicas before a method returns it. A history keeps its
         `max_history` newest messages, 0 for all, and every unanswered one. While the queue delay exceeds
@@ -103,13 +105,16 @@ class Sessions:
         self._max_pending = max_pending
         self._max_history = max_history
         self._max_queue_age = max_queue_age
+        self._max_age_ms = max_age * 1000
 
     def create(self, name: str) -> dict[str, Any]:
         """Creates a session: `{"token", "name", "messages": [], "session_start"}`."""
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         document = new_session(name)
         keys = session_keys(session_id(token))
-        self._scripts.run_replicated("create", keys, content=to_json(document), ttl_ms=self._ttl_ms)
+        self._scripts.run_replicated(
+            "create", keys, content=to_json(document), ttl_ms=self._ttl_ms, max_age_ms=self._max_age_ms
+        )
         return {"token": token, **document}
 
     def read(self, session: str) -> dict[str, Any]:
@@ -119,6 +124,22 @@ class Sessions:
             raise SessionNotFound
         document: dict[str, Any] = json.loads(answer)
         return document
+
+    def end(self, session: str, further_keys: Sequence[str] = ()) -> bool:
+        """Deletes the session, and `further_keys`, in one step; false when there is none.
+
+        Its sockets are closed, and a worker's further writes are rejected.
+        """
+        keys = (*session_keys(session), *further_keys)
+        return bool(self._scripts.run_replicated("end", keys, session=session, events=events_channel(session)))
+
+    def ids(self) -> Iterator[str]:
+        """The ids of all sessions; one that is created meanwhile may be missing."""
+        try:
+            for key in self._client.scan_iter(session_keys("*").document, count=1000):
+                yield key.removeprefix(BEFORE_ID).partition(AFTER_ID)[0]
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"ids: {type(error).__name__}: {error}") from error
 
     def accept(
         self, session: str, message_id: str | None, text: str, buckets: Sequence[Bucket] = (), address: str = "unknown"

@@ -27,13 +27,14 @@ _SETTLE = ("session", "fence", "message", "go_on", "prompt_size", "events", "fra
 #: The arguments of each script. All are strings in Lua. A name means the same in every script, as shared functions
 #: read them: `message` is a message's id, `events` a session's channel, `owner` the channel of a worker process.
 ARGUMENTS = {
-    "create": ("content", "ttl_ms"),
+    "create": ("content", "ttl_ms", "max_age_ms"),
     "read": ("ttl_ms",),
     "accept": (*_ADMIT, "content", "max_history"),
     "retry": _ADMIT,
     "stop": ("session", "stop_channel", "ttl_ms"),
     "snapshot": ("after", "position", "ttl_ms"),
     "add_socket": ("field", "most"),
+    "end": ("session", "events"),
     "claim": ("session", "prompt_size", *_LEASE),
     "progress": ("session", "fence", "message", "text", "offset", "events", "frame", *_LEASE),
     "commit": (*_SETTLE, "reply_id", "reply", "last_delta", "max_history"),

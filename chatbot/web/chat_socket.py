@@ -176,7 +176,7 @@ class ChatSocket:
                 self._enqueuer.enqueue(session)
             return
         accepted = self._accept(session, frame)
-        self._expires_at = time.monotonic() + self._settings.limits.session_ttl
+        self._renewed(session)
         self._acknowledge(accepted)
         if accepted.wake:
             self._enqueuer.enqueue(session)
@@ -193,6 +193,13 @@ class ChatSocket:
             self._send(frames.message(accepted.reply))
         elif accepted.failure is not None:
             self._send(frames.failure(accepted.id, accepted.failure))
+
+    def _renewed(self, session: str) -> None:
+        if self._settings.limits.max_session_age:
+            # How far the time to live was renewed depends on the session's start.
+            self._session_exists(session)
+        else:
+            self._expires_at = time.monotonic() + self._settings.limits.session_ttl
 
     def _session_exists(self, session: str) -> bool:
         try:

@@ -43,7 +43,7 @@ def add_cors_headers(response: Response, request: Request, allowed: Sequence[str
         return
     response.headers["Access-Control-Allow-Origin"] = origin
     if request.method == "OPTIONS":
-        response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+        response.headers["Access-Control-Allow-Methods"] = "DELETE, GET, POST"
         response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
         response.headers["Access-Control-Max-Age"] = _PREFLIGHT_AGE
     else:

@@ -43,12 +43,19 @@ class RateLimits:
 
     def new_session(self, address: str | None) -> None:
         """Counts a new session of `address`. Raises `RateLimited` and `StoreUnavailable`."""
+        self._hit("sessions", address)
+
+    def end_session(self, address: str | None) -> None:
+        """Counts a session that `address` ends, by the rate of new ones. Raises as `new_session` does."""
+        self._hit("ends", address)
+
+    def _hit(self, kind: str, address: str | None) -> None:
         if not self.enabled:
             return
         try:
             for rate in self._sessions:
-                if not self._limiter.hit(rate, "sessions", network_of(address)):
-                    reset = self._limiter.get_window_stats(rate, "sessions", network_of(address)).reset_time
+                if not self._limiter.hit(rate, kind, network_of(address)):
+                    reset = self._limiter.get_window_stats(rate, kind, network_of(address)).reset_time
                     raise RateLimited(max(reset - time.time(), 1.0))
         except redis.RedisError as error:
             raise StoreUnavailable(f"rates: {type(error).__name__}: {error}") from error
@@ -58,9 +65,16 @@ class RateLimits:
         if not self.enabled:
             return ()
         return (
-            *_buckets(f"chat:{{{session}}}:rate", self._session_messages),
+            *self._session_buckets(session),
             *_buckets(f"chat:rate:messages:{network_of(address)}", self._address_messages),
         )
+
+    def session_keys(self, session: str) -> list[str]:
+        """The keys that store the rates of one session."""
+        return [bucket.key for bucket in self._session_buckets(session)]
+
+    def _session_buckets(self, session: str) -> list[Bucket]:
+        return _buckets(f"chat:{{{session}}}:rate", self._session_messages)
 
     def frame_pace(self) -> Callable[[float], float] | None:
         """For one socket: `pace(n)` returns the seconds to wait after `n` frames; None for no limit."""

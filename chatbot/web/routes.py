@@ -19,7 +19,7 @@ from chatbot.protocol.client_errors import ClientError, SessionNotFound
 from chatbot.protocol.documents import parse_name
 from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
-from chatbot.web import origins
+from chatbot.web import hosts, origins
 from chatbot.web.chat_socket import UNAVAILABLE, ChatSocket
 from chatbot.web.readiness import readiness
 from chatbot.web.security_headers import add_security_headers
@@ -58,6 +58,17 @@ def token() -> Response:
     return _json(session, cache=False)
 
 
+@routes.delete("/token")
+def end_session() -> Response:
+    """Ends the session, and deletes all that is stored of it."""
+    limits = services().rate_limits
+    limits.end_session(request.remote_addr)
+    session = session_id(_bearer_token() or "")
+    if not services().sessions.end(session, limits.session_keys(session)):
+        raise SessionNotFound
+    return Response(status=204, headers={"Cache-Control": "no-store"})
+
+
 @routes.get("/refresh_token")
 def refresh_token() -> Response:
     """The session with its whole history. Renews its time to live."""
@@ -94,6 +105,14 @@ def metrics() -> Response:
     response = Response(found.metrics.exposition(found.shared_metrics), content_type=CONTENT_TYPE_PLAIN_0_0_4)
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+@routes.before_app_request
+def guard_host() -> None:
+    """Refuses requests that name a host which is not served."""
+    web = services().settings.web
+    if not hosts.request_allowed(request, hosts.served_hosts(web.host, web.allowed_hosts)):
+        raise ClientError("host_not_allowed", hosts.REFUSAL)
 
 
 @routes.before_app_request

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from chatbot.config import HUGGINGFACE, ModelAddress, Settings
+from chatbot.errors import ConfigurationError
 from chatbot.worker.models import create_protocol
 from chatbot.worker.models.base import Call
 from chatbot.worker.models.errors import CallCancelled, ModelError
-from chatbot.worker.models.http import ModelEndpoint, public_address
+from chatbot.worker.models.http import ModelEndpoint, check_certificate, public_address
 from chatbot.worker.prompts import PromptMessage, estimated_tokens
 
 QUESTION = "Hello! Say in one sentence who you are."
@@ -42,6 +43,11 @@ class _Reply:
 
 def check(settings: Settings, say: Print) -> bool:
     """Whether every server gave a reply; `say` prints each line of the report."""
+    try:
+        check_certificate(settings.model.client_certificate)
+    except ConfigurationError as error:
+        say(f"NO REPLY: {error}")
+        return False
     replied = 0
     for server in settings.model.servers:
         replied += _check(server, settings, say)

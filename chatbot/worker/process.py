@@ -19,6 +19,7 @@ from celery.exceptions import CPendingDeprecationWarning
 
 from chatbot import logs
 from chatbot.config import Settings
+from chatbot.errors import ConfigurationError
 from chatbot.protocol.events import STOP_CHANNEL
 from chatbot.queue.celery_app import create_celery
 from chatbot.sessions.leases import Leases
@@ -29,6 +30,7 @@ from chatbot.telemetry.counters import Counts
 from chatbot.worker.celery_extensions import BatchEvents, SoloConsumer
 from chatbot.worker.liveness_canary import Canary
 from chatbot.worker.models import create_model
+from chatbot.worker.models.http import check_certificate
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots
 from chatbot.worker.replies import Replies
@@ -133,6 +135,7 @@ def create_worker(settings: Settings) -> Celery:
     add_tasks(celery, services.replies, lambda: services.client, services.counts)
     # By default signals hold their receivers weakly.
     signals.setup_logging.connect(partial(_set_up_logging, settings), weak=False)
+    signals.celeryd_after_setup.connect(partial(_check_certificate, settings), weak=False)
     signals.celeryd_after_setup.connect(partial(_set_up_threads, celery, services, settings), weak=False)
     return celery
 
@@ -142,6 +145,14 @@ def _set_up_logging(settings: Settings, **_: Any) -> None:
     logs.configure(settings)
     # At each loss of the broker Celery warns that tasks will be redelivered; here the ledger does that.
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+
+
+def _check_certificate(settings: Settings, **_: Any) -> None:
+    """Ends a worker that cannot use its client certificate; Flower does not need the files."""
+    try:
+        check_certificate(settings.model.client_certificate)
+    except ConfigurationError as error:
+        raise SystemExit(f"Settings: {error}") from None
 
 
 def _set_up_threads(

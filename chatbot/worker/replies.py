@@ -80,8 +80,11 @@ class Replies:
                 try:
                     work = self._answer(work)
                 except LeaseLost:
-                    self._counts.add(TAKEOVERS)
-                    logger.info("another worker has taken over")
+                    if self._leases.session_exists(session):
+                        self._counts.add(TAKEOVERS)
+                        logger.info("another worker has taken over")
+                    else:
+                        logger.info("the session has ended, its reply is dropped")
                     return settled
             settled += 1
         return settled

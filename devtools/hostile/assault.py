@@ -47,8 +47,8 @@ def send_cases(attack: Attack, count: int, seed: int = 1) -> None:
 
 def open_slow(attack: Attack, count: int) -> list[socket.socket]:
     """Connections that never finish a head or a handshake, and one in twenty-five a body."""
-    heads = [b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", attack.handshake()[:-2], b""] * 16
-    heads += [b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nname="] * 2
+    heads = [b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", attack.handshake()[:-2], b""] * 16
+    heads += [b"POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nname="] * 2
     sockets = []
     for number in range(count):
         sock = attack.connect()

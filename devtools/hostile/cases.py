@@ -89,11 +89,13 @@ def odd_address(attack: Attack, dice: random.Random) -> None:
     ]
     method = dice.choice(["GET", "PUT", "TRACE", "CONNECT", "OPTIONS", "X" * 50, "get"])
     headers = "".join(f"X-{n}: {n}\r\n" for n in range(dice.choice([0, 0, 150]))) + "X: " + "y" * dice.choice([0, 9000])
-    attack.exchange(f"{method} {dice.choice(paths)} HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\n".encode(), patience=0.1)
+    attack.exchange(
+        f"{method} {dice.choice(paths)} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n".encode(), patience=0.1
+    )
 
 
 def odd_body(attack: Attack, dice: random.Random) -> None:
-    chunked = "POST /token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked = "POST /token HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     bodies = [
         b"zz\r\nname=Ada\r\n0\r\n\r\n",
         b"5;" + b"x" * 5000 + b"\r\nname=\r\n0\r\n\r\n",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from playwright.sync_api import Locator, Page, expect
 
-from devtools.harness.deployment import Deployment
+from chatbot.sessions.ids import session_id
+from devtools.harness.deployment import Deployment, eventually
 from tests.support.page_user import PageUser, end_session
 
 
@@ -110,6 +111,13 @@ def test_a_chat_can_be_forgotten(ada: PageUser) -> None:
     expect(ada.draft).to_have_value("")
     expect(chats(ada)).to_have_text(["New chat"])
     assert forgotten not in stored(ada.page)
+
+
+def test_the_server_deletes_a_forgotten_chat(ada: PageUser, site: Deployment) -> None:
+    ada.ask("forget me")
+    session = session_id(ada.token)
+    forget(ada)
+    eventually(lambda: not list(site.client.scan_iter(f"chat:{{{session}}}*")), what="nothing of it is stored")
 
 
 def test_other_tabs_leave_a_forgotten_chat_and_it_stays_forgotten(ada: PageUser) -> None:

@@ -115,9 +115,9 @@ def misbehave(chat: Deployment, token: str) -> None:
     for line in (
         f"GET /chat?token={token} HTTP/9.9\r\n\r\n",
         f"GET /chat?token={token}\r\n\r\n",
-        f"G\0T /chat?token={token} HTTP/1.1\r\nHost: a\r\n\r\n",
+        f"G\0T /chat?token={token} HTTP/1.1\r\nHost: localhost\r\n\r\n",
         f"GET /chat?token={token} HTTP/1.1\r\nAuthorization Bearer {token}\r\n\r\n",
-        f"GET /chat HTTP/1.1\r\nHost: a\r\nCookie: {'x' * 9000}token={token}\r\n\r\n",
+        f"GET /chat HTTP/1.1\r\nHost: localhost\r\nCookie: {'x' * 9000}token={token}\r\n\r\n",
     ):
         with socket.create_connection(("127.0.0.1", port), 5) as sock:
             sock.sendall(line.encode())

@@ -55,7 +55,8 @@ def test_the_commands_exist_and_the_processes_have_no_privileges(compose: dict[s
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - of the container
-        settings = Settings.from_env({**service["environment"], "MODEL_URL": "http://m/v1", "REDIS_PASSWORD": "p"})
+        filled = {**service["environment"], "ALLOWED_HOSTS": "localhost"}
+        settings = Settings.from_env({**filled, "MODEL_URL": "http://m/v1", "REDIS_PASSWORD": "p"})
         assert settings.redis.url == "redis://:p@redis:6379/0"
 
 

@@ -11,13 +11,17 @@ local function exists()
   return redis.call('EXISTS', document) == 1
 end
 
--- All keys of a session expire together, but for the lease.
+-- All keys of a session expire together, but for the lease, and no later than the session may live.
 local function touch()
+  local ends, left = redis.call('HGET', state, 'ends'), ttl_ms
+  if ends then
+    left = math.max(math.min(left, ends - now()), 1)
+  end
   for _, key in ipairs(KEYS) do
     if key == lease then
       return
     end
-    redis.call('PEXPIRE', key, ttl_ms)
+    redis.call('PEXPIRE', key, left)
   end
 end
 

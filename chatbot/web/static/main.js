@@ -4,6 +4,7 @@ import { ChatList } from './chat-list.js';
 import { setUpChatMenu } from './chat-menu.js';
 import { ChatPage } from './chat-page.js';
 import { page } from './page.js';
+import { endSession } from './session.js';
 import { StartPage } from './start-page.js';
 
 const CHECK_INTERVAL = 15_000; // milliseconds between checks for chats that have ended
@@ -25,11 +26,23 @@ function startAnother() {
   else startPage.show();
 }
 
+/** Forgets the shown chat here, and has the server delete it; one that cannot be reached deletes it at its end. */
+async function forgetChat() {
+  const { token, connection } = chatPage.chat;
+  chatPage.forget('The chat is forgotten. Start a new one any time.');
+  if (connection === 'expired') return;
+  try {
+    await endSession(token);
+  } catch (error) {
+    if (!error.code) throw error;
+  }
+}
+
 for (const button of [page.newChat, page.newHere, page.endedNew]) button.addEventListener('click', startAnother);
 
 setUpChatMenu({
   shown: () => chatPage.chat,
-  forget: () => chatPage.forget('The chat is forgotten. Start a new one any time.'),
+  forget: forgetChat,
 });
 
 window.addEventListener('online', () => chatPage.chat?.wake(true));

@@ -21,6 +21,7 @@ async function request(path, options) {
   } catch {
     throw new ApiError('network', 'The server cannot be reached.');
   }
+  if (response.status === 204) return null;
   try {
     body = await response.json();
   } catch {
@@ -45,6 +46,11 @@ export function createSession(name) {
 /** Returns the session with its entire history, and renews its time to live. Throws an ApiError. */
 export function loadSession(token) {
   return request('refresh_token', { headers: { Authorization: `Bearer ${token}` } });
+}
+
+/** Ends the session: the server deletes all of it. Throws an ApiError. */
+export function endSession(token) {
+  return request('token', { method: 'DELETE', headers: { Authorization: `Bearer ${token}` }, keepalive: true });
 }
 
 export function socketUrl(token, after) {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -17,6 +19,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from chatbot.config import Settings
+from chatbot.errors import ConfigurationError
 from chatbot.worker.models.base import Call
 from chatbot.worker.models.errors import ModelError, PermanentModelError, TransientModelError
 from chatbot.worker.models.http_errors import causes, connection_error, one_line, raise_for_status
@@ -156,6 +159,12 @@ class ModelEndpoint:
         # millisecond. `.netrc` must never replace the token.
         environment = requests.Session().merge_environment_settings(self.url, {}, True, None, None)
         self._proxies, self._verify = environment["proxies"], cast("bool | str", environment["verify"])
+        if self._verify is True:
+            # `requests` knows only variables of its own; Redis' connections use this one as well.
+            self._verify = os.environ.get("SSL_CERT_FILE") or True
+        # As `requests` takes it.
+        certificate = settings.model.client_certificate
+        self._certificate = certificate if len(certificate) == 2 else next(iter(certificate), None)
 
     @contextmanager
     def post(self, document: dict[str, Any], call: Call, url: str | None = None) -> Iterator[ModelResponse]:
@@ -223,8 +232,28 @@ class ModelEndpoint:
     def _send(self, prepared: requests.PreparedRequest) -> requests.Response:
         """Uses the adapter without a session, so that no redirect is followed: another host must not get the token."""
         return self._adapter.send(
-            prepared, stream=True, timeout=self._timeouts, verify=self._verify, proxies=self._proxies
+            prepared,
+            stream=True,
+            timeout=self._timeouts,
+            verify=self._verify,
+            cert=self._certificate,
+            proxies=self._proxies,
         )
+
+
+def check_certificate(paths: Sequence[str]) -> None:
+    """Raises `ConfigurationError` if `paths`, a certificate and perhaps its key, are not usable."""
+    if not paths:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(paths[0], paths[1] if paths[1:] else None, _no_password)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"MODEL_CLIENT_CERT is not usable ({', '.join(paths)}): {error}") from None
+
+
+def _no_password() -> str:
+    # Without this OpenSSL would ask the terminal.
+    raise ValueError("the key has a password")
 
 
 def public_address(url: str) -> str:

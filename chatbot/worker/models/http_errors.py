@@ -151,7 +151,9 @@ def connection_error(error: Exception, connect_timeout: float, read_timeout: flo
     # The innermost says what happened, the others only where it was caught.
     reason = _reason(chain[-1])
     if isinstance(error, requests.exceptions.SSLError) and not any(isinstance(c, _TLS_CUT) for c in chain):
-        return PermanentModelError("tls", f"{reason}; an authority of your own goes into REQUESTS_CA_BUNDLE")
+        return PermanentModelError(
+            "tls", f"{reason}; an authority of your own goes into REQUESTS_CA_BUNDLE or SSL_CERT_FILE"
+        )
     if "handshake" in str(chain[-1]) and isinstance(error, requests.Timeout):
         return TransientModelError(
             "tls", f"no TLS handshake within MODEL_CONNECT_TIMEOUT, {connect_timeout:g} s; does the server use TLS?"

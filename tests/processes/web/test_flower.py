@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ def answer_of(process: Process, path: str = "/", host: str = "127.0.0.1", **head
     """The status, None while no server answers."""
     try:
         url = f"http://{host}:{process.env['FLOWER_PORT']}{path}"
-        return requests.get(url, headers=headers, timeout=5).status_code
+        return requests.get(url, headers=headers, timeout=15).status_code
     except requests.ConnectionError:
         return None
 
@@ -93,5 +95,62 @@ def test_flower_may_be_open_if_set_so(chat: Deployment, tmp_path: Path) -> None:
     process = flower(chat, tmp_path, FLOWER_ADDRESS="0.0.0.0", FLOWER_UNAUTHENTICATED="true").start()
     try:
         assert eventually(lambda: answer_of(process), 60) == 200
+    finally:
+        process.kill()
+
+
+def test_flower_serves_its_own_host_names_only(chat: Deployment, tmp_path: Path) -> None:
+    process = flower(chat, tmp_path, ALLOWED_HOSTS="flower.example", FLOWER_UNAUTHENTICATED_API="true").start()
+    try:
+        assert eventually(lambda: answer_of(process), 60) == 200
+        for path in ("/", "/tasks", "/api/workers", "/metrics", "/healthcheck", "/static/favicon.ico", "/none"):
+            assert answer_of(process, path, Host="evil.example") == 400
+        url = f"http://127.0.0.1:{process.env['FLOWER_PORT']}"
+        evil = {"Host": f"evil.example:{process.env['FLOWER_PORT']}"}
+        refused = requests.post(url + "/api/worker/shutdown/worker0", headers=evil, timeout=5)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["code"] == "host_not_allowed"
+        for host in ("localhost", "flower.example", "127.0.0.1:1"):
+            assert answer_of(process, Host=host) == 200
+        for path in ("/", "/none", "/metrics", "/static/favicon.ico"):
+            headers = requests.get(url + path, timeout=5).headers
+            assert headers["X-Frame-Options"] == "DENY"
+            assert headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+        assert refused.headers["X-Frame-Options"] == "DENY"
+    finally:
+        process.kill()
+
+
+def test_wrong_passwords_for_flower_are_slow_and_others_do_not_wait(chat: Deployment, tmp_path: Path) -> None:
+    process = flower(chat, tmp_path, FLOWER_BASIC_AUTH="ada:secret").start()
+
+    def timed(password: str, path: str = "/") -> tuple[int | None, float]:
+        began = time.monotonic()
+        login = base64.b64encode(f"ada:{password}".encode()).decode()
+        return answer_of(process, path, Authorization=f"Basic {login}"), time.monotonic() - began
+
+    try:
+        assert eventually(lambda: answer_of(process), 60) == 401
+        status, took = timed("secret")
+        assert status == 200
+        assert took < 0.9
+        with ThreadPoolExecutor(20) as pool:
+            guesses = [
+                pool.submit(timed, f"guess{number}", path) for number, path in enumerate(["/", "/api/workers"] * 2)
+            ]
+            time.sleep(0.2)
+            # The loop is not blocked: this needs no password.
+            began = time.monotonic()
+            assert answer_of(process, "/healthcheck") == 200
+            assert time.monotonic() - began < 0.9
+            assert [guess.result()[0] for guess in guesses] == [401] * 4
+            assert max(guess.result()[1] for guess in guesses) > 2.5
+            # A right password tells nothing by its time while that lasts, and is let in.
+            status, took = timed("secret")
+            assert status == 200
+            time.sleep(1.5)
+            assert timed("secret")[1] < 0.9
+            flood = [pool.submit(timed, "guess") for _ in range(20)]
+            assert {guess.result()[0] for guess in flood} == {401, 429}
     finally:
         process.kill()

@@ -20,7 +20,9 @@ FRIEND = "https://friend.example"
 @pytest.fixture(scope="module")
 def open_to_friend(model: ModelServer) -> Iterator[Deployment]:
     """Behind a proxy on this machine, and open to pages of `FRIEND`."""
-    with Deployment(model.url, allowed_origins=FRIEND, trusted_proxies="127.0.0.1") as deployment:
+    with Deployment(
+        model.url, allowed_origins=FRIEND, trusted_proxies="127.0.0.1", allowed_hosts="chat.example"
+    ) as deployment:
         yield deployment
 
 

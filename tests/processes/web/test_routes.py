@@ -111,7 +111,7 @@ def test_a_malformed_request_leaves_no_token_in_the_log(chat: Deployment) -> Non
     token = new_session(chat.url())["token"]
     requests_sent = (
         f"GET /refresh_token?token={token}\x01 x y HTTP/1.1\r\n\r\n",
-        f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization Bearer {token}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization Bearer {token}\r\n\r\n",
     )
     port = int(chat.webs[0].env["PORT"])
     for text in requests_sent:
@@ -126,7 +126,7 @@ def test_a_malformed_request_leaves_no_token_in_the_log(chat: Deployment) -> Non
 
 
 def test_a_body_in_broken_chunks_is_a_bad_request(chat: Deployment) -> None:
-    head = "POST /token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    head = "POST /token HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     with socket.create_connection(("127.0.0.1", int(chat.webs[0].env["PORT"])), timeout=10) as sock:
         sock.sendall(f"{head}zz\r\nname=Ada\r\n0\r\n\r\n".encode())
         answer = b"".join(iter(lambda: sock.recv(4096), b""))

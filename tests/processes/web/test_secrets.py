@@ -62,11 +62,11 @@ def test_a_session_full_of_errors_leaves_no_secret_in_any_log(model: ModelServer
             requests.post(chat.url() + path, headers={"Authorization": f"Bearer {token}"}, timeout=10)
         for head in (
             f"GET /refresh_token?token={token}\x01 x y HTTP/1.1\r\n\r\n",
-            f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization Bearer {token}\r\n\r\n",
+            f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization Bearer {token}\r\n\r\n",
             f"{token} / HTTP/1.1\r\n\r\n",
             f"GET /?{token}{'x' * 9000} HTTP/1.1\r\n\r\n",
             f"GET /chat?token={token} HTTP/1.1\r\nHost: {token}\xff\r\n\r\n",
-            f"POST /token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{token}\r\n{text}",
+            f"POST /token HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{token}\r\n{text}",
         ):
             answer = raw(chat, head.encode("latin-1"))
             assert token.encode() not in answer

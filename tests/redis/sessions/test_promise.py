@@ -64,7 +64,7 @@ class Chat(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.client.flushall()
+        self.client.execute_command("FLUSHALL", "SYNC")
         self.sessions = Sessions(self.client, ttl=3600, max_pending=MAX_PENDING)
         # Worker 0 names a channel that nobody subscribes to: it counts as dead as soon as a sweep looks. Worker 1 names
         # none: only the end of its lease shows that it is dead.

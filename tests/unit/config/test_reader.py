@@ -67,6 +67,11 @@ def test_the_address_tells_the_protocol(url: str, api: str, posted_to: str) -> N
     assert settings(MODEL_URL=url).model.servers == (ModelAddress(posted_to, api),)
 
 
+def test_hosts_are_compared_in_one_spelling() -> None:
+    found = settings(ALLOWED_HOSTS="Chat.Example.org., .example.net, 10.0.0.1, ::1, [2001:DB8:0:0::1], *")
+    assert found.web.allowed_hosts == ("chat.example.org", ".example.net", "10.0.0.1", "[::1]", "[2001:db8::1]", "*")
+
+
 def test_the_protocol_may_be_named() -> None:
     found = settings(MODEL_URL="http://h/v1", MODEL_API="openai-completions")
     assert found.model.servers == (ModelAddress("http://h/v1/completions", "openai-completions"),)
@@ -125,6 +130,13 @@ def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
         ("ALLOWED_ORIGINS", "https://x:port"),
         ("ALLOWED_ORIGINS", "https://x/path"),
         ("ALLOWED_ORIGINS", "https://user@x"),
+        ("ALLOWED_HOSTS", "https://chat.example.org"),
+        ("ALLOWED_HOSTS", "chat.example.org:443"),
+        ("ALLOWED_HOSTS", "*.example.org"),
+        ("ALLOWED_HOSTS", "chat.example.org/path"),
+        ("ALLOWED_HOSTS", "chat example"),
+        ("ALLOWED_HOSTS", "10.0.0.0/8"),
+        ("ALLOWED_HOSTS", "."),
         ("HOST", "not a host"),
         ("HOST", "999.1.1.1"),
         ("HOST", "h:80"),

@@ -1,0 +1,105 @@
+"""`DELETE /token`, `end-sessions` and MAX_SESSION_AGE against real processes."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import pytest
+import requests
+
+from chatbot.sessions.ids import session_id
+from devtools.fake_model import ModelServer
+from devtools.harness.chat_client import ChatClient, new_session
+from devtools.harness.deployment import Deployment, eventually
+from devtools.paths import BIN, ROOT
+
+
+def end(url: str, token: str | None, **headers: str) -> requests.Response:
+    return requests.delete(url + "/token", params={"token": token} if token else {}, headers=headers, timeout=10)
+
+
+def takeovers(chat: Deployment) -> str:
+    lines = requests.get(chat.url() + "/metrics", timeout=10).text.splitlines()
+    return next((line for line in lines if line.startswith("chatbot_takeovers_total ")), "chatbot_takeovers_total 0.0")
+
+
+def test_an_ended_session_is_gone_everywhere_and_its_sockets_are_closed(chat: Deployment) -> None:
+    with ChatClient(chat.url(0)) as one, ChatClient(chat.url(1), one.token) as two:
+        one.ask("hello")
+        began = time.monotonic()
+        assert end(chat.url(0), one.token).status_code == 204
+        for client in (one, two):
+            closed = client.closed()
+            assert (closed.code, closed.reason) == (1008, "Session expired")
+        assert time.monotonic() - began < 2
+        session = session_id(one.token)
+        assert not [key for key in chat.client.scan_iter("*") if session in str(key)]
+        refused = requests.get(chat.url(1) + "/refresh_token", params={"token": one.token}, timeout=10)
+        assert refused.json()["error"]["code"] == "session_not_found"
+        again = ChatClient(chat.url(1), one.token).closed()
+        assert again.code == 1008
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_reply_in_progress_ends_and_is_no_takeover(chat: Deployment, model: ModelServer, silent: bool) -> None:
+    before = takeovers(chat)
+    logged = sum(worker.log.count("the session has ended") for worker in chat.workers)
+    model.control(first=30_000 if silent else 0, interval=50, tokens=1000)
+    with ChatClient(chat.url()) as client:
+        client.send("slow", "m1")
+        client.until("ack" if silent else "delta")
+        model.wait_until(lambda found: len(found) == 1)
+        headers = {"Authorization": f"Bearer {client.token}"}
+        assert requests.delete(chat.url() + "/token", headers=headers, timeout=10).status_code == 204
+        assert client.closed().code == 1008
+        records = model.wait_until(lambda found: found[-1].outcome == "closed_by_client")
+    assert records[-1].tokens < 100
+    eventually(lambda: sum(worker.log.count("the session has ended") for worker in chat.workers) > logged, 10)
+    session = session_id(client.token)
+    # Workers report their counts every few seconds.
+    time.sleep(6)
+    assert takeovers(chat) == before
+    assert not [key for key in chat.client.scan_iter("*") if session in str(key)]
+
+
+def test_an_unknown_session_cannot_be_ended(chat: Deployment) -> None:
+    token = new_session(chat.url())["token"]
+    assert end(chat.url(), token).status_code == 204
+    for unknown in (token, "x", None):
+        answer = end(chat.url(), unknown)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == "session_not_found"
+
+
+def test_a_page_of_another_origin_cannot_end_a_session(chat: Deployment) -> None:
+    token = new_session(chat.url())["token"]
+    assert end(chat.url(), token, Origin="https://evil.example").status_code == 403
+    assert requests.get(chat.url() + "/refresh_token", params={"token": token}, timeout=10).status_code == 200
+
+
+def test_ends_are_limited_by_the_rate_of_new_sessions(model: ModelServer) -> None:
+    with Deployment(model.url, workers=0, ratelimit_enabled="true", ratelimit_sessions="2/hour") as limited:
+        token = new_session(limited.url())["token"]
+        assert [end(limited.url(), token).status_code for _ in range(3)] == [204, 400, 429]
+
+
+def test_the_command_ends_all_sessions(model: ModelServer) -> None:
+    with Deployment(model.url, workers=0) as deployment:
+        clients = [ChatClient(deployment.url()) for _ in range(3)]
+        command = [str(BIN / "flask"), "--app", "wsgi", "end-sessions"]
+        done = subprocess.run(
+            command, check=True, cwd=ROOT, env=deployment.env, capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout.strip() == "3 sessions ended"
+        assert [client.closed().reason for client in clients] == ["Session expired"] * 3
+        assert not list(deployment.client.scan_iter("chat:{*"))
+
+
+def test_a_session_ends_at_its_age_though_it_is_used(model: ModelServer) -> None:
+    with Deployment(model.url, max_session_age=3) as deployment, ChatClient(deployment.url()) as client:
+        began = time.monotonic()
+        assert client.until("session")["expires_in"] <= 3
+        client.ask("hello")
+        assert client.closed().reason == "Session expired"
+        assert 1 < time.monotonic() - began < 6
