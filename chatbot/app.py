@@ -42,6 +42,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     add_assets(app)
     add_routes(app)
     trust_proxies(app, settings.web.trusted_proxies)
+    _add_commands(app, services)
+    return app
+
+
+def _add_commands(app: Flask, services: Services) -> None:
+    """Adds what an operator runs with `flask --app wsgi`."""
 
     @app.cli.command("model-check")
     def model_check() -> None:
@@ -49,19 +55,23 @@ def create_app(settings: Settings | None = None) -> Flask:
         # Only this command needs the worker's packages.
         from chatbot.worker.model_check import check
 
-        if not check(settings, click.echo):
+        if not check(services.settings, click.echo):
             raise SystemExit(1)
+
+    def end(session: str) -> bool:
+        return services.sessions.end(session, services.rate_limits.session_keys(session))
+
+    @app.cli.command("end-session")
+    @click.argument("id")
+    def end_session(id: str) -> None:
+        """End the session with this ID, a hash as in the log: its history is deleted, its sockets are closed."""
+        if not end(id):
+            raise click.ClickException("there is no such session")
 
     @app.cli.command("end-sessions")
     def end_sessions() -> None:
-        """End all sessions of all users: their histories are deleted, and their sockets closed."""
-        ended = sum(
-            services.sessions.end(session, services.rate_limits.session_keys(session))
-            for session in services.sessions.ids()
-        )
-        click.echo(f"{ended} sessions ended")
-
-    return app
+        """End all sessions of all users, as end-session does with one."""
+        click.echo(f"{sum(map(end, services.sessions.ids()))} sessions ended")
 
 
 def _create_services(settings: Settings) -> Services:

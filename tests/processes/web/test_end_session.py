@@ -84,15 +84,21 @@ def test_ends_are_limited_by_the_rate_of_new_sessions(model: ModelServer) -> Non
         assert [end(limited.url(), token).status_code for _ in range(3)] == [204, 400, 429]
 
 
-def test_the_command_ends_all_sessions(model: ModelServer) -> None:
+def test_the_commands_end_one_and_all_sessions(model: ModelServer) -> None:
     with Deployment(model.url, workers=0) as deployment:
-        clients = [ChatClient(deployment.url()) for _ in range(3)]
-        command = [str(BIN / "flask"), "--app", "wsgi", "end-sessions"]
-        done = subprocess.run(
-            command, check=True, cwd=ROOT, env=deployment.env, capture_output=True, text=True, timeout=60
-        )
-        assert done.stdout.strip() == "3 sessions ended"
-        assert [client.closed().reason for client in clients] == ["Session expired"] * 3
+
+        def flask(*arguments: str) -> subprocess.CompletedProcess[str]:
+            command = [str(BIN / "flask"), "--app", "wsgi", *arguments]
+            return subprocess.run(
+                command, check=False, cwd=ROOT, env=deployment.env, capture_output=True, text=True, timeout=60
+            )
+
+        one, *others = [ChatClient(deployment.url()) for _ in range(3)]
+        assert flask("end-session", session_id(one.token)).returncode == 0
+        assert one.closed().reason == "Session expired"
+        assert flask("end-session", session_id(one.token)).returncode == 1
+        assert flask("end-sessions").stdout.strip() == "2 sessions ended"
+        assert [client.closed().reason for client in others] == ["Session expired"] * 2
         assert not list(deployment.client.scan_iter("chat:{*"))
 
 
