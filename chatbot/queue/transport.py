@@ -4,6 +4,8 @@ kombu records each task until it is acknowledged, to deliver it again. Here the 
 lost, so the record is turned off (`ack_emulation`). It costs two round trips a task, and in kombu 5.7.0 a worker whose
 Redis restarts during a task ends with an `AttributeError`: the acknowledgement uses a channel that has lost its
 transport.
+
+kombu ends the worker over an element of a queue that is no message. Here such an element is dropped.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from urllib.parse import urlsplit
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis.connection import parse_url
 
+from chatbot.queue.task_messages import is_json, is_message
 from chatbot.store.connections import Connection, SSLConnection
 from chatbot.store.sentinel import (
     MasterPool,
@@ -61,10 +64,20 @@ class _Channel(redis.Channel):
     def _create_client(self, asynchronous: bool = False) -> Any:
         """One client a pool: kombu makes one for each command, which costs more than the command."""
         if asynchronous:
-            return super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
+            client = super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
+            client.set_response_callback("BRPOP", _readable)
+            return client
         if self._sync_client is None or self._sync_client.connection_pool is not self.pool:
             self._sync_client = super()._create_client()  # type: ignore[no-untyped-call]
         return self._sync_client
+
+    def _handle_message(self, *args: Any) -> Any:
+        """Takes the data from a published message that kombu could not parse."""
+        payload = super()._handle_message(*args)  # type: ignore[no-untyped-call]
+        if isinstance(payload["data"], (bytes, str)) and payload["data"] and not is_json(payload["data"]):
+            logger.warning("dropped a published message that is not JSON")
+            payload["data"] = None
+        return payload
 
     def close(self) -> None:
         """Puts no tasks back when the connection to Redis is lost."""
@@ -97,13 +110,31 @@ class _SentinelChannel(redis.SentinelChannel, _Channel):
         return MasterPool(self.master_name, sentinels, **options)  # type: ignore[no-untyped-call]
 
 
-class RedisTransport(redis.Transport):
+def _readable(response: Any, **_: Any) -> Any:
+    """The answer to BRPOP; None, as when a queue is empty, for an element that kombu could not parse."""
+    if response and not is_json(response[1]):
+        logger.warning("dropped an element of a queue: it is not JSON")
+        return None
+    return response
+
+
+class _ChecksMessages:
+    """A mixin: a transport that drops what is no message."""
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        if is_message(message):
+            super()._deliver(message, queue)  # type: ignore[misc]
+        else:
+            logger.warning("dropped an element of a queue: it is no message of this project")
+
+
+class RedisTransport(_ChecksMessages, redis.Transport):
     """For `redis://` and `rediss://`."""
 
     Channel = _Channel
 
 
-class SentinelTransport(redis.SentinelTransport):
+class SentinelTransport(_ChecksMessages, redis.SentinelTransport):
     """For `sentinel://`."""
 
     Channel = _SentinelChannel

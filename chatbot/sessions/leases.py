@@ -34,6 +34,10 @@ class LeaseLost(ChatbotError):
     """Another worker holds the lease, or the session is gone; this worker's writes are rejected."""
 
 
+class SessionEnded(LeaseLost):
+    """The session has expired or was deleted; there is nothing left to write to."""
+
+
 @dataclass(frozen=True)
 class Assignment:
     """One message to be answered, under a lease."""
@@ -105,7 +109,8 @@ class Leases:
         """Stores and publishes the new text of several replies, and renews their leases, in one round trip.
 
         Answers for each: `on`; `stop` when the user stopped the reply; `lost` when another worker holds the lease;
-        `behind` when the text before `offset` is not stored, so that the whole text must be sent.
+        `ended` when the session has ended; `behind` when the text before `offset` is not stored, so that the whole
+        text must be sent.
         """
         lease = self._lease()
         return self._scripts.run_many(
@@ -197,8 +202,7 @@ class Leases:
             **self._lease(),
             **arguments,
         )
-        if answer[0] == "lost":
-            raise LeaseLost(work.session)
+        _raise_rejection(answer[0], work.session)
         return self._assignment(work.session, answer)
 
     def _release(self, work: Assignment, delay_ms: int, loading: bool, frame: dict[str, Any] | None) -> None:
@@ -209,8 +213,7 @@ class Leases:
             loading=int(loading),
             **self._fenced(work, frame),
         )
-        if answer == "lost":
-            raise LeaseLost(work.session)
+        _raise_rejection(answer, work.session)
 
     @staticmethod
     def _assignment(session: str, answer: list[Any]) -> Assignment | None:
@@ -226,3 +229,10 @@ class Leases:
             stopped=bool(stopped),
             messages=tuple(json.loads(message) for message in messages),
         )
+
+
+def _raise_rejection(answer: str, session: str) -> None:
+    if answer == "ended":
+        raise SessionEnded(session)
+    if answer == "lost":
+        raise LeaseLost(session)

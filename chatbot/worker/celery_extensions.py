@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from celery.app.events import Events
 from celery.events import EventDispatcher
 from celery.worker import consumer
+from kombu.message import Message
+
+from chatbot.queue.task_messages import is_call
 
 #: Events that are sent without waiting for the next heartbeat: some MB.
 _MAX_BUFFERED_EVENTS = 5000
@@ -19,10 +23,41 @@ class SoloConsumer(consumer.Consumer):  # type: ignore[misc]
     """Does not ask other workers for revoked tasks (mingle), nor listens to their heartbeats (gossip): both are unused.
 
     Mingle takes a second at each start and after each loss of the broker, in which no task is fetched.
+
+    Drops messages that call none of this project's tasks, over which Celery ends the worker or logs what they hold.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "without_mingle": True, "without_gossip": True})
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
+        receive = super().create_task_handler(*args, **kwargs)
+
+        def receive_or_drop(message: Message) -> None:
+            if self._is_expected(message):
+                try:
+                    receive(message)
+                except (*self.connection_errors, *self.connection.channel_errors):
+                    raise
+                except Exception as error:  # noqa: BLE001 - one message must not end the worker
+                    logger.warning("dropped a message that Celery could not read: %s", type(error).__name__)
+                else:
+                    return
+            message.reject_log_error(logger, self.connection_errors)
+
+        return receive_or_drop
+
+    def _is_expected(self, message: Message) -> bool:
+        name = message.headers.get("task")
+        if not isinstance(name, str):
+            logger.warning("dropped a message that is no task")
+        elif name.startswith("celery.") or name not in self.app.tasks:
+            logger.info("dropped a task that this version does not have")
+        elif not is_call(message, self.app.tasks[name]):
+            logger.warning("dropped a task with other arguments or options than this version has")
+        else:
+            return True
+        return False
 
 
 class BatchDispatcher(EventDispatcher):  # type: ignore[misc]

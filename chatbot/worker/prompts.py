@@ -27,8 +27,13 @@ class PromptMessage:
 
 
 def prompt_messages(messages: Iterable[Mapping[str, Any]]) -> list[PromptMessage]:
-    """Stored messages as messages of a prompt."""
-    return [PromptMessage("user" if m["source"] == "human" else "assistant", m["msg"]) for m in messages]
+    """Stored messages as messages of a prompt.
+
+    One without text, such as a reply that was stopped at once, is left out: strict servers refuse it.
+    """
+    return [
+        PromptMessage("user" if m["source"] == "human" else "assistant", m["msg"]) for m in messages if m["msg"].strip()
+    ]
 
 
 def fit(conversation: Sequence[PromptMessage], max_tokens: int) -> Sequence[PromptMessage]:

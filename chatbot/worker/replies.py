@@ -11,7 +11,7 @@ from typing import TypeVar
 from chatbot.config import Settings
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
-from chatbot.sessions.leases import Assignment, LeaseLost, Leases
+from chatbot.sessions.leases import Assignment, LeaseLost, Leases, SessionEnded
 from chatbot.telemetry.counters import (
     FIRST_TOKEN,
     MODEL_ERRORS,
@@ -79,6 +79,9 @@ class Replies:
             with bound(session=session, message_id=work.message_id):
                 try:
                     work = self._answer(work)
+                except SessionEnded:
+                    logger.info("the session ended while its reply was generated")
+                    return settled
                 except LeaseLost:
                     if self._leases.session_exists(session):
                         self._counts.add(TAKEOVERS)
@@ -158,6 +161,8 @@ class Replies:
                 logger.warning("retrying with the last %d messages: %s", len(conversation), error)
 
     def _settle_cancelled(self, work: Assignment, stream: Stream, reason: str) -> Assignment | None:
+        if reason == "ended":
+            raise SessionEnded(work.session)
         if reason == "lease" or stream.lost:
             raise LeaseLost(work.session)
         if reason == "stop":

@@ -37,7 +37,7 @@ class Stream:
         self.assignment = assignment
         self.call = call
         self.text = ""
-        #: Set once another worker holds the lease.
+        #: Set once another worker holds the lease, or the session has ended.
         self.lost = False
         self._streams = streams
         # Below, guarded by the lock of `streams`. Offsets are in code points.
@@ -95,10 +95,20 @@ class Streams:
         self._reporting = threading.Lock()
 
     def open(self, assignment: Assignment, call: Call) -> Stream:
-        """Renews the lease of a reply from here to `close`."""
+        """Renews the lease of a reply from here to `close`.
+
+        Of two claims of one session only the later one still holds the lease: the call of the other one is cancelled.
+        """
         stream = Stream(self, assignment, call)
         with self._changed:
-            self._open[assignment.session] = stream
+            other = self._open.get(assignment.session)
+            latest = stream
+            if other is not None:
+                if int(other.assignment.fence) > int(assignment.fence):
+                    latest, other = other, stream
+                other.lost = True
+                other.call.cancel("lease")
+            self._open[assignment.session] = latest
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
                 self._thread.start()
@@ -197,9 +207,9 @@ class Streams:
                 return
         for stream, answer in zip(ready, answers, strict=True):
             stream.last_answer = time.monotonic()
-            if answer == "lost":
+            if answer in ("lost", "ended"):
                 stream.lost = True
-                stream.call.cancel("lease")
+                stream.call.cancel("lease" if answer == "lost" else "ended")
             elif answer == "stop":
                 stream.call.cancel("stop")
             elif answer == "behind":

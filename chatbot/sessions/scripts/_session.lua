@@ -35,6 +35,11 @@ local function owns_lease()
   return redis.call('HGET', state, 'fence') == fence and exists()
 end
 
+-- Why a write is rejected.
+local function rejection()
+  return exists() and 'lost' or 'ended'
+end
+
 local function schedule(due, ready)
   redis.call('ZADD', ledger, due, session)
   redis.call('ZADD', waiting, ready, session)

@@ -1,6 +1,6 @@
 -- Stores a reply, publishes it, and settles its message. `last_delta` is a frame with the text not yet published, or ''.
 if not may_settle() then
-  return {'lost'}
+  return {rejection()}
 end
 local turn = string.match(redis.call('HGET', index, message), '^h:%d+:(%d+)$')
 local gone, gone_turns = trimmed()

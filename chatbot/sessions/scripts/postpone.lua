@@ -1,6 +1,6 @@
 -- Releases the lease and schedules a retry in `delay_ms`, at once for 0. `frame` may be ''.
 if not owns_lease() then
-  return 'lost'
+  return rejection()
 end
 local time = now()
 local due = time + delay_ms

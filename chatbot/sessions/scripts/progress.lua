@@ -1,7 +1,7 @@
 -- During a reply: renews the lease, reads the stop flag, stores and publishes new text. `offset` is the byte at which
 -- the text belongs; 0 replaces what is stored.
 if not owns_lease() then
-  return 'lost'
+  return rejection()
 end
 hold_lease()
 if redis.call('HGET', state, 'stop') == message then

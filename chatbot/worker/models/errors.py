@@ -55,7 +55,7 @@ class PromptTooLong(RequestRefused):
 
 
 class CallCancelled(ChatbotError):
-    """This side ended the model call: `reason` is `stop`, `deadline`, `lease` or `shutdown`."""
+    """This side ended the model call: `reason` is `stop`, `deadline`, `lease`, `ended` or `shutdown`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

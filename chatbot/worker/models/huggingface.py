@@ -5,7 +5,9 @@ Source: the HTTP interface of text-generation-inference, `POST /` and `/generate
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +20,8 @@ from chatbot.worker.models.http_errors import raise_for_error
 from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, completion_prompt
 
 _FINISH_REASONS = {"length": "length"}
+#: Seconds for which a server that answered `/generate` but not `/generate_stream` is not asked for the latter again.
+_STREAM_RETRY = 60.0
 
 
 class TextGenerationProtocol(ModelProtocol):
@@ -47,6 +51,7 @@ class TextGenerationProtocol(ModelProtocol):
             self._parameters["use_cache"] = settings.model.use_cache
         #: `/generate` never streams; `/generate_stream` does, but not every server has it.
         self._stream_url = _stream_url(endpoint.url)
+        self._plain_until = 0.0
 
     def _request(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         request = {
@@ -54,15 +59,20 @@ class TextGenerationProtocol(ModelProtocol):
             "parameters": self._parameters,
             "stream": True,
         }
-        if self._stream_url is not None:
-            try:
-                yield from self._post(request, call, self._stream_url)
-                return
-            except PermanentModelError as error:
-                if error.kind != "not_found":
-                    raise
-                self._stream_url = None
-        yield from self._post(request, call, self._endpoint.url)
+        if self._stream_url is None or time.monotonic() < self._plain_until:
+            yield from self._post(request, call, self._endpoint.url)
+            return
+        try:
+            yield from self._post(request, call, self._stream_url)
+            return
+        except PermanentModelError as error:
+            if error.kind != "not_found":
+                raise
+        with closing(self._post(request, call, self._endpoint.url)) as pieces:
+            for piece in pieces:
+                # Without an answer here either, the 404 was that of a server that starts, or of a proxy.
+                self._plain_until = time.monotonic() + _STREAM_RETRY
+                yield piece
 
     def _post(self, request: dict[str, Any], call: Call, url: str) -> Pieces:
         with self._endpoint.post(request, call, url) as response:

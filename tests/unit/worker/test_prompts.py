@@ -77,3 +77,17 @@ def test_a_chat_model_gets_roles_and_the_system_prompt() -> None:
 def test_roles_alternate_strictly_beginning_with_the_user() -> None:
     cut_off = [PromptMessage("assistant", "b"), PromptMessage("user", "failed"), PromptMessage("user", "c")]
     assert chat_messages(cut_off, "") == [{"role": "user", "content": "failed\n\nc"}]
+
+
+def test_messages_without_text_are_left_out_of_a_prompt() -> None:
+    stored = [
+        {"source": "human", "msg": "Hi"},
+        {"source": "bot", "msg": ""},
+        {"source": "human", "msg": "Again"},
+        {"source": "bot", "msg": " \n"},
+        {"source": "human", "msg": "Now?"},
+    ]
+    prompt = prompt_messages(stored)
+    assert [message.text for message in prompt] == ["Hi", "Again", "Now?"]
+    assert chat_messages(prompt, "") == [{"role": "user", "content": "Hi\n\nAgain\n\nNow?"}]
+    assert completion_prompt(prompt) == "Human: Hi\nHuman: Again\nHuman: Now?\nBot:"

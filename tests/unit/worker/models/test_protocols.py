@@ -7,7 +7,9 @@ import json
 import pytest
 
 from chatbot.config import OPENAI_CHAT
+from chatbot.worker.models import huggingface
 from chatbot.worker.models.base import Call
+from chatbot.worker.models.errors import PermanentModelError
 from chatbot.worker.prompts import PromptMessage
 from devtools.fake_model import ModelServer
 from tests.support.models import PATHS, ModelFactory, answer, answering, ask, at
@@ -83,6 +85,27 @@ def test_generate_is_used_without_streaming_when_there_is_no_generate_stream() -
         assert ask(asked, "hello") == ("As a whole.", "stop")
         # It is remembered: the second question takes one request.
         assert ask(asked, "hello") == ("As a whole.", "stop")
+
+
+STREAM = 'data: {"generated_text": "Streamed.", "token": {"text": "Streamed."}}\n\n'
+
+
+def test_a_404_without_an_answer_elsewhere_does_not_turn_streaming_off() -> None:
+    missing, streamed = answer("404 Not Found", ""), answer("200 OK", STREAM, "text/event-stream")
+    with answering(missing, missing, streamed) as url:
+        asked = at(f"{url}/generate")
+        with pytest.raises(PermanentModelError):
+            ask(asked, "while the server starts")
+        assert ask(asked, "hello") == ("Streamed.", "stop")
+
+
+def test_streaming_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface, "_STREAM_RETRY", 0.0)
+    whole = answer("200 OK", json.dumps({"generated_text": " As a whole."}))
+    with answering(answer("404 Not Found", ""), whole, answer("200 OK", STREAM, "text/event-stream")) as url:
+        asked = at(f"{url}/generate")
+        assert ask(asked, "during an update") == ("As a whole.", "stop")
+        assert ask(asked, "after it") == ("Streamed.", "stop")
 
 
 def test_a_service_that_refuses_max_tokens_gets_max_completion_tokens() -> None:

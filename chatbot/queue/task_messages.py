@@ -1,0 +1,86 @@
+"""Checks of what the broker delivers: anybody with access to Redis, or another version, may have written it."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+from typing import Any
+
+from celery import Task
+from kombu.message import Message
+from kombu.utils.json import loads
+
+#: The values of a task's time limits: this project sets none.
+_NO_TIME_LIMIT = (None, [None, None], (None, None))
+
+
+def is_json(element: bytes | str) -> bool:
+    """Whether kombu can parse an element of a queue."""
+    try:
+        loads(element)
+    except Exception:  # noqa: BLE001 - kombu's decoders of dates, numbers and ids raise what they like
+        return False
+    return True
+
+
+def is_message(document: Any) -> bool:
+    """Whether a parsed element is a message as kombu's Redis transport writes it, with a body in JSON."""
+    if not isinstance(document, dict):
+        return False
+    properties, headers, body = document.get("properties"), document.get("headers"), document.get("body")
+    if not (isinstance(properties, dict) and isinstance(headers, dict) and isinstance(body, str)):
+        return False
+    info = properties.get("delivery_info")
+    return (
+        document.get("content-type") == "application/json"
+        and document.get("content-encoding") == "utf-8"
+        and not headers.get("compression")
+        and properties.get("body_encoding") == "base64"
+        and isinstance(properties.get("delivery_tag"), str)
+        and isinstance(info, dict)
+        and isinstance(info.get("exchange"), str)
+        and isinstance(info.get("routing_key"), str)
+        and _is_encoded_json(body)
+    )
+
+
+def _is_encoded_json(body: str) -> bool:
+    try:
+        return is_json(base64.b64decode(body, validate=True))
+    except ValueError:
+        return False
+
+
+def is_call(message: Message, task: Task) -> bool:
+    """Whether a message calls the task with texts as arguments, and asks for nothing else of Celery.
+
+    Celery's message protocol, version 2: the body holds arguments, keyword arguments, and tasks to call afterwards.
+    """
+    headers, body = message.headers, message.payload
+    if not (isinstance(body, list) and [type(part) for part in body] == [list, dict, dict]):
+        return False
+    arguments, keywords, then = body
+    try:
+        task.__header__(*arguments, **keywords)
+    except TypeError:
+        return False
+    return (
+        all(isinstance(value, str) for value in (*arguments, *keywords.values()))
+        and not any(then.values())
+        and isinstance(headers.get("id"), str)
+        and headers.get("eta") is None
+        and headers.get("timelimit") in _NO_TIME_LIMIT
+        and headers.get("retries") in (None, 0)
+        and not headers.get("stamped_headers")
+        and _is_date(headers.get("expires"))
+    )
+
+
+def _is_date(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return False
+    return True
