@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from chatbot.errors import ChatbotError, StoreUnavailable
+from chatbot.errors import ChatbotError
 from chatbot.protocol import frames
 from chatbot.protocol.documents import bot_message
 from chatbot.protocol.events import events_channel, to_json
@@ -168,13 +168,6 @@ class Leases:
     def hand_back(self, work: Assignment) -> None:
         """Releases the lease for another worker. Raises `LeaseLost`."""
         self._release(work, 0, False, None)
-
-    def session_exists(self, session: str) -> bool:
-        """Whether the session has neither expired nor been ended."""
-        try:
-            return bool(self._client.exists(session_keys(session).document))
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"session_exists: {type(error).__name__}: {error}") from error
 
     def _lease(self) -> dict[str, Value]:
         return {"lease_ms": LEASE, "grace_ms": GRACE, "owner": self._channel()}

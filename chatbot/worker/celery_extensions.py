@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from celery.worker import consumer
 from kombu.message import Message
 
 from chatbot.queue.task_messages import is_call
+
+logger = logging.getLogger(__name__)
 
 #: Events that are sent without waiting for the next heartbeat: some MB.
 _MAX_BUFFERED_EVENTS = 5000

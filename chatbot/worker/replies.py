@@ -83,11 +83,8 @@ class Replies:
                     logger.info("the session ended while its reply was generated")
                     return settled
                 except LeaseLost:
-                    if self._leases.session_exists(session):
-                        self._counts.add(TAKEOVERS)
-                        logger.info("another worker has taken over")
-                    else:
-                        logger.info("the session has ended, its reply is dropped")
+                    self._counts.add(TAKEOVERS)
+                    logger.info("another worker has taken over")
                     return settled
             settled += 1
         return settled

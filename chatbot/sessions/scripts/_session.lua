@@ -11,6 +11,11 @@ local function exists()
   return redis.call('EXISTS', document) == 1
 end
 
+-- For a key that a script may have made anew. At least 1 ms: with 0 it would be gone before the script reads it.
+local function expire_with_session(key)
+  redis.call('PEXPIRE', key, math.max(redis.call('PTTL', document), 1))
+end
+
 -- All keys of a session expire together, but for the lease, and no later than the session may live.
 local function touch()
   local ends, left = redis.call('HGET', state, 'ends'), ttl_ms

@@ -41,6 +41,6 @@ if redis.call('HEXISTS', sockets, field) == 0 then
     end
   end
   redis.call('HSET', sockets, field, 1)
-  redis.call('PEXPIRE', sockets, redis.call('PTTL', document))
+  expire_with_session(sockets)
 end
 return 'added'

@@ -18,7 +18,7 @@ end
 local ready = not before[2] and redis.call('ZSCORE', waiting, session)
 -- What is claimed once is owed: should this worker die, the session goes ahead of new ones.
 redis.call('HSET', state, 'fence', string.format('%.0f', fence), 'looks', 0, 'owed', 1)
-redis.call('PEXPIRE', state, redis.call('PTTL', document))
+expire_with_session(state)
 redis.call('DEL', partial)
 hold_lease()
 if ready_sessions() > 0 then

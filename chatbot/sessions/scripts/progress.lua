@@ -15,7 +15,7 @@ if text ~= '' then
   else
     redis.call('APPEND', partial, text)
   end
-  redis.call('PEXPIRE', partial, redis.call('PTTL', document))
+  expire_with_session(partial)
   publish(frame)
 end
 return 'on'

@@ -46,10 +46,10 @@ for i = 1, #entries, 2 do
       owed[#owed + 1] = session
     else
       local checks = redis.call('HINCRBY', state, 'looks', 1)
-      redis.call('PEXPIRE', state, redis.call('PTTL', document))
       wait = math.min(wait * 2 ^ (checks - 1), longest_wait_ms)
       unclaimed[#unclaimed + 1] = session
     end
+    expire_with_session(state)
     redis.call('ZADD', ledger, time + wait, session)
   end
 end

@@ -16,6 +16,7 @@ from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress, Ses
 from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
 from chatbot.store.keys import LEDGER, SUFFIXES, WAITING, session_keys
+from tests.support.ledger import end_session, sweep
 
 Step = Callable[[Sessions, Leases, Ledger, Assignment], object]
 
@@ -33,7 +34,7 @@ STEPS: dict[str, Step] = {
     "fail": lambda _, leases, __, work: leases.fail(work, "failed", go_on=False),
     "postpone": lambda _, leases, __, work: leases.postpone(work, 5, loading=True),
     "hand_back": lambda _, leases, __, work: leases.hand_back(work),
-    "sweep": lambda _, __, ledger, ___: ledger.overdue(),
+    "sweep": lambda _, __, ledger, ___: sweep(ledger.client),
 }
 
 
@@ -98,14 +99,14 @@ def test_no_key_stays_of_sessions_that_expire_at_any_moment(redis_client: redis.
         assert without_expiry(redis_client) == []
     time.sleep(0.05)
     # Sessions that were checked often are due later.
-    redis_client.zadd(LEDGER, dict.fromkeys(redis_client.zrange(LEDGER, 0, -1), 1))
-    ledger.overdue()
+    redis_client.zadd(LEDGER, {str(session): 1 for session in redis_client.zrange(LEDGER, 0, -1)})
+    sweep(redis_client)
     assert redis_client.zcard(LEDGER) == redis_client.zcard(WAITING) == 0
     assert {key.rpartition(":")[2] for key in redis_client.scan_iter("chat:{*")} <= {"lease"}
 
 
 def test_the_end_of_a_session_is_no_takeover(leases: Leases, redis_client: redis.Redis, work: Assignment) -> None:
-    redis_client.delete(*session_keys(work.session)[:-2])
+    end_session(redis_client, work.session)
     assert leases.progress([Progress(work, "late", 0, {"type": "delta"})]) == ["ended"]
     writes: list[Callable[[], object]] = [
         lambda: leases.commit(work, "late", "stop", go_on=True),
