@@ -25,8 +25,9 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of a client's frame.
 MAX_FRAME = 64 * 1024
-#: Bytes queued for a client at which a replay pauses.
-_REPLAY_QUEUED = 256 * 1024
+#: Bytes queued for a client at which a replay pauses: more than a page, so that the snapshot of a client that does not
+#: read is freed at once.
+_REPLAY_QUEUED = 512 * 1024
 #: Seconds for which further messages are refused without asking Redis, at most: the rate may have recovered earlier.
 _REFUSE_LOCALLY = 1.0
 #: Seconds between two checks of whether the session still exists, at most.

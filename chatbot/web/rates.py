@@ -37,6 +37,8 @@ class RateLimits:
         self._sessions = settings.limits.new_sessions
         self._session_messages = settings.limits.session_messages
         self._address_messages = settings.limits.address_messages
+        self._session_reads = settings.limits.session_reads
+        self._address_reads = settings.limits.address_reads
         # With a pool given, the URL is not used.
         storage = RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix="chat:rate")
         self._limiter = SlidingWindowCounterRateLimiter(storage)
@@ -60,6 +62,15 @@ class RateLimits:
         return (
             *_buckets(f"chat:{{{session}}}:rate", self._session_messages),
             *_buckets(f"chat:rate:messages:{_network(address)}", self._address_messages),
+        )
+
+    def reads(self, session: str, address: str | None) -> tuple[Bucket, ...]:
+        """The buckets of each page of a history; the script that reads it takes one token out of each."""
+        if not self.enabled:
+            return ()
+        return (
+            *_buckets(f"chat:{{{session}}}:rate:reads", self._session_reads),
+            *_buckets(f"chat:rate:reads:{_network(address)}", self._address_reads),
         )
 
     def frame_pace(self) -> Callable[[float], float] | None:

@@ -18,6 +18,7 @@ from chatbot.sessions.queue_delay import QueueDelay
 from chatbot.store.client import connect
 from chatbot.store.keys import LEDGER, WAITING, session_keys
 from devtools.harness.deployment import eventually, free_port
+from devtools.harness.histories import stored_messages
 
 
 def read(client: redis.Redis) -> tuple[int, float]:
@@ -99,7 +100,7 @@ def test_a_retry_waits_and_is_refused_like_a_message(
             refused()
         assert error.value.retry_after is not None
         assert 1 <= error.value.retry_after <= 60
-    assert len(sessions.read(session)["messages"]) == 1
+    assert len(stored_messages(sessions, session)) == 1
     sessions.retry(session, "m1")
     assert read(redis_client)[0] == 2
 
