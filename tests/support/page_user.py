@@ -70,6 +70,17 @@ class PageUser:
         expect(self.page.locator(".foot:visible")).to_have_count(count + 1)
         return self.replies.last
 
+    def load_all(self) -> None:
+        """Loads the earlier messages of the chat, page by page."""
+        earlier = self.page.locator("#earlier")
+        while earlier.is_visible():
+            turns = self.page.locator(".turn").count()
+            earlier.dispatch_event("click")
+            self.page.wait_for_function(
+                "turns => document.getElementById('earlier').hidden || document.querySelectorAll('.turn').length > turns",
+                arg=turns,
+            )
+
     @property
     def draft(self) -> Locator:
         return self.page.locator("#draft")
