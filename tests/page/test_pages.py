@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Locator, Route, expect
 
 from chatbot.sessions.ids import session_id
 from devtools.harness.chat_client import history, new_session
@@ -73,8 +73,6 @@ def test_scrolling_up_loads_earlier_messages_and_moves_nothing_on_the_screen(rea
     reader.page.locator("#scroller").evaluate("node => { node.scrollTop -= 150; }")
     expect(turns(reader)).to_have_count(200)
     reader.page.wait_for_timeout(300)
-    question, top = reader.page.evaluate(FIRST_VISIBLE)
-    assert (question, top) == (before[0], pytest.approx(before[1] + 150, abs=2)) or question != before[0]
     assert reader.page.locator(".turn", has_text=before[0]).first.evaluate(
         "node => Math.round(node.getBoundingClientRect().top)"
     ) == pytest.approx(before[1] + 150, abs=2)
@@ -101,15 +99,15 @@ def test_exports_hold_the_whole_chat_though_the_page_shows_a_part(reader: PageUs
 
 
 def test_an_export_waits_when_the_server_asks_for_it(reader: PageUser) -> None:
-    refused = []
+    refused: list[Route] = []
 
-    def refuse_once(route: object) -> None:
+    def refuse_once(route: Route) -> None:
         if refused:
-            route.fallback()  # type: ignore[attr-defined]
+            route.fallback()
             return
         refused.append(route)
         error = {"error": {"code": "rate_limited", "message": "Slow down"}}
-        route.fulfill(status=429, json=error, headers={"Retry-After": "1"})  # type: ignore[attr-defined]
+        route.fulfill(status=429, json=error, headers={"Retry-After": "1"})
 
     reader.page.route("**/refresh_token?before=*", refuse_once)
     document = json.loads(export(reader, "JSON")[1])

@@ -74,12 +74,9 @@ class PageUser:
         """Loads the earlier messages of the chat, page by page."""
         earlier = self.page.locator("#earlier")
         while earlier.is_visible():
-            turns = self.page.locator(".turn").count()
-            earlier.dispatch_event("click")
-            self.page.wait_for_function(
-                "turns => document.getElementById('earlier').hidden || document.querySelectorAll('.turn').length > turns",
-                arg=turns,
-            )
+            with self.page.expect_response("**/refresh_token?before=*"):
+                earlier.dispatch_event("click")
+            expect(earlier).not_to_have_text("Loading…")
 
     @property
     def draft(self) -> Locator:
