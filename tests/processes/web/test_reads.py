@@ -59,7 +59,7 @@ def test_a_history_is_read_page_by_page(chat: Deployment) -> None:
     ],
 )
 def test_a_page_that_does_not_exist_is_refused(chat: Deployment, query: dict[str, str], code: str) -> None:
-    answer = read(chat, new_session(chat.url())["token"], **query)
+    answer = read(chat, new_session(chat.url())["token"], **query)  # type: ignore[arg-type]
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
 
 
