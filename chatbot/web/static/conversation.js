@@ -125,14 +125,13 @@ export class Conversation {
 
   /** Adds an older page of the history, which ends before the oldest message that was loaded. */
   prepend(messages) {
-    this.#setOrder(withOlder(this.order, this.#takeAll(messages)));
+    const logged = this.#takeAll(messages);
+    this.#setOrder(withOlder(this.order, logged));
   }
 
   /** Removes all that the server has stored. */
   forgetStored() {
-    for (const turn of this.order) {
-      if (turn.stored) this.#turns.delete(turn.id);
-    }
+    for (const { id } of this.order.filter((turn) => turn.stored)) this.#turns.delete(id);
     this.#alone.clear();
     this.#setOrder(this.order.filter((turn) => !turn.stored));
   }
@@ -143,7 +142,7 @@ export class Conversation {
     return [...new Set(messages.map(({ id, reply_to: to }) => this.#about(to) ?? this.#turns.get(id)))];
   }
 
-  /** The turn of a message; the one with its reply if the message is not loaded. */
+  /** The turn of a message, or of its reply alone. */
   #about(id) {
     return this.#turns.get(id) ?? this.#alone.get(id);
   }
