@@ -70,7 +70,15 @@ def refresh_token() -> Response:
     found, session = services(), session_id(given)
     raise_if_disconnected(request.environ)
     buckets = found.rate_limits.reads(session, request.remote_addr)
-    return _json_text(found.sessions.read(session, before, limit, buckets).to_json(given), cache=False)
+    sent = found.rate_limits.begin_sending(request.remote_addr)
+    try:
+        page = found.sessions.read(session, before, limit, buckets)
+        response = _json_text(page.to_json(given), cache=False)
+    except BaseException:
+        sent()
+        raise
+    response.call_on_close(sent)
+    return response
 
 
 @routes.get("/healthz")
