@@ -67,7 +67,7 @@ def scroll_to(user: PageUser, top: int) -> None:
 def test_scrolling_up_loads_earlier_messages_and_moves_nothing_on_the_screen(reader: PageUser) -> None:
     assert questions(reader) == [f"question {n}" for n in range(150, 250)]
     responses: list[Route] = []
-    reader.page.route("**/refresh_token?before=*", responses.append)
+    reader.page.route("**/refresh_token?before=*", lambda route: responses.append(route))
     scroll_to(reader, 1500)
     scroll_to(reader, 300)
     before = reader.page.evaluate(FIRST_VISIBLE)
