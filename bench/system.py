@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import tempfile
 import time
 from collections.abc import Coroutine, Iterator, Sequence
@@ -15,11 +14,10 @@ from typing import Any, TypeVar
 from bench.load_generator import Client, Result, converse
 from bench.meter import Cost, Meter, memory
 from bench.paced_model import Pace, PacedModel
-from chatbot.protocol.documents import bot_message, human_message
-from chatbot.sessions.ids import reply_id, session_id
+from chatbot.sessions.ids import session_id
 from chatbot.sessions.messages import Sessions
-from chatbot.store.keys import session_keys
 from devtools.harness.deployment import Deployment
+from devtools.harness.histories import store_turns, stored_messages
 
 #: Seconds that the sessions of a benchmark live: longer than any benchmark.
 _TTL = 7200
@@ -60,25 +58,9 @@ class ChatSystem:
 
     def give_history(self, client: Client, messages: int) -> None:
         """Stores turns in a client's session directly, as if they had taken place."""
-        session = session_id(client.token)
-        keys = session_keys(session)
-        stored: list[dict[str, Any]] = []
-        index: dict[Any, Any] = {}
-        turns: list[str] = []
-        for turn in range(messages // 2):
-            asked, answer = f"old{turn}", reply_id(session, f"old{turn}")
-            index |= {asked: f"h:{2 * turn}:{turn}", answer: f"b:{2 * turn + 1}"}
-            turns.append(f"{2 * turn}:{2 * turn + 1}")
-            stored.append(human_message(asked, f"client {client.number} asked {turn}"))
-            stored.append(bot_message(answer, f"You said: client {client.number} asked {turn} .", asked, "stop"))
-        redis = self.deployment.client
-        with redis.pipeline(transaction=True) as pipeline:
-            pipeline.execute_command("JSON.SET", keys.document, ".messages", json.dumps(stored))
-            pipeline.hset(keys.index, mapping=index)
-            pipeline.rpush(keys.turns, *turns)
-            for key in keys[:3]:
-                pipeline.expire(key, _TTL)
-            pipeline.execute()
+        asked = [f"client {client.number} asked {turn}" for turn in range(messages // 2)]
+        texts = [(text, f"You said: {text} .") for text in asked]
+        store_turns(self.deployment.client, session_id(client.token), texts, _TTL)
 
     def meter(self) -> Meter:
         chat = self.deployment
@@ -122,7 +104,7 @@ class ChatSystem:
     def check_history(self, clients: Sequence[Client], result: Result) -> None:
         """Checks in the stored histories that every message has one reply, in order."""
         for client in clients:
-            stored = self._sessions.read(session_id(client.token))["messages"]
+            stored = stored_messages(self._sessions, session_id(client.token))
             asked = [m["id"] for m in stored if m["source"] == "human"]
             answered = [m["reply_to"] for m in stored if m["source"] == "bot"]
             if asked != answered:

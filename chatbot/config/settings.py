@@ -191,6 +191,20 @@ class LimitsSettings:
         "Messages of one address.",
         shown="3000/minute",
     )
+    session_reads: Rates = setting(
+        "RATELIMIT_SESSION_READS",
+        tuple(limits.parse_many("120/minute")),
+        fields.rates(),
+        "Pages of one session's history.",
+        shown="120/minute",
+    )
+    address_reads: Rates = setting(
+        "RATELIMIT_ADDRESS_READS",
+        tuple(limits.parse_many("1200/minute")),
+        fields.rates(),
+        "Pages of histories read from one address.",
+        shown="1200/minute",
+    )
 
 
 @dataclass(frozen=True)

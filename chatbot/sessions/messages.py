@@ -19,6 +19,7 @@ from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotF
 from chatbot.protocol.documents import human_message, new_session
 from chatbot.protocol.events import STOP_CHANNEL, events_channel, to_json
 from chatbot.sessions.ids import session_id
+from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, unknown_message
 from chatbot.sessions.queue_delay import retry_after
 from chatbot.store.keys import AFTER_ID, BEFORE_ID, LINE, session_keys
 from chatbot.store.scripts import Scripts, Value
@@ -65,7 +66,8 @@ class Snapshot:
     expires_in: float
     #: Messages in the log.
     length: int
-    #: Whether `messages` holds all that follow the given message; None when no message was given.
+    #: Whether `messages` holds all that follow the given message or position: false when that one is unknown, or more
+    #: than a page follows. None when neither was given.
     recovered: bool | None
     messages: list[dict[str, Any]]
     #: Ids of messages without a reply, in the order in which they are answered.
@@ -117,13 +119,30 @@ class Sessions:
         )
         return {"token": token, **document}
 
-    def read(self, session: str) -> dict[str, Any]:
-        """The document with its whole history; renews its time to live. Raises `SessionNotFound`."""
-        answer = self._scripts.run("read", session_keys(session), ttl_ms=self._ttl_ms)
-        if not answer:
-            raise SessionNotFound
-        document: dict[str, Any] = json.loads(answer)
-        return document
+    def read(
+        self, session: str, before: str | None = None, limit: int = PAGE_MESSAGES, buckets: Sequence[Bucket] = ()
+    ) -> Page:
+        """The newest page of the history, or the page before the message `before`; renews the time to live.
+
+        Takes a token from each of the `buckets`. Raises `SessionNotFound`, and `ClientError` `rate_limited` or
+        `unknown_message`.
+        """
+        status, *rest = self._scripts.run(
+            "read",
+            (*session_keys(session), *(bucket.key for bucket in buckets)),
+            *(value for bucket in buckets for value in (bucket.interval, bucket.size)),
+            before=before or "",
+            limit=limit,
+            page_bytes=PAGE_BYTES,
+            ttl_ms=self._ttl_ms,
+        )
+        if status == "page":
+            return Page(*rest)
+        if status == "unknown":
+            raise unknown_message()
+        if status == "limited":
+            raise RateLimited(rest[0] / 1000, message="Too many reads of histories: ask again in a moment")
+        raise self._refusal(status, None)
 
     def end(self, session: str, further_keys: Sequence[str] = ()) -> bool:
         """Deletes the session, and `further_keys`, in one step; false when there is none.
@@ -197,13 +216,16 @@ class Sessions:
     ) -> Snapshot:
         """The session with what follows the message `after`, or the log's `position`; without either, no messages.
 
-        `touch` renews the time to live. Raises `SessionNotFound`.
+        There are no messages either when more than a page follows. `touch` renews the time to live. Raises
+        `SessionNotFound`.
         """
         answer = self._scripts.run(
             "snapshot",
             session_keys(session),
             after=after or "",
             position="" if position is None else position,
+            page_messages=PAGE_MESSAGES,
+            page_bytes=PAGE_BYTES,
             ttl_ms=self._ttl_ms if touch else "",
         )
         if answer[0] == "gone":
@@ -255,7 +277,7 @@ class Sessions:
     ) -> list[Any]:
         answer: list[Any] = self._scripts.run_replicated(
             script,
-            (*session_keys(session), f"{LINE}{address}", *(bucket.key for bucket in buckets)),
+            (*session_keys(session), *(bucket.key for bucket in buckets), f"{LINE}{address}"),
             *(value for bucket in buckets for value in (bucket.interval, bucket.size)),
             session=session,
             message=message_id,

@@ -28,11 +28,11 @@ _SETTLE = ("session", "fence", "message", "go_on", "prompt_size", "events", "fra
 #: read them: `message` is a message's id, `events` a session's channel, `owner` the channel of a worker process.
 ARGUMENTS = {
     "create": ("content", "ttl_ms", "max_age_ms"),
-    "read": ("ttl_ms",),
+    "read": ("before", "limit", "page_bytes", "ttl_ms"),
     "accept": (*_ADMIT, "content", "max_history"),
     "retry": _ADMIT,
     "stop": ("session", "stop_channel", "ttl_ms"),
-    "snapshot": ("after", "position", "ttl_ms"),
+    "snapshot": ("after", "position", "page_messages", "page_bytes", "ttl_ms"),
     "add_socket": ("field", "most"),
     "end": ("session", "events"),
     "claim": ("session", "prompt_size", *_LEASE),
@@ -44,9 +44,10 @@ ARGUMENTS = {
 }
 #: What a script has before it besides `_session`.
 _PARTS = {
-    "accept": ("_pace", "_admission", "_log"),
-    "retry": ("_pace", "_admission"),
-    "snapshot": ("_log",),
+    "read": ("_rates", "_log", "_page"),
+    "accept": ("_rates", "_pace", "_admission", "_log"),
+    "retry": ("_rates", "_pace", "_admission"),
+    "snapshot": ("_log", "_page"),
     "claim": ("_pace", "_log", "_reply"),
     "commit": ("_log", "_reply"),
     "fail": ("_log", "_reply"),

@@ -26,8 +26,9 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of a client's frame.
 MAX_FRAME = 64 * 1024
-#: Bytes queued for a client at which a replay pauses.
-_REPLAY_QUEUED = 256 * 1024
+#: Bytes queued for a client at which a replay pauses: more than a page, so that the snapshot of a client that does not
+#: read is freed at once.
+_REPLAY_QUEUED = 512 * 1024
 #: Seconds between two checks of whether the session still exists, at most.
 _EXPIRY_CHECK_INTERVAL = 30.0
 

@@ -267,6 +267,10 @@ class Hub:
 
     def _resync(self, subscriber: Subscriber) -> None:
         snapshot = self._sessions.snapshot(subscriber.session, position=subscriber.position, touch=False)
+        if not snapshot.recovered:
+            # More than a page is missing: the client reconnects, and fetches pages.
+            subscriber.end(close_codes.OUT_OF_DATE)
+            return
         for frame in replay(subscriber.session, snapshot):
             # The socket got an `ack` for each of its own messages; only replies can be missing.
             if frame.get("source") != "human":
@@ -275,12 +279,12 @@ class Hub:
             self.resync([subscriber])
 
 
-def replay(session: str, snapshot: Snapshot) -> list[dict[str, Any]]:
+def replay(session: str, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
     """The frames of a snapshot: messages, failures, and the reply in progress."""
-    found: list[dict[str, Any]] = [frames.message(message) for message in snapshot.messages]
+    for message in snapshot.messages:
+        yield frames.message(message)
     for message_id, text in snapshot.failed.items():
-        found.append(frames.failure(message_id, text))
+        yield frames.failure(message_id, text)
     if snapshot.partial and snapshot.pending:
         message_id = snapshot.pending[0]
-        found.append(frames.delta(reply_id(session, message_id), message_id, 0, snapshot.partial))
-    return found
+        yield frames.delta(reply_id(session, message_id), message_id, 0, snapshot.partial)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import redis
@@ -25,6 +26,9 @@ _FRAMES_AT_ONCE, _FRAMES = 60, 20
 #: Bytes per frame of that rate, and bytes at once: most messages are shorter, and several of the longest may come in a
 #: row. Small frames, such as pings, cost more per byte, but little at this rate.
 _FRAME_BYTES, _BYTES_AT_ONCE = 800, 256 * 1024
+#: Pages that one web process sends at the same time, in all and to one address. A page is sent in milliseconds, but one
+#: for a client that reads slowly, or not at all, stays in memory: 64 MB together at most.
+_PAGES_SENDING, _PAGES_TO_ADDRESS = 256, 32
 #: Bits of an IPv6 address that a provider assigns to one customer, who chooses the rest.
 _IPV6_PREFIX = 64
 
@@ -37,9 +41,13 @@ class RateLimits:
         self._sessions = settings.limits.new_sessions
         self._session_messages = settings.limits.session_messages
         self._address_messages = settings.limits.address_messages
+        self._session_reads = settings.limits.session_reads
+        self._address_reads = settings.limits.address_reads
         # With a pool given, the URL is not used.
         storage = RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix="chat:rate")
         self._limiter = SlidingWindowCounterRateLimiter(storage)
+        # How many pages are being sent to each network.
+        self._sending: Counter[str] = Counter()
 
     def new_session(self, address: str | None) -> None:
         """Counts a new session of `address`. Raises `RateLimited` and `StoreUnavailable`."""
@@ -71,10 +79,38 @@ class RateLimits:
 
     def session_keys(self, session: str) -> list[str]:
         """The keys that store the rates of one session."""
-        return [bucket.key for bucket in self._session_buckets(session)]
+        reads = _buckets(f"chat:{{{session}}}:rate:reads", self._session_reads)
+        return [bucket.key for bucket in (*self._session_buckets(session), *reads)]
 
     def _session_buckets(self, session: str) -> list[Bucket]:
         return _buckets(f"chat:{{{session}}}:rate", self._session_messages)
+
+    def reads(self, session: str, address: str | None) -> tuple[Bucket, ...]:
+        """The buckets of each page of a history; the script that reads it takes one token out of each."""
+        if not self.enabled:
+            return ()
+        return (
+            *_buckets(f"chat:{{{session}}}:rate:reads", self._session_reads),
+            *_buckets(f"chat:rate:reads:{network_of(address)}", self._address_reads),
+        )
+
+    def begin_sending(self, address: str | None) -> Callable[[], None]:
+        """Counts a page that is sent to `address` until the returned function is called.
+
+        Raises `RateLimited` while this process is sending too many.
+        """
+        if not self.enabled:
+            return lambda: None
+        network = network_of(address)
+        if self._sending[network] >= _PAGES_TO_ADDRESS or self._sending.total() >= _PAGES_SENDING:
+            raise RateLimited(1.0, message="Too many histories are being read: ask again in a moment")
+        self._sending[network] += 1
+        return lambda: self._end_sending(network)
+
+    def _end_sending(self, network: str) -> None:
+        self._sending[network] -= 1
+        if not self._sending[network]:
+            del self._sending[network]
 
     def frame_pace(self) -> Callable[[float], float] | None:
         """For one socket: `pace(n)` returns the seconds to wait after `n` frames; None for no limit."""

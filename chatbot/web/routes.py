@@ -19,8 +19,10 @@ from chatbot.protocol.client_errors import ClientError, SessionNotFound
 from chatbot.protocol.documents import parse_name
 from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
+from chatbot.sessions.pages import parse_before, parse_limit
 from chatbot.web import hosts, origins
 from chatbot.web.chat_socket import UNAVAILABLE, ChatSocket
+from chatbot.web.disconnects import raise_if_disconnected
 from chatbot.web.readiness import readiness
 from chatbot.web.security_headers import add_security_headers
 from chatbot.web.services import Services
@@ -71,11 +73,23 @@ def end_session() -> Response:
 
 @routes.get("/refresh_token")
 def refresh_token() -> Response:
-    """The session with its whole history. Renews its time to live."""
+    """The session with the newest page of its history, or the one before `before`. Renews its time to live."""
     given = _bearer_token()
     if not given:
         raise SessionNotFound
-    return _json({"token": given, **services().sessions.read(session_id(given))}, cache=False)
+    before, limit = parse_before(request.args.get("before")), parse_limit(request.args.get("limit"))
+    found, session = services(), session_id(given)
+    raise_if_disconnected(request.environ)
+    buckets = found.rate_limits.reads(session, request.remote_addr)
+    sent = found.rate_limits.begin_sending(request.remote_addr)
+    try:
+        page = found.sessions.read(session, before, limit, buckets)
+        response = _json_text(page.to_json(given), cache=False)
+    except BaseException:
+        sent()
+        raise
+    response.call_on_close(sent)
+    return response
 
 
 @routes.get("/healthz")
@@ -183,7 +197,11 @@ def _authorization() -> str | None:
 
 
 def _json(document: dict[str, Any], *, status: int = 200, cache: bool = True) -> Response:
-    response = Response(to_json(document), status=status, mimetype="application/json")
+    return _json_text(to_json(document), status=status, cache=cache)
+
+
+def _json_text(text: str, *, status: int = 200, cache: bool = True) -> Response:
+    response = Response(text, status=status, mimetype="application/json")
     if not cache:
         response.headers["Cache-Control"] = "no-store"
     return response

@@ -23,11 +23,17 @@ def new_session(url: str, name: str = "Ada") -> dict[str, Any]:
 
 
 def history(url: str, token: str) -> list[dict[str, Any]]:
-    """The messages in the answer of `GET /refresh_token`."""
-    response = requests.get(f"{url}/refresh_token", params={"token": token}, timeout=PATIENCE)
-    response.raise_for_status()
-    messages: list[dict[str, Any]] = response.json()["messages"]
-    return messages
+    """All messages of a session, read page by page from `GET /refresh_token`."""
+    messages: list[dict[str, Any]] = []
+    params = {"token": token}
+    while True:
+        response = requests.get(f"{url}/refresh_token", params=params, timeout=PATIENCE)
+        response.raise_for_status()
+        page = response.json()
+        messages[:0] = page["messages"]
+        if not page["more"]:
+            return messages
+        params["before"] = page["before"]
 
 
 def texts(messages: list[dict[str, Any]], source: str) -> list[str]:

@@ -28,6 +28,7 @@ def long_chat(write_history: Callable[..., str]) -> str:
 def reader(chromium: Browser, site: Deployment, long_chat: str) -> Iterator[PageUser]:
     """A user in a chat of 500 messages."""
     user = PageUser(chromium, site.url()).return_to(long_chat)
+    user.load_all()
     expect(user.page.locator(".turn")).to_have_count(250)
     yield user
     user.close()
@@ -65,6 +66,8 @@ def test_a_chat_of_2000_messages_opens_quickly_and_smoothly(
     user = PageUser(chromium, site.url()).return_to(write_history(1000, REPLY))
     with user.long_tasks() as slow:
         user.page.reload()
+        expect(user.replies.last).to_contain_text("answer 999")
+        user.load_all()
         expect(user.page.locator(".turn")).to_have_count(1000)
         expect(user.page.locator(".turn").first).to_contain_text("answer 0")
         for height in (0, 20_000, 100_000, 0):

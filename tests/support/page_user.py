@@ -70,6 +70,14 @@ class PageUser:
         expect(self.page.locator(".foot:visible")).to_have_count(count + 1)
         return self.replies.last
 
+    def load_all(self) -> None:
+        """Loads the earlier messages of the chat, page by page."""
+        earlier = self.page.locator("#earlier")
+        while earlier.is_visible():
+            with self.page.expect_response("**/refresh_token?before=*"):
+                earlier.dispatch_event("click")
+            expect(earlier).not_to_have_text("Loading…")
+
     @property
     def draft(self) -> Locator:
         return self.page.locator("#draft")

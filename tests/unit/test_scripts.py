@@ -17,8 +17,8 @@ def test_arguments_are_ordered_by_name() -> None:
 
 @pytest.mark.parametrize("arguments", [{}, {"ttl": 1}, {"ttl_ms": 1, "more": 2}])
 def test_a_missing_or_unknown_argument_is_an_error(arguments: dict[str, int]) -> None:
-    with pytest.raises(TypeError, match="the script read takes ttl_ms"):
-        ordered("read", arguments)
+    with pytest.raises(TypeError, match="the script create takes content, ttl_ms"):
+        ordered("create", arguments)
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)

@@ -1,23 +1,3 @@
--- Takes one token from each bucket and returns 0, or takes none and returns the ms until each has one. A bucket refills
--- evenly; its key holds the time at which it is full. The buckets' keys stand behind the key of the address's line;
--- behind the named ARGV stand, for each, the ms in which it gains a token and how many it holds.
-local function take_tokens()
-  local time, wait, full = redis.call('TIME'), 0, {}
-  time = time[1] * 1000 + time[2] / 1000
-  for i = 1, #KEYS - named_keys - 1 do
-    local interval, size = ARGV[named_arguments + 2 * i - 1], ARGV[named_arguments + 2 * i]
-    full[i] = math.max(tonumber(redis.call('GET', KEYS[named_keys + 1 + i]) or 0), time) + interval
-    wait = math.max(wait, full[i] - time - interval * size)
-  end
-  if wait > 0 then
-    return math.ceil(wait)
-  end
-  for i, moment in ipairs(full) do
-    redis.call('SET', KEYS[named_keys + 1 + i], string.format('%.3f', moment), 'PX', math.ceil(moment - time))
-  end
-  return 0
-end
-
 -- How much of the free line one address may take: with 8, a single address gets eight ninths of it, and a newcomer
 -- always finds room. (Dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on Networking, 1998.)
 local address_share = 8
@@ -34,7 +14,7 @@ end
 
 -- The expected wait for a worker in ms, nil while the workers' pace is unknown; and whether that is more than
 -- `max_wait_ms` allows. The surplus is taken from the addresses with most sessions in line.
--- KEYS[named_keys + 1] is the line of the message's address.
+-- The last of KEYS is the line of the message's address.
 local function expected_wait()
   local time, line, allowed = now(), ready_sessions(), tonumber(max_wait_ms)
   if line == 0 then
@@ -47,7 +27,7 @@ local function expected_wait()
     return nil, allowed > 0 and queue_delay() > allowed
   end
   local wait, length = line * ms / claims, allowed * claims / ms
-  local own = redis.call('ZCARD', KEYS[named_keys + 1])
+  local own = redis.call('ZCARD', KEYS[#KEYS])
   local room = own < address_share * (length - line) or own == 0 and line < newcomer_excess * length
   return wait, allowed > 0 and not room
 end
@@ -72,7 +52,7 @@ end
 -- should have been claimed long ago.
 local function await_reply(wait)
   redis.call('RPUSH', pending, message)
-  local time, line = now(), KEYS[named_keys + 1]
+  local time, line = now(), KEYS[#KEYS]
   redis.call('ZADD', ledger, 'NX', time + check_after_ms + 2 * math.floor(wait), session)
   if redis.call('ZADD', waiting, 'NX', time, session) == 1 then
     redis.call('ZADD', line, time, session)

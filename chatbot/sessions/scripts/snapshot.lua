@@ -1,4 +1,5 @@
 -- Returns what a socket needs to go on from the message `after`, or else from the `position` in the log; either may be ''.
+-- When more than a page of messages follows, none is returned.
 -- An empty `ttl_ms` leaves the time to live as it is.
 if not exists() then
   return {'gone'}
@@ -8,21 +9,44 @@ if ttl_ms ~= '' then
 end
 local gone = trimmed()
 local length = gone + redis.call('JSON.ARRLEN', document, '.messages')
-local from, recovered = position, ''
+local from, recovered, messages = tonumber(position), '', ''
 if after ~= '' then
   local known = redis.call('HGET', index, after)
-  recovered = known and '1' or '0'
-  if known then
-    from = string.match(known, '^%a:(%d+)') + 1
+  from = known and string.match(known, '^%a:(%d+)') + 1
+  recovered = '0'
+end
+if from then
+  local start, stop, first = math.max(from - gone, 0), length - gone, math.huge
+  if stop - start <= tonumber(page_messages) and fitting(start, stop) >= stop - start then
+    messages, first = page(start, stop)
+  end
+  recovered = first <= start and '1' or '0'
+  if recovered == '0' then
+    messages = ''
   end
 end
-local messages = ''
-if from ~= '' and tonumber(from) < length then
-  messages = redis.call('JSON.GET', document, '$.messages[' .. math.max(from - gone, 0) .. ':]')
+
+-- The failed messages, each with its error; of many, those among the newest messages.
+local function failures()
+  if redis.call('HLEN', failed) <= tonumber(page_messages) then
+    return redis.call('HGETALL', failed)
+  end
+  local result = {}
+  local start = math.max(length - gone - page_messages, 0)
+  for i = start, length - gone - 1 do
+    local id = string.sub(redis.call('JSON.GET', document, '.messages[' .. i .. '].id'), 2, -2)
+    local text = redis.call('HGET', failed, id)
+    if text then
+      result[#result + 1] = id
+      result[#result + 1] = text
+    end
+  end
+  return result
 end
+
 return {
   'here', redis.call('JSON.GET', document, '.name'), redis.call('JSON.GET', document, '.session_start'),
   redis.call('PTTL', document), length, recovered, messages, redis.call('GET', partial) or '',
-  redis.call('LRANGE', pending, 0, -1), redis.call('HGETALL', failed),
+  redis.call('LRANGE', pending, 0, -1), failures(),
   tonumber(redis.call('HGET', state, 'events') or 0)
 }

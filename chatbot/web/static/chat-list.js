@@ -1,7 +1,7 @@
 /** The list of this browser's chats: which one to open first, and removal of chats whose sessions have ended. */
 
 import { Chats, titleOf } from './chats.js';
-import { loadSession } from './session.js';
+import { checkSession } from './session.js';
 import { Sidebar } from './sidebar.js';
 import { browserStorage, tabStorage } from './storage.js';
 
@@ -50,11 +50,12 @@ export class ChatList {
     this.#chats.note(this.#shown.token, { used: Date.now() });
   }
 
-  /** Names the shown chat after its first message, once, and returns the title. */
-  title(text) {
+  /** Names the shown chat after a message, the first one that is loaded, once; returns the title. */
+  title(text, isFirst) {
     const title = titleOf(text);
-    if (this.#chats.get(this.#shown.token)?.title === '') this.#chats.note(this.#shown.token, { title });
-    return title;
+    const known = this.#chats.get(this.#shown.token)?.title;
+    if (known === '') this.#chats.note(this.#shown.token, { title });
+    return isFirst ? title : known || title;
   }
 
   /** The shown chat's session was used, and lives for `seconds` from now. */
@@ -89,7 +90,7 @@ export class ChatList {
     for (const { token } of this.#chats.overdue) {
       if (token === this.#shown?.token && this.#shown.connection !== 'expired') continue;
       try {
-        await loadSession(token);
+        await checkSession(token);
         this.#chats.note(token, { expires: Date.now() + (this.#ttl ?? 0) * 1000 });
       } catch (error) {
         if (!error.expired) return;

@@ -1,23 +1,27 @@
 /** The menu of the shown chat: export as a file, and "Forget this chat" with its dialog. */
 
 import { download, fileName, messagesOf, toJson, toMarkdown } from './export.js';
-import { page } from './page.js';
-import { loadSession } from './session.js';
+import { notice, page } from './page.js';
+import { loadMessages } from './session.js';
 
 const EXPORTS = [
   ['exportMarkdown', 'text/markdown', 'md', toMarkdown],
   ['exportJson', 'application/json', 'json', toJson],
 ];
 
-/** The server's messages; this page's when the server cannot be asked. */
-async function messagesToExport({ token, conversation, connection }) {
+/** The server's messages; those that this page has loaded when the server cannot be asked. */
+async function messagesToExport({ token, conversation, connection, hasEarlier }) {
   if (connection === 'online') {
+    if (hasEarlier) notice('Loading the earlier messages…');
     try {
-      return (await loadSession(token)).messages;
+      const messages = await loadMessages(token);
+      if (hasEarlier) notice('');
+      return messages;
     } catch (error) {
       if (!error.code) throw error;
     }
   }
+  if (hasEarlier) notice('The server cannot be asked for the earlier messages: the file has those shown here.');
   return messagesOf(conversation);
 }
 

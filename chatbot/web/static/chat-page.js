@@ -17,7 +17,10 @@ export class ChatPage {
   #list;
   #parent;
   #composer = new Composer((text) => this.say(text));
-  #view = new ConversationView((action, id, button) => this.#act(action, id, button));
+  #view = new ConversationView(
+    (action, id, button) => this.#act(action, id, button),
+    () => this.#chat?.loadEarlier(),
+  );
   #status = new ChatStatus();
   #unsent = new Unsent();
   #drawScheduled = false;
@@ -31,6 +34,7 @@ export class ChatPage {
       else this.#composer.focusIfHandy();
       this.#chat.stop();
     });
+    page.earlier.addEventListener('click', () => this.#chat.loadEarlier());
     page.suggestions.addEventListener('click', ({ target }) => {
       if (target.closest('button')) this.say(target.closest('button').textContent.trim());
       this.#composer.focusIfHandy();
@@ -162,16 +166,24 @@ export class ChatPage {
     this.#composer.enabled = !expired;
     page.empty.hidden = !empty || chat.connection !== 'online';
     page.exports.hidden = empty;
+    this.#drawEarlier(chat.hasEarlier && !expired);
     page.forget.hidden = expired;
     this.#drawStop(chat.conversation.waiting.length > 0 && !expired);
   }
 
   #drawTitle() {
     const first = this.#chat.conversation.order.find((turn) => turn.text !== null);
-    const title = first ? this.#list.title(first.text) : '';
+    const title = first ? this.#list.title(first.text, !this.#chat.hasEarlier) : '';
     page.title.textContent = title || UNTITLED;
     document.title = title ? `${title} · Chat` : 'Chat';
     this.#list.draw();
+  }
+
+  #drawEarlier(exists) {
+    if (!exists && page.earlier === document.activeElement) page.scroller.focus({ preventScroll: true });
+    page.earlier.hidden = !exists;
+    page.earlier.ariaDisabled = this.#chat.loadingEarlier;
+    page.earlier.textContent = this.#chat.loadingEarlier ? 'Loading…' : 'Earlier messages';
   }
 
   #drawStop(waiting) {

@@ -1,7 +1,8 @@
 /** One open chat: connects a Conversation with its Socket and the session's history. No DOM. */
 
 import { Conversation } from './conversation.js';
-import { ApiError, loadSession, newId, socketUrl } from './session.js';
+import { History } from './history.js';
+import { ApiError, checkSession, newId, socketUrl } from './session.js';
 import { backoff, Socket } from './socket.js';
 
 // Milliseconds for an ack to arrive, and for a reply that is neither pending nor in the history.
@@ -19,6 +20,7 @@ export class Chat {
   #listener;
   #socket;
   #fresh;
+  #history;
   #isClosed = false;
   #ackCheck = 0;
   #syncing = null;
@@ -28,8 +30,7 @@ export class Chat {
 
   /**
    * `listener` has state(), renewed(seconds), notice(text) and the methods of a Conversation's listener. `renewed` gets
-   * the session's time to live; `name` and `begun` are set before it is called. A `fresh` session was just created, so
-   * its history is empty.
+   * the session's time to live; `name` and `begun` are set before it is called. A `fresh` session has no history yet.
    */
   constructor(token, listener, { fresh = false } = {}) {
     this.token = token;
@@ -39,6 +40,7 @@ export class Chat {
     this.#fresh = fresh;
     this.connection = 'connecting'; // online, reconnecting, unreachable, expired
     this.stopping = false;
+    this.loadingEarlier = false;
     this.conversation = new Conversation({
       ...listener,
       changed: (turn) => {
@@ -50,6 +52,7 @@ export class Chat {
         listener.finished(turn);
       },
     });
+    this.#history = new History(token, this.conversation, fresh);
     this.#socket = new Socket({
       url: () => socketUrl(token, this.conversation.cursor),
       frame: (frame) => this.#receive(frame),
@@ -69,6 +72,7 @@ export class Chat {
 
   close() {
     this.#isClosed = true;
+    this.#history.close();
     clearInterval(this.#ackCheck);
     this.#socket.close();
   }
@@ -104,6 +108,28 @@ export class Chat {
 
   stop() {
     this.stopping = this.#socket.send({ type: 'stop' });
+    this.#listener.state();
+  }
+
+  /** The server has messages that are older than those of the conversation. */
+  get hasEarlier() {
+    return this.#history.hasEarlier;
+  }
+
+  /** Adds a page of older messages to the conversation. */
+  async loadEarlier() {
+    if (!this.hasEarlier || this.loadingEarlier || this.#isClosed) return;
+    this.loadingEarlier = true;
+    this.#listener.state();
+    try {
+      await this.#history.loadEarlier();
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (error.expired) this.#expire();
+      else this.#listener.notice(`The earlier messages could not be loaded. ${error.message}`);
+      await pause((error.retryAfter ?? 1) * 1000);
+    }
+    this.loadingEarlier = false;
     this.#listener.state();
   }
 
@@ -143,6 +169,7 @@ export class Chat {
     this.#listener.renewed(left);
     this.stopping = false;
     const known = this.conversation.begin(pending);
+    if (recovered === false) this.#history.noteGap();
     const gap = recovered === false || (recovered !== true && !this.#fresh) || !known;
     this.#fresh = false;
 
@@ -193,7 +220,7 @@ export class Chat {
     this.#listener.state();
   }
 
-  /** Merges the history, again until it contains every message that frames were about. */
+  /** Merges the newest page of the history, again until it contains every message that frames were about. */
   #sync() {
     this.#syncAgain = true;
     this.#syncing ??= this.#syncUntilKnown();
@@ -203,12 +230,11 @@ export class Chat {
   async #syncUntilKnown() {
     for (let attempt = 0; this.#syncAgain && !this.#isClosed; ) {
       this.#syncAgain = false;
-      const { parked } = this.conversation;
       try {
-        const session = await loadSession(this.token);
-        if (this.#isClosed) return;
-        this.#knownAs(session.name, session.session_start);
-        if (!this.conversation.merge(session.messages, parked)) this.#syncAgain = true;
+        const loaded = await this.#history.loadNewest();
+        if (!loaded) return;
+        this.#knownAs(loaded.session.name, loaded.session.session_start);
+        if (!loaded.complete) this.#syncAgain = true;
         attempt = 0;
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
@@ -230,7 +256,7 @@ export class Chat {
     this.stopping = false;
     // Some proxies drop the close code, so after some failures the session is checked over HTTP.
     if (failures % 4 === 3) {
-      loadSession(this.token).catch((error) => {
+      checkSession(this.token).catch((error) => {
         if (error.expired) this.#expire();
       });
     }
@@ -243,7 +269,7 @@ export class Chat {
     if (!/session|token/i.test(reason)) {
       this.#connectionIs('reconnecting');
       try {
-        await loadSession(this.token);
+        await checkSession(this.token);
         return true;
       } catch (error) {
         if (!error.expired) return true;

@@ -3,7 +3,9 @@
 import { MessageView } from './message-view.js';
 
 const DRAW_LIMIT = 8; // milliseconds in one frame
-const NEAR_END = 24; // pixels
+// Pixels.
+const NEAR_START = 600;
+const NEAR_END = 24;
 
 export class ConversationView {
   #scroller = document.getElementById('scroller');
@@ -13,12 +15,17 @@ export class ConversationView {
   #views = new Map(); // turn id → MessageView
   #dirty = new Set(); // turns that have changed
   #behind = new Set(); // MessageViews that are not drawn completely
+  #nearStart;
   #misplaced = false;
   #scheduled = false;
   #top = 0;
 
-  /** `act(action, id, button)` is called for clicks: retry, sendAgain, edit, copy and copyCode. */
-  constructor(act) {
+  /**
+   * `act(action, id, button)` is called for clicks: retry, sendAgain, edit, copy and copyCode; `nearStart()` when the
+   * user scrolls up to the first turns.
+   */
+  constructor(act, nearStart) {
+    this.#nearStart = nearStart;
     this.following = true;
     this.#list.addEventListener('click', ({ target }) => {
       const button = target.closest('button[data-act]');
@@ -73,7 +80,7 @@ export class ConversationView {
 
   #draw() {
     const deadline = performance.now() + DRAW_LIMIT;
-    if (this.#misplaced) this.#place(deadline);
+    if (this.#misplaced) this.#inPlace(() => this.#place(deadline));
     for (const turn of this.#dirty) {
       const view = this.#views.get(turn.id);
       // A turn without a view is drawn when it gets one.
@@ -84,6 +91,28 @@ export class ConversationView {
     for (const view of this.#behind) this.#catchUp(view, deadline);
     this.#keepUp();
     if (this.#misplaced || this.#dirty.size || this.#behind.size) this.#schedule();
+  }
+
+  /** Calls `change` and keeps the first visible turn where it is on the screen. */
+  #inPlace(change) {
+    const anchor = this.following ? null : this.#firstVisible();
+    const before = anchor?.getBoundingClientRect().top;
+    change();
+    if (!anchor?.isConnected) return;
+    this.#scroller.scrollTop += anchor.getBoundingClientRect().top - before;
+    this.#top = this.#scroller.scrollTop;
+  }
+
+  #firstVisible() {
+    const edge = this.#scroller.getBoundingClientRect().top;
+    const turns = this.#list.children;
+    let [low, high] = [0, turns.length - 1];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (turns[middle].getBoundingClientRect().bottom > edge) high = middle;
+      else low = middle + 1;
+    }
+    return turns[low];
   }
 
   /** Puts the views in order, beginning with the newest, which the user sees first. */
@@ -130,6 +159,7 @@ export class ConversationView {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     if (scrollHeight - scrollTop - clientHeight <= NEAR_END) this.following = scrollTop >= this.#top || this.following;
     else if (scrollTop < this.#top) this.following = false;
+    if (!this.following && scrollTop < NEAR_START && scrollTop < this.#top) this.#nearStart();
     this.#top = scrollTop;
     this.#jump.hidden = this.following;
   }

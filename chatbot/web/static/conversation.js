@@ -1,19 +1,16 @@
 /**
- * The turns of one chat, in the order of the server's log. Pure data, no DOM and no network.
+ * The turns of one chat that are loaded, in the order of the server's log. Pure data, no DOM and no network.
  *
  * A reply stands after the message that it answers. Turns are keyed by message id, so frames may arrive twice.
  */
 
-import { Turn } from './turn.js';
-
-/** The id of the turn that a frame is about, or null. */
-function subjectOf(frame) {
-  if (frame.type === 'message' || frame.type === 'delta') return frame.reply_to ?? null;
-  return frame.id ?? null;
-}
+import { afterStored, skipped, withNewest, withOlder } from './log-order.js';
+import { subjectOf, Turn } from './turn.js';
 
 export class Conversation {
   #turns = new Map();
+  #alone = new Map(); // id of a message that is not loaded → the turn with its reply
+  #failures = new Map(); // id of a message that is not loaded → the error frame about it
   #parked = []; // frames about messages that are not known yet
   #orderKnown = true;
   #listener;
@@ -37,11 +34,6 @@ export class Conversation {
   /** Turns that wait for their reply. */
   get waiting() {
     return this.order.filter((turn) => turn.state === 'waiting');
-  }
-
-  /** How many frames wait for a history that contains their message. */
-  get parked() {
-    return this.#parked.length;
   }
 
   add(id, text, timestamp = null) {
@@ -81,7 +73,7 @@ export class Conversation {
     }
     this.#orderKnown = true;
     for (const id of pending) {
-      const turn = this.#turns.get(id);
+      const turn = this.#about(id);
       if (turn) this.#store(turn, true);
       else this.#orderKnown = false;
     }
@@ -98,45 +90,65 @@ export class Conversation {
   apply(frame) {
     if (frame.type === 'message') this.cursor = frame.id;
     const subject = subjectOf(frame);
-    if (subject === null || this.#turns.has(subject)) {
+    if (subject === null || this.#about(subject)) {
       this.#orderKnown = frame.source !== 'human' || this.#turns.has(frame.id);
       this.#take(frame, subject);
       return this.#orderKnown;
     }
-    if (this.#turns.has(frame.id)) return true; // a replayed reply without a known message
+    if (this.#turns.has(frame.id) || this.#failures.has(frame.id)) return true; // about a message that is not loaded
     this.#parked.push(frame);
     return false;
   }
 
-  /**
-   * Merges an entire history. `parked` is the value of this.parked when the history was requested: frames parked
-   * since then may be about newer messages. Returns false when they need another history.
-   */
-  merge(messages, parked = this.parked) {
-    const logged = [];
-    for (const message of messages) {
-      this.#take({ ...message, type: 'message' }, message.reply_to ?? null);
-      logged.push(this.#turns.get(message.reply_to) ?? this.#turns.get(message.id));
-    }
-    if (messages.length) this.cursor = messages.at(-1).id;
-    this.#arrange([...new Set(logged)]);
-    this.#failSkipped();
+  /** What is known before a page of the history is requested. */
+  mark() {
+    return { parked: this.#parked.length, stored: new Set(this.order.filter((turn) => turn.stored)) };
+  }
 
-    const frames = this.#parked.splice(0);
-    let complete = true;
-    frames.forEach((frame, index) => {
+  /**
+   * Merges the newest page of the history. `mark` was made when it was requested: frames parked since then may be about
+   * newer messages. Returns false when they need another page.
+   */
+  merge(messages, mark = this.mark()) {
+    const logged = this.#takeAll(messages);
+    if (messages.length) this.cursor = messages.at(-1).id;
+    this.#setOrder(withNewest(this.order, logged, (turn) => mark.stored.has(turn)));
+    this.#parked.splice(0).forEach((frame, index) => {
       const subject = subjectOf(frame);
-      if (this.#turns.has(subject)) this.#take(frame, subject);
-      else if (index >= parked) {
-        this.#parked.push(frame);
-        complete = false;
-      } else if (frame.type === 'message') this.#take(frame, null);
+      if (this.#about(subject)) this.#take(frame, subject);
+      else if (index >= mark.parked) this.#parked.push(frame);
+      else if (frame.type === 'message' || frame.type === 'delta') this.#take(frame, subject);
+      else if (frame.type === 'error') this.#failures.set(frame.id, frame);
     });
-    return complete;
+    return this.#parked.length === 0;
+  }
+
+  /** Adds an older page of the history, which ends before the oldest message that was loaded. */
+  prepend(messages) {
+    const logged = this.#takeAll(messages);
+    this.#setOrder(withOlder(this.order, logged));
+  }
+
+  /** Removes all that the server has stored. */
+  forgetStored() {
+    for (const { id } of this.order.filter((turn) => turn.stored)) this.#turns.delete(id);
+    this.#alone.clear();
+    this.#setOrder(this.order.filter((turn) => !turn.stored));
+  }
+
+  /** Takes messages of the history; returns their turns. */
+  #takeAll(messages) {
+    for (const message of messages) this.#take({ ...message, type: 'message' }, message.reply_to ?? null);
+    return [...new Set(messages.map(({ id, reply_to: to }) => this.#about(to) ?? this.#turns.get(id)))];
+  }
+
+  /** The turn of a message, or of its reply alone. */
+  #about(id) {
+    return this.#turns.get(id) ?? this.#alone.get(id);
   }
 
   #take(frame, subject) {
-    const turn = this.#turns.get(subject);
+    const turn = this.#about(subject);
     switch (frame.type) {
       case 'ack':
         this.#acknowledge(turn);
@@ -145,11 +157,11 @@ export class Conversation {
         this.#noteStatus(turn, frame);
         break;
       case 'delta':
-        this.#write(turn ?? this.#withoutMessage(frame.id), frame);
+        this.#write(turn ?? this.#withoutMessage(frame), frame);
         break;
       case 'message':
         if (frame.source === 'human') this.#takeHuman(frame);
-        else this.#finish(turn ?? this.#withoutMessage(frame.id), frame);
+        else this.#finish(turn ?? this.#withoutMessage(frame), frame);
         break;
       case 'error':
         this.#takeError(turn, frame);
@@ -173,7 +185,7 @@ export class Conversation {
 
   /** Moves a turn behind all others whose messages are stored. */
   #moveAfterStored(turn) {
-    const last = this.order.findLastIndex((other) => other.stored);
+    const last = afterStored(this.order) - 1;
     if (this.order[last] === turn) return;
     this.#orderKnown = false;
     this.#move(turn, last);
@@ -207,8 +219,23 @@ export class Conversation {
       this.#changed(turn);
     } else {
       turn = new Turn(id, msg, { stored: true, timestamp });
-      this.#insert(turn, this.order.findLastIndex((other) => other.stored) + 1);
+      this.#insert(turn, afterStored(this.order));
+      this.#adopt(turn);
     }
+  }
+
+  /** Gives a turn what is known about its message since before it was loaded. */
+  #adopt(turn) {
+    const alone = this.#alone.get(turn.id);
+    if (alone) {
+      this.#alone.delete(turn.id);
+      this.remove(alone);
+      turn.adopt(alone);
+      this.#changed(turn);
+    }
+    const failure = this.#failures.get(turn.id);
+    this.#failures.delete(turn.id);
+    if (failure) this.fail(turn, { code: failure.code, message: failure.message, until: null });
   }
 
   #finish(turn, frame) {
@@ -231,43 +258,23 @@ export class Conversation {
     this.#listener.failed?.(turn);
   }
 
-  /** A turn for a reply whose message is not known. */
-  #withoutMessage(id) {
+  /** A turn for a reply whose message is not loaded. */
+  #withoutMessage({ id, reply_to: subject = null }) {
     let turn = this.#turns.get(id);
     if (!turn) {
       turn = new Turn(id, null, { stored: true });
-      this.#insert(turn, this.order.findLastIndex((other) => other.stored) + 1);
+      this.#insert(turn, afterStored(this.order));
     }
+    if (subject !== null) this.#alone.set(subject, turn);
     return turn;
   }
 
-  /**
-   * Puts turns into the order of the server's log. Turns that the log has dropped stand before it. Turns that are not
-   * in the log yet go to the end, failed ones keep their place.
-   */
-  #arrange(logged) {
-    const inLog = new Set(logged);
-    const lastLogged = this.order.findLastIndex((turn) => inLog.has(turn));
-    const isDropped = (turn, index) => index < lastLogged && turn.state === 'done' && !inLog.has(turn);
-    const result = [...this.order.filter(isDropped), ...logged];
-    this.order.forEach((turn, index) => {
-      if (inLog.has(turn) || isDropped(turn, index)) return;
-      const before = this.order[index - 1];
-      if (turn.state === 'failed' && before && index < lastLogged) {
-        result.splice(result.indexOf(before) + 1, 0, turn);
-      } else result.push(turn);
-    });
-    if (result.every((turn, index) => turn === this.order[index])) return;
-    this.order = result;
-    this.#listener.ordered?.();
-  }
-
-  /** The server answers in order, so a message without a reply before one with a reply has failed. */
-  #failSkipped() {
-    const lastDone = this.order.findLastIndex((turn) => turn.state === 'done' && turn.text !== null);
-    for (const turn of this.order.slice(0, Math.max(0, lastDone))) {
-      if (turn.state === 'waiting' && !turn.mentioned) this.fail(turn, { code: 'model_error' });
+  #setOrder(order) {
+    if (order.length !== this.order.length || order.some((turn, index) => turn !== this.order[index])) {
+      this.order = order;
+      this.#listener.ordered?.();
     }
+    for (const turn of skipped(order)) this.fail(turn, { code: 'model_error' });
   }
 
   #insert(turn, index) {

@@ -43,9 +43,34 @@ export function createSession(name) {
   });
 }
 
-/** Returns the session with its entire history, and renews its time to live. Throws an ApiError. */
-export function loadSession(token) {
-  return request('refresh_token', { headers: { Authorization: `Bearer ${token}` } });
+/**
+ * Returns the session with the newest page of its history, or the page before the message `before`, and renews its time
+ * to live. `more` says whether there are older messages, and `before` is the id to ask for them with. Throws an ApiError.
+ */
+export function loadPage(token, query = {}) {
+  return request(`refresh_token?${new URLSearchParams(query)}`, { headers: { Authorization: `Bearer ${token}` } });
+}
+
+/** Asks whether a session exists, and renews its time to live. Throws an ApiError. */
+export function checkSession(token) {
+  return loadPage(token, { limit: 1 });
+}
+
+/** Returns all messages of a session. Waits when the server asks for it. Throws an ApiError. */
+export async function loadMessages(token) {
+  const pages = [];
+  for (let query = {}; ; ) {
+    try {
+      const { messages, more, before } = await loadPage(token, query);
+      pages.unshift(messages);
+      if (!more) return pages.flat();
+      query = { before };
+    } catch (error) {
+      if (error.code === 'unknown_message') return pages.flat(); // dropped by the server meanwhile
+      if (error.code !== 'rate_limited') throw error;
+      await new Promise((resolve) => setTimeout(resolve, (error.retryAfter ?? 1) * 1000));
+    }
+  }
 }
 
 /** Ends the session: the server deletes all of it. Throws an ApiError. */

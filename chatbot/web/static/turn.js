@@ -2,6 +2,12 @@
 
 import { Reply } from './reply.js';
 
+/** The id of the turn that a frame is about, or null. */
+export function subjectOf(frame) {
+  if (frame.type === 'message' || frame.type === 'delta') return frame.reply_to ?? null;
+  return frame.id ?? null;
+}
+
 export class Turn {
   constructor(id, text, { stored = false, timestamp = null } = {}) {
     this.id = id;
@@ -60,6 +66,11 @@ export class Turn {
     this.state = 'waiting';
     this.error = null;
     this.status = null;
+  }
+
+  /** Takes over the reply of another turn, and how far it is. */
+  adopt({ reply, state, status, error, mentioned }) {
+    Object.assign(this, { reply, state, status, error, mentioned });
   }
 
   /** A chunk of the reply. */

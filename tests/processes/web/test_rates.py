@@ -16,6 +16,7 @@ from chatbot.sessions.queue_delay import QueueDelay
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session
 from devtools.harness.deployment import Deployment, eventually
+from devtools.harness.histories import stored_messages
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +199,7 @@ def test_a_message_takes_from_all_buckets_or_from_none(redis_client: redis.Redis
     sessions.accept(session, "m2", "hello", (large,))
     with pytest.raises(RateLimited):
         sessions.accept(session, "m3", "hello", (large,))
-    assert len(sessions.read(session)["messages"]) == 3
+    assert len(stored_messages(sessions, session)) == 3
 
 
 def test_the_deployment_of_the_tests_has_no_rates(chat: Deployment) -> None:

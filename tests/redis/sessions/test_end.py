@@ -13,6 +13,7 @@ from chatbot.sessions.leases import LeaseLost, Leases, Progress
 from chatbot.sessions.messages import Bucket, Sessions
 from chatbot.store.keys import LEDGER, WAITING, session_keys
 from devtools.harness.deployment import eventually
+from devtools.harness.histories import stored_messages
 
 
 def test_nothing_of_an_ended_session_is_left(
@@ -34,7 +35,7 @@ def test_nothing_of_an_ended_session_is_left(
     with pytest.raises(SessionNotFound):
         sessions.read(session)
     # Another session is untouched.
-    assert len(sessions.read(other)["messages"]) == 3
+    assert len(stored_messages(sessions, other)) == 3
     assert redis_client.exists(session_keys(other).lease)
     assert set(sessions.ids()) == {other}
 

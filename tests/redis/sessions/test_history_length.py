@@ -15,6 +15,7 @@ from chatbot.store.keys import session_keys
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history
 from devtools.harness.deployment import Deployment
+from devtools.harness.histories import stored_messages
 
 
 class Talk:
@@ -42,7 +43,7 @@ class Talk:
         self.leases.fail(work, "no", go_on=False)
 
     def texts(self) -> list[str]:
-        return [message["msg"] for message in self.sessions.read(self.session)["messages"]]
+        return [message["msg"] for message in stored_messages(self.sessions, self.session)]
 
 
 def test_the_oldest_messages_are_dropped(redis_client: redis.Redis) -> None:

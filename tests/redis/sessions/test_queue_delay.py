@@ -16,6 +16,7 @@ from chatbot.sessions.queue_delay import QueueDelay, retry_after
 from chatbot.store.client import connect
 from chatbot.store.keys import LEDGER, WAITING
 from devtools.harness.deployment import eventually, free_port
+from devtools.harness.histories import stored_messages
 from tests.support.ledger import end_session, overdue
 
 
@@ -94,7 +95,7 @@ def test_a_retry_waits_and_is_refused_like_a_message(
             refused()
         assert error.value.retry_after is not None
         assert 1 <= error.value.retry_after <= 60
-    assert len(sessions.read(session)["messages"]) == 1
+    assert len(stored_messages(sessions, session)) == 1
     sessions.retry(session, "m1")
     assert read(redis_client)[0] == 2
 

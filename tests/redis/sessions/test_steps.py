@@ -16,6 +16,7 @@ from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
 from chatbot.store.keys import LEDGER, SWEPT, WAITING, session_keys
 from devtools.harness.deployment import eventually
+from devtools.harness.histories import stored_messages
 from tests.support.ledger import end_session, overdue, sweep
 
 
@@ -38,7 +39,7 @@ def test_a_message_is_in_history_and_ledger_in_one_step(
 ) -> None:
     accepted = sessions.accept(session, "m1", "hello")
     assert accepted.wake
-    assert sessions.read(session)["messages"][0]["msg"] == "hello"
+    assert stored_messages(sessions, session)[0]["msg"] == "hello"
     assert redis_client.zscore(LEDGER, session) is not None
 
 
@@ -101,7 +102,7 @@ def test_a_worker_that_lost_the_lease_can_write_nothing(
     leases.commit(successor, "in time", "stop", go_on=True)
     with pytest.raises(LeaseLost):
         leases.commit(frozen, "late", "stop", go_on=True)
-    assert [m["msg"] for m in sessions.read(session)["messages"]] == ["hello", "in time"]
+    assert [m["msg"] for m in stored_messages(sessions, session)] == ["hello", "in time"]
 
 
 def test_an_expired_lease_that_no_worker_took_can_be_renewed(
@@ -129,7 +130,7 @@ def test_a_reply_is_stored_once_if_its_commit_is_repeated(sessions: Sessions, le
     assert leases.commit(work, "hi", "stop", go_on=True) is not None
     with pytest.raises(LeaseLost):
         leases.commit(work, "hi", "stop", go_on=True)
-    assert [m["id"] for m in sessions.read(session)["messages"]] == ["m1", "m2", reply_id(session, "m1")]
+    assert [m["id"] for m in stored_messages(sessions, session)] == ["m1", "m2", reply_id(session, "m1")]
 
 
 def test_partial_text_grows_and_repeated_progress_does_not_double_it(
@@ -420,4 +421,4 @@ def test_control_characters_and_astral_text_survive_storage(sessions: Sessions, 
     text = 'a\0b\x7f\u2028 "quoted" \\ 👩🏽‍🚀 שלום'
     sessions.accept(session, "m1", text)
     leases.commit(claimed(leases, session), text, "stop", go_on=True)
-    assert [m["msg"] for m in sessions.read(session)["messages"]] == [text, text]
+    assert [m["msg"] for m in stored_messages(sessions, session)] == [text, text]

@@ -19,6 +19,7 @@ from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.web.hub import Hub, Subscriber, replay
 from devtools.harness.deployment import eventually
+from devtools.harness.histories import store_turns
 
 
 class Socket:
@@ -213,3 +214,14 @@ def test_a_listener_receives_its_heartbeat_and_reports_a_break(redis_client: red
     finally:
         listener.close()
         client.connection_pool.disconnect()
+
+
+def test_a_socket_that_missed_more_than_a_page_is_closed_to_reconnect(
+    hub: Hub, sessions: Sessions, session: str, redis_client: redis.Redis
+) -> None:
+    socket = Socket(hub, session)
+    socket.attach(sessions)
+    store_turns(redis_client, session, [("question", "reply")] * 101, 60)
+    cut_pubsub(redis_client)
+    eventually(lambda: socket.ended == [1001])
+    assert socket.frames == []

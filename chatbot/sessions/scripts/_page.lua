@@ -1,0 +1,35 @@
+-- Pages of the log: consecutive messages, at most `page_bytes` of JSON, but at least one message. Places here are indexes
+-- of the array that is stored: positions without the trimmed messages.
+
+-- Bytes of a message's JSON besides its text, roughly: `page` checks the result.
+local MESSAGE_OVERHEAD = 200
+
+-- How many of the messages from `start` to before `stop` fit into a page, counted from the newest. Reads no text.
+local function fitting(start, stop)
+  local sizes = redis.call('JSON.STRLEN', document, '$.messages[' .. start .. ':' .. stop .. '].msg')
+  local bytes, count = 0, 0
+  for i = #sizes, 1, -1 do
+    bytes = bytes + sizes[i] + MESSAGE_OVERHEAD
+    if bytes > tonumber(page_bytes) and count > 0 then
+      break
+    end
+    count = count + 1
+  end
+  return count
+end
+
+-- The newest messages from `start` to before `stop` that fit into a page, as a JSON array, and the place of the first.
+local function page(start, stop)
+  if start >= stop then
+    return '[]', stop
+  end
+  start = stop - fitting(start, stop)
+  while true do
+    local text = redis.call('JSON.GET', document, '$.messages[' .. start .. ':' .. stop .. ']')
+    if #text <= tonumber(page_bytes) or start + 1 == stop then
+      return text, start
+    end
+    -- Escaped characters make a text longer.
+    start = math.min(start + math.ceil((stop - start) * (1 - page_bytes / #text)), stop - 1)
+  end
+end

@@ -1,0 +1,148 @@
+"""Reading histories over HTTP and in replays, against real processes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from bench.meter import memory
+from chatbot.sessions.ids import reply_id, session_id
+from devtools.fake_model import ModelServer
+from devtools.harness.chat_client import ChatClient, history, new_session
+from devtools.harness.deployment import Deployment, eventually
+from devtools.harness.histories import store_turns
+
+
+def long_session(chat: Deployment, turns: int, size: int = 10) -> str:
+    """The token of a new session with that many turns, whose texts have `size` characters."""
+    token = str(new_session(chat.url())["token"])
+    store_turns(chat.client, session_id(token), [("q" * size, "a" * size)] * turns, 3600)
+    return token
+
+
+def read(chat: Deployment, token: str, address: str = "192.0.2.1", web: int = 0, **query: object) -> requests.Response:
+    return requests.get(
+        chat.url(web) + "/refresh_token",
+        params={"token": token, **query},  # type: ignore[arg-type]
+        headers={"X-Forwarded-For": address},
+        timeout=20,
+    )
+
+
+def test_a_history_is_read_page_by_page(chat: Deployment) -> None:
+    token = long_session(chat, 250)
+    newest = read(chat, token).json()
+    assert set(newest) == {"token", "name", "messages", "session_start", "more", "before"}
+    assert (len(newest["messages"]), newest["more"], newest["before"]) == (200, True, newest["messages"][0]["id"])
+    older = read(chat, token, before=newest["before"], limit=3).json()
+    ids = [message["id"] for message in history(chat.url(), token)]
+    assert len(ids) == 500
+    assert [message["id"] for message in older["messages"]] == ids[297:300]
+    first = read(chat, token, before=ids[1]).json()
+    assert ([m["id"] for m in first["messages"]], first["more"], first["before"]) == (ids[:1], False, None)
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ({"before": "unknown"}, "unknown_message"),
+        ({"before": ""}, "unknown_message"),
+        ({"before": "x" * 3000}, "unknown_message"),
+        ({"limit": "0"}, "invalid_limit"),
+        ({"limit": "201"}, "invalid_limit"),
+        ({"limit": "many"}, "invalid_limit"),
+    ],
+)
+def test_a_page_that_does_not_exist_is_refused(chat: Deployment, query: dict[str, str], code: str) -> None:
+    answer = read(chat, new_session(chat.url())["token"], **query)  # type: ignore[arg-type]
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
+
+
+@pytest.fixture(scope="module")
+def strict(model: ModelServer) -> Iterator[Deployment]:
+    """Two web processes, which take the client's address from X-Forwarded-For."""
+    with Deployment(
+        model.url,
+        webs=2,
+        ratelimit_enabled="true",
+        ratelimit_session_reads="4/4second",
+        ratelimit_address_reads="6/6second",
+        trusted_proxies="127.0.0.0/8",
+    ) as deployment:
+        yield deployment
+
+
+def test_reads_of_one_session_are_limited_over_all_processes(strict: Deployment) -> None:
+    token = new_session(strict.url())["token"]
+    answers = [read(strict, token, f"192.0.2.{number}", number % 2) for number in range(5)]
+    assert [answer.status_code for answer in answers] == [200] * 4 + [429]
+    assert answers[-1].json()["error"]["code"] == "rate_limited"
+    wait = int(answers[-1].headers["Retry-After"])
+    assert wait == 1
+    time.sleep(wait)
+    assert read(strict, token).status_code == 200
+
+
+def test_reads_of_one_address_are_limited_over_all_its_sessions(strict: Deployment) -> None:
+    tokens = [new_session(strict.url())["token"] for _ in range(6)]
+    assert [read(strict, token, "192.0.2.20").status_code for token in tokens] == [200] * 6
+    assert read(strict, "an unknown token", "192.0.2.20").status_code == 429
+    assert read(strict, tokens[0], "192.0.2.21").status_code == 200
+
+
+def test_a_replay_of_more_than_a_page_is_left_to_the_client(chat: Deployment) -> None:
+    token = long_session(chat, 250)
+    with ChatClient(chat.url(), token, after="old100") as client:
+        assert client.receive()["recovered"] is False
+        assert client.ask("and now?")["source"] == "bot"
+        assert {frame["type"] for frame in client.frames} <= {"session", "ack", "delta", "message"}
+        assert len(client.of_type("message")) == 1
+    with ChatClient(chat.url(), token, after=reply_id(session_id(token), "old240")) as client:
+        assert client.receive()["recovered"] is True
+        assert [client.receive()["id"] for _ in range(2)] == ["old241", reply_id(session_id(token), "old241")]
+
+
+def test_clients_that_hang_up_or_never_read_cost_little(chat: Deployment) -> None:
+    token = long_session(chat, 600, 8000)
+    port = int(chat.webs[0].env["PORT"])
+    request = f"GET /refresh_token?token={token} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    before = memory([chat.webs[0].pid])
+    for _ in range(200):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+            sock.sendall(request)
+    with ChatClient(chat.url()) as other:
+        other.receive()
+        began = time.monotonic()
+        other.ask("is anybody served?")
+        assert time.monotonic() - began < 2
+    silent = [never_reading(port, f"/chat?token={token}&after=old585") for _ in range(16)]
+    try:
+        eventually(lambda: attached(chat) >= 16, what="the sockets are attached")
+        assert memory([chat.webs[0].pid]) - before < 16 * 1024 * 1024
+    finally:
+        for sock in silent:
+            sock.close()
+    assert json.loads(read(chat, token).text)["more"] is True
+    assert "Traceback" not in chat.webs[0].log
+
+
+def never_reading(port: int, path: str) -> socket.socket:
+    """A websocket whose client has sent its handshake and reads nothing."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.settimeout(20)
+    sock.connect(("127.0.0.1", port))
+    head = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{head}{'A' * 22}==\r\n\r\n".encode())
+    return sock
+
+
+def attached(chat: Deployment) -> float:
+    text = requests.get(chat.url() + "/metrics", timeout=10).text
+    line = next(line for line in text.splitlines() if line.startswith("chatbot_web_sockets "))
+    return float(line.split()[1])
