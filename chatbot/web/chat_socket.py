@@ -116,6 +116,8 @@ class ChatSocket:
             try:
                 if data is not None:
                     self._handle(session, data)
+                    # Neither a buffered frame nor its refusal blocks: without this a flood would hold the process.
+                    time.sleep(0)
                     if self._frame_pace is not None and (delay := self._frame_pace(1)):
                         time.sleep(delay)
                 elif time.monotonic() >= self._expires_at and not self._session_exists(session):
@@ -137,6 +139,7 @@ class ChatSocket:
                 self._close(close_codes.SLOW_CLIENT)
                 return
             self._send(frame)
+            time.sleep(0)
         if not self._subscriber.release(snapshot) or self._subscriber.missed:
             self._hub.resync([self._subscriber])
 
