@@ -60,7 +60,7 @@ class ChatSocket:
         self._subscriber = Subscriber(session, self._outbox.send, self._close)
         self._buckets = self._rate_limits.messages(session, address)
         self._frame_pace = self._rate_limits.frame_pace()
-        self._ws.set_pace(self._rate_limits.byte_pace())
+        self._ws.set_pace(self._rate_limits.read_pace())
         try:
             with bound(session=session), self._metrics.sockets.track_inprogress():
                 self._serve(session, bool(token), after)

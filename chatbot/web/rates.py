@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 #: reconnect a client sends in a moment what a user wrote in a minute.
 _FRAMES_AT_ONCE, _FRAMES = 60, 20
 #: Bytes per frame of that rate, and bytes at once: most messages are shorter, and several of the longest may come in a
-#: row. Small frames, such as pings, cost more per byte, but little at this rate.
+#: row. A smaller frame, a fragment or a ping for example, counts as so many bytes.
 _FRAME_BYTES, _BYTES_AT_ONCE = 800, 256 * 1024
 #: Bits of an IPv6 address that a provider assigns to one customer, who chooses the rest.
 _IPV6_PREFIX = 64
@@ -69,11 +69,15 @@ class RateLimits:
         at_once = 2 * min(rate.amount for rate in self._session_messages)
         return _Pace(self._frames_per_second(), max(at_once, _FRAMES_AT_ONCE)).delay
 
-    def byte_pace(self) -> Callable[[float], float] | None:
-        """For one socket: `pace(n)` returns the seconds to wait after `n` bytes; None for no limit."""
+    def read_pace(self) -> Callable[[int, int], float] | None:
+        """For one socket: `pace(n, m)` returns the seconds to wait after `n` bytes with `m` frames; None for no limit.
+
+        What holds no whole frame counts as one.
+        """
         if not self.enabled:
             return None
-        return _Pace(self._frames_per_second() * _FRAME_BYTES, _BYTES_AT_ONCE).delay
+        pace = _Pace(self._frames_per_second() * _FRAME_BYTES, _BYTES_AT_ONCE)
+        return lambda size, count: pace.delay(max(size, max(count, 1) * _FRAME_BYTES))
 
     def _frames_per_second(self) -> float:
         # Twice the rate of messages: stops, retries and refused messages are frames too.

@@ -150,7 +150,7 @@ def test_simple_websocket_calls_handshake_before_it_starts_its_thread(peer: Peer
 
 
 def test_wsproto_has_the_connection_without_the_handshake_as_connection(ws: WebSocket) -> None:
-    assert isinstance(ws.ws, Connection)
+    assert isinstance(ws.ws.connection, Connection)
     whole = set(dir(WSConnection(ConnectionType.SERVER)))
     used = {"send", "receive_data", "events"}
     assert used <= whole & set(dir(Connection))
