@@ -46,6 +46,7 @@ class ChatSocket:
         self._enqueuer = services.enqueuer
         self._rate_limits = services.rate_limits
         self._socket_limit = services.socket_limit
+        self._address_limits = services.address_limits
         self._settings = services.settings
         self._metrics = services.metrics
         self._closing = False
@@ -57,6 +58,7 @@ class ChatSocket:
     def run(self, token: str | None, after: str | None, address: str | None) -> None:
         """Serves the session of `token` to a client at `address`, from the message `after` on."""
         session = session_id(token or "")
+        self._address = address
         self._subscriber = Subscriber(session, self._outbox.send, self._close)
         self._buckets = self._rate_limits.messages(session, address)
         self._frame_pace = self._rate_limits.frame_pace()
@@ -219,6 +221,8 @@ class ChatSocket:
     def _reject(self, reason: str, closing: Closing) -> None:
         """Closes a socket that was not served; `reason` is one of `SOCKET_REFUSALS`."""
         self._metrics.sockets_refused.labels(reason).inc()
+        if reason == "not_authenticated":
+            self._address_limits.count_failure(self._address)
         self._close(closing)
 
     def _reject_for_redis(self, error: StoreUnavailable) -> None:

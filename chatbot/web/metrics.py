@@ -89,8 +89,17 @@ class WebMetrics:
         return own + generate_latest(shared)
 
 
-#: Why a websocket is closed before it is served: no valid token, too many sockets, no Redis, the process shutting down.
-SOCKET_REFUSALS = ("not_authenticated", "too_many", "too_many_in_session", "unavailable", "going_away")
+#: Why a websocket is refused or closed before it is served: no valid token, too many sockets, too many failed
+#: handshakes, no Redis, the process shutting down.
+SOCKET_REFUSALS = (
+    "not_authenticated",
+    "too_many",
+    "too_many_in_session",
+    "too_many_of_address",
+    "failed_handshakes",
+    "unavailable",
+    "going_away",
+)
 
 
 @dataclass(frozen=True)

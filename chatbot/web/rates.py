@@ -47,8 +47,8 @@ class RateLimits:
             return
         try:
             for rate in self._sessions:
-                if not self._limiter.hit(rate, "sessions", _network(address)):
-                    reset = self._limiter.get_window_stats(rate, "sessions", _network(address)).reset_time
+                if not self._limiter.hit(rate, "sessions", network_of(address)):
+                    reset = self._limiter.get_window_stats(rate, "sessions", network_of(address)).reset_time
                     raise RateLimited(max(reset - time.time(), 1.0))
         except redis.RedisError as error:
             raise StoreUnavailable(f"rates: {type(error).__name__}: {error}") from error
@@ -59,7 +59,7 @@ class RateLimits:
             return ()
         return (
             *_buckets(f"chat:{{{session}}}:rate", self._session_messages),
-            *_buckets(f"chat:rate:messages:{_network(address)}", self._address_messages),
+            *_buckets(f"chat:rate:messages:{network_of(address)}", self._address_messages),
         )
 
     def frame_pace(self) -> Callable[[float], float] | None:
@@ -67,7 +67,7 @@ class RateLimits:
         if not self.enabled:
             return None
         at_once = 2 * min(rate.amount for rate in self._session_messages)
-        return _Pace(self._frames_per_second(), max(at_once, _FRAMES_AT_ONCE)).delay
+        return Pace(self._frames_per_second(), max(at_once, _FRAMES_AT_ONCE)).delay
 
     def read_pace(self) -> Callable[[int, int], float] | None:
         """For one socket: `pace(n, m)` returns the seconds to wait after `n` bytes with `m` frames; None for no limit.
@@ -76,7 +76,7 @@ class RateLimits:
         """
         if not self.enabled:
             return None
-        pace = _Pace(self._frames_per_second() * _FRAME_BYTES, _BYTES_AT_ONCE)
+        pace = Pace(self._frames_per_second() * _FRAME_BYTES, _BYTES_AT_ONCE)
         return lambda size, count: pace.delay(max(size, max(count, 1) * _FRAME_BYTES))
 
     def _frames_per_second(self) -> float:
@@ -84,7 +84,7 @@ class RateLimits:
         return max(2 * min(rate.amount / rate.get_expiry() for rate in self._session_messages), _FRAMES)
 
 
-class _Pace:
+class Pace:
     """A token bucket in this process, which delays instead of refusing."""
 
     def __init__(self, rate: float, size: float) -> None:
@@ -99,6 +99,14 @@ class _Pace:
         self._full = max(self._full, now) + amount * self._each
         return max(self._full - now - self._slack, 0.0)
 
+    def wait(self) -> float:
+        """The seconds to wait; takes nothing."""
+        return max(self._full - time.monotonic() - self._slack, 0.0)
+
+    def busy(self) -> bool:
+        """Whether something that was taken has not come back."""
+        return self._full > time.monotonic()
+
 
 def _buckets(key: str, rates: Sequence[RateLimitItem]) -> list[Bucket]:
     return [
@@ -107,7 +115,7 @@ def _buckets(key: str, rates: Sequence[RateLimitItem]) -> list[Bucket]:
     ]
 
 
-def _network(address: str | None) -> str:
+def network_of(address: str | None) -> str:
     """The unit that a rate counts: an IPv4 address, or the network of an IPv6 address."""
     try:
         ip = ipaddress.ip_address(address or "")

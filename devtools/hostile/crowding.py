@@ -20,8 +20,16 @@ from devtools.hostile.attack import PING, TEXT, Attack, frame
 
 #: Sockets of users that must survive.
 _USERS = 20
-#: Of the deployment that is attacked: its own rates would hide what the process itself withstands.
-SETTINGS = {"ratelimit_enabled": "true", "ratelimit_session_messages": "2000/minute", "max_sockets_per_session": 10_000}
+#: Of the deployment that is attacked: one session may send and open much, to test what the process itself withstands.
+SETTINGS: dict[str, Any] = {
+    "ratelimit_enabled": "true",
+    "ratelimit_session_messages": "2000/minute",
+    "max_sockets_per_session": 10_000,
+    "max_sockets_per_address": 1000,
+    # The users have one address, the attackers another.
+    "trusted_proxies": "127.0.0.0/8",
+}
+_ADDRESS = "192.0.2.1"
 #: Requests sent ahead of their answers, or frames in one burst, in bytes.
 _BURST = 256 * 1024
 _REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -79,7 +87,7 @@ def made_up_tokens(attack: Attack, until: float) -> int:
         while time.monotonic() < until:
             with contextlib.suppress(OSError), other.connect() as sock:
                 sock.settimeout(5)
-                sock.sendall(other.handshake())
+                sock.sendall(other.handshake(X_Forwarded_For=_ADDRESS))
                 sock.recv(4096)
                 sent += 1
         return sent
@@ -93,7 +101,7 @@ def every_seat(attack: Attack, until: float) -> int:
     while len(opened) < 4000 and time.monotonic() < until - 1:
         sock = attack.connect()
         opened.append(sock)
-        sock.sendall(attack.handshake())
+        sock.sendall(attack.handshake(X_Forwarded_For=_ADDRESS))
         if b" 101 " not in sock.recv(4096)[:20]:
             break
     while time.monotonic() < until:
@@ -261,7 +269,7 @@ def _frames(attack: Attack, until: float, burst: bytes, *, stay: bool = False) -
     sent = 0
     while time.monotonic() < until:
         with contextlib.suppress(OSError), attack.connect() as sock:
-            sock.sendall(attack.handshake())
+            sock.sendall(attack.handshake(X_Forwarded_For=_ADDRESS))
             sock.recv(4096)
             sock.settimeout(1)
             threading.Thread(target=_drain, args=(sock,), daemon=True).start()
