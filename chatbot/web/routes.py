@@ -79,7 +79,11 @@ def readyz() -> Response:
     found = services()
     ready, parts = readiness(found.client, found.hub, found.settings.worker.health_timeout)
     if not ready:
-        failing = [part for part in ("redis", "redisjson", "listener") if parts[part] != "ok"]
+        failing = [
+            f"redis: {parts['redis']}" if part == "redis" else part
+            for part in ("redis", "redisjson", "listener")
+            if parts[part] != "ok"
+        ]
         parts["error"] = {"code": "not_ready", "message": f"Not ready: {', '.join(failing)}"}
     return _json(parts, status=200 if ready else 503, cache=False)
 
