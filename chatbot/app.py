@@ -11,6 +11,7 @@ from chatbot.queue.celery_app import create_celery
 from chatbot.sessions.messages import Sessions
 from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS
+from chatbot.web.address_limits import AddressLimits
 from chatbot.web.assets import add_assets
 from chatbot.web.chat_socket import MAX_FRAME
 from chatbot.web.enqueue import Enqueuer
@@ -97,6 +98,7 @@ def _create_services(settings: Settings) -> Services:
         enqueuer=Enqueuer(celery, metrics.enqueue_failures.inc),
         rate_limits=RateLimits(settings, client),
         socket_limit=SocketLimit(sessions, hub.channel, settings.limits.max_sockets_per_session),
+        address_limits=AddressLimits(settings),
         metrics=metrics,
         shared_metrics=SharedMetrics(client, celery, settings.worker.health_timeout),
     )

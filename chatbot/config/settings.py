@@ -163,6 +163,12 @@ class LimitsSettings:
     max_sockets_per_session: int = setting(
         "MAX_SOCKETS_PER_SESSION", 16, fields.integer(1, 1_000_000), "Websockets of one session in all web processes."
     )
+    max_sockets_per_address: int = setting(
+        "MAX_SOCKETS_PER_ADDRESS",
+        1000,
+        fields.integer(0, 1_000_000),
+        "Websockets of one address, which an office or a school may share, in one web process. 0 for no limit.",
+    )
     max_queue_age: float = setting(
         "MAX_QUEUE_AGE",
         60.0,
@@ -204,6 +210,14 @@ class LimitsSettings:
         fields.rates(),
         "Pages of histories read from one address.",
         shown="1200/minute",
+    )
+    failed_handshakes: Rates = setting(
+        "RATELIMIT_FAILED_HANDSHAKES",
+        tuple(limits.parse_many("120/minute")),
+        fields.rates(),
+        "Websocket handshakes of one address without a valid token, in one web process; then all of its handshakes are "
+        "refused.",
+        shown="120/minute",
     )
 
 

@@ -206,6 +206,8 @@ class Listener:
                 return
             try:
                 self._on_message(channel, data)
+                # Messages in redis-py's buffer are read without blocking: the sockets that they go to run in between.
+                time.sleep(0)
             except Exception:
                 logger.exception("a message on %s could not be handled", channel)
         elif kind == "subscribe":

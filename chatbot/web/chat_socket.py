@@ -46,6 +46,7 @@ class ChatSocket:
         self._enqueuer = services.enqueuer
         self._rate_limits = services.rate_limits
         self._socket_limit = services.socket_limit
+        self._address_limits = services.address_limits
         self._settings = services.settings
         self._metrics = services.metrics
         self._closing = False
@@ -55,11 +56,12 @@ class ChatSocket:
     def run(self, token: str | None, after: str | None, address: str | None) -> None:
         """Serves the session of `token` to a client at `address`, from the message `after` on."""
         session = session_id(token or "")
+        self._address = address
         self._subscriber = Subscriber(session, self._outbox.send, self._close)
         self._network = network_of(address)
         self._buckets = self._rate_limits.messages(session, address)
         self._frame_pace = self._rate_limits.frame_pace()
-        self._ws.set_pace(self._rate_limits.byte_pace())
+        self._ws.set_pace(self._rate_limits.read_pace())
         try:
             with bound(session=session), self._metrics.sockets.track_inprogress():
                 self._serve(session, bool(token), after)
@@ -115,6 +117,8 @@ class ChatSocket:
             try:
                 if data is not None:
                     self._handle(session, data)
+                    # Neither a buffered frame nor its refusal blocks: without this a flood would hold the process.
+                    time.sleep(0)
                     if self._frame_pace is not None and (delay := self._frame_pace(1)):
                         time.sleep(delay)
                 elif time.monotonic() >= self._expires_at and not self._session_exists(session):
@@ -136,6 +140,7 @@ class ChatSocket:
                 self._close(close_codes.SLOW_CLIENT)
                 return
             self._send(frame)
+            time.sleep(0)
         if not self._subscriber.release(snapshot) or self._subscriber.missed:
             self._hub.resync([self._subscriber])
 
@@ -214,6 +219,8 @@ class ChatSocket:
     def _reject(self, reason: str, closing: Closing) -> None:
         """Closes a socket that was not served; `reason` is one of `SOCKET_REFUSALS`."""
         self._metrics.sockets_refused.labels(reason).inc()
+        if reason == "not_authenticated":
+            self._address_limits.count_failure(self._address)
         self._close(closing)
 
     def _reject_for_redis(self, error: StoreUnavailable) -> None:

@@ -275,6 +275,7 @@ class Hub:
             # The socket got an `ack` for each of its own messages; only replies can be missing.
             if frame.get("source") != "human":
                 subscriber.send(text_frame(to_json(frame)))
+                time.sleep(0)
         if not subscriber.release(snapshot):
             self.resync([subscriber])
 

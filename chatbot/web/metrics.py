@@ -27,6 +27,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.queue_delay import QueueDelay
 from chatbot.telemetry import counters, liveness
+from chatbot.telemetry.redis_memory import RedisMemory, read_memory
 from chatbot.web import metrics_folder
 
 logger = logging.getLogger(__name__)
@@ -89,8 +90,17 @@ class WebMetrics:
         return own + generate_latest(shared)
 
 
-#: Why a websocket is closed before it is served: no valid token, too many sockets, no Redis, the process shutting down.
-SOCKET_REFUSALS = ("not_authenticated", "too_many", "too_many_in_session", "unavailable", "going_away")
+#: Why a websocket is refused or closed before it is served: no valid token, too many sockets, too many failed
+#: handshakes, no Redis, the process shutting down.
+SOCKET_REFUSALS = (
+    "not_authenticated",
+    "too_many",
+    "too_many_in_session",
+    "too_many_of_address",
+    "failed_handshakes",
+    "unavailable",
+    "going_away",
+)
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,7 @@ class _Numbers:
     queue_delay: float
     sessions: int
     counts: dict[str, float]
+    memory: RedisMemory
 
 
 class SharedMetrics(Collector):
@@ -136,6 +147,8 @@ class SharedMetrics(Collector):
             numbers.queue_delay,
         )
         yield _gauge("chatbot_ledger_sessions", "Sessions with unanswered messages", numbers.sessions)
+        yield _gauge("chatbot_redis_memory_bytes", "Memory that Redis uses", numbers.memory.used)
+        yield _gauge("chatbot_redis_memory_limit_bytes", "Its maxmemory, 0 for no limit", numbers.memory.limit)
         yield from counters.families(numbers.counts)
 
     @staticmethod
@@ -145,6 +158,7 @@ class SharedMetrics(Collector):
             QueueDelay(client).read()[1],
             Ledger(client).size(),
             counters.sums(client),
+            read_memory(client),
         )
 
     def _queue_length(self) -> int:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 #: reconnect a client sends in a moment what a user wrote in a minute.
 _FRAMES_AT_ONCE, _FRAMES = 60, 20
 #: Bytes per frame of that rate, and bytes at once: most messages are shorter, and several of the longest may come in a
-#: row. Small frames, such as pings, cost more per byte, but little at this rate.
+#: row. A smaller frame, a fragment or a ping for example, counts as so many bytes.
 _FRAME_BYTES, _BYTES_AT_ONCE = 800, 256 * 1024
 #: Pages that one web process sends at the same time, in all and to one address. A page is sent in milliseconds, but one
 #: for a client that reads slowly, or not at all, stays in memory: 64 MB together at most.
@@ -117,20 +117,24 @@ class RateLimits:
         if not self.enabled:
             return None
         at_once = 2 * min(rate.amount for rate in self._session_messages)
-        return _Pace(self._frames_per_second(), max(at_once, _FRAMES_AT_ONCE)).delay
+        return Pace(self._frames_per_second(), max(at_once, _FRAMES_AT_ONCE)).delay
 
-    def byte_pace(self) -> Callable[[float], float] | None:
-        """For one socket: `pace(n)` returns the seconds to wait after `n` bytes; None for no limit."""
+    def read_pace(self) -> Callable[[int, int], float] | None:
+        """For one socket: `pace(n, m)` returns the seconds to wait after `n` bytes with `m` frames; None for no limit.
+
+        What holds no whole frame counts as one.
+        """
         if not self.enabled:
             return None
-        return _Pace(self._frames_per_second() * _FRAME_BYTES, _BYTES_AT_ONCE).delay
+        pace = Pace(self._frames_per_second() * _FRAME_BYTES, _BYTES_AT_ONCE)
+        return lambda size, count: pace.delay(max(size, max(count, 1) * _FRAME_BYTES))
 
     def _frames_per_second(self) -> float:
         # Twice the rate of messages: stops, retries and refused messages are frames too.
         return max(2 * min(rate.amount / rate.get_expiry() for rate in self._session_messages), _FRAMES)
 
 
-class _Pace:
+class Pace:
     """A token bucket in this process, which delays instead of refusing."""
 
     def __init__(self, rate: float, size: float) -> None:
@@ -144,6 +148,14 @@ class _Pace:
         now = time.monotonic()
         self._full = max(self._full, now) + amount * self._each
         return max(self._full - now - self._slack, 0.0)
+
+    def wait(self) -> float:
+        """The seconds to wait; takes nothing."""
+        return max(self._full - time.monotonic() - self._slack, 0.0)
+
+    def busy(self) -> bool:
+        """Whether something that was taken has not come back."""
+        return self._full > time.monotonic()
 
 
 def _buckets(key: str, rates: Sequence[RateLimitItem]) -> list[Bucket]:

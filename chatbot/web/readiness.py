@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from chatbot.errors import StoreUnavailable
-from chatbot.telemetry import liveness
+from chatbot.telemetry import liveness, redis_memory
 from chatbot.web.hub import Hub
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ def readiness(client: redis.Redis, hub: Hub, worker_timeout: float) -> tuple[boo
         workers = liveness.read_workers(client, worker_timeout)
         age = workers.newest_age
         parts.update(workers=workers.alive, workers_silent=workers.silent, canary=age if age is None else round(age, 1))
+        if redis_memory.read_memory(client).full:
+            parts["redis"] = redis_memory.FULL
         client.execute_command("JSON.TYPE", "chat:readyz")
     except redis.ResponseError as error:
         logger.warning("readyz: Redis answers %s", error)

@@ -8,14 +8,14 @@ import logging
 import math
 from typing import Any
 
-from flask import Blueprint, Flask, Response, abort, current_app, render_template, request
+from flask import Blueprint, Flask, Response, abort, current_app, g, render_template, request
 from gunicorn.http.errors import ParseException
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from werkzeug.exceptions import HTTPException
 from wsproto.utilities import RemoteProtocolError
 
 from chatbot.errors import StoreUnavailable
-from chatbot.protocol.client_errors import ClientError, SessionNotFound
+from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
 from chatbot.protocol.documents import parse_name
 from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
@@ -104,7 +104,11 @@ def readyz() -> Response:
     found = services()
     ready, parts = readiness(found.client, found.hub, found.settings.worker.health_timeout)
     if not ready:
-        failing = [part for part in ("redis", "redisjson", "listener") if parts[part] != "ok"]
+        failing = [
+            f"redis: {parts['redis']}" if part == "redis" else part
+            for part in ("redis", "redisjson", "listener")
+            if parts[part] != "ok"
+        ]
         parts["error"] = {"code": "not_ready", "message": f"Not ready: {', '.join(failing)}"}
     return _json(parts, status=200 if ready else 503, cache=False)
 
@@ -145,11 +149,30 @@ def guard_origin() -> Response | None:
 
 @routes.before_request
 def guard_websocket() -> None:
-    """Refuses a request that is no handshake; once simple-websocket has answered it, HTTP statuses are not possible."""
+    """Refuses a request that is no handshake, or beyond the limits of its address.
+
+    Once simple-websocket has answered the handshake, HTTP statuses are not possible.
+    """
     if request.endpoint != "chat.chat":
         return
     if not request.headers.get("Sec-WebSocket-Key") or request.headers.get("Sec-WebSocket-Version") != "13":
         abort(400, "This address takes websocket connections only, of version 13")
+    found, reason = services(), "failed_handshakes"
+    try:
+        found.address_limits.check_failures(request.remote_addr)
+        reason = "too_many_of_address"
+        g.socket_network = found.address_limits.open_socket(request.remote_addr)
+    except RateLimited:
+        found.metrics.sockets_refused.labels(reason).inc()
+        raise
+
+
+@routes.teardown_request
+def count_closed_socket(_: BaseException | None) -> None:
+    """After the websocket's end."""
+    network = g.pop("socket_network", None)
+    if network is not None:
+        services().address_limits.close_socket(network)
 
 
 def add_routes(app: Flask) -> None:

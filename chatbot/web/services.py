@@ -8,6 +8,7 @@ import redis
 
 from chatbot.config import Settings
 from chatbot.sessions.messages import Sessions
+from chatbot.web.address_limits import AddressLimits
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import Hub
 from chatbot.web.metrics import SharedMetrics, WebMetrics
@@ -24,5 +25,6 @@ class Services:
     enqueuer: Enqueuer
     rate_limits: RateLimits
     socket_limit: SocketLimit
+    address_limits: AddressLimits
     metrics: WebMetrics
     shared_metrics: SharedMetrics

@@ -14,11 +14,14 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flask_sock
 import simple_websocket
+from gevent import monkey
+from wsproto.connection import Connection
+from wsproto.events import Event
 
 from chatbot.protocol.close_codes import Closing
 from chatbot.web.outbox import Outbox, wait_for
@@ -27,12 +30,19 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that a closed connection is still read from, so that the peer gets the close frame before a reset.
 LINGER = 2.0
-#: Bytes read at once: the small frames in them are parsed in a row, while all other sockets wait.
+#: Bytes read at once.
 _RECEIVE_BYTES = 4096
+#: Frames that are parsed in a row, while all other sockets wait: pings and fragments may have no payload at all.
+_FRAMES_IN_A_ROW = 32
+#: Seconds between two checks, during a pause, of whether the client is still there.
+_PAUSE_POLL = 1.0
 #: Bytes of a TLS record: poll does not report what is left of a record that was read in part.
 _TLS_RECORD = 16 * 1024
 #: Frames that may be buffered before no more are read, and seconds between two checks of their number.
 _MAX_BUFFERED_FRAMES, _BUFFER_POLL = 32, 0.02
+#: gevent's poll knows no events but readable and writable. Linux alone reports the client's end before the last byte.
+_poll = monkey.get_original("select", "poll")
+_ENDED = getattr(select, "POLLRDHUP", select.POLLHUP)
 #: Connections whose end is handled at the same time: when thousands end at once, other sockets' frames go first.
 _ENDING = threading.Semaphore(8)
 
@@ -95,10 +105,10 @@ class WebSocket(simple_websocket.Server):  # type: ignore[misc]
         self.sock.buffered = self.input_buffer
         if self.connected:
             # What parsed the handshake is as large as the rest of a connection, and of no use after it.
-            self.ws = self.ws.connection
+            self.ws = _Connection(self.ws.connection, self.sock)
 
-    def set_pace(self, pace: Callable[[float], float] | None) -> None:
-        """`pace(n)` returns the seconds to wait after `n` bytes were read; None for no limit."""
+    def set_pace(self, pace: Callable[[int, int], float] | None) -> None:
+        """`pace(n, m)` returns the seconds to wait after `n` bytes with `m` frames were read; None for no limit."""
         self.sock.pace = pace
 
     def end(self, closing: Closing) -> None:
@@ -122,6 +132,29 @@ class WebSocket(simple_websocket.Server):  # type: ignore[misc]
         stream.outbox.abort()
         if finished or stream.finished.wait(0.5):
             self.sock = self.ws = self.thread = self.environ = None
+
+
+class _Connection:
+    """Stands in for wsproto's connection, of which simple-websocket calls three methods, and counts frames."""
+
+    __slots__ = ("_stream", "connection")
+
+    def __init__(self, connection: Connection, stream: _Stream) -> None:
+        self.connection = connection
+        self._stream = stream
+
+    def send(self, event: Event) -> bytes:
+        return self.connection.send(event)
+
+    def receive_data(self, data: bytes) -> None:
+        self.connection.receive_data(data)
+
+    def events(self) -> Iterator[Event]:
+        for event in self.connection.events():
+            self._stream.frames += 1
+            if self._stream.frames % _FRAMES_IN_A_ROW == 0:
+                time.sleep(0)
+            yield event
 
 
 class _ReaderThread:
@@ -150,7 +183,9 @@ class _Stream:
         self.outbox = Outbox(sock, on_slow)
         #: Frames that were read and not handled yet.
         self.buffered: Sequence[Any] = ()
-        self.pace: Callable[[float], float] | None = None
+        self.pace: Callable[[int, int], float] | None = None
+        #: Frames, control frames and fragments included, in the bytes that were read last; how many bytes.
+        self.frames, self._read = 0, 0
         #: Set once the connection is closed.
         self.finished = threading.Event()
 
@@ -166,14 +201,27 @@ class _Stream:
             time.sleep(_BUFFER_POLL)
         data = b""
         try:
-            data = self._sock.recv(self._receive_bytes)
+            # Reading what has arrived already does not block: without this a flood would hold the process.
+            time.sleep(0)
+            if self._pause():
+                data = self._sock.recv(self._receive_bytes)
         finally:
             if not data:
                 with _ENDING:
                     time.sleep(0)
-        if self.pace is not None and (delay := self.pace(len(data))):
-            time.sleep(delay)
+        self.frames, self._read = 0, len(data)
         return data
+
+    def _pause(self) -> bool:
+        """Waits as `pace` demands for what was read last; false when the connection ended meanwhile."""
+        if self.pace is None or not self._read:
+            return True
+        until = time.monotonic() + self.pace(self._read, self.frames)
+        while self.pace is not None and (left := until - time.monotonic()) > 0:
+            if self.outbox.closed or _has_ended(self._sock):
+                return False
+            time.sleep(min(left, _PAUSE_POLL))
+        return True
 
     def close(self) -> None:
         """Called at the end of simple-websocket's thread: sends what is queued, then reads to the end.
@@ -188,3 +236,10 @@ class _Stream:
                 if not self._sock.recv(65536):
                     break
         self.finished.set()
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    """Whether the client has closed its side, even if there is more to read; does not wait."""
+    poll = _poll()
+    poll.register(sock.fileno(), _ENDED)
+    return bool(poll.poll(0))

@@ -2,8 +2,8 @@
 
 NODE is the worker's name as given by `-n`, for example `worker2@%h`; without it all workers of this host are checked.
 Exit status: 0 when they ran a task lately, 1 when one did not or none is known, 2 for an invalid setting. When Redis
-does not answer, the state of the worker is unknown and the status is 0: restarting the worker would not bring Redis
-back, and `/readyz` of web reports Redis.
+does not answer or is full, the state of the worker is unknown and the status is 0: restarting the worker would not
+bring Redis back, and `/readyz` of web reports Redis.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from chatbot.config import read_settings
 from chatbot.errors import ConfigurationError, StoreUnavailable
 from chatbot.store.client import connect
-from chatbot.telemetry import liveness
+from chatbot.telemetry import liveness, redis_memory
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     client = connect(settings.redis.url, 1, retries=0)
     try:
         workers = liveness.read_workers(client, settings.worker.health_timeout)
+        if redis_memory.read_memory(client).full:
+            print(f"unknown, as Redis is {redis_memory.FULL}")
+            return 0
     except StoreUnavailable as error:
         print(f"unknown, as Redis does not answer: {error}")
         return 0

@@ -71,6 +71,13 @@ def redis_killed(live: LiveChat) -> Iterator[None]:
 
 
 @contextmanager
+def redis_full(live: LiveChat) -> Iterator[None]:
+    live.chat.client.config_set("maxmemory", 1)
+    yield
+    live.chat.client.config_set("maxmemory", 0)
+
+
+@contextmanager
 def broker_killed(live: LiveChat) -> Iterator[None]:
     live.broker.kill()
     yield
@@ -145,6 +152,7 @@ def bug(live: LiveChat) -> Iterator[None]:
 TRIGGERS: dict[str, Callable[[LiveChat], AbstractContextManager[None]]] = {
     "ChatbotWebDown": web_killed,
     "ChatbotRedisDown": redis_killed,
+    "ChatbotRedisFull": redis_full,
     "ChatbotBrokerDown": broker_killed,
     "ChatbotListenerDeaf": listener_deaf,
     "ChatbotNoWorkers": workers_stopped,

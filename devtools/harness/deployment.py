@@ -152,8 +152,9 @@ class Deployment:
             "PYTHONUNBUFFERED": "1",
             # An empty value counts as unset, and a developer's .env does not override it.
             **dict.fromkeys(_SETTINGS - _NO_EMPTY_VALUE - {"REDIS_URL", "MODEL_URL"}, ""),
-            # All clients share one address here. Tests of the rates turn them on.
+            # All clients share one address here. Tests of the rates and of the limit turn them on.
             "RATELIMIT_ENABLED": "false",
+            "MAX_SOCKETS_PER_ADDRESS": "0",
             **{name.upper(): str(value) for name, value in settings.items()},
         }
         data = self.folder / "redis"

@@ -14,6 +14,7 @@ CONTAINER = "docker run -d -p 6379:6379 redis:8 redis-server --appendonly yes"
 MODULE = "rejson.so"
 OLDEST = 7  # major version; below, the module does not load
 JSON_BUILT_IN = 8  # major version from which Redis, unlike Valkey, includes JSON
+MAX_MEMORY = "1gb"  # a full Redis refuses messages, one without a limit takes the machine's memory
 VERSION_TIMEOUT = 10.0  # seconds for `redis-server --version`
 
 
@@ -46,6 +47,7 @@ def redis_command(port: int, data_dir: Path, extra: Sequence[str] = ()) -> list[
         *("--appendonly", "yes"),
         *("--appendfsync", "everysec"),
         *("--save", ""),  # the append-only file is the only one
+        *("--maxmemory", MAX_MEMORY),
         *("--maxmemory-policy", "noeviction"),  # it holds a queue
         *(("--loadmodule", str(module)) if module else ()),
         *extra,

@@ -1,9 +1,12 @@
 """Hostile requests and frames do no harm; `make hostile` sends many more."""
 
+import pytest
+
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment
 from devtools.hostile.assault import assault
 from devtools.hostile.cases import CASES
+from devtools.hostile.crowding import CROWDING, SETTINGS, Case, crowd
 
 
 def test_six_hundred_hostile_requests_and_frames_do_no_harm(model: ModelServer) -> None:
@@ -13,3 +16,14 @@ def test_six_hundred_hostile_requests_and_frames_do_no_harm(model: ModelServer) 
         # Enough of them got past the handshake, and enough were refused.
         assert found["answers"]["101"] > 600 // len(CASES)
         assert found["answers"]["400"] > 600 // len(CASES)
+
+
+@pytest.mark.parametrize("case", CROWDING, ids=lambda case: case.__name__)
+def test_one_client_does_not_keep_the_others_waiting(model: ModelServer, case: Case) -> None:
+    with Deployment(model.url, workers=0, **SETTINGS) as chat:
+        found = crowd(chat, case, 4)
+        assert found["sent"], found
+        assert found["process_lives"], found
+        assert found["sockets_lost"] == 0, found
+        # Seconds before. The limit is generous: the machine may be busy with other tests.
+        assert max(found["acks"]["ms_p50_p99_max"] + found["probes"]["ms_p50_p99_max"]) < 1000, found

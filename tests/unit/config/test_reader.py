@@ -150,6 +150,8 @@ def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
         ("HISTORY_MESSAGES", "0"),
         ("MAX_HISTORY_MESSAGES", "-1"),
         ("MAX_SOCKETS_PER_SESSION", "0"),
+        ("MAX_SOCKETS_PER_ADDRESS", "-1"),
+        ("RATELIMIT_FAILED_HANDSHAKES", "few"),
         ("MAX_QUEUE_AGE", "-1"),
         ("MAX_QUEUE_AGE", "soon"),
         ("RATELIMIT_ENABLED", "maybe"),

@@ -16,7 +16,7 @@ import gevent.socket
 import pytest
 import simple_websocket
 from flask import Flask
-from gunicorn.http import wsgi
+from gunicorn.http import parser, unreader, wsgi
 from simple_websocket.ws import Base
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import Connection
@@ -150,7 +150,7 @@ def test_simple_websocket_calls_handshake_before_it_starts_its_thread(peer: Peer
 
 
 def test_wsproto_has_the_connection_without_the_handshake_as_connection(ws: WebSocket) -> None:
-    assert isinstance(ws.ws, Connection)
+    assert isinstance(ws.ws.connection, Connection)
     whole = set(dir(WSConnection(ConnectionType.SERVER)))
     used = {"send", "receive_data", "events"}
     assert used <= whole & set(dir(Connection))
@@ -216,3 +216,11 @@ def test_gevent_has_the_plain_socket_as_sock() -> None:
     with gevent.socket.socket() as sock:
         assert sock._sock.fileno() == sock.fileno()
         assert not isinstance(sock._sock, gevent.socket.socket)
+
+
+def test_gunicorn_reads_from_a_connection_by_chunk_of_its_unreader_and_drains_bodies_by_finish_body() -> None:
+    # gunicorn_worker.py replaces both.
+    assert list(inspect.signature(unreader.SocketUnreader.chunk).parameters) == ["self", "size_hint"]
+    assert "self.sock.recv(" in inspect.getsource(unreader.SocketUnreader.chunk)
+    assert "self.finish_body()" in inspect.getsource(parser.Parser.__next__)
+    assert "max_bytes" in inspect.signature(parser.Parser.finish_body).parameters

@@ -1,0 +1,34 @@
+"""The memory of Redis, and whether it is full: at `maxmemory` it refuses every write and goes on to serve reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from chatbot.errors import StoreUnavailable
+
+#: What `/readyz` and the health check say.
+FULL = "full, writes are refused: raise maxmemory or let sessions expire earlier"
+
+
+@dataclass(frozen=True)
+class RedisMemory:
+    """Bytes in use, and `maxmemory`, 0 for no limit."""
+
+    used: int
+    limit: int
+
+    @property
+    def full(self) -> bool:
+        return 0 < self.limit <= self.used
+
+
+def read_memory(client: redis.Redis) -> RedisMemory:
+    """The answer to INFO memory. Raises `StoreUnavailable`."""
+    try:
+        found: Any = client.info("memory")
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"read_memory: {type(error).__name__}: {error}") from error
+    return RedisMemory(int(found.get("used_memory", 0)), int(found.get("maxmemory", 0)))
