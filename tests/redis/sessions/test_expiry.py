@@ -98,7 +98,7 @@ def test_no_key_stays_of_sessions_that_expire_at_any_moment(redis_client: redis.
         assert without_expiry(redis_client) == []
     time.sleep(0.05)
     # Sessions that were checked often are due later.
-    redis_client.zadd(LEDGER, dict.fromkeys(redis_client.zrange(LEDGER, 0, -1), 1))
+    redis_client.zadd(LEDGER, {str(session): 1 for session in redis_client.zrange(LEDGER, 0, -1)})
     ledger.overdue()
     assert redis_client.zcard(LEDGER) == redis_client.zcard(WAITING) == 0
     assert {key.rpartition(":")[2] for key in redis_client.scan_iter("chat:{*")} <= {"lease"}
