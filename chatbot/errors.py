@@ -16,3 +16,14 @@ class ConfigurationError(ChatbotError):
 
 class StoreUnavailable(ChatbotError):
     """Redis was unreachable or refused a command; the outcome of the operation is unknown."""
+
+
+class DamagedSession(StoreUnavailable):
+    """A step failed at what is stored of one session: a key of a wrong type, or JSON that is no session.
+
+    `wrong_type` is true for the former, which no version of the scripts can read.
+    """
+
+    def __init__(self, text: str, *, wrong_type: bool) -> None:
+        super().__init__(text)
+        self.wrong_type = wrong_type

@@ -22,6 +22,10 @@ _context: ContextVar[dict[str, str] | None] = ContextVar("log_context", default=
 
 #: The argument of `generate_reply`.
 _SESSION = re.compile(r"[0-9a-f]{32}\Z")
+#: Characters that begin a line, or change how a terminal shows one: controls, line separators, marks of direction.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+)
 _TOKEN = re.compile(r"(token=|Bearer\s+|hf_|sk-)[\w.~+/=-]{8,}", re.IGNORECASE)
 
 
@@ -47,6 +51,7 @@ def configure(settings: Settings) -> None:
     root.setLevel(settings.log.level)
     # No line names its thread: looking the name up would be wasted.
     logging.logThreads = False
+    logging.captureWarnings(True)
     threading.excepthook = _log_thread_exception
     # urllib3 warns with whole URLs, and with what a server sent.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -70,6 +75,11 @@ def formatter(settings: Settings) -> logging.Formatter:
 def redact(text: str) -> str:
     """The text with everything that looks like a token replaced."""
     return _TOKEN.sub(r"\1[redacted]", text)
+
+
+def escape(text: str) -> str:
+    """The text with controls as in JSON, so that nothing in it looks like a line of its own."""
+    return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def _log_thread_exception(args: Any) -> None:
@@ -108,8 +118,14 @@ class _Text(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         ids = " ".join(f"{key}={value}" for key, value in _ids().items())
-        line = redact(super().format(record))
-        return f"{line} [{ids}]" if ids else line
+        record.message, record.asctime = record.getMessage(), self.formatTime(record)
+        line = escape(redact(self.formatMessage(record)))
+        lines = [f"{line} [{escape(ids)}]" if ids else line]
+        if record.exc_info:
+            # Marked, as the text of an exception may look like a line of the log.
+            trace = redact(self.formatException(record.exc_info))
+            lines += [f"    | {escape(part)}" for part in trace.split("\n")]
+        return "\n".join(lines)
 
 
 class _JSON(logging.Formatter):
@@ -123,4 +139,4 @@ class _JSON(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = redact(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False)
+        return escape(json.dumps(line, ensure_ascii=False))

@@ -20,6 +20,12 @@ Rates = tuple[limits.RateLimitItem, ...]
 REDIS_SCHEMES = ("redis", "rediss", "unix", *SENTINEL_SCHEMES)
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?\Z")
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
+#: Those of a request to a model server.
+_HEADERS_IN_USE = {
+    *("accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host"),
+    *("expect", "te", "transfer-encoding", "upgrade", "user-agent"),
+}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -101,6 +107,17 @@ def host() -> fields.Field[Any]:
         if not is_host(raw):
             raise ValueError(f"must be a host name or an IP address, not {raw!r}")
         return raw
+
+    return Parsed(read)
+
+
+def header() -> fields.Field[Any]:
+    """The name of an HTTP header; `off` for none."""
+
+    def read(raw: str) -> str:
+        if not _HEADER.match(raw) or raw.lower() in _HEADERS_IN_USE:
+            raise ValueError(f"must be the name of a header that has no other use, or off, not {raw!r}")
+        return "" if raw.lower() == "off" else raw
 
     return Parsed(read)
 

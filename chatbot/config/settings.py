@@ -118,6 +118,12 @@ class ModelSettings:
         "USE_CACHE", None, fields.boolean(), "true or false; a parameter of the text-generation protocol alone."
     )
     system_prompt: str = setting("SYSTEM_PROMPT", "", fields.text(), "Instructions for chat models.")
+    request_id_header: str = setting(
+        "MODEL_REQUEST_ID_HEADER",
+        "X-Request-Id",
+        fields.header(),
+        "The header with `<session id>:<message id>` for the model server's log; off sends none.",
+    )
     connect_timeout: float = setting("MODEL_CONNECT_TIMEOUT", 5.0, fields.seconds(), "Seconds to connect.")
     read_timeout: float = setting(
         "MODEL_READ_TIMEOUT", 60.0, fields.seconds(), "Seconds of silence between two chunks, or before the first."

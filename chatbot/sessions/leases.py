@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from chatbot.errors import ChatbotError
+from chatbot.errors import ChatbotError, DamagedSession, StoreUnavailable
 from chatbot.protocol import frames
 from chatbot.protocol.documents import bot_message
 from chatbot.protocol.events import events_channel, to_json
@@ -28,6 +28,13 @@ LEASE = 5000
 RENEW = 1500
 #: Milliseconds from a lease's expiry to the due time of its session. All times are by the clock of Redis.
 GRACE = 250
+
+#: Failed attempts at a damaged session after which it is given up.
+DAMAGED_ATTEMPTS = 3
+#: The text shown to the user.
+DAMAGED = "This chat can no longer be read. Please start a new one."
+#: An event number that no session reaches: sockets miss the ones before it, and read the session again.
+_END_OF_SESSION = 2**53
 
 
 class LeaseLost(ChatbotError):
@@ -113,7 +120,7 @@ class Leases:
         text must be sent.
         """
         lease = self._lease()
-        return self._scripts.run_many(
+        answers = self._scripts.run_many(
             "progress",
             [
                 (
@@ -129,6 +136,39 @@ class Leases:
                 for report in reports
             ],
         )
+        # Of a damaged session the next claim fails.
+        return ["lost" if isinstance(answer, DamagedSession) else answer for answer in answers]
+
+    def give_up(self, session: str, damage: DamagedSession) -> bool:
+        """Counts a failed attempt at a damaged session; the last one removes it from ledger and waiting list.
+
+        A session with a key of a wrong type then ends. Of any other one the next message is reported as failed.
+        Returns whether this was the last attempt.
+        """
+        keys = session_keys(session)
+        attempts = f"{keys.document}:damaged"
+        try:
+            if self._client.incr(attempts) < DAMAGED_ATTEMPTS:
+                self._client.pexpire(attempts, self._ttl_ms)
+                return False
+            with self._client.pipeline() as pipeline:
+                pipeline.zrem(keys.ledger, session)
+                pipeline.zrem(keys.waiting, session)
+                pipeline.delete(attempts, keys.lease)
+                if damage.wrong_type:
+                    pipeline.delete(*(key for key in keys if key not in (keys.ledger, keys.waiting)))
+                pipeline.execute()
+            self._publish_damage(session, damage)
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"give_up: {type(error).__name__}: {error}") from error
+        return True
+
+    def _publish_damage(self, session: str, damage: DamagedSession) -> None:
+        keys = session_keys(session)
+        message = None if damage.wrong_type else self._client.lindex(keys.pending, 0)
+        number = self._client.hincrby(keys.state, "events", 1) if message else _END_OF_SESSION
+        frame = to_json(frames.failure(str(message), DAMAGED)) if message else "{}"
+        self._client.publish(events_channel(session), f"{number}:\n{frame}")
 
     def commit(
         self,

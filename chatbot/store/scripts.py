@@ -5,6 +5,7 @@ A script has its keys and arguments as locals, under the names that stand here a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -13,13 +14,16 @@ from typing import Any
 import redis
 from redis.commands.core import Script
 
-from chatbot.errors import StoreUnavailable
+from chatbot.errors import DamagedSession, StoreUnavailable
 from chatbot.store.keys import AFTER_ID, BEFORE_ID, SUFFIXES, SessionKeys
 
 #: Milliseconds that a write may take to reach the replicas; a reachable replica takes about one.
 REPLICATION_TIMEOUT = 1000
 
 Value = str | int | float
+
+_WRONG_TYPE = re.compile(r"WRONGTYPE |Existing key has wrong")
+_SCRIPT_ERROR = re.compile(r"^(?![A-Z]{3,} ).*user_script", re.DOTALL)
 
 _ADMIT = ("session", "message", "ttl_ms", "max_pending", "check_after_ms", "max_wait_ms")
 _LEASE = ("lease_ms", "grace_ms", "owner")
@@ -68,7 +72,7 @@ class Scripts:
         try:
             return self._script(name)(keys=keys, args=[*ordered(name, arguments), *further])
         except redis.RedisError as error:
-            raise StoreUnavailable(f"{name}: {type(error).__name__}: {error}") from error
+            raise _failure(name, error) from error
 
     def run_replicated(self, name: str, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
         """Like `run`; returns once the replicas have what the script wrote, and everything before it.
@@ -78,6 +82,8 @@ class Scripts:
         if not self._replicas:
             return self.run(name, keys, *further, **arguments)
         answer, replicas = self._round_trip(name, [(keys, [*ordered(name, arguments), *further])], self._replicas)
+        if isinstance(answer, DamagedSession):
+            raise answer
         if replicas < self._replicas:
             # The replicas may follow another master by now.
             self._client.connection_pool.disconnect(inuse_connections=False)
@@ -85,7 +91,10 @@ class Scripts:
         return answer
 
     def run_many(self, name: str, calls: Sequence[tuple[Sequence[str], Mapping[str, Value]]]) -> list[Any]:
-        """The answers to several calls of one script, each with its keys and arguments, in one round trip."""
+        """The answers to several calls of one script, each with its keys and arguments, in one round trip.
+
+        The answer of a call that failed at its own session is the `DamagedSession`.
+        """
         return self._round_trip(name, [(keys, ordered(name, arguments)) for keys, arguments in calls])
 
     def _script(self, name: str) -> Script:
@@ -109,9 +118,11 @@ class Scripts:
                     answers[i] = answer
         except redis.RedisError as error:
             raise StoreUnavailable(f"{name}: {type(error).__name__}: {error}") from error
-        for answer in answers:
+        for i, answer in enumerate(answers):
             if isinstance(answer, Exception):
-                raise StoreUnavailable(f"{name}: {type(answer).__name__}: {answer}") from answer
+                answers[i] = _failure(name, answer)
+                if not isinstance(answers[i], DamagedSession):
+                    raise answers[i] from answer
         return answers
 
     def _send(self, sha: str, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int) -> list[Any]:
@@ -122,6 +133,15 @@ class Scripts:
                 # WAIT covers what this connection wrote before.
                 pipeline.execute_command("WAIT", replicas, REPLICATION_TIMEOUT)
             return pipeline.execute(raise_on_error=False)
+
+
+def _failure(name: str, error: Exception) -> StoreUnavailable:
+    """A script's own errors begin with no code but WRONGTYPE; others, such as OOM, are of Redis as a whole."""
+    text = f"{name}: {type(error).__name__}: {error}"
+    wrong_type = bool(_WRONG_TYPE.match(str(error)))
+    if type(error) is redis.ResponseError and (wrong_type or _SCRIPT_ERROR.search(str(error))):
+        return DamagedSession(text, wrong_type=wrong_type)
+    return StoreUnavailable(text)
 
 
 def ordered(name: str, arguments: Mapping[str, Value]) -> list[Value]:

@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import TypeVar
 
 from chatbot.config import Settings
-from chatbot.errors import StoreUnavailable
+from chatbot.errors import DamagedSession, StoreUnavailable
 from chatbot.logs import bound
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, SessionEnded
 from chatbot.telemetry.counters import (
@@ -71,6 +71,16 @@ class Replies:
 
         Settles none when another worker holds the lease. Raises `StoreUnavailable`; the ledger then has the rest.
         """
+        try:
+            return self._answer_all(session)
+        except DamagedSession as damage:
+            with bound(session=session):
+                last = self._leases.give_up(session, damage)
+                after = ", and is given up" if last else ""
+                logger.error("the session is damaged%s: %s", after, damage)  # noqa: TRY400 - the text says it all
+            return 0
+
+    def _answer_all(self, session: str) -> int:
         settled = 0
         if self.draining:
             return settled
@@ -93,7 +103,7 @@ class Replies:
         """Settles one message; returns the next one, if any."""
         if work.stopped:
             return self._commit(work, "", "stopped")
-        call = Call(self._timeout)
+        call = Call(self._timeout, f"{work.session}:{work.message_id}")
         stream = self._streams.open(work, call)
         try:
             try:
@@ -206,6 +216,8 @@ class Replies:
         while True:
             try:
                 return step()
+            except DamagedSession:
+                raise
             except StoreUnavailable as error:
                 self._counts.add(WORKER_REDIS_ERRORS)
                 if time.monotonic() >= deadline:

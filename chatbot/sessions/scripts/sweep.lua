@@ -26,31 +26,38 @@ local horizon = time + lease_ms + grace_ms
 local entries = redis.call('ZRANGEBYSCORE', ledger, '-inf', horizon, 'WITHSCORES', 'LIMIT', 0, limit)
 for i = 1, #entries, 2 do
   local session, due = entries[i], tonumber(entries[i + 1]) <= time
-  select_session(session)
-  local owner = redis.call('GET', lease)
-  if not exists() or redis.call('LLEN', pending) == 0 then
-    forget(session)
-  elseif owner and not dead(owner) then
-    if due then
-      redis.call('ZADD', ledger, time + redis.call('PTTL', lease) + grace_ms, session)
+  local readable = pcall(function()
+    select_session(session)
+    local owner = redis.call('GET', lease)
+    if not exists() or redis.call('LLEN', pending) == 0 then
+      forget(session)
+    elseif owner and not dead(owner) then
+      if due then
+        redis.call('ZADD', ledger, time + redis.call('PTTL', lease) + grace_ms, session)
+      end
+    elseif due or owner then
+      if owner then
+        release_lease()
+        redis.call('ZADD', waiting, time, session)
+      end
+      local wait = tonumber(first_wait_ms)
+      local stored = redis.call('HMGET', state, 'owed', 'hold')
+      local ready = tonumber(redis.call('ZSCORE', waiting, session) or time)
+      if owner or stored[1] or stored[2] or ready < claimed then
+        owed[#owed + 1] = session
+      else
+        local checks = redis.call('HINCRBY', state, 'looks', 1)
+        wait = math.min(wait * 2 ^ (checks - 1), longest_wait_ms)
+        unclaimed[#unclaimed + 1] = session
+      end
+      expire_with_session(state)
+      redis.call('ZADD', ledger, time + wait, session)
     end
-  elseif due or owner then
-    if owner then
-      release_lease()
-      redis.call('ZADD', waiting, time, session)
-    end
-    local wait = tonumber(first_wait_ms)
-    local stored = redis.call('HMGET', state, 'owed', 'hold')
-    local ready = tonumber(redis.call('ZSCORE', waiting, session) or time)
-    if owner or stored[1] or stored[2] or ready < claimed then
-      owed[#owed + 1] = session
-    else
-      local checks = redis.call('HINCRBY', state, 'looks', 1)
-      wait = math.min(wait * 2 ^ (checks - 1), longest_wait_ms)
-      unclaimed[#unclaimed + 1] = session
-    end
-    expire_with_session(state)
-    redis.call('ZADD', ledger, time + wait, session)
+  end)
+  if not readable and due then
+    -- A key has a wrong type: the worker that claims the session reports that.
+    redis.call('ZADD', ledger, time + first_wait_ms, session)
+    unclaimed[#unclaimed + 1] = session
   end
 end
 

@@ -74,8 +74,9 @@ class Call:
     sees the connection close and can stop generating.
     """
 
-    def __init__(self, timeout: float) -> None:
-        """`timeout` in seconds from now."""
+    def __init__(self, timeout: float, request_id: str = "") -> None:
+        """`timeout` in seconds from now; the model server gets `request_id`, if any, for its log."""
+        self.request_id = request_id
         self.deadline = time.monotonic() + timeout
         self._lock = threading.Lock()
         self._connection: _HasSocket | None = None

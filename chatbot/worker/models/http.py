@@ -143,6 +143,7 @@ class ModelEndpoint:
         self.url = url
         self._public_address = public_address(url)
         self._timeouts = (settings.model.connect_timeout, settings.model.read_timeout)
+        self._request_id_header = settings.model.request_id_header
         self._headers = {
             "Accept": "text/event-stream, application/json",
             # A proxy that compresses would hold chunks back.
@@ -185,7 +186,7 @@ class ModelEndpoint:
         _current.call, _current.reused = call, False
         response = None
         try:
-            response = self._send_with_retry(self._prepared(url, json.dumps(document).encode()), call)
+            response = self._send_with_retry(self._prepared(url, json.dumps(document).encode(), call.request_id), call)
             readable = ModelResponse(response, call)
             if response.status_code != 200:
                 raise_for_status(response.status_code, response.headers, readable.chunks())
@@ -207,8 +208,8 @@ class ModelEndpoint:
         except (requests.RequestException, ValueError):
             return None
 
-    def _prepared(self, url: str, body: bytes) -> requests.PreparedRequest:
-        """A POST request. All but the body is prepared once."""
+    def _prepared(self, url: str, body: bytes, request_id: str) -> requests.PreparedRequest:
+        """A POST request. All but the body and the id is prepared once."""
         template = self._templates.get(url)
         if template is None:
             headers = {**self._headers, "Content-Type": "application/json"}
@@ -216,6 +217,8 @@ class ModelEndpoint:
         prepared = requests.PreparedRequest()
         prepared.method, prepared.url = template.method, template.url
         prepared.headers = template.headers.copy()
+        if request_id and self._request_id_header:
+            prepared.headers[self._request_id_header] = request_id
         prepared.prepare_body(body, None)
         return prepared
 

@@ -54,6 +54,16 @@ def test_the_connection_is_closed_when_a_model_goes_on_after_a_stop_sequence() -
     assert sent < 1000
 
 
+def test_the_server_gets_the_requests_id_in_a_header_of_any_name(make: ModelFactory, model: ModelServer) -> None:
+    ask(make(), "one", Call(30, "session:one"))
+    ask(make(request_id_header="X-Trace"), "two", Call(30, "session:two"))
+    ask(make(request_id_header=""), "three", Call(30, "session:three"))
+    first, second, third = (request.headers for request in model.requests())
+    assert first["x-request-id"] == "session:one"
+    assert second["x-trace"] == "session:two"
+    assert "session:" not in str(third)
+
+
 @pytest.mark.parametrize("api", [HUGGINGFACE, OPENAI_CHAT])
 def test_a_stream_that_a_proxy_compressed_is_read(api: str) -> None:
     events = [
