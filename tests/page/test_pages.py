@@ -66,14 +66,18 @@ def scroll_to(user: PageUser, top: int) -> None:
 
 def test_scrolling_up_loads_earlier_messages_and_moves_nothing_on_the_screen(reader: PageUser) -> None:
     assert questions(reader) == [f"question {n}" for n in range(150, 250)]
-    responses: list[Route] = []
-    reader.page.route("**/refresh_token?before=*", responses.append)
+    requests: list[Route] = []
+
+    def hold_back(route: Route) -> None:
+        requests.append(route)
+
+    reader.page.route("**/refresh_token?before=*", hold_back)
     scroll_to(reader, 1500)
     scroll_to(reader, 300)
     before = reader.page.evaluate(FIRST_VISIBLE)
     expect(turns(reader)).to_have_count(100)
-    assert len(responses) == 1
-    responses[0].continue_()
+    assert len(requests) == 1
+    requests[0].continue_()
     expect(turns(reader)).to_have_count(200)
     reader.page.wait_for_timeout(300)
     question, top = reader.page.evaluate(FIRST_VISIBLE)
