@@ -182,9 +182,11 @@ class ChatSocket:
             if self._sessions.stop(session):
                 self._enqueuer.enqueue(session)
             return
+        began = time.monotonic()
         accepted = self._accept(session, frame)
         self._expires_at = time.monotonic() + self._settings.limits.session_ttl
         self._acknowledge(accepted)
+        self._metrics.ack_time.observe(time.monotonic() - began)
         if accepted.wake:
             self._enqueuer.enqueue(session)
 
