@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import limits
 from marshmallow import ValidationError, fields, validate
 
+from chatbot.config.host_names import is_host, listed_host, origin
 from chatbot.store.sentinel import SENTINEL_SCHEMES, SentinelAddress
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
@@ -19,14 +20,12 @@ Rates = tuple[limits.RateLimitItem, ...]
 
 REDIS_SCHEMES = ("redis", "rediss", "unix", *SENTINEL_SCHEMES)
 
-_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?\Z")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 #: Those of a request to a model server.
 _HEADERS_IN_USE = {
     *("accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host"),
     *("expect", "te", "transfer-encoding", "upgrade", "user-agent"),
 }
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Parsed(fields.Field[Any]):
@@ -138,15 +137,6 @@ def redis_host() -> fields.Field[Any]:
     return Parsed(read)
 
 
-def is_host(name: str) -> bool:
-    """Whether `name` can be the name of a host, or is an IP address."""
-    try:
-        return bool(ipaddress.ip_address(name))
-    except ValueError:
-        # Digits and dots alone can only be meant as an IPv4 address.
-        return bool(_HOST_NAME.match(name)) and not re.fullmatch(r"[0-9.]+", name)
-
-
 def rates() -> fields.Field[Any]:
     """One rate or several, in the notation of the package `limits`."""
 
@@ -187,7 +177,7 @@ def origins() -> fields.Field[Any]:
     """Origins as a browser sends them, or `*`."""
 
     def read(raw: str) -> tuple[str, ...]:
-        return tuple(_origin(value.rstrip("/")) for value in _listed(raw))
+        return tuple(origin(value.rstrip("/")) for value in _listed(raw))
 
     return Parsed(read)
 
@@ -196,7 +186,7 @@ def hosts() -> fields.Field[Any]:
     """Host names as in a Host header without the port, `.domain` for a domain and all names below it, or `*`."""
 
     def read(raw: str) -> tuple[str, ...]:
-        return tuple(_listed_host(value) for value in _listed(raw))
+        return tuple(listed_host(value) for value in _listed(raw))
 
     return Parsed(read)
 
@@ -254,43 +244,6 @@ def checked_url(value: str, schemes: Sequence[str], *, needs_host: bool = False)
     if parts.hostname and not is_host(parts.hostname):
         raise ValueError("names a host that cannot exist")
     return value
-
-
-def _origin(value: str) -> str:
-    if value == "*":
-        return value
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(f"{value!r} is not an origin: {error}") from None
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or value != f"{parts.scheme}://{parts.netloc}":
-        raise ValueError(
-            f"must list origins such as https://chat.example.org, separated by commas, or be *; {value!r} is neither"
-        )
-    if "*" in value:
-        raise ValueError(f"{value!r} never matches: list each origin, or use * for all")
-    if not is_host(parts.hostname) or "@" in parts.netloc:
-        raise ValueError(f"{value!r} never matches: an origin has a scheme, a host name and perhaps a port")
-    if port == _DEFAULT_PORTS[parts.scheme]:
-        raise ValueError(
-            f"{value!r} never matches, as browsers leave the default port out: write {value.rpartition(':')[0]}"
-        )
-    return value
-
-
-def _listed_host(value: str) -> str:
-    bare = value.removeprefix("[").removesuffix("]")
-    try:
-        address = ipaddress.ip_address(bare)
-    except ValueError:
-        if value != "*" and not is_host(value.removeprefix(".")):
-            raise ValueError(
-                f"{value!r} never matches: list host names such as chat.example.org, or .example.org for all of a "
-                "domain, without a scheme and a port, or use * for any"
-            ) from None
-        return value.lower().removesuffix(".")
-    return f"[{address}]" if address.version == 6 else str(address)
 
 
 def _listed(raw: str) -> list[str]:

@@ -5,27 +5,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import limits
-from marshmallow.fields import Field
 
 from chatbot.config import fields
 from chatbot.config.addresses import MODEL_APIS, OPENAI_CHAT, ModelAddress
+from chatbot.config.declaration import setting
 from chatbot.config.fields import Networks, Rates
 
 
-def setting(
-    variable: str, default: Any, check: Field[Any], description: str, *, secret: bool = False, shown: str | None = None
-) -> Any:
-    """A setting read from `variable`; an empty value counts as unset.
-
-    A `secret` is left out of the settings' text form. `shown` is the default as the example spells it.
-    """
-    metadata = {"variable": variable, "check": check, "description": description, "shown": shown}
-    return dataclasses.field(default=default, repr=not secret, metadata=metadata)
+def _rates(variable: str, default: str, description: str) -> Any:
+    return setting(variable, tuple(limits.parse_many(default)), fields.rates(), description, shown=default)
 
 
 @dataclass(frozen=True)
@@ -182,48 +174,20 @@ class LimitsSettings:
         "Seconds: while a message has waited longer for a worker, new ones are refused. 0 for no bound.",
     )
     rates_enabled: bool = setting("RATELIMIT_ENABLED", True, fields.boolean(), "Whether the rates below apply.")
-    new_sessions: Rates = setting(
+    new_sessions: Rates = _rates(
         "RATELIMIT_SESSIONS",
-        tuple(limits.parse_many("600/minute")),
-        fields.rates(),
+        "600/minute",
         "New sessions of one address, which an office or a school may share. 5/second;100/hour sets two rates.",
-        shown="600/minute",
     )
-    session_messages: Rates = setting(
-        "RATELIMIT_SESSION_MESSAGES",
-        tuple(limits.parse_many("240/minute")),
-        fields.rates(),
-        "Messages of one session.",
-        shown="240/minute",
-    )
-    address_messages: Rates = setting(
-        "RATELIMIT_ADDRESS_MESSAGES",
-        tuple(limits.parse_many("3000/minute")),
-        fields.rates(),
-        "Messages of one address.",
-        shown="3000/minute",
-    )
-    session_reads: Rates = setting(
-        "RATELIMIT_SESSION_READS",
-        tuple(limits.parse_many("120/minute")),
-        fields.rates(),
-        "Pages of one session's history.",
-        shown="120/minute",
-    )
-    address_reads: Rates = setting(
-        "RATELIMIT_ADDRESS_READS",
-        tuple(limits.parse_many("1200/minute")),
-        fields.rates(),
-        "Pages of histories read from one address.",
-        shown="1200/minute",
-    )
-    failed_handshakes: Rates = setting(
+    session_messages: Rates = _rates("RATELIMIT_SESSION_MESSAGES", "240/minute", "Messages of one session.")
+    address_messages: Rates = _rates("RATELIMIT_ADDRESS_MESSAGES", "3000/minute", "Messages of one address.")
+    session_reads: Rates = _rates("RATELIMIT_SESSION_READS", "120/minute", "Pages of one session's history.")
+    address_reads: Rates = _rates("RATELIMIT_ADDRESS_READS", "1200/minute", "Pages of histories read from one address.")
+    failed_handshakes: Rates = _rates(
         "RATELIMIT_FAILED_HANDSHAKES",
-        tuple(limits.parse_many("120/minute")),
-        fields.rates(),
+        "120/minute",
         "Websocket handshakes of one address without a valid token, in one web process; then all of its handshakes are "
         "refused.",
-        shown="120/minute",
     )
 
 

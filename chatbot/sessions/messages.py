@@ -20,7 +20,7 @@ from chatbot.protocol.documents import human_message, new_session
 from chatbot.protocol.events import STOP_CHANNEL, events_channel, to_json
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, unknown_message
-from chatbot.sessions.queue_delay import retry_after
+from chatbot.sessions.refusals import refusal
 from chatbot.store.keys import AFTER_ID, BEFORE_ID, LINE, session_keys
 from chatbot.store.scripts import Scripts, Value
 
@@ -142,7 +142,7 @@ class Sessions:
             raise unknown_message()
         if status == "limited":
             raise RateLimited(rest[0] / 1000, message="Too many reads of histories: ask again in a moment")
-        raise self._refusal(status, None)
+        raise refusal(status, self._max_queue_age, None)
 
     def end(self, session: str, further_keys: Sequence[str] = ()) -> bool:
         """Deletes the session, and `further_keys`, in one step; false when there is none.
@@ -185,7 +185,7 @@ class Sessions:
             return Accepted(given, reply=json.loads(rest[0]) if rest[0] else None, failure=rest[1] or None)
         if status == "not_yours":
             raise ClientError("invalid_id", "This id belongs to a reply: choose another", message_id=given)
-        raise self._refusal(status, given, *rest)
+        raise refusal(status, self._max_queue_age, given, *rest)
 
     def retry(
         self, session: str, message_id: str, buckets: Sequence[Bucket] = (), address: str = "unknown"
@@ -197,7 +197,7 @@ class Sessions:
         status, *rest = self._admit("retry", session, message_id, buckets, address)
         if status in ("accepted", "known"):
             return Accepted(message_id, wake=status == "accepted" and not rest[0])
-        raise self._refusal(status, message_id, *rest)
+        raise refusal(status, self._max_queue_age, message_id, *rest)
 
     def stop(self, session: str) -> bool:
         """Stops the reply being generated; true when a task must be enqueued, as no worker holds the lease.
@@ -209,7 +209,7 @@ class Sessions:
         )
         if status == "stopping":
             return not rest[0]
-        raise self._refusal(status, None)
+        raise refusal(status, self._max_queue_age, None)
 
     def snapshot(
         self, session: str, *, after: str | None = None, position: int | None = None, touch: bool = True
@@ -288,26 +288,3 @@ class Sessions:
             **arguments,
         )
         return answer
-
-    def _refusal(self, status: str, message_id: str | None, *rest: int) -> ClientError:
-        if status == "gone":
-            return SessionNotFound()
-        if status == "limited":
-            return RateLimited(rest[0] / 1000, message_id)
-        if status == "behind":
-            wait = retry_after(rest[0] / 1000, self._max_queue_age)
-            return RateLimited(wait, message_id, "The chat is overloaded: send this again later")
-        if status == "full":
-            return ClientError(
-                "too_many_pending",
-                "Too many messages wait for their replies: wait for one, then send this again",
-                message_id=message_id,
-                retry_after=1.0,
-            )
-        if status == "not_retryable":
-            return ClientError(
-                "not_retryable", "Only a message whose reply failed can be retried", message_id=message_id
-            )
-        if status == "nothing":
-            return ClientError("nothing_to_stop", "No reply is being generated")
-        raise StoreUnavailable(f"a script answered {status!r}")

@@ -181,9 +181,11 @@ class ChatSocket:
             if self._sessions.stop(session):
                 self._enqueuer.enqueue(session)
             return
+        began = time.monotonic()
         accepted = self._accept(session, frame)
         self._renewed(session)
         self._acknowledge(accepted)
+        self._metrics.ack_time.observe(time.monotonic() - began)
         if accepted.wake:
             self._enqueuer.enqueue(session)
 

@@ -12,6 +12,7 @@ import os
 import resource
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from chatbot.web import garbage_collection, metrics_folder
@@ -51,10 +52,13 @@ def child_exit(_: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """In a new process, once it has loaded the application."""
-    hub = worker.wsgi.extensions["chatbot"].hub
+    services = worker.wsgi.extensions["chatbot"]
+    hub = services.hub
     hub.start()
     garbage_collection.tune()
-    threading.Thread(target=_attend, args=(worker, hub), name="attendant", daemon=True).start()
+    threading.Thread(
+        target=_attend, args=(worker, hub, services.metrics.loop_lag.observe), name="attendant", daemon=True
+    ).start()
 
 
 def worker_exit(_: Any, worker: Any) -> None:
@@ -64,11 +68,16 @@ def worker_exit(_: Any, worker: Any) -> None:
         os._exit(0)
 
 
-def _attend(worker: Any, hub: Hub) -> None:
-    """Trims memory now and then, and closes the sockets on shutdown: gunicorn would wait for them, then cut them."""
+def _attend(worker: Any, hub: Hub, observe_lag: Callable[[float], None] = lambda _: None) -> None:
+    """Measures the event loop's lag, trims memory now and then, and closes the sockets on shutdown.
+
+    gunicorn would wait for the sockets, then cut them.
+    """
     trimmed, sockets = time.monotonic(), 0
     while worker.alive:
+        due = time.monotonic() + _POLL
         time.sleep(_POLL)
+        observe_lag(max(time.monotonic() - due, 0))
         # Not in the middle of a rush.
         calm, sockets = len(hub) == sockets < _TRIM_MAX_SOCKETS, len(hub)
         if calm and time.monotonic() - trimmed > _TRIM_INTERVAL:

@@ -18,7 +18,7 @@ from typing import Any
 import redis
 from celery import Celery
 from kombu.exceptions import KombuError
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds to wait for Redis and the broker in one scrape: less than a scraper waits.
 _READ_TIMEOUT = 4.0
+#: Seconds: a millisecond is usual for both histograms, a second is an outage.
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class WebMetrics:
@@ -47,6 +49,9 @@ class WebMetrics:
 
         def gauge(name: str, text: str, mode: Any) -> Gauge:
             return Gauge(f"chatbot_web_{name}", text, multiprocess_mode=mode, registry=registry)
+
+        def histogram(name: str, text: str) -> Histogram:
+            return Histogram(f"chatbot_web_{name}", text, registry=registry, buckets=_BUCKETS)
 
         self.processes = gauge("processes", "Web processes", "livesum")
         self.processes.set(1)
@@ -67,6 +72,8 @@ class WebMetrics:
         self.listener_breaks = counter("listener_breaks_total", "Times that the listener lost Redis and reconnected")
         self.enqueue_failures = counter("enqueue_failures_total", "Tasks that the broker did not take at once")
         self.redis_errors = counter("redis_errors_total", "Requests and frames that failed as Redis did not answer")
+        self.ack_time = histogram("ack_seconds", "From reading a message to its ack")
+        self.loop_lag = histogram("event_loop_lag_seconds", "How much later than asked for a greenlet wakes up")
         self.errors = counter("errors_total", "Requests and frames that failed by a bug")
         for reason in SOCKET_REFUSALS:
             self.sockets_refused.labels(reason)

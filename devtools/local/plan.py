@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from chatbot.config import Settings, WebSettings, fields
+from chatbot.config.declaration import setting
 from chatbot.config.reader import variables
-from chatbot.config.settings import FlowerSettings, setting
+from chatbot.config.settings import FlowerSettings
 from chatbot.errors import ConfigurationError
 from devtools.local import llama_server, ports, probes, redis_server
 from devtools.local.service import Service

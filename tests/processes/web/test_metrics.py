@@ -238,6 +238,16 @@ def test_what_waits_for_a_worker_is_shown(model: ModelServer) -> None:
         assert scrape(chat.url())["chatbot_ledger_sessions"] == 0
 
 
+def test_the_time_to_an_ack_and_the_lag_of_the_event_loop_are_measured(model: ModelServer) -> None:
+    with Deployment(model.url, workers=0) as chat, ChatClient(chat.url()) as client:
+        client.send("is anybody there?", "m1")
+        client.until("ack")
+        eventually(lambda: scrape(chat.url())["chatbot_web_ack_seconds_count"] == 1)
+        # Ten samples a second, nearly all of them of a few ms.
+        eventually(lambda: scrape(chat.url())["chatbot_web_event_loop_lag_seconds_count"] > 10)
+        assert scrape(chat.url())["chatbot_web_event_loop_lag_seconds_sum"] < 5
+
+
 @pytest.mark.parametrize("file", ["alerts.yml", "dashboard.json"])
 def test_every_metric_that_is_asked_for_exists(chat: Deployment, file: str) -> None:
     text = re.sub("#.*", "", (MONITORING / file).read_text("utf-8"))

@@ -45,7 +45,8 @@ def trims(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def worker_with(hub: Hub) -> Any:
-    wsgi = SimpleNamespace(extensions={"chatbot": SimpleNamespace(hub=hub)})
+    metrics = SimpleNamespace(loop_lag=SimpleNamespace(observe=lambda _: None))
+    wsgi = SimpleNamespace(extensions={"chatbot": SimpleNamespace(hub=hub, metrics=metrics)})
     return SimpleNamespace(alive=True, booted=True, wsgi=wsgi)
 
 
@@ -70,6 +71,17 @@ def test_memory_is_not_trimmed_with_many_sockets(trims: list[str]) -> None:
     worker.alive = False
     thread.join(5)
     assert trims == []
+
+
+def test_the_lag_of_the_event_loop_is_measured(trims: list[str]) -> None:
+    hub, lags = Hub(sockets=0), list[float]()
+    worker = worker_with(hub)
+    thread = threading.Thread(target=gunicorn_hooks._attend, args=(worker, hub, lags.append))
+    thread.start()
+    eventually(lambda: len(lags) >= 2)
+    worker.alive = False
+    thread.join(5)
+    assert all(0 <= lag < 5 for lag in lags)
 
 
 def test_the_master_raises_its_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,30 @@
+"""What a client gets when a script refuses a step."""
+
+from __future__ import annotations
+
+from chatbot.errors import StoreUnavailable
+from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
+from chatbot.sessions.queue_delay import retry_after
+
+
+def refusal(status: str, max_queue_age: float, message_id: str | None, *rest: int) -> ClientError:
+    """The error for a client, from the answer of a script: its status, and for some the milliseconds to wait."""
+    if status == "gone":
+        return SessionNotFound()
+    if status == "limited":
+        return RateLimited(rest[0] / 1000, message_id)
+    if status == "behind":
+        wait = retry_after(rest[0] / 1000, max_queue_age)
+        return RateLimited(wait, message_id, "The chat is overloaded: send this again later")
+    if status == "full":
+        return ClientError(
+            "too_many_pending",
+            "Too many messages wait for their replies: wait for one, then send this again",
+            message_id=message_id,
+            retry_after=1.0,
+        )
+    if status == "not_retryable":
+        return ClientError("not_retryable", "Only a message whose reply failed can be retried", message_id=message_id)
+    if status == "nothing":
+        return ClientError("nothing_to_stop", "No reply is being generated")
+    raise StoreUnavailable(f"a script answered {status!r}")
