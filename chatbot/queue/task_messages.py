@@ -6,7 +6,6 @@ import base64
 from datetime import datetime
 from typing import Any
 
-from celery import Task
 from kombu.message import Message
 from kombu.utils.json import loads
 
@@ -51,8 +50,10 @@ def _is_encoded_json(body: str) -> bool:
         return False
 
 
-def is_call(message: Message, task: Task) -> bool:
-    """Whether a message calls the task with texts as arguments, and asks for nothing else of Celery.
+def is_call(message: Message) -> bool:
+    """Whether a message calls a task with texts as positional arguments, and asks for nothing else of Celery.
+
+    Celery itself logs a wrong number of arguments, and goes on.
 
     Celery's message protocol, version 2: the body holds arguments, keyword arguments, and tasks to call afterwards.
     """
@@ -60,12 +61,9 @@ def is_call(message: Message, task: Task) -> bool:
     if not (isinstance(body, list) and [type(part) for part in body] == [list, dict, dict]):
         return False
     arguments, keywords, then = body
-    try:
-        task.__header__(*arguments, **keywords)
-    except TypeError:
-        return False
     return (
-        all(isinstance(value, str) for value in (*arguments, *keywords.values()))
+        all(isinstance(value, str) for value in arguments)
+        and not keywords
         and not any(then.values())
         and isinstance(headers.get("id"), str)
         and headers.get("eta") is None

@@ -69,7 +69,7 @@ def paths(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 BODIES: tuple[object, ...] = ([], {}, None, 5, [[SECRET]], [5, 5, 5], [[SECRET], [], {}])
-ARGUMENTS: tuple[object, ...] = ([], [SECRET, 1], [{}], [[SECRET]], [None], {SECRET: 1})
+ARGUMENTS: tuple[object, ...] = ([SECRET, 1], [{}], [[SECRET]], [None], {SECRET: 1})
 JUNK: list[bytes] = [
     *(b"x", b"", b"[]", b"{}", b"null", b"5", b'"text"', b"\xff\xfe", b"[" * 100_000, b"1" * 5000, b"{}" * 2),
     *(json.dumps({"__type__": kind, "__value__": "x"}).encode() for kind in ("uuid", "decimal", "datetime", "bytes")),
