@@ -19,7 +19,7 @@ class StoreUnavailable(ChatbotError):
 
 
 class DamagedSession(StoreUnavailable):
-    """A step failed at what is stored of one session: a key of a wrong type, or JSON that is no session.
+    """A step failed at what is stored of one session: a key of a wrong type, or JSON that is not a session.
 
     `wrong_type` is true for the former, which no version of the scripts can read.
     """

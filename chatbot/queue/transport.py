@@ -5,7 +5,7 @@ lost, so the record is turned off (`ack_emulation`). It costs two round trips a 
 Redis restarts during a task ends with an `AttributeError`: the acknowledgement uses a channel that has lost its
 transport.
 
-kombu ends the worker over an element of a queue that is no message. Here such an element is dropped.
+kombu ends the worker over an element of a queue that is not a message. Here such an element is dropped.
 """
 
 from __future__ import annotations
@@ -119,13 +119,13 @@ def _readable(response: Any, **_: Any) -> Any:
 
 
 class _ChecksMessages:
-    """A mixin: a transport that drops what is no message."""
+    """A mixin: a transport that drops what is not a message."""
 
     def _deliver(self, message: Any, queue: str) -> None:
         if is_message(message):
             super()._deliver(message, queue)  # type: ignore[misc]
         else:
-            logger.warning("dropped an element of a queue: it is no message of this project")
+            logger.warning("dropped an element of a queue: it is not a message of this project")
 
 
 class RedisTransport(_ChecksMessages, redis.Transport):

@@ -149,7 +149,7 @@ def guard_origin() -> Response | None:
 
 @routes.before_request
 def guard_websocket() -> None:
-    """Refuses a request that is no handshake, or beyond the limits of its address.
+    """Refuses a request that is not a handshake, or beyond the limits of its address.
 
     Once simple-websocket has answered the handshake, HTTP statuses are not possible.
     """

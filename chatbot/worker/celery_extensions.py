@@ -53,7 +53,7 @@ class SoloConsumer(consumer.Consumer):  # type: ignore[misc]
     def _is_expected(self, message: Message) -> bool:
         name = message.headers.get("task")
         if not isinstance(name, str):
-            logger.warning("dropped a message that is no task")
+            logger.warning("dropped a message that is not a task")
         elif name.startswith("celery.") or name not in self.app.tasks:
             logger.info("dropped a task that this version does not have")
         elif not is_call(message):
