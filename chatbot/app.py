@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from celery import Celery
 from flask import Flask
 
 from chatbot import logs
@@ -31,7 +32,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The application; settings come from the environment unless given. It connects to Redis when first used."""
     settings = settings or load_settings()
     logs.configure(settings)
-    services = _create_services(settings)
+    celery = create_celery(settings)
+    services = _create_services(settings, celery)
     app = Flask("chatbot.web", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["SOCK_SERVER_OPTIONS"] = {
@@ -39,6 +41,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         "max_message_size": MAX_FRAME,
         "on_slow": services.metrics.slow_clients.inc,
     }
+    app.extensions["celery"] = celery
     app.extensions["chatbot"] = services
     add_assets(app)
     add_routes(app)
@@ -75,7 +78,7 @@ def _add_commands(app: Flask, services: Services) -> None:
         click.echo(f"{sum(map(end, services.sessions.ids()))} sessions ended")
 
 
-def _create_services(settings: Settings) -> Services:
+def _create_services(settings: Settings, celery: Celery) -> Services:
     client = connect(settings.redis.url, _MAX_CONNECTIONS)
     listening = connect(settings.redis.url, LISTENER_CONNECTIONS, retries=0)
     sessions = Sessions(
@@ -89,7 +92,6 @@ def _create_services(settings: Settings) -> Services:
     )
     metrics = WebMetrics()
     hub = Hub(listening, sessions, metrics.listener_breaks.inc, metrics.set_heard)
-    celery = create_celery(settings)
     return Services(
         settings=settings,
         client=client,

@@ -32,7 +32,7 @@ SETTINGS: dict[str, Any] = {
 _ADDRESS = "192.0.2.1"
 #: Requests sent ahead of their answers, or frames in one burst, in bytes.
 _BURST = 256 * 1024
-_REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+_REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 #: Seconds that one user waits for an ack, a new socket or a probe, at most: the limits of `unharmed`.
 ACK_LIMIT, PROBE_LIMIT = 0.1, 0.5
 
@@ -56,13 +56,13 @@ def pipelined(attack: Attack, until: float) -> int:
 
 def endless_body(attack: Attack, until: float) -> int:
     """A request whose body never ends, on one connection at a time."""
-    head = b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999\r\n\r\n"
+    head = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999\r\n\r\n"
     return _flood(attack, until, b"x" * 65536, head)
 
 
 def small_chunks(attack: Attack, until: float) -> int:
     """A request whose body comes in chunks of one byte and never ends."""
-    head = b"POST /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     return _flood(attack, until, b"1\r\nx\r\n" * 10_000, head)
 
 

@@ -44,7 +44,7 @@ def test_an_ended_session_is_gone_everywhere_and_its_sockets_are_closed(chat: De
 @pytest.mark.parametrize("silent", [False, True])
 def test_a_reply_in_progress_ends_and_is_no_takeover(chat: Deployment, model: ModelServer, silent: bool) -> None:
     before = takeovers(chat)
-    logged = sum(worker.log.count("the session has ended") for worker in chat.workers)
+    logged = sum(worker.log.count("the session ended while") for worker in chat.workers)
     model.control(first=30_000 if silent else 0, interval=50, tokens=1000)
     with ChatClient(chat.url()) as client:
         client.send("slow", "m1")
@@ -55,7 +55,7 @@ def test_a_reply_in_progress_ends_and_is_no_takeover(chat: Deployment, model: Mo
         assert client.closed().code == 1008
         records = model.wait_until(lambda found: found[-1].outcome == "closed_by_client")
     assert records[-1].tokens < 100
-    eventually(lambda: sum(worker.log.count("the session has ended") for worker in chat.workers) > logged, 10)
+    eventually(lambda: sum(worker.log.count("the session ended while") for worker in chat.workers) > logged, 10)
     session = session_id(client.token)
     # Workers report their counts every few seconds.
     time.sleep(6)

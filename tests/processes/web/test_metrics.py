@@ -202,6 +202,8 @@ def test_counts_survive_the_worker(model: ModelServer) -> None:
             client.ask("one")
             eventually(lambda: scrape(chat.url())["chatbot_replies_total{outcome=stop}"] == 1, 15)
             chat.workers[0].restart()
+            # Recovery may answer before the worker is ready; a worker that ends before that reports nothing.
+            chat.wait_until_worker(0)
             client.ask("two")
             # A worker reports its counts on shutdown.
             chat.workers[0].stop()

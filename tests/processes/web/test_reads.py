@@ -110,7 +110,7 @@ def test_a_replay_of_more_than_a_page_is_left_to_the_client(chat: Deployment) ->
 def test_clients_that_hang_up_or_never_read_cost_little(chat: Deployment) -> None:
     token = long_session(chat, 600, 8000)
     port = int(chat.webs[0].env["PORT"])
-    request = f"GET /refresh_token?token={token} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    request = f"GET /refresh_token?token={token} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     before = memory([chat.webs[0].pid])
     for _ in range(200):
         with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
@@ -138,7 +138,7 @@ def never_reading(port: int, path: str) -> socket.socket:
     sock.settimeout(20)
     sock.connect(("127.0.0.1", port))
     head = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
-    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{head}{'A' * 22}==\r\n\r\n".encode())
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{head}{'A' * 22}==\r\n\r\n".encode())
     return sock
 
 

@@ -220,7 +220,10 @@ def test_gevent_has_the_plain_socket_as_sock() -> None:
 
 def test_gunicorn_reads_from_a_connection_by_chunk_of_its_unreader_and_drains_bodies_by_finish_body() -> None:
     # gunicorn_worker.py replaces both.
-    assert list(inspect.signature(unreader.SocketUnreader.chunk).parameters) == ["self", "size_hint"]
-    assert "self.sock.recv(" in inspect.getsource(unreader.SocketUnreader.chunk)
+    # gunicorn's own text: another test may have loaded gunicorn_worker.py in this process.
+    chunk = inspect.getsource(unreader).partition("class SocketUnreader")[2].partition("def chunk(")[2]
+    assert chunk.startswith("self, size_hint")
+    assert "self.sock.recv(" in chunk
     assert "self.finish_body()" in inspect.getsource(parser.Parser.__next__)
-    assert "max_bytes" in inspect.signature(parser.Parser.finish_body).parameters
+    finish_body = inspect.getsource(parser).partition("def finish_body(")[2]
+    assert "max_bytes" in finish_body.partition(")")[0]
