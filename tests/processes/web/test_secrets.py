@@ -36,6 +36,8 @@ def test_a_session_full_of_errors_leaves_no_secret_in_any_log(model: ModelServer
         model_attempts=1,
         ratelimit_enabled="true",
         ratelimit_session_messages="20/minute",
+        # The rate is to be reached first.
+        max_pending_messages=100,
         log_level="DEBUG",
     )
     deployment.redis_url = deployment.redis_url.replace("redis://", f"redis://:{secrets['redis']}@")
