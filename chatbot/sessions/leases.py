@@ -156,7 +156,7 @@ class Leases:
                 pipeline.zrem(keys.waiting, session)
                 pipeline.delete(attempts, keys.lease)
                 if damage.wrong_type:
-                    pipeline.delete(*(key for key in keys if key not in (keys.ledger, keys.waiting)))
+                    pipeline.delete(*keys.own)
                 pipeline.execute()
             self._publish_damage(session, damage)
         except redis.RedisError as error:

@@ -44,6 +44,11 @@ class SessionKeys(NamedTuple):
     waiting: str = WAITING
     pace: str = PACE
 
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The keys of this session alone."""
+        return self[: len(SUFFIXES)]
+
 
 #: The last part of each key of a session's own, by its name in `SessionKeys`.
 SUFFIXES = {

@@ -79,18 +79,20 @@ class RateLimits:
 
     def session_keys(self, session: str) -> list[str]:
         """The keys that store the rates of one session."""
-        reads = _buckets(f"chat:{{{session}}}:rate:reads", self._session_reads)
-        return [bucket.key for bucket in (*self._session_buckets(session), *reads)]
+        return [bucket.key for bucket in (*self._session_buckets(session), *self._read_buckets(session))]
 
     def _session_buckets(self, session: str) -> list[Bucket]:
         return _buckets(f"chat:{{{session}}}:rate", self._session_messages)
+
+    def _read_buckets(self, session: str) -> list[Bucket]:
+        return _buckets(f"chat:{{{session}}}:rate:reads", self._session_reads)
 
     def reads(self, session: str, address: str | None) -> tuple[Bucket, ...]:
         """The buckets of each page of a history; the script that reads it takes one token out of each."""
         if not self.enabled:
             return ()
         return (
-            *_buckets(f"chat:{{{session}}}:rate:reads", self._session_reads),
+            *self._read_buckets(session),
             *_buckets(f"chat:rate:reads:{network_of(address)}", self._address_reads),
         )
 

@@ -23,4 +23,4 @@ def overdue(client: redis.Redis) -> list[str]:
 
 def end_session(client: redis.Redis, session: str) -> None:
     """Deletes a session's keys, as their expiry does."""
-    client.delete(*(key for key in session_keys(session) if session in key))
+    client.delete(*session_keys(session).own)
