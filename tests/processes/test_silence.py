@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import requests
 import websocket
@@ -58,7 +59,12 @@ def test_no_secret_and_no_text_of_users_or_the_model_is_logged_or_shown_by_flowe
         with chat:
             flower.start()
             eventually(lambda: answers(f"{flower_url}/healthcheck"), 30, "Flower answers")
-            token = converse(chat, model)
+            with ChatClient(chat.url()) as client:
+                # Events sent before Flower subscribes to them are lost.
+                eventually(lambda: asked_and_listed(client, flower_url), 30, "Flower lists a task")
+                converse(client, chat, model)
+                eventually(lambda: asked_and_listed(client, flower_url), 30, "Flower lists a task of after the restart")
+                token = client.token
             pages = flower_pages(flower_url)
             logs = {p.name: p.log for p in (*chat.webs, *chat.workers)}
     finally:
@@ -70,27 +76,38 @@ def test_no_secret_and_no_text_of_users_or_the_model_is_logged_or_shown_by_flowe
             assert secret not in text, f"{what} in {name}: {next(line for line in text.splitlines() if secret in line)}"
 
 
-def converse(chat: Deployment, model: ModelServer) -> str:
-    """A session with every failure; its token."""
-    with ChatClient(chat.url()) as client:
-        client.ask(f"{SAID}, please")
-        misbehave(chat, client.token)
-        for fault in FAILURES:
-            fail(client, model, fault)
-        model.reset()
-        # A process that dies, and a lost Redis, make the longest lines.
-        model.control(interval=50, tokens=20)
-        client.send(f"{SAID} again")
-        client.until("delta")
-        chat.workers[0].restart()
-        client.until("message")
-        chat.redis.kill()
-        client.send(f"{SAID} without Redis", "lost")
-        client.until("error")
-        chat.redis.start()
-        eventually(chat.ready, 30, "the web process is ready again")
-        client.ask(f"{SAID} at last")
-        return client.token
+def converse(client: ChatClient, chat: Deployment, model: ModelServer) -> None:
+    """Has every failure in one session."""
+    misbehave(chat, client.token)
+    for fault in FAILURES:
+        fail(client, model, fault)
+    model.reset()
+    # A process that dies, and a lost Redis, make the longest lines.
+    model.control(interval=50, tokens=20)
+    client.send(f"{SAID} again")
+    client.until("delta")
+    chat.workers[0].restart()
+    client.until("message")
+    chat.redis.kill()
+    client.send(f"{SAID} without Redis", "lost")
+    client.until("error")
+    chat.redis.start()
+    eventually(chat.ready, 30, "the web process is ready again")
+
+
+def asked_and_listed(client: ChatClient, flower_url: str) -> bool:
+    """Asks once; whether Flower then lists a task that it did not list before."""
+    before = set(flower_tasks(flower_url))
+    client.ask(f"{SAID}, please")
+    with contextlib.suppress(AssertionError):
+        # A worker sends its events every two seconds.
+        return bool(eventually(lambda: set(flower_tasks(flower_url)) - before, 3))
+    return False
+
+
+def flower_tasks(url: str) -> dict[str, Any]:
+    tasks: dict[str, Any] = requests.get(f"{url}/api/tasks", auth=LOGIN, timeout=10).json()
+    return tasks
 
 
 def answers(url: str) -> bool:
@@ -138,9 +155,7 @@ def flower_pages(url: str) -> list[str]:
     """The pages that show tasks and workers, and what they fetch."""
     assert requests.get(f"{url}/workers", timeout=10).status_code == 401
     workers = eventually(lambda: requests.get(f"{url}/api/workers?refresh=1", auth=LOGIN, timeout=20).json(), 30)
-    # A worker sends its events every two seconds.
-    tasks = eventually(lambda: requests.get(f"{url}/api/tasks", auth=LOGIN, timeout=10).json(), 30, "a task is known")
     paths = ["/workers", "/tasks", "/broker", "/api/workers?refresh=1", "/api/tasks", "/api/queues/length", "/metrics"]
     paths += [f"/worker/{name}" for name in workers]
-    paths += [f"/task/{task}" for task in list(tasks)[:20]]
+    paths += [f"/task/{task}" for task in list(flower_tasks(url))[:20]]
     return [requests.get(url + path, auth=LOGIN, timeout=20).text for path in paths]
