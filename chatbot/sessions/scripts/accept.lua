@@ -25,5 +25,5 @@ local length = redis.call('JSON.ARRAPPEND', document, '.messages', content)
 local position = gone + length - 1
 local turn = redis.call('RPUSH', turns, position) + gone_turns - 1
 redis.call('HSET', index, message, 'h:' .. position .. ':' .. turn)
-trim(length)
+trim(gone, length)
 return await_reply(wait)
