@@ -33,7 +33,7 @@ _SETTLE = ("session", "fence", "message", "go_on", "prompt_size", "events", "fra
 ARGUMENTS = {
     "create": ("content", "ttl_ms", "max_age_ms"),
     "read": ("before", "limit", "page_bytes", "ttl_ms"),
-    "accept": (*_ADMIT, "content", "max_history"),
+    "accept": (*_ADMIT, "content", "max_history", "events"),
     "retry": _ADMIT,
     "stop": ("session", "stop_channel", "ttl_ms"),
     "snapshot": ("after", "position", "page_messages", "page_bytes", "ttl_ms"),
