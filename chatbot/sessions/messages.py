@@ -39,6 +39,8 @@ class Accepted:
 
     id: str
     wake: bool = False
+    #: Number of the event that published a new message; 0 for a repeated one.
+    event: int = 0
     #: The reply of a repeated message, if it has one.
     reply: dict[str, Any] | None = None
     #: The text shown to the user when the repeated message failed.
@@ -168,10 +170,11 @@ class Sessions:
             address,
             text,
             content=to_json(human_message(given, text)),
+            events=events_channel(session),
             **self._history,
         )
         if status == "accepted":
-            return Accepted(given, wake=not rest[0])
+            return Accepted(given, wake=not rest[0], event=rest[1])
         if status == "known":
             return Accepted(given, reply=json.loads(rest[0]) if rest[0] else None, failure=rest[1] or None)
         if status == "not_yours":

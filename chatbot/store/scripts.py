@@ -34,7 +34,7 @@ _SETTLE = ("session", "fence", "message", "go_on", "prompt_size", "events", "fra
 ARGUMENTS = {
     "create": ("content", "ttl_ms", "max_age_ms"),
     "read": ("before", "limit", "page_bytes", "ttl_ms"),
-    "accept": (*_ADMIT, "content", *_HISTORY),
+    "accept": (*_ADMIT, "content", "events", *_HISTORY),
     "retry": _ADMIT,
     "stop": ("session", "stop_channel", "ttl_ms"),
     "snapshot": ("after", "position", "page_messages", "page_bytes", "ttl_ms"),
