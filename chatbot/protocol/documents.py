@@ -84,8 +84,9 @@ class MessageSchema(Schema):
     timestamp = fields.String(required=True)
     reply_to = fields.String(required=True, allow_none=True)
     finish_reason = fields.String(
-        required=True, allow_none=True, validate=validate.OneOf(["stop", "length", "stopped"])
+        required=True, allow_none=True, validate=validate.OneOf(["stop", "length", "content_filter", "stopped"])
     )
+    reasoning = fields.String()
 
 
 class SessionSchema(Schema):
@@ -116,9 +117,9 @@ def human_message(message_id: str, text: str) -> dict[str, Any]:
     return _message(message_id, "human", text, None, None)
 
 
-def bot_message(reply_id: str, text: str, reply_to: str, finish_reason: str) -> dict[str, Any]:
-    """A reply in its stored form."""
-    return _message(reply_id, "bot", text, reply_to, finish_reason)
+def bot_message(reply_id: str, text: str, reply_to: str, finish_reason: str, reasoning: str = "") -> dict[str, Any]:
+    """A reply in its stored form; it has the field `reasoning` only when there is some."""
+    return _message(reply_id, "bot", text, reply_to, finish_reason, reasoning)
 
 
 def new_session(name: str) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def new_session(name: str) -> dict[str, Any]:
 
 
 def _message(
-    message_id: str, source: str, text: str, reply_to: str | None, finish_reason: str | None
+    message_id: str, source: str, text: str, reply_to: str | None, finish_reason: str | None, reasoning: str = ""
 ) -> dict[str, Any]:
     document = {
         "id": message_id,
@@ -138,7 +139,7 @@ def _message(
         "timestamp": utc_now(),
         "reply_to": reply_to,
         "finish_reason": finish_reason,
-    }
+    } | ({"reasoning": reasoning} if reasoning else {})
     _check(_MESSAGE, document)
     return document
 

@@ -99,6 +99,11 @@ def delta(reply_id: str, reply_to: str, offset: int, text: str) -> dict[str, Any
     return {"type": "delta", "id": reply_id, "reply_to": reply_to, "offset": offset, "msg": text}
 
 
+def reasoning(reply_id: str, reply_to: str, offset: int, text: str) -> dict[str, Any]:
+    """A part of the model's reasoning before or during a reply, at the code point `offset`."""
+    return {"type": "reasoning", "id": reply_id, "reply_to": reply_to, "offset": offset, "msg": text}
+
+
 def message(document: Mapping[str, Any]) -> dict[str, Any]:
     """A complete stored message."""
     return {"type": "message", **document}

@@ -65,6 +65,8 @@ class Snapshot:
     pending: list[str]
     #: The text generated so far of the reply to `pending[0]`.
     partial: str
+    #: The model's reasoning so far, for that reply.
+    reasoning: str
     #: Ids of failed messages, each with the text shown to the user.
     failed: dict[str, str]
     #: Number of the last event that the snapshot includes.
@@ -225,7 +227,7 @@ class Sessions:
         )
         if answer[0] == "gone":
             raise SessionNotFound
-        _, name, start, ttl, length, recovered, messages, partial, pending, failed, event = answer
+        _, name, start, ttl, length, recovered, messages, partial, reasoning, pending, failed, event = answer
         return Snapshot(
             name=json.loads(name),
             session_start=json.loads(start),
@@ -235,6 +237,7 @@ class Sessions:
             messages=json.loads(messages) if messages else [],
             pending=pending,
             partial=partial,
+            reasoning=reasoning,
             failed=dict(zip(failed[::2], failed[1::2], strict=True)),
             event=event,
         )

@@ -38,6 +38,7 @@ class SessionKeys(NamedTuple):
     failed: str
     state: str
     partial: str
+    partial_reasoning: str
     sockets: str
     lease: str
     ledger: str = LEDGER
@@ -53,7 +54,10 @@ class SessionKeys(NamedTuple):
 #: The last part of each key of a session's own, by its name in `SessionKeys`.
 SUFFIXES = {
     "document": "session",
-    **{name: name for name in ("index", "turns", "pending", "failed", "state", "partial", "sockets", "lease")},
+    **{
+        name: name
+        for name in ("index", "turns", "pending", "failed", "state", "partial", "partial_reasoning", "sockets", "lease")
+    },
 }
 
 

@@ -311,6 +311,9 @@ def replay(session: str, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
         yield frames.message(message)
     for message_id, text in snapshot.failed.items():
         yield frames.failure(message_id, text)
-    if snapshot.partial and snapshot.pending:
-        message_id = snapshot.pending[0]
-        yield frames.delta(reply_id(session, message_id), message_id, 0, snapshot.partial)
+    for message_id in snapshot.pending[:1]:
+        reply = reply_id(session, message_id)
+        if snapshot.reasoning:
+            yield frames.reasoning(reply, message_id, 0, snapshot.reasoning)
+        if snapshot.partial:
+            yield frames.delta(reply, message_id, 0, snapshot.partial)

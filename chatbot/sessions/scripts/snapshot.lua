@@ -44,9 +44,15 @@ local function failures()
   return result
 end
 
+local function reasoning_so_far()
+  local text, header = redis.call('GET', partial_reasoning), reasoning_header()
+  return text and string.sub(text, 1, #header) == header and string.sub(text, #header + 1) or ''
+end
+
 return {
   'here', redis.call('JSON.GET', document, '.name'), redis.call('JSON.GET', document, '.session_start'),
   redis.call('PTTL', document), length, recovered, messages, redis.call('GET', partial) or '',
+  reasoning_so_far(),
   redis.call('LRANGE', pending, 0, -1), failures(),
   tonumber(redis.call('HGET', state, 'events') or 0)
 }
