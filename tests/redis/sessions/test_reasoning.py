@@ -77,7 +77,7 @@ def test_a_version_without_reasoning_leaves_none_behind(
 
     def without_reasoning(name: str) -> str:
         text, number = re.subn(r", partial_reasoning\)", ")", sources(name))
-        assert number == 1
+        assert number > 0
         return text
 
     monkeypatch.setattr(scripts, "source", without_reasoning)
