@@ -76,6 +76,7 @@ class ModelSettings:
         "MODEL_API", None, fields.choice(*MODEL_APIS), f"The protocol: {', '.join(MODEL_APIS)}.", shown=""
     )
     name: str = setting("MODEL_NAME", "EleutherAI/gpt-j-6B", fields.text(), "The model to ask for.")
+    note: str = setting("MODEL_NOTE", "", fields.text(), "Shown on the page after the model's name: its size, say.")
     token: str | None = setting(
         "HUGGINGFACE_INFERENCE_TOKEN",
         None,
