@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
 from typing import Any
 
 from chatbot.config import Settings, misspelled
@@ -39,12 +40,13 @@ def bound(**ids: str | None) -> Iterator[None]:
         _context.reset(token)
 
 
-def configure(settings: Settings) -> None:
-    """Sends this process' log to standard error, uncaught exceptions of threads included.
+def configure(settings: Settings, file: str | None = None) -> None:
+    """Sends this process' log to standard error or `file`, uncaught exceptions of threads included.
 
     Warns of each environment variable that looks like a misspelled setting.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    # Watched: logrotate may move the file.
+    handler = WatchedFileHandler(file, encoding="utf-8") if file else logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(settings))
     root = logging.getLogger()
     root.handlers[:] = [handler]

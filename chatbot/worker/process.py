@@ -10,6 +10,7 @@ import os
 import threading
 import time
 import warnings
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -34,6 +35,7 @@ from chatbot.worker.models.http import check_certificate
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots
 from chatbot.worker.replies import Replies
+from chatbot.worker.start_checks import NO_BEAT, check_options, given
 from chatbot.worker.streams import Streams
 from chatbot.worker.tasks import add_tasks
 
@@ -53,7 +55,10 @@ class WorkerServices:
         self._lock = threading.Lock()
         self.counts = Counts()
         self.slots = settings.worker.concurrency
-        self.recovery_slots = recovery_slots(self.slots)
+
+    @property
+    def recovery_slots(self) -> int:
+        return recovery_slots(self.slots)
 
     @cached_property
     def client(self) -> redis.Redis:
@@ -135,14 +140,29 @@ def create_worker(settings: Settings) -> Celery:
     add_tasks(celery, services.replies, lambda: services.client, services.counts)
     # By default signals hold their receivers weakly.
     signals.setup_logging.connect(partial(_set_up_logging, settings), weak=False)
+    signals.celeryd_init.connect(partial(_apply_options, celery, services), weak=False)
+    signals.beat_init.connect(_refuse_beat, weak=False)
     signals.celeryd_after_setup.connect(partial(_check_certificate, settings), weak=False)
     signals.celeryd_after_setup.connect(partial(_set_up_threads, celery, services, settings), weak=False)
     return celery
 
 
-def _set_up_logging(settings: Settings, **_: Any) -> None:
-    """Replaces Celery's logging."""
-    logs.configure(settings)
+def _apply_options(celery: Celery, services: WorkerServices, **_: Any) -> None:
+    threads = check_options()
+    if threads is not None:
+        services.slots = celery.conf.worker_concurrency = threads
+
+
+def _refuse_beat(**_: Any) -> None:
+    raise SystemExit(NO_BEAT)
+
+
+def _set_up_logging(settings: Settings, *, loglevel: int, logfile: str | None, **_: Any) -> None:
+    """Replaces Celery's logging; `-l` counts before LOG_LEVEL, and `-f` before standard error."""
+    if given("loglevel") is not None:
+        level = logging.getLevelName(loglevel)
+        settings = replace(settings, log=replace(settings.log, level=level))
+    logs.configure(settings, file=logfile)
     # At each loss of the broker Celery warns that tasks will be redelivered; here the ledger does that.
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
