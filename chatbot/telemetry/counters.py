@@ -27,6 +27,7 @@ ModelErrorKind = Literal[
     "bad_answer",
     "busy",
     "connection",
+    "content_filter",
     "credits",
     "cut_off",
     "internal",
@@ -65,7 +66,7 @@ REPLIES = Metric(
     "chatbot_replies_total",
     "Messages settled by workers: how the reply ended, or that it failed for good",
     "outcome",
-    ("stop", "length", "stopped", "failed"),
+    ("stop", "length", "content_filter", "stopped", "failed"),
 )
 FIRST_TOKEN = Metric(
     "chatbot_reply_first_token_seconds",

@@ -17,6 +17,7 @@ from typing import Any
 import redis
 from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning
+from celery.utils.nodenames import node_format
 
 from chatbot import logs
 from chatbot.config import Settings
@@ -28,7 +29,7 @@ from chatbot.sessions.ledger import Ledger
 from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.telemetry.counters import Counts
-from chatbot.worker.celery_extensions import BatchEvents, SoloConsumer
+from chatbot.worker.celery_extensions import BatchEvents, SoloConsumer, log_notices
 from chatbot.worker.liveness_canary import Canary
 from chatbot.worker.models import create_model
 from chatbot.worker.models.http import check_certificate
@@ -73,6 +74,7 @@ class WorkerServices:
                 self._settings.model.history_messages, max_messages(self._settings.model.max_prompt_tokens)
             ),
             max_history=self._settings.limits.max_history_messages,
+            max_history_bytes=self._settings.limits.max_history_bytes,
             channel=lambda: self.listener.channel,
         )
 
@@ -139,8 +141,9 @@ def create_worker(settings: Settings) -> Celery:
     services = WorkerServices(settings)
     add_tasks(celery, services.replies, lambda: services.client, services.counts)
     # By default signals hold their receivers weakly.
-    signals.setup_logging.connect(partial(_set_up_logging, settings), weak=False)
     signals.celeryd_init.connect(partial(_apply_options, celery, services), weak=False)
+    signals.celeryd_init.connect(partial(_set_up_output, settings), weak=False)
+    signals.setup_logging.connect(_set_up_logging)
     signals.beat_init.connect(_refuse_beat, weak=False)
     signals.celeryd_after_setup.connect(partial(_check_certificate, settings), weak=False)
     signals.celeryd_after_setup.connect(partial(_set_up_threads, celery, services, settings), weak=False)
@@ -157,14 +160,23 @@ def _refuse_beat(**_: Any) -> None:
     raise SystemExit(NO_BEAT)
 
 
-def _set_up_logging(settings: Settings, *, loglevel: int, logfile: str | None, **_: Any) -> None:
-    """Replaces Celery's logging; `-l` counts before LOG_LEVEL, and `-f` before standard error."""
+def _set_up_output(settings: Settings, *, sender: str, options: dict[str, Any], **_: Any) -> None:
+    """Replaces Celery's logging, before Celery's first warning.
+
+    `-l` counts before LOG_LEVEL, and `-f` before standard error. `sender` is the node's name.
+    """
     if given("loglevel") is not None:
-        level = logging.getLevelName(loglevel)
+        level = logging.getLevelName(options["loglevel"])
         settings = replace(settings, log=replace(settings.log, level=level))
-    logs.configure(settings, file=logfile)
+    logs.configure(settings, node_format(options.get("logfile"), sender))
+    logs.take_over_output(settings)
+    log_notices(settings)
     # At each loss of the broker Celery warns that tasks will be redelivered; here the ledger does that.
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+
+
+def _set_up_logging(**_: Any) -> None:
+    """Keeps Celery, which asks for a receiver of this signal, from setting up its own logging."""
 
 
 def _check_certificate(settings: Settings, **_: Any) -> None:
@@ -188,7 +200,7 @@ def _set_up_threads(
         reporting=services.reporting,
     )
     canary.add_queue()
-    # The banner would be the only output that is not JSON.
+    # Celery writes the banner past `sys.stdout`.
     instance.quiet = instance.quiet or logs.is_json(settings)
     recovery = Recovery(celery, lambda: services.ledger, services.replies, services.counts, services.recovery_slots)
     # Without waiting for the broker, which recovery does not need.

@@ -21,10 +21,12 @@ Pieces = Generator["Piece", None, None]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A chunk of a reply. The last one says why the reply ended: `stop` or `length`."""
+    """A chunk of a reply. The last one says why the reply ended: `stop`, `length` or `content_filter`."""
 
     text: str
     finish_reason: str | None = None
+    #: The model's thinking, which is no part of the reply.
+    reasoning: str = ""
 
 
 class Model(ABC):
@@ -52,10 +54,10 @@ class ModelProtocol(Model):
                 shown = text.feed(piece.text)
                 reason = "stop" if text.stopped else piece.finish_reason
                 if reason is not None:
-                    yield Piece(shown + text.end(), reason)
+                    yield Piece(shown + text.end(), reason, piece.reasoning)
                     return
-                if shown:
-                    yield Piece(shown)
+                if shown or piece.reasoning:
+                    yield Piece(shown, reasoning=piece.reasoning)
         raise AssertionError("the last chunk of every protocol has a finish reason")
 
     @abstractmethod
@@ -74,8 +76,12 @@ class Call:
     sees the connection close and can stop generating.
     """
 
-    def __init__(self, timeout: float, request_id: str = "") -> None:
-        """`timeout` in seconds from now; the model server gets `request_id`, if any, for its log."""
+    def __init__(self, timeout: float, request_id: str = "", session: str = "") -> None:
+        """`timeout` in seconds from now; the model server gets `request_id`, if any, for its log.
+
+        Calls of one `session` go to one server as far as possible.
+        """
+        self.session = session
         self.request_id = request_id
         self.deadline = time.monotonic() + timeout
         self._lock = threading.Lock()

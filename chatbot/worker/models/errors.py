@@ -54,6 +54,12 @@ class PromptTooLong(RequestRefused):
     public = "This message is too long for the model."
 
 
+class ContentRefused(RequestRefused):
+    """A content filter refuses the prompt: the newest message, or one of the messages before it."""
+
+    public = "The model's content filter refused this message. You can change the message and try again."
+
+
 class CallCancelled(ChatbotError):
     """This side ended the model call: `reason` is `stop`, `deadline`, `lease`, `ended` or `shutdown`."""
 
