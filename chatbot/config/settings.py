@@ -118,9 +118,11 @@ class ModelSettings:
     )
     connect_timeout: float = setting("MODEL_CONNECT_TIMEOUT", 5.0, fields.seconds(), "Seconds to connect.")
     read_timeout: float = setting(
-        "MODEL_READ_TIMEOUT", 60.0, fields.seconds(), "Seconds of silence between two chunks, or before the first."
+        "MODEL_READ_TIMEOUT", 60.0, fields.seconds(), "Seconds of silence between two chunks of a reply."
     )
-    timeout: float = setting("MODEL_TIMEOUT", 120.0, fields.seconds(), "Seconds for one whole model call.")
+    timeout: float = setting(
+        "MODEL_TIMEOUT", 120.0, fields.seconds(), "Seconds for a reply, from its first token on."
+    )
     attempts: int = setting(
         "MODEL_ATTEMPTS", 5, fields.integer(1, 100), "Calls for one message before its failure is recorded."
     )
@@ -128,7 +130,10 @@ class ModelSettings:
         "MODEL_REST", 30.0, fields.seconds(), "Seconds for which a failed server is avoided where there are several."
     )
     loading_timeout: float = setting(
-        "MODEL_LOADING_TIMEOUT", 300.0, fields.seconds(), "Seconds for which a server may report that it is loading."
+        "MODEL_LOADING_TIMEOUT",
+        300.0,
+        fields.seconds(),
+        "Seconds for which a server may load or be unavailable: report so, or be silent before the first token.",
     )
 
 
@@ -157,6 +162,13 @@ class LimitsSettings:
         fields.integer(0, 1_000_000),
         "Messages that a history keeps; the oldest are dropped, unanswered ones stay. 0 keeps all.",
     )
+    max_history_bytes: int = setting(
+        "MAX_HISTORY_BYTES",
+        16_000_000,
+        fields.integer(0, 2**31),
+        "Bytes of Redis' memory that the messages of a history take; the oldest are dropped, unanswered ones and the "
+        "newest two stay. 0 for no limit.",
+    )
     max_sockets: int = setting("MAX_SOCKETS", 12_000, fields.integer(1, 1_000_000), "Websockets of one web process.")
     max_sockets_per_session: int = setting(
         "MAX_SOCKETS_PER_SESSION", 16, fields.integer(1, 1_000_000), "Websockets of one session in all web processes."
@@ -181,6 +193,7 @@ class LimitsSettings:
     )
     session_messages: Rates = _rates("RATELIMIT_SESSION_MESSAGES", "240/minute", "Messages of one session.")
     address_messages: Rates = _rates("RATELIMIT_ADDRESS_MESSAGES", "3000/minute", "Messages of one address.")
+    address_bytes: Rates = _rates("RATELIMIT_ADDRESS_BYTES", "100000000/hour", "Bytes of one address's messages.")
     session_reads: Rates = _rates("RATELIMIT_SESSION_READS", "120/minute", "Pages of one session's history.")
     address_reads: Rates = _rates("RATELIMIT_ADDRESS_READS", "1200/minute", "Pages of histories read from one address.")
     failed_handshakes: Rates = _rates(

@@ -105,10 +105,16 @@ class Call:
     sees the connection close and can stop generating.
     """
 
-    def __init__(self, timeout: float, request_id: str = "", loading_timeout: float = 0.0) -> None:
+    def __init__(
+        self, timeout: float, request_id: str = "", session: str = "", *, loading_timeout: float = 0.0
+    ) -> None:
         """Times in seconds: the reply may take `timeout` from its first token on, which may take `loading_timeout` or
-        `timeout`, whichever is longer. The model server gets `request_id`, if any, for its log.
+        `timeout`, whichever is longer.
+
+        The model server gets `request_id`, if any, for its log. Calls of one `session` go to one server as far as
+        possible.
         """
+        self.session = session
         self.request_id = request_id
         self.deadline = time.monotonic() + max(timeout, loading_timeout)
         #: Whether the first token has arrived.
