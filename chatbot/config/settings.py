@@ -120,9 +120,7 @@ class ModelSettings:
     read_timeout: float = setting(
         "MODEL_READ_TIMEOUT", 60.0, fields.seconds(), "Seconds of silence between two chunks of a reply."
     )
-    timeout: float = setting(
-        "MODEL_TIMEOUT", 120.0, fields.seconds(), "Seconds for a reply, from its first token on."
-    )
+    timeout: float = setting("MODEL_TIMEOUT", 120.0, fields.seconds(), "Seconds for a reply, from its first token on.")
     attempts: int = setting(
         "MODEL_ATTEMPTS", 5, fields.integer(1, 100), "Calls for one message before its failure is recorded."
     )

@@ -169,10 +169,11 @@ def _token(document: Mapping[str, Any]) -> Part:
     reason = finish_reason(details.get("finish_reason")) if isinstance(details, dict) else None
     token = document.get("token")
     whole = document.get("generated_text")
+    last = isinstance(whole, (str, int, float))
     tokens = int(isinstance(token, dict))
     if isinstance(token, dict) and (text := _text(token.get("text"))) and not token.get("special"):
-        return Part(text, reason=reason, last=whole is not None, tokens=tokens)
-    return Part(_text(whole), reason=reason, whole=True, last=whole is not None, tokens=tokens)
+        return Part(text, reason=reason, last=last, tokens=tokens)
+    return Part(_text(whole), reason=reason, whole=True, last=last, tokens=tokens)
 
 
 def _ollama(document: Mapping[str, Any]) -> Part:

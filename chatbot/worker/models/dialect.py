@@ -28,7 +28,8 @@ _UNSUPPORTED = (
     (?:parameter|argument|field|value|name|property|key)s?(?:\ supplied|\ in\ the\ request)?{_BEFORE}NAME\b""",
     # "'stop' is not supported", "property 'seed' is unsupported", "`temperature` is deprecated for this model".
     r"""(?<![\w.])["'`]?NAME["'`]?\ (?:parameter\ |field\ )?is\ (?:currently\ )?
-    (?:not\ (?:supported|permitted|allowed|recognized|accepted)|unsupported|deprecated|no\ longer\ supported)""",
+    (?:not\ (?:supported|permitted|allowed|recognized|accepted)
+    |unsupported|deprecated\ for\ this|no\ longer\ supported)""",
     # "does not support parameter stop", "don't support temperature=0.0", "does not support parameters: {'seed': 7}".
     rf"""(?:does\ not|doesn't|do\ not|don't)\ support(?:\ the)?(?:\ (?:parameter|argument|field)s?)?{_BEFORE}NAME\b""",
     r"""["'`]NAME["'`]\ does\ not\ support\b""",

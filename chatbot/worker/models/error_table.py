@@ -97,7 +97,8 @@ _TOO_LONG_WORDING = r"""
 _LIMIT_OF_REPLY = r"max_tokens\ is\ too\ large:\ \d+\.\ this\ model\ supports\ at\ most"
 
 _CONTENT_WORDING = r"""
-    content[ _](management\ )?(filter|policy|policies)\b(?!\W*(api|settings)) | content[ _]filter(ing|ed)?\b
+    contentpolicyviolation
+    | content[ _](management\ )?(filter|policy|policies)\b(?!\W*(api|settings)) | content[ _]filter(ing|ed)?\b
     | (filtered|blocked|flagged|rejected)[^.]{0,60}(safety|content|policy|moderation|guardrail|usage\ (policy|policies))
     | (safety|moderation|guardrail|usage)[^.]{0,30}\ (violat|blocked|flagged|rejected|intervened)
     | input\ was\ flagged | was\ flagged\ (as|for)
