@@ -1,6 +1,6 @@
 """The entry point of `celery -A celery_worker worker` and `flower`."""
 
-from chatbot.config import load_settings
+from chatbot import logs
 from chatbot.worker.process import create_worker
 
-celery_app = create_worker(load_settings())
+celery_app = create_worker(logs.settings_or_exit())

@@ -3,11 +3,10 @@
 from tornado.options import options
 
 from chatbot import logs
-from chatbot.config import load_settings
 from chatbot.web import flower_guard
 from chatbot.web.hosts import is_loopback, served_hosts
 
-_settings = load_settings()
+_settings = logs.settings_or_exit()
 
 # Flower reads this file after the environment, and the command line last.
 address = _settings.flower.address
@@ -32,3 +31,4 @@ options.add_parse_callback(_protect)
 
 # Tornado adds no log handler of its own where there is one.
 logs.configure(_settings)
+logs.take_over_output(_settings)

@@ -4,11 +4,12 @@ import warnings
 
 import gevent
 
-from chatbot.config import load_settings
+from chatbot import logs
 from chatbot.web.gunicorn_hooks import child_exit, on_exit, on_starting, post_worker_init, worker_exit  # noqa: F401
 from chatbot.web.gunicorn_logger import GunicornLogger
 
-_settings = load_settings()
+_settings = logs.settings_or_exit()
+logs.take_over_output(_settings)
 
 # gevent would store for each greenlet where it was started, for debugging: a tenth of a socket's memory.
 gevent.config.track_greenlet_tree = False

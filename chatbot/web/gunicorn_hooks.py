@@ -7,7 +7,6 @@ application, and takes `time.sleep` and `threading.Thread` from their modules on
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import resource
 import threading
@@ -15,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from chatbot import logs
 from chatbot.web import garbage_collection, metrics_folder
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def post_worker_init(worker: Any) -> None:
 def worker_exit(_: Any, worker: Any) -> None:
     """In a process at its end: skips the interpreter's shutdown, in which gevent's leftovers log errors."""
     if worker.booted and not worker.alive:
-        logging.shutdown()
+        logs.finish()
         os._exit(0)
 
 

@@ -27,7 +27,7 @@ from chatbot.sessions.ledger import Ledger
 from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.telemetry.counters import Counts
-from chatbot.worker.celery_extensions import BatchEvents, SoloConsumer
+from chatbot.worker.celery_extensions import BatchEvents, SoloConsumer, log_notices
 from chatbot.worker.liveness_canary import Canary
 from chatbot.worker.models import create_model
 from chatbot.worker.models.http import check_certificate
@@ -135,17 +135,24 @@ def create_worker(settings: Settings) -> Celery:
     services = WorkerServices(settings)
     add_tasks(celery, services.replies, lambda: services.client, services.counts)
     # By default signals hold their receivers weakly.
-    signals.setup_logging.connect(partial(_set_up_logging, settings), weak=False)
+    signals.celeryd_init.connect(partial(_set_up_output, settings), weak=False)
+    signals.setup_logging.connect(_set_up_logging)
     signals.celeryd_after_setup.connect(partial(_check_certificate, settings), weak=False)
     signals.celeryd_after_setup.connect(partial(_set_up_threads, celery, services, settings), weak=False)
     return celery
 
 
-def _set_up_logging(settings: Settings, **_: Any) -> None:
-    """Replaces Celery's logging."""
+def _set_up_output(settings: Settings, **_: Any) -> None:
+    """Replaces Celery's logging, before Celery's first warning."""
     logs.configure(settings)
+    logs.take_over_output(settings)
+    log_notices(settings)
     # At each loss of the broker Celery warns that tasks will be redelivered; here the ledger does that.
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+
+
+def _set_up_logging(**_: Any) -> None:
+    """Keeps Celery, which asks for a receiver of this signal, from setting up its own logging."""
 
 
 def _check_certificate(settings: Settings, **_: Any) -> None:
@@ -169,7 +176,7 @@ def _set_up_threads(
         reporting=services.reporting,
     )
     canary.add_queue()
-    # The banner would be the only output that is not JSON.
+    # Celery writes the banner past `sys.stdout`.
     instance.quiet = instance.quiet or logs.is_json(settings)
     recovery = Recovery(celery, lambda: services.ledger, services.replies, services.counts, services.recovery_slots)
     # Without waiting for the broker, which recovery does not need.

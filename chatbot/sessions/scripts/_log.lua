@@ -1,9 +1,10 @@
 -- The log of a session's messages. Positions count from the session's start, trimmed messages included: they stay valid.
 
--- How many messages, and how many turns, were dropped from the start of the log; and the branches, see _tree.lua.
+-- How many messages, and how many turns, were dropped from the start of the log before this step.
+local counts
 local function trimmed()
-  local stored = redis.call('HMGET', state, 'trimmed', 'trimmed_turns', 'branches')
-  return tonumber(stored[1] or 0), tonumber(stored[2] or 0), stored[3]
+  counts = counts or redis.call('HMGET', state, 'trimmed', 'trimmed_turns')
+  return tonumber(counts[1] or 0), tonumber(counts[2] or 0)
 end
 
 -- Bytes of memory that a part of the document takes.
@@ -35,8 +36,9 @@ local function oldest_needed(settled)
 end
 
 -- Drops the oldest turns whose messages all stood before `position`; returns how many.
-local function drop_turns(position, gone_turns, branches)
-  local count = 0
+local function drop_turns(position)
+  local _, gone_turns = trimmed()
+  local branches, count = redis.call('HGET', state, 'branches'), 0
   while true do
     local newest = string.match(redis.call('LINDEX', turns, 0) or '', '%d+$')
     if not newest or tonumber(newest) >= position then
@@ -84,7 +86,7 @@ local function trim(gone, length, settled)
     redis.call('JSON.ARRTRIM', document, '.messages', messages, length - 1)
     redis.call('HSET', state, 'bytes', bytes)
     redis.call('HINCRBY', state, 'trimmed', messages)
-    local _, gone_turns, branches = trimmed()
-    redis.call('HINCRBY', state, 'trimmed_turns', drop_turns(gone + messages, gone_turns, branches))
+    redis.call('HINCRBY', state, 'trimmed_turns', drop_turns(gone + messages))
+    counts = nil
   end
 end

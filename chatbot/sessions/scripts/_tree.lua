@@ -4,6 +4,10 @@
 -- '<parent>:<first turn of the message>:<request>' for a regeneration. The parent -1 is the beginning. `branches` in
 -- `state` lists the turns with a branch. A version without branches ignores them all: to it the tree is a line.
 
+local function has_branches()
+  return redis.call('HEXISTS', state, 'branches') == 1
+end
+
 -- The parent of a turn; for a regeneration also the first turn of its message, and the request's id.
 local function branch(turn)
   local stored = redis.call('HGET', index, '^' .. turn)
@@ -103,7 +107,7 @@ end
 -- Of pending and failed `ids` the regenerations: each, then the id of its human message.
 local function regenerations(ids)
   local found = {}
-  if redis.call('HEXISTS', state, 'branches') == 1 then
+  if has_branches() then
     for _, id in ipairs(ids) do
       local turn = string.match(redis.call('HGET', index, id) or '', '^h:%d+:(%d+)$')
       local human = turn and positions(tonumber(turn))

@@ -6,14 +6,14 @@ local turn, human = turn_of(message)
 if not turn then
   return {'unknown'}
 end
-local _, gone_turns, branches = trimmed()
+local _, gone_turns = trimmed()
 local last = last_turn()
 
 -- Runs of turns that each follow the one before; the runs begin at the branches. Answers each run's first turn, and for
 -- all but the oldest what `branch` answers.
 local function runs()
   local firsts, found = {}, {{gone_turns}}
-  for number in string.gmatch(branches or '', '%d+') do
+  for number in string.gmatch(redis.call('HGET', state, 'branches') or '', '%d+') do
     if tonumber(number) >= gone_turns then
       firsts[#firsts + 1] = '^' .. number
     end
