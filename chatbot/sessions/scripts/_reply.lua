@@ -64,7 +64,6 @@ local function prompt(request)
     end
     return known and #newest_first < size
   end)
-  end
   local messages = {}
   for i = math.min(#newest_first, size), 1, -1 do
     messages[#messages + 1] = newest_first[i]

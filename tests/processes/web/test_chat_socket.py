@@ -82,7 +82,7 @@ def test_the_same_id_again_is_not_a_second_message(chat: Deployment) -> None:
         client.receive()
         reply = client.ask("once", "m1")
         client.send("once", "m1")
-        assert client.receive() == {"type": "ack", "id": "m1"}
+        assert client.receive() == {"type": "ack", "id": "m1", "parent": None}
         assert client.receive() == reply
         assert [m["id"] for m in history(chat.url(), client.token)] == ["m1", reply["id"]]
 
