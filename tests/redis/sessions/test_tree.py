@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,7 +211,7 @@ def test_steps_on_unknown_messages_are_refused(talk: Talk) -> None:
     talk.say("m1")
     talk.regenerate("m1", "q1")
     reply = talk.reply("m1")
-    for step in (
+    steps: tuple[Callable[[], object], ...] = (
         lambda: talk.sessions.edit(talk.session, "none", "x", "text"),
         lambda: talk.sessions.edit(talk.session, reply, "x", "text"),
         lambda: talk.sessions.edit(talk.session, "q1", "x", "text"),
@@ -219,7 +220,8 @@ def test_steps_on_unknown_messages_are_refused(talk: Talk) -> None:
         lambda: talk.sessions.select(talk.session, "none"),
         lambda: talk.sessions.rate(talk.session, "none", "up", None),
         lambda: talk.sessions.rate(talk.session, "m1", "up", None),
-    ):
+    )
+    for step in steps:
         with pytest.raises(ClientError, match="message_not_found"):
             step()
     assert len(talk.stored()) == 3
@@ -254,11 +256,12 @@ def test_reject_stores_nothing_while_a_request_is_unanswered(talk: Talk) -> None
     assert talk.say("m1", on_busy="reject") == ["m1"]
     talk.sessions.accept(talk.session, "m2", "m2")
     before = talk.stored()
-    for step in (
+    steps: tuple[Callable[[], object], ...] = (
         lambda: talk.sessions.accept(talk.session, "m3", "m3", on_busy="reject"),
         lambda: talk.sessions.edit(talk.session, "m1", "m3", "m3", on_busy="reject"),
         lambda: talk.sessions.regenerate(talk.session, "m1", "m3", on_busy="reject"),
-    ):
+    )
+    for step in steps:
         with pytest.raises(ClientError, match="busy"):
             step()
     assert talk.stored() == before
