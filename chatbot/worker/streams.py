@@ -114,7 +114,8 @@ class Stream:
         return self._frame(frames.delta, offset, text)
 
     def _frame(self, frame: Callable[..., dict[str, Any]], offset: int, text: str) -> dict[str, Any] | None:
-        return frame(self.assignment.reply_id, self.assignment.message_id, offset, text) if text else None
+        work = self.assignment
+        return frame(work.reply_id, work.reply_to, offset, text, work.regeneration) if text else None
 
     def start_over(self) -> None:
         """Makes the next report hold all text. The caller holds the lock of `Streams`."""
