@@ -205,6 +205,7 @@ def until_cancelled(*pieces: Piece) -> Callable[[Call], Iterator[Piece]]:
     """Gives the pieces, and then waits until the call is ended."""
 
     def give(call: Call) -> Iterator[Piece]:
+        call.begin()
         yield from pieces
         eventually(lambda: call.cancelled is not None, 10, "the call is ended")
         call.check()
