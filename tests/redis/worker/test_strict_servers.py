@@ -91,8 +91,10 @@ def test_a_stop_while_the_model_thinks(talk: Talk) -> None:
     talk.ask("!say=first")
 
     def stop_thinking() -> None:
-        reasoning = lambda: talk.sessions.snapshot(talk.session).reasoning  # noqa: E731
-        eventually(lambda: reasoning().startswith("Let me see"), 10, "the reasoning is stored")
+        def thinks() -> bool:
+            return talk.sessions.snapshot(talk.session).reasoning.startswith("Let me see")
+
+        eventually(thinks, 10, "the reasoning is stored")
         talk.stop()
 
     stopped = talk.ask("!interval=20 !say=<think>Let me see" + " and see" * 500, stop_thinking)
