@@ -11,7 +11,8 @@ It answers ``You said: TEXT .`` to the last human message, unless that begins wi
 
 In a reply, ``<think>…</think>`` is reasoning, as servers without a reasoning parser send it.
 
-``PUT /control`` gives the same orders for every request, and makes the server strict about turns or contents. ``GET /requests`` returns the requests and their outcomes.
+``PUT /control`` gives the same orders for every request, and makes the server strict about turns or contents.
+``GET /requests`` returns the requests and their outcomes.
 """
 
 from devtools.fake_model.faults import FAULTS
