@@ -82,3 +82,20 @@ def test_a_lost_task_is_recovered_with_the_reply_of_a_killed_worker(
     narrow.client.delete(*queued)
     narrow.workers[0].restart()
     assert sorted(answered_in_order(clients[:2])) == [0, 1]
+
+
+def test_a_worker_that_is_killed_while_the_model_thinks_loses_nothing(narrow: Deployment) -> None:
+    thought = "hm " * 100 + "so"
+    with ChatClient(narrow.url()) as client:
+        client.send(f"!interval=10 !say=<think>{thought}</think>Done")
+        client.until("reasoning")
+        with ChatClient(narrow.url(), client.token) as again:
+            assert again.receive()["type"] == "session"
+            caught_up = again.receive()
+            assert (caught_up["type"], caught_up["offset"]) == ("reasoning", 0)
+            assert thought.startswith(caught_up["msg"])
+        narrow.workers[0].restart()
+        reply = client.until("message", source="bot")
+        assert (reply["msg"], reply["reasoning"], reply["finish_reason"]) == ("Done", thought, "stop")
+        begun = [frame for frame in client.of_type("reasoning") if frame["offset"] == 0]
+        assert len(begun) == 2, "the thinking begins again"
