@@ -87,6 +87,7 @@ def _create_services(settings: Settings, celery: Celery) -> Services:
         max_pending=settings.limits.max_pending_messages,
         wait_replicas=settings.redis.wait_replicas,
         max_history=settings.limits.max_history_messages,
+        max_history_bytes=settings.limits.max_history_bytes,
         max_queue_age=settings.limits.max_queue_age,
         max_age=settings.limits.max_session_age,
     )

@@ -157,6 +157,13 @@ class LimitsSettings:
         fields.integer(0, 1_000_000),
         "Messages that a history keeps; the oldest are dropped, unanswered ones stay. 0 keeps all.",
     )
+    max_history_bytes: int = setting(
+        "MAX_HISTORY_BYTES",
+        16_000_000,
+        fields.integer(0, 2**31),
+        "Bytes of Redis' memory that the messages of a history take; the oldest are dropped, unanswered ones and the "
+        "newest two stay. 0 for no limit.",
+    )
     max_sockets: int = setting("MAX_SOCKETS", 12_000, fields.integer(1, 1_000_000), "Websockets of one web process.")
     max_sockets_per_session: int = setting(
         "MAX_SOCKETS_PER_SESSION", 16, fields.integer(1, 1_000_000), "Websockets of one session in all web processes."
@@ -181,6 +188,7 @@ class LimitsSettings:
     )
     session_messages: Rates = _rates("RATELIMIT_SESSION_MESSAGES", "240/minute", "Messages of one session.")
     address_messages: Rates = _rates("RATELIMIT_ADDRESS_MESSAGES", "3000/minute", "Messages of one address.")
+    address_bytes: Rates = _rates("RATELIMIT_ADDRESS_BYTES", "100000000/hour", "Bytes of one address's messages.")
     session_reads: Rates = _rates("RATELIMIT_SESSION_READS", "120/minute", "Pages of one session's history.")
     address_reads: Rates = _rates("RATELIMIT_ADDRESS_READS", "1200/minute", "Pages of histories read from one address.")
     failed_handshakes: Rates = _rates(

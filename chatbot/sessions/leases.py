@@ -89,11 +89,12 @@ class Leases:
         ttl: int,
         history_messages: int,
         max_history: int = 0,
+        max_history_bytes: int = 0,
         channel: Callable[[], str] = str,
     ) -> None:
         """`ttl` in seconds; a prompt holds at most `history_messages` messages, the one to answer included.
 
-        A history keeps its `max_history` newest messages, 0 for all.
+        A history keeps its `max_history` newest messages that take `max_history_bytes` of Redis' memory, 0 for all.
 
         `channel` returns a channel to which only this process subscribes, or '' while it does not. Once the channel has
         no subscriber the process is dead, and a sweep releases its leases without waiting for their expiry.
@@ -103,7 +104,7 @@ class Leases:
         self._scripts = Scripts(client)
         self._ttl_ms = ttl * 1000
         self._prompt_size = history_messages
-        self._max_history = max_history
+        self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
 
     def claim(self, session: str) -> Assignment | None:
         """The session's next unanswered message; None when there is none, or another worker holds the lease."""
@@ -193,7 +194,7 @@ class Leases:
             reply_id=work.reply_id,
             reply=to_json(reply),
             last_delta=to_json(last_delta) if last_delta else "",
-            max_history=self._max_history,
+            **self._history,
         )
 
     def fail(self, work: Assignment, failure: str, *, go_on: bool) -> Assignment | None:

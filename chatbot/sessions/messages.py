@@ -18,6 +18,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
 from chatbot.protocol.documents import human_message, new_session
 from chatbot.protocol.events import STOP_CHANNEL, events_channel, to_json
+from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, unknown_message
 from chatbot.sessions.refusals import refusal
@@ -32,24 +33,14 @@ CHECK_AFTER = 2000
 _TOKEN_BYTES = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """A token bucket: each message takes a token, and the bucket refills evenly."""
-
-    #: The key in Redis.
-    key: str
-    #: Milliseconds in which the bucket gains a token.
-    interval: float
-    #: Tokens of a full bucket.
-    size: int
-
-
 @dataclass(frozen=True)
 class Accepted:
     """A message is stored and will be answered. `wake` says whether a task must be enqueued for that."""
 
     id: str
     wake: bool = False
+    #: Number of the event that published a new message; 0 for a repeated one.
+    event: int = 0
     #: The reply of a repeated message, if it has one.
     reply: dict[str, Any] | None = None
     #: The text shown to the user when the repeated message failed.
@@ -91,6 +82,7 @@ class Sessions:
         max_pending: int,
         wait_replicas: int = 0,
         max_history: int = 0,
+        max_history_bytes: int = 0,
         max_queue_age: float = 0,
         max_age: int = 0,
     ) -> None:
@@ -98,14 +90,14 @@ class Sessions:
         its start, however much it is used; 0 for no limit.
 
         A new session or message is on `wait_replicas` replicas before a method returns it. A history keeps its
-        `max_history` newest messages, 0 for all, and every unanswered one. While the queue delay exceeds
-        `max_queue_age` seconds messages are refused; 0 for no limit.
+        `max_history` newest messages that take `max_history_bytes` of Redis' memory, 0 for all, and every unanswered
+        one. While the queue delay exceeds `max_queue_age` seconds messages are refused; 0 for no limit.
         """
         self._client = client
         self._scripts = Scripts(client, replicas=wait_replicas)
         self._ttl_ms = ttl * 1000
         self._max_pending = max_pending
-        self._max_history = max_history
+        self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
         self._max_queue_age = max_queue_age
         self._max_age_ms = max_age * 1000
 
@@ -130,7 +122,7 @@ class Sessions:
         status, *rest = self._scripts.run(
             "read",
             (*session_keys(session), *(bucket.key for bucket in buckets)),
-            *(value for bucket in buckets for value in (bucket.interval, bucket.size)),
+            *takes(buckets, ""),
             before=before or "",
             limit=limit,
             page_bytes=PAGE_BYTES,
@@ -176,11 +168,13 @@ class Sessions:
             given,
             buckets,
             address,
+            text,
             content=to_json(human_message(given, text)),
-            max_history=self._max_history,
+            events=events_channel(session),
+            **self._history,
         )
         if status == "accepted":
-            return Accepted(given, wake=not rest[0])
+            return Accepted(given, wake=not rest[0], event=rest[1])
         if status == "known":
             return Accepted(given, reply=json.loads(rest[0]) if rest[0] else None, failure=rest[1] or None)
         if status == "not_yours":
@@ -194,7 +188,8 @@ class Sessions:
 
         Raises `SessionNotFound`, and `ClientError` `rate_limited`, `not_retryable` or `too_many_pending`.
         """
-        status, *rest = self._admit("retry", session, message_id, buckets, address)
+        stores_nothing = [bucket for bucket in buckets if not bucket.counts_bytes]
+        status, *rest = self._admit("retry", session, message_id, stores_nothing, address, "")
         if status in ("accepted", "known"):
             return Accepted(message_id, wake=status == "accepted" and not rest[0])
         raise refusal(status, self._max_queue_age, message_id, *rest)
@@ -273,12 +268,19 @@ class Sessions:
             raise StoreUnavailable(f"remove_sockets: {type(error).__name__}: {error}") from error
 
     def _admit(
-        self, script: str, session: str, message_id: str, buckets: Sequence[Bucket], address: str, **arguments: Value
+        self,
+        script: str,
+        session: str,
+        message_id: str,
+        buckets: Sequence[Bucket],
+        address: str,
+        text: str,
+        **arguments: Value,
     ) -> list[Any]:
         answer: list[Any] = self._scripts.run_replicated(
             script,
             (*session_keys(session), *(bucket.key for bucket in buckets), f"{LINE}{address}"),
-            *(value for bucket in buckets for value in (bucket.interval, bucket.size)),
+            *takes(buckets, text),
             session=session,
             message=message_id,
             ttl_ms=self._ttl_ms,

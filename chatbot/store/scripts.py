@@ -26,6 +26,7 @@ _WRONG_TYPE = re.compile(r"WRONGTYPE |Existing key has wrong")
 _SCRIPT_ERROR = re.compile(r"^(?![A-Z]{3,} ).*user_script", re.DOTALL)
 
 _ADMIT = ("session", "message", "ttl_ms", "max_pending", "check_after_ms", "max_wait_ms")
+_HISTORY = ("max_history", "max_history_bytes")
 _LEASE = ("lease_ms", "grace_ms", "owner")
 _SETTLE = ("session", "fence", "message", "go_on", "prompt_size", "events", "frame", "ttl_ms", *_LEASE)
 #: The arguments of each script. All are strings in Lua. A name means the same in every script, as shared functions
@@ -33,7 +34,7 @@ _SETTLE = ("session", "fence", "message", "go_on", "prompt_size", "events", "fra
 ARGUMENTS = {
     "create": ("content", "ttl_ms", "max_age_ms"),
     "read": ("before", "limit", "page_bytes", "ttl_ms"),
-    "accept": (*_ADMIT, "content", "max_history"),
+    "accept": (*_ADMIT, "content", "events", *_HISTORY),
     "retry": _ADMIT,
     "stop": ("session", "stop_channel", "ttl_ms"),
     "snapshot": ("after", "position", "page_messages", "page_bytes", "ttl_ms"),
@@ -41,7 +42,7 @@ ARGUMENTS = {
     "end": ("session", "events"),
     "claim": ("session", "prompt_size", *_LEASE),
     "progress": ("session", "fence", "message", "text", "offset", "events", "frame", *_LEASE),
-    "commit": (*_SETTLE, "reply_id", "reply", "last_delta", "max_history"),
+    "commit": (*_SETTLE, "reply_id", "reply", "last_delta", *_HISTORY),
     "fail": (*_SETTLE, "failure"),
     "postpone": ("session", "fence", "delay_ms", "loading", "events", "frame"),
     "sweep": ("limit", "interval_ms", "lease_ms", "grace_ms", "first_wait_ms", "longest_wait_ms"),

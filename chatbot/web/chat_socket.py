@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from typing import Any
 
 from simple_websocket import ConnectionClosed
@@ -192,7 +193,15 @@ class ChatSocket:
     def _accept(self, session: str, frame: dict[str, str | None]) -> Accepted:
         if frame["type"] == "retry":
             return self._sessions.retry(session, frame["id"] or "", self._buckets, self._network)
-        return self._sessions.accept(session, frame["id"], frame["msg"] or "", self._buckets, self._network)
+        given = frame["id"] or uuid.uuid4().hex
+        self._subscriber.sending(given)
+        try:
+            accepted = self._sessions.accept(session, given, frame["msg"] or "", self._buckets, self._network)
+        except ClientError:
+            self._subscriber.sent(given, 0)
+            raise
+        self._subscriber.sent(given, accepted.event)
+        return accepted
 
     def _acknowledge(self, accepted: Accepted) -> None:
         self._metrics.messages_accepted.inc()

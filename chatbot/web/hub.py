@@ -64,6 +64,9 @@ class Subscriber:
         self.missed = False
         #: The first snapshot was sent.
         self.attached = False
+        # Human messages of this socket that were not passed over yet, and the events that publish them.
+        self._own: set[str] = set()
+        self._own_events: dict[int, str] = {}
 
     def deliver(self, event: Event, frame: bytes) -> bool:
         """Passes a live event on, or holds it; false when an event before it is missing.
@@ -92,6 +95,8 @@ class Subscriber:
             if snapshot is not None:
                 self.position = snapshot.length
                 self._event = snapshot.event
+                for number in [number for number in self._own_events if number <= snapshot.event]:
+                    self._own.discard(self._own_events.pop(number))
                 self._gap = False
                 self.attached = True
             self._holds -= 1
@@ -99,6 +104,23 @@ class Subscriber:
                 return True
             held, self._held = self._held, []
             return self._pass_all(held)
+
+    def owns(self, message_id: str) -> bool:
+        """Whether this socket has sent the message, and waits for no copy of it."""
+        return message_id in self._own
+
+    def sending(self, message_id: str) -> None:
+        """This socket's own message is about to be stored: it is not sent back."""
+        with self._lock:
+            self._own.add(message_id)
+
+    def sent(self, message_id: str, event: int) -> None:
+        """The message was published by the event of that number, or by none for 0. Call it during a hold."""
+        with self._lock:
+            if event > self._event:
+                self._own_events[event] = message_id
+            else:
+                self._own.discard(message_id)
 
     def send(self, frame: bytes) -> None:
         """Sends a frame at once, held events or not."""
@@ -116,7 +138,10 @@ class Subscriber:
                 return False
             self._event = event.number
             self.position = event.position or self.position
-            self.send(frame)
+            if event.number in self._own_events:
+                self._own.discard(self._own_events.pop(event.number))
+            else:
+                self.send(frame)
         return True
 
 
@@ -272,8 +297,8 @@ class Hub:
             subscriber.end(close_codes.OUT_OF_DATE)
             return
         for frame in replay(subscriber.session, snapshot):
-            # The socket got an `ack` for each of its own messages; only replies can be missing.
-            if frame.get("source") != "human":
+            # The socket got an `ack` for each of its own messages.
+            if frame.get("source") != "human" or not subscriber.owns(frame["id"]):
                 subscriber.send(text_frame(to_json(frame)))
                 time.sleep(0)
         if not subscriber.release(snapshot):

@@ -16,7 +16,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from chatbot import config
 from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import RateLimited
-from chatbot.sessions.messages import Bucket
+from chatbot.sessions.buckets import Bucket
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class RateLimits:
         self._sessions = settings.limits.new_sessions
         self._session_messages = settings.limits.session_messages
         self._address_messages = settings.limits.address_messages
+        self._address_bytes = settings.limits.address_bytes
         self._session_reads = settings.limits.session_reads
         self._address_reads = settings.limits.address_reads
         # With a pool given, the URL is not used.
@@ -69,12 +70,13 @@ class RateLimits:
             raise StoreUnavailable(f"rates: {type(error).__name__}: {error}") from error
 
     def messages(self, session: str, address: str | None) -> tuple[Bucket, ...]:
-        """The buckets of each message; the script that stores a message takes one token out of each."""
+        """The buckets of each message; the script that stores a message takes its tokens out of each."""
         if not self.enabled:
             return ()
         return (
             *self._session_buckets(session),
             *_buckets(f"chat:rate:messages:{network_of(address)}", self._address_messages),
+            *_buckets(f"chat:rate:bytes:{network_of(address)}", self._address_bytes, counts_bytes=True),
         )
 
     def session_keys(self, session: str) -> list[str]:
@@ -160,9 +162,9 @@ class Pace:
         return self._full > time.monotonic()
 
 
-def _buckets(key: str, rates: Sequence[RateLimitItem]) -> list[Bucket]:
+def _buckets(key: str, rates: Sequence[RateLimitItem], *, counts_bytes: bool = False) -> list[Bucket]:
     return [
-        Bucket(f"{key}:{number}", rate.get_expiry() * 1000 / rate.amount, rate.amount)
+        Bucket(f"{key}:{number}", rate.get_expiry() * 1000 / rate.amount, rate.amount, counts_bytes)
         for number, rate in enumerate(rates)
     ]
 

@@ -68,6 +68,7 @@ class WorkerServices:
                 self._settings.model.history_messages, max_messages(self._settings.model.max_prompt_tokens)
             ),
             max_history=self._settings.limits.max_history_messages,
+            max_history_bytes=self._settings.limits.max_history_bytes,
             channel=lambda: self.listener.channel,
         )
 

@@ -103,7 +103,7 @@ class Replies:
         """Settles one message; returns the next one, if any."""
         if work.stopped:
             return self._commit(work, "", "stopped")
-        call = Call(self._timeout, f"{work.session}:{work.message_id}")
+        call = Call(self._timeout, f"{work.session}:{work.message_id}", work.session)
         stream = self._streams.open(work, call)
         try:
             try:

@@ -68,8 +68,22 @@ def test_every_socket_of_a_session_gets_every_reply(chat: Deployment, model: Mod
         one.receive()
         other.receive()
         reply = one.ask("do you both hear?")
-        assert other.until("message") == reply
+        assert other.until("message", source="human")["msg"] == "do you both hear?"
+        assert other.until("message", source="bot") == reply
         assert one.of_type("delta") == other.of_type("delta")
+        assert [frame["source"] for frame in one.of_type("message")] == ["bot"]
+
+
+def test_a_message_reaches_another_socket_before_the_models_first_word_and_can_be_stopped_there(
+    chat: Deployment, model: ModelServer
+) -> None:
+    model.control(first=30_000)
+    with ChatClient(chat.url(0)) as one, ChatClient(chat.url(1), one.token) as other:
+        other.receive()
+        one.send("think long", "m1")
+        assert other.until("message", id="m1")["source"] == "human"
+        other.send_frame(type="stop")
+        assert one.until("message", reply_to="m1")["finish_reason"] == "stopped"
 
 
 def test_a_client_goes_on_where_it_was(chat: Deployment, model: ModelServer) -> None:

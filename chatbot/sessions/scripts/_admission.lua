@@ -49,8 +49,8 @@ local function refuse()
 end
 
 -- Adds a message that is stored to those without a reply; the answer that says so. The sweep checks the session when it
--- should have been claimed long ago.
-local function await_reply(wait)
+-- should have been claimed long ago. `number` is that of the event that published the message.
+local function await_reply(wait, number)
   redis.call('RPUSH', pending, message)
   local time, line = now(), KEYS[#KEYS]
   redis.call('ZADD', ledger, 'NX', time + check_after_ms + 2 * math.floor(wait), session)
@@ -61,5 +61,5 @@ local function await_reply(wait)
     redis.call('HSET', state, 'line', line)
   end
   touch()
-  return {'accepted', attended() and 1 or 0}
+  return {'accepted', attended() and 1 or 0, number or 0}
 end

@@ -68,8 +68,10 @@ local function forget(session)
   redis.call('ZREM', waiting, session)
 end
 
--- Publishes a numbered event; `length` is that of the log with the event's message, if it has one. See events.py.
+-- Publishes a numbered event and returns its number; `length` is that of the log with the event's message, if it has one.
+-- See events.py.
 local function publish(frame, length)
   local number = redis.call('HINCRBY', state, 'events', 1)
   redis.call('PUBLISH', events, number .. ':' .. (length or '') .. '\n' .. frame)
+  return number
 end

@@ -1,4 +1,4 @@
--- Stores a human message and adds its session to the ledger. A known id is not stored again.
+-- Stores a human message, publishes it, and adds its session to the ledger. A known id is not stored again.
 if not exists() then
   return {'gone'}
 end
@@ -25,5 +25,6 @@ local length = redis.call('JSON.ARRAPPEND', document, '.messages', content)
 local position = gone + length - 1
 local turn = redis.call('RPUSH', turns, position) + gone_turns - 1
 redis.call('HSET', index, message, 'h:' .. position .. ':' .. turn)
-trim(length)
-return await_reply(wait)
+local number = publish('{"type":"message",' .. string.sub(content, 2), gone + length)
+trim(gone, length)
+return await_reply(wait, number)

@@ -15,6 +15,6 @@ if not string.find(entry, ':') then
   redis.call('LSET', turns, turn, entry .. ':' .. position)
   redis.call('HSET', index, reply_id, 'b:' .. position)
   publish(frame, gone + length)
-  trim(length, message)
+  trim(gone, length, message)
 end
 return settle()

@@ -1,14 +1,19 @@
-"""One model on several servers: spreads the load; a circuit breaker for each skips a failing server for a while.
+"""One model on several servers: a session stays with one; a circuit breaker for each skips a failing one for a while.
 
-The circuit breaker pattern is Michael Nygard's, "Release It!".
+A server caches the beginning of a prompt, so the next turn of a session costs least where the last one was generated.
+Rendezvous hashing (Thaler and Ravishankar, 1998) chooses the server without any shared state: all workers agree, and
+when a server fails only its sessions move. Bounded loads (Mirrokni, Thorup and Zadimoghaddam, 2016) keep the choice
+from overloading one. The circuit breaker pattern is Michael Nygard's, "Release It!".
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
+from hashlib import blake2b
 
 from circuitbreaker import CircuitBreaker
 
@@ -21,10 +26,14 @@ logger = logging.getLogger(__name__)
 
 #: Failures that open a breaker. One is enough: there is another server, and the next success closes the breaker.
 _FAILURE_THRESHOLD = 1
+#: Calls in progress on one server, as a multiple of the mean, above which a session goes to its next server.
+_MAX_LOAD = 1.25
 
 
 class BalancedModel(Model):
-    """Calls the server with the fewest calls in progress, the one listed first among equals.
+    """Calls the server that the session's id ranks first, unless this process has too many calls in progress there.
+
+    A call without a session goes to the server with the fewest calls, the one listed first among equals.
 
     A call whose server fails before its first chunk goes to the next server. A failure after that is raised, so that
     no text comes twice.
@@ -74,14 +83,25 @@ class BalancedModel(Model):
             untried = [s for s in self._servers if s not in tried]
             if not untried:
                 return None
-            server = min(untried, key=lambda s: (s.skipped, s.breaker.open_remaining if s.skipped else 0, s.calls))
+            server = min(untried, key=self._order(call))
             server.start(call)
             return server
+
+    def _order(self, call: Call) -> Callable[[_BalancedServer], tuple[bool, float, bool, int]]:
+        total = sum(server.calls for server in self._servers) + 1
+        most = math.ceil(_MAX_LOAD * total / len(self._servers))
+
+        def order(server: _BalancedServer) -> tuple[bool, float, bool, int]:
+            rank = server.rank(call.session) if call.session else server.calls
+            return server.skipped, server.breaker.open_remaining if server.skipped else 0, server.calls >= most, rank
+
+        return order
 
 
 class _BalancedServer:
     def __init__(self, name: str, model: Model, rest: float) -> None:
         self.model = model
+        self._key = blake2b(name.encode(), digest_size=16).digest()
         self.breaker = CircuitBreaker(_FAILURE_THRESHOLD, rest, ModelError, name)
         #: Calls in progress.
         self.calls = 0
@@ -91,6 +111,10 @@ class _BalancedServer:
     @property
     def skipped(self) -> bool:
         return self.breaker.opened or self._probe is not None
+
+    def rank(self, session: str) -> int:
+        """Pseudo-random for each pair of server and session, and the same in every process: the lowest is chosen."""
+        return int.from_bytes(blake2b(session.encode(), key=self._key, digest_size=8).digest())
 
     def start(self, call: Call) -> None:
         self.calls += 1

@@ -76,8 +76,12 @@ class Call:
     sees the connection close and can stop generating.
     """
 
-    def __init__(self, timeout: float, request_id: str = "") -> None:
-        """`timeout` in seconds from now; the model server gets `request_id`, if any, for its log."""
+    def __init__(self, timeout: float, request_id: str = "", session: str = "") -> None:
+        """`timeout` in seconds from now; the model server gets `request_id`, if any, for its log.
+
+        Calls of one `session` go to one server as far as possible.
+        """
+        self.session = session
         self.request_id = request_id
         self.deadline = time.monotonic() + timeout
         self._lock = threading.Lock()

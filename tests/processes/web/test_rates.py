@@ -10,8 +10,9 @@ import redis
 import requests
 
 from chatbot.protocol.client_errors import RateLimited
+from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import session_id
-from chatbot.sessions.messages import Bucket, Sessions
+from chatbot.sessions.messages import Sessions
 from chatbot.sessions.queue_delay import QueueDelay
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session

@@ -8,9 +8,10 @@ import pytest
 import redis
 
 from chatbot.protocol.client_errors import ClientError, RateLimited
+from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
-from chatbot.sessions.messages import Bucket, Sessions
+from chatbot.sessions.messages import Sessions
 from chatbot.store.keys import PACE, WAITING
 
 #: Seconds that a message may wait.
@@ -106,6 +107,34 @@ def test_a_refusal_takes_no_token_and_a_repetition_is_never_refused(redis_client
         wary.accept(session, "m3", "hello", bucket, "10.0.0.1")
     for message in ("m1", "m2"):
         assert wary.accept(session, message, "hello", bucket, "10.0.0.1").id == message
+
+
+def test_the_bytes_of_an_address_are_bounded(redis_client: redis.Redis) -> None:
+    # 1000 bytes at once, then 100 a second.
+    buckets = (Bucket("chat:rate:test", 10, 100), Bucket("chat:rate:bytes:test", 10, 1000, counts_bytes=True))
+    sessions = Sessions(redis_client, ttl=60, max_pending=20)
+    session = session_id(sessions.create("Ada")["token"])
+    sessions.accept(session, "m1", "ä" * 300, buckets)
+    for _ in range(3):
+        with pytest.raises(RateLimited) as refused:
+            sessions.accept(session, "m2", "x" * 900, buckets)
+    # Refusals have taken nothing, and say when there is room.
+    assert 3.5 < (refused.value.retry_after or 0) <= 5
+    sessions.accept(session, "m3", "x" * 390, buckets)
+    redis_client.delete("chat:rate:bytes:test")
+    # A message longer than the bucket takes all of it; a repetition takes nothing.
+    sessions.accept(session, "m4", "x" * 5000, buckets)
+    assert sessions.accept(session, "m4", "x" * 5000, buckets).id == "m4"
+    with pytest.raises(RateLimited) as refused:
+        sessions.accept(session, "m5", "x", buckets)
+    assert (refused.value.retry_after or 1) <= 0.1
+    # A retry stores nothing.
+    leases = Leases(redis_client, ttl=60, history_messages=4)
+    work = leases.claim(session)
+    assert work is not None
+    leases.fail(work, "no", go_on=False)
+    redis_client.set("chat:rate:bytes:test", (time.time() + 60) * 1000, px=60_000)
+    assert sessions.retry(session, work.message_id, buckets).wake
 
 
 def test_a_session_leaves_its_addresss_line_when_it_is_claimed(

@@ -8,9 +8,10 @@ import pytest
 import redis
 
 from chatbot.protocol.client_errors import SessionNotFound
+from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import LeaseLost, Leases, Progress
-from chatbot.sessions.messages import Bucket, Sessions
+from chatbot.sessions.messages import Sessions
 from chatbot.store.keys import LEDGER, WAITING, session_keys
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import stored_messages

@@ -1,4 +1,4 @@
-"""MAX_HISTORY_MESSAGES: the oldest messages are dropped, unanswered ones never."""
+"""MAX_HISTORY_MESSAGES and MAX_HISTORY_BYTES: the oldest messages are dropped, unanswered ones never."""
 
 from __future__ import annotations
 
@@ -15,32 +15,41 @@ from chatbot.store.keys import session_keys
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history
 from devtools.harness.deployment import Deployment
-from devtools.harness.histories import stored_messages
+from devtools.harness.histories import store_turns, stored_messages
+
+#: Bytes of the array that holds the messages, whose unused places are not counted.
+ARRAY = 1000
 
 
 class Talk:
-    """One session whose history keeps `most` messages."""
+    """One session whose history keeps `most` messages that take `most_bytes` of memory."""
 
-    def __init__(self, client: redis.Redis, most: int) -> None:
+    def __init__(self, client: redis.Redis, most: int = 0, most_bytes: int = 0) -> None:
         self.client = client
-        self.sessions = Sessions(client, ttl=60, max_pending=8, max_history=most)
-        self.leases = Leases(client, ttl=60, history_messages=4, max_history=most)
+        self.sessions = Sessions(client, ttl=60, max_pending=8, max_history=most, max_history_bytes=most_bytes)
+        self.leases = Leases(client, ttl=60, history_messages=4, max_history=most, max_history_bytes=most_bytes)
         self.session = session_id(self.sessions.create("Ada")["token"])
 
-    def say(self, message_id: str) -> None:
-        self.sessions.accept(self.session, message_id, f"says {message_id}")
+    def say(self, message_id: str, text: str = "") -> None:
+        self.sessions.accept(self.session, message_id, f"says {message_id}{text}")
 
-    def answer(self) -> list[str]:
+    def answer(self, text: str = "") -> list[str]:
         """Answers the next message; what its prompt held."""
         work = self.leases.claim(self.session)
         assert work is not None
-        self.leases.commit(work, f"answers {work.message_id}", "stop", go_on=False)
+        self.leases.commit(work, f"answers {work.message_id}{text}", "stop", go_on=False)
         return [message["msg"] for message in work.messages]
 
     def fail(self) -> None:
         work = self.leases.claim(self.session)
         assert work is not None
         self.leases.fail(work, "no", go_on=False)
+
+    def bytes(self) -> int:
+        """Bytes of memory that the messages take."""
+        return int(
+            self.client.execute_command("JSON.DEBUG", "MEMORY", session_keys(self.session).document, ".messages")
+        )
 
     def texts(self) -> list[str]:
         return [message["msg"] for message in stored_messages(self.sessions, self.session)]
@@ -142,6 +151,73 @@ def test_a_step_takes_as_long_after_many_messages_were_dropped(redis_client: red
     short = cost(talk, 90)
     cost(talk, 900)
     assert cost(talk, 90) < 3 * short
+
+
+def test_a_history_is_bounded_in_bytes(redis_client: redis.Redis) -> None:
+    talk = Talk(redis_client, most_bytes=20_000)
+    for number in range(30):
+        talk.say(f"m{number}", " ä" * 500)
+        talk.answer(" long" * 200)
+        assert talk.bytes() <= 20_000 + ARRAY
+    kept = [text[:11].split(" ")[1] for text in talk.texts()]
+    assert kept == [f"m{number}" for number in range(22, 30) for _ in range(2)][-len(kept) :]
+    assert len(kept) >= 12
+    # Short messages take more than their text, too.
+    for number in range(30, 200):
+        talk.say(f"m{number}")
+        talk.answer()
+        assert talk.bytes() <= 20_000 + ARRAY
+    assert len(talk.texts()) > 40
+    assert redis_client.hlen(session_keys(talk.session).index) == len(talk.texts())
+
+
+def test_unanswered_messages_and_the_newest_reply_stay_whatever_their_size(redis_client: redis.Redis) -> None:
+    talk = Talk(redis_client, most_bytes=20_000)
+    talk.say("old")
+    talk.answer()
+    for number in range(3):
+        talk.say(f"m{number}", "x" * 15_000)
+    assert [text[:7] for text in talk.texts()] == ["says m0", "says m1", "says m2"]
+    for number in range(3):
+        assert talk.answer("y" * 50_000)[-1].startswith(f"says m{number}")
+    assert [text[:10] for text in talk.texts()] == ["answers m1", "answers m2"]
+    talk.say("last")
+    assert talk.answer()[-1] == "says last"
+    assert talk.texts() == ["says last", "answers last"]
+
+
+def test_what_a_version_without_the_count_stored_counts_too(redis_client: redis.Redis) -> None:
+    old, new = Talk(redis_client), Talk(redis_client, most_bytes=20_000)
+    old.session = new.session
+    for number in range(10):
+        old.say(f"m{number}", "x" * 3000)
+        old.answer()
+    assert new.bytes() > 30_000
+    for number in range(10, 40):
+        # Old and new processes side by side: neither adds to the other's count.
+        (old if number % 3 else new).say(f"m{number}", "x" * 3000)
+        (old if number % 2 else new).answer()
+        new.say(f"n{number}")
+        assert new.bytes() <= 20_000 + ARRAY
+        new.answer()
+        assert new.bytes() <= 20_000 + ARRAY
+
+
+def test_counting_bytes_costs_the_same_in_any_history(redis_client: redis.Redis) -> None:
+    def cost(turns: int) -> float:
+        talk = Talk(redis_client, most_bytes=10**9)
+        store_turns(redis_client, talk.session, [("q", "a")] * turns, 60)
+        talk.say("first")
+        talk.answer()
+        times = []
+        for number in range(60):
+            began = time.perf_counter()
+            talk.say(f"m{number}")
+            talk.answer()
+            times.append(time.perf_counter() - began)
+        return sorted(times)[30]
+
+    assert cost(10_000) < 3 * cost(10)
 
 
 def test_a_chat_continues_beyond_the_limit(model: ModelServer) -> None:

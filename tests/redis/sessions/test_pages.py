@@ -10,9 +10,10 @@ import pytest
 import redis
 
 from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
+from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Leases
-from chatbot.sessions.messages import Bucket, Sessions
+from chatbot.sessions.messages import Sessions
 from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, parse_before, parse_limit
 from chatbot.store.keys import session_keys
 from devtools.harness.histories import store_turns, stored_messages

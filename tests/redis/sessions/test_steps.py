@@ -395,12 +395,13 @@ def test_events_have_a_number_and_the_position_that_they_complete(
     work = claimed(leases, session)
     leases.progress([Progress(work, "h", 0, {"type": "delta", "msg": "h"})])
     leases.commit(work, "hi", "stop", go_on=True)
-    events = [Event.decode(pubsub.get_message(timeout=5)["data"]) for _ in range(2)]
+    events = [Event.decode(pubsub.get_message(timeout=5)["data"]) for _ in range(3)]
     assert [(e.number, e.position, json.loads(e.frame)["type"]) for e in events] == [
-        (1, None, "delta"),
-        (2, 2, "message"),
+        (1, 1, "message"),
+        (2, None, "delta"),
+        (3, 2, "message"),
     ]
-    assert sessions.snapshot(session).event == 2
+    assert sessions.snapshot(session).event == 3
 
 
 def test_a_snapshot_resumes_after_any_message(sessions: Sessions, leases: Leases, session: str) -> None:

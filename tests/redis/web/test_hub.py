@@ -71,6 +71,15 @@ def answer(sessions: Sessions, leases: Leases, session: str, number: int) -> Non
     leases.commit(work, f"a{number}", "stop", go_on=True)
 
 
+def send(socket: Socket, sessions: Sessions, message_id: str) -> None:
+    """The socket's own message, like `chat_socket.py`."""
+    socket.subscriber.hold()
+    socket.subscriber.sending(message_id)
+    accepted = sessions.accept(socket.subscriber.session, message_id, "mine")
+    socket.subscriber.sent(message_id, accepted.event)
+    socket.subscriber.release()
+
+
 def _has(socket: Socket, replies: list[str]) -> bool:
     return socket.replies() == replies
 
@@ -91,7 +100,7 @@ def test_live_events_reach_every_socket_of_the_session_and_no_other(
         eventually(partial(_has, socket, ["a1"]))
     answer(sessions, leases, other, 1)
     eventually(lambda: sockets[2].replies() == ["a1"])
-    assert len(sockets[0].frames) == len(sockets[1].frames) == len(sockets[2].frames) == 2
+    assert len(sockets[0].frames) == len(sockets[1].frames) == len(sockets[2].frames) == 3
 
 
 def test_what_a_broken_subscription_missed_is_read_from_the_store(
@@ -105,7 +114,37 @@ def test_what_a_broken_subscription_missed_is_read_from_the_store(
         answer(sessions, leases, session, number)
         eventually(partial(_has, socket, [f"a{i}" for i in range(1, number + 1)]))
     assert socket.ended == []
-    assert not [f for f in socket.frames if f.get("source") == "human"]
+    assert [f["id"] for f in socket.frames if f.get("source") == "human"] == [f"m{i}" for i in range(1, 6)]
+
+
+def test_a_message_goes_to_the_other_sockets_of_its_session_at_once(hub: Hub, sessions: Sessions, session: str) -> None:
+    sender, other = Socket(hub, session), Socket(hub, session)
+    for socket in (sender, other):
+        socket.attach(sessions)
+    for number in (1, 2):
+        send(sender, sessions, f"m{number}")
+    eventually(lambda: [(f["source"], f["id"]) for f in other.frames] == [("human", "m1"), ("human", "m2")])
+    assert sender.frames == []
+    assert not sender.subscriber.owns("m1")
+    assert sender.subscriber.position == 2
+
+
+def test_after_a_gap_a_socket_gets_others_messages_and_not_its_own(
+    hub: Hub, sessions: Sessions, leases: Leases, session: str
+) -> None:
+    socket = Socket(hub, session)
+    socket.attach(sessions)
+    socket.subscriber.hold()
+    sessions.accept(session, "theirs", "from another tab")
+    send(socket, sessions, "mine")
+    eventually(lambda: len(socket.subscriber._held) == 2)
+    del socket.subscriber._held[0]
+    assert socket.subscriber.release() is False
+    hub.resync([socket.subscriber])
+    eventually(lambda: [f["id"] for f in socket.frames] == ["theirs"])
+    send(socket, sessions, "mine too")
+    sessions.accept(session, "theirs too", "again")
+    eventually(lambda: [f["id"] for f in socket.frames] == ["theirs", "theirs too"])
 
 
 def test_a_missing_event_is_noticed_by_its_number(
@@ -115,7 +154,7 @@ def test_a_missing_event_is_noticed_by_its_number(
     socket.attach(sessions)
     hub.subscribers()[0].hold()
     answer(sessions, leases, session, 1)
-    eventually(lambda: len(socket.subscriber._held) == 2)
+    eventually(lambda: len(socket.subscriber._held) == 3)
     # The reply's own event gets lost on the way.
     socket.subscriber._held.pop()
     socket.subscriber.release()
@@ -132,8 +171,8 @@ def test_nothing_goes_out_past_a_gap_and_what_is_missing_comes_first(
     socket.subscriber.hold()
     for number in (1, 2, 3):
         answer(sessions, leases, session, number)
-    eventually(lambda: len(socket.subscriber._held) == 6)
-    # The first reply's delta is lost, amid events that follow one another.
+    eventually(lambda: len(socket.subscriber._held) == 9)
+    # The first message is lost, amid events that follow one another.
     del socket.subscriber._held[0]
     assert socket.subscriber.release() is False
     assert socket.frames == []
@@ -161,12 +200,12 @@ def test_events_that_the_replay_holds_already_are_dropped(
     socket = Socket(hub, session)
     hub.attach(socket.subscriber)
     answer(sessions, leases, session, 1)
-    eventually(lambda: len(socket.subscriber._held) == 2)
+    eventually(lambda: len(socket.subscriber._held) == 3)
     snapshot = sessions.snapshot(session, after="m1")
     answer(sessions, leases, session, 2)
-    eventually(lambda: len(socket.subscriber._held) == 4)
+    eventually(lambda: len(socket.subscriber._held) == 6)
     assert socket.subscriber.release(snapshot)
-    assert [frame["type"] for frame in socket.frames] == ["delta", "message"]
+    assert [frame["type"] for frame in socket.frames] == ["message", "delta", "message"]
     assert socket.replies() == ["a2"]
 
 

@@ -6,13 +6,14 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from chatbot.config import ModelAddress, ModelSettings, Settings
 from chatbot.worker.models import create_model
-from chatbot.worker.models.base import Call, Model
+from chatbot.worker.models.balancer import BalancedModel
+from chatbot.worker.models.base import Call, Model, Piece, Pieces
 from chatbot.worker.models.errors import (
     CallCancelled,
     ModelError,
@@ -109,6 +110,80 @@ def test_load_is_spread_over_the_servers(servers: list[ModelServer]) -> None:
     for thread in threads:
         thread.join()
     assert asked(servers) == [5, 5]
+
+
+class _Idle(Model):
+    """A model whose replies last until they are closed."""
+
+    def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
+        while True:
+            yield Piece("word ")
+
+
+def balanced(count: int) -> BalancedModel:
+    return BalancedModel({f"http://model{n}": _Idle() for n in range(count)}, REST)
+
+
+def chosen(model: BalancedModel, session: str) -> tuple[int, Pieces]:
+    """The server that a reply of `session` comes from, and the reply, which stays in progress."""
+    before = [server.calls for server in model._servers]
+    pieces = model.generate([], Call(30, session=session))
+    next(pieces)
+    return [server.calls - calls for server, calls in zip(model._servers, before, strict=True)].index(1), pieces
+
+
+def test_a_session_stays_with_one_server_whichever_process_calls() -> None:
+    workers = [balanced(4), balanced(4)]
+    used = set()
+    for n in range(50):
+        servers = set()
+        for worker in workers:
+            server, pieces = chosen(worker, f"session {n}")
+            pieces.close()
+            servers.add(server)
+        assert len(servers) == 1
+        used |= servers
+    assert used == {0, 1, 2, 3}
+
+
+def test_only_the_sessions_of_a_failing_server_move() -> None:
+    model = balanced(4)
+    home = {}
+    for n in range(50):
+        home[n], pieces = chosen(model, f"session {n}")
+        pieces.close()
+    model._servers[2].failed(TransientModelError("server_error", "made up"))
+    moved = set()
+    for n, before in home.items():
+        now, pieces = chosen(model, f"session {n}")
+        pieces.close()
+        assert before in (now, 2)
+        if before == 2:
+            moved.add(now)
+    assert moved == {0, 1, 3}
+
+
+def test_many_workers_with_few_calls_each_spread_them_over_all_servers() -> None:
+    workers = [balanced(4) for _ in range(20)]
+    counts = [0] * 4
+    replies = []
+    for n in range(100):
+        server, pieces = chosen(workers[n % 20], f"session {n}")
+        replies.append(pieces)
+        counts[server] += 1
+    for pieces in replies:
+        pieces.close()
+    assert max(counts) <= 1.3 * 25
+
+
+def test_a_server_with_too_many_calls_passes_a_session_on_to_its_next_server() -> None:
+    model = balanced(4)
+    replies = [chosen(model, "the same session")[1] for _ in range(20)]
+    calls = [server.calls for server in model._servers]
+    for pieces in replies:
+        pieces.close()
+    assert max(calls) == 7
+    assert sum(calls) == 20
 
 
 def test_no_text_comes_twice(servers: list[ModelServer]) -> None:
