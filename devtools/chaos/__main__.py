@@ -31,8 +31,8 @@ def main() -> int:
     for kind in dict.fromkeys(EXPERIMENTS[name].deployment for name in faults):
         wanted = [name for name in faults if EXPERIMENTS[name].deployment is kind]
         with started(kind, options) as (chat, model):
-            for name in wanted if chat else []:
-                kept = inflict(chat, model, name, options) and kept
+            for name in wanted:
+                kept = (chat is None or inflict(chat, model, name, options)) and kept
     if KILLS in names:
         for load in LOADS if options.load == "both" else [options.load]:
             kept = kill_many(load, options) and kept
@@ -93,10 +93,10 @@ def inflict(chat: Deployment, model: ModelServer, name: str, options: argparse.N
 def kill_many(load: str, options: argparse.Namespace) -> bool:
     """Kills processes at one load; returns whether the promise was kept."""
     began = time.monotonic()
-    settings = {"worker_concurrency": kills.SLOTS // kills.WORKERS}
+    slots = kills.SLOTS // kills.WORKERS
     with (
         ModelServer(first=100, interval=options.interval, tokens=options.tokens, record=False) as model,
-        Deployment(model.url, webs=kills.WEBS, workers=kills.WORKERS, **settings) as chat,
+        Deployment(model.url, webs=kills.WEBS, workers=kills.WORKERS, worker_concurrency=slots) as chat,
     ):
         crowd = kills.run_kills(chat, model, options.count, LOADS[load], options.pause, reply_length(options))
     return show(f"{KILLS} at {load} the capacity", options.count, crowd, began, options)

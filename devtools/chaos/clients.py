@@ -69,6 +69,6 @@ class Socket(WSListener):
         if frame.msg_type is WSMsgType.TEXT:
             self._frames.put_nowait(json.loads(frame.get_payload_as_bytes()))
         elif frame.msg_type is WSMsgType.CLOSE:
-            self._code = int(frame.get_close_code() or 1005)
+            self._code = frame.get_close_code().value
             transport.send_close(frame.get_close_code(), frame.get_close_message())
             transport.disconnect()

@@ -249,7 +249,8 @@ class Crowd:
         self.outcome = CrowdDelivery()
         self._addresses = addresses
         self._reply_length = reply_length
-        self._struck: list[tuple[float, TrackedMessage]] = []
+        #: The time of each fault with each message that it struck.
+        self.struck: list[tuple[float, TrackedMessage]] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="crowd", daemon=True)
         self._http = ThreadPoolExecutor(_HTTP_THREADS, "http")
@@ -269,7 +270,7 @@ class Crowd:
             self._check(person, messages)
         self._http.shutdown()
         self._loop.close()
-        for at, message in self._struck:
+        for at, message in self.struck:
             if message.answered_at > at:
                 self.outcome.recoveries.append(max(message.answered_at - at - self._reply_length, 0.0))
 
@@ -283,7 +284,7 @@ class Crowd:
     def mark_fault(self, struck: Iterable[TrackedMessage], at: float = 0.0) -> None:
         """Records that a fault struck these messages, now or at `at`, by the monotonic clock."""
         at = at or time.monotonic()
-        self._struck += [(at, message) for message in struck]
+        self.struck += [(at, message) for message in struck]
 
     def talking(self) -> int:
         """The number of users who have received a part of a reply."""

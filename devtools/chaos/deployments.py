@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import resource
+import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -14,8 +15,7 @@ from devtools.harness.deployment import Deployment, Process
 from devtools.harness.proxy import Proxy
 from devtools.paths import ROOT
 
-#: Where Debian's package faketime and its relatives put the library.
-_FAKETIME = "/usr/lib*/**/faketime/libfaketimeMT.so.1"
+_WRONG_CLOCK = Path(__file__).with_name("wrong_clock.c")
 
 
 class CannotRun(Exception):
@@ -68,26 +68,25 @@ class DiskDeployment(Deployment):
 
 
 class ClockDeployment(Deployment):
-    """The last web process and the last worker run on a host whose clock can be wrong."""
+    """The last web process and the last worker run on a host whose clock can be set wrong while they run."""
 
     def __init__(self, model_url: str, **settings: Any) -> None:
         super().__init__(model_url, **settings)
-        found = sorted(glob.glob(_FAKETIME, recursive=True))
-        if not found:
-            raise CannotRun("libfaketime is not installed (Debian: apt install faketime)")
+        library = self.folder / "wrong_clock.so"
+        compiler = shutil.which("cc")
+        if compiler is None:
+            raise CannotRun("no C compiler (cc) for the library that sets a process's clock")
+        subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(_WRONG_CLOCK)], check=True)
         self._offset = self.folder / "clock"
         self.set_clock(0)
         for process in (self.webs[-1], self.workers[-1]):
-            process.env |= {
-                "LD_PRELOAD": found[0],
-                "FAKETIME_TIMESTAMP_FILE": str(self._offset),
-                "FAKETIME_CACHE_DURATION": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            }
+            process.env |= {"LD_PRELOAD": str(library), "CLOCK_OFFSET_FILE": str(self._offset)}
 
     def set_clock(self, offset: int) -> None:
-        """The clock is wrong by so many seconds from now on; processes notice within a second."""
-        self._offset.write_text(f"{offset:+d}\n")
+        """The clock is wrong by so many seconds from now on."""
+        # In place, as the processes have mapped the file.
+        with self._offset.open("r+b" if self._offset.exists() else "wb") as file:
+            file.write(struct.pack("=q", offset))
 
 
 class VersionsDeployment(Deployment):
@@ -102,9 +101,9 @@ class VersionsDeployment(Deployment):
         self.old = Path(self._checkout.name)
         command = f"git archive {self.ref} | tar -x -C {self.old}"
         if (
-            subprocess.run(["sh", "-c", command], cwd=ROOT, check=False).returncode
+            subprocess.run(["sh", "-c", command], cwd=ROOT, check=False).returncode  # noqa: S607
             or not (self.old / "wsgi.py").exists()
-        ):  # noqa: S607
+        ):
             raise CannotRun(f"no version {self.ref} in this checkout")
         for process in (self.webs[0], self.workers[0]):
             process.cwd = self.old

@@ -26,8 +26,9 @@ COLUMNS = (
 _WIDTHS = (32, 5, 12, 4, 7, 12, 11, 6, 6, 6, 10, 6, 6)
 HEADER = " ".join(f"{name:{'<' if n == 0 else '>'}{_WIDTHS[n]}}" for n, name in enumerate(COLUMNS))
 LEGEND = (
-    "reply: from a user's first attempt to send a message to its reply. struck: replies in progress or owed at a fault; "
-    "back: from the fault to the reply, less the time that the model takes for one. A reply struck twice counts twice."
+    "reply: from a user's first attempt to send a message to its reply. struck: replies in progress or owed at a "
+    "fault; back: from the fault to the reply, less the time that the model takes for one. A reply struck twice counts "
+    "twice."
 )
 _TRY_COLUMNS = ("try", "what", "bar", "measured", "verdict")
 

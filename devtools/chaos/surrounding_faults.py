@@ -69,7 +69,7 @@ def fill_disk(scene: Scene[DiskDeployment]) -> None:
 
 def fill_redis(scene: Scene[Deployment]) -> None:
     """Redis has reached its `maxmemory`, and evicts nothing."""
-    limit = scene.chat.client.config_get("maxmemory")["maxmemory"]
+    limit = str(scene.chat.client.config_get("maxmemory")["maxmemory"])
     scene.strike()
     scene.chat.client.config_set("maxmemory", scene.chat.client.info("memory")["used_memory"])
     time.sleep(FULL)
