@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from gunicorn.glogging import Logger
 
 from chatbot.config import load_settings
-from chatbot.logs import Redactor, formatter
+from chatbot.logs import Redactor, formatter, summaries
+from chatbot.logs.output import underlying
 
 
 class GunicornLogger(Logger):  # type: ignore[misc]
@@ -18,6 +20,9 @@ class GunicornLogger(Logger):  # type: ignore[misc]
         super().setup(cfg)
         lines = formatter(load_settings())
         for log in (self.error_log, self.access_log):
-            log.filters[:] = [Redactor()]
+            # In this order: a redacted line has lost its format string, by which lines are counted.
+            log.filters[:] = [summaries, Redactor()]
             for handler in log.handlers:
+                if isinstance(handler, logging.StreamHandler):
+                    handler.setStream(underlying(handler.stream))
                 handler.setFormatter(lines)

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 import gevent
+import gevent.hub
 from gevent.server import StreamServer
 from gunicorn import util
 from gunicorn.http import errors
@@ -56,6 +57,13 @@ def _read_in_order(unreader: SocketUnreader, _: int | None = None) -> bytes:
     chunk: bytes = unreader.sock.recv(_RECEIVE_BYTES)
     return chunk
 
+
+def _log_hub_error(_: Any, context: Any, kind: Any, error: Any, trace: Any) -> None:
+    """Logs an uncaught exception of a greenlet; gevent would write a traceback and the greenlet's arguments."""
+    logger.error("a greenlet ended with an exception: %s", type(context).__name__, exc_info=(kind, error, trace))
+
+
+gevent.hub.Hub.print_exception = _log_hub_error
 
 SocketUnreader.chunk = _read_in_order
 # gunicorn reads the rest of an unused body before the next request, however long it is.

@@ -9,11 +9,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import celery.apps.worker
 from celery.app.events import Events
 from celery.events import EventDispatcher
 from celery.worker import consumer
 from kombu.message import Message
 
+from chatbot import logs
+from chatbot.config import Settings
 from chatbot.queue.task_messages import is_call
 
 logger = logging.getLogger(__name__)
@@ -83,3 +86,13 @@ class BatchEvents(Events):  # type: ignore[misc]
     """Events with the `BatchDispatcher`; for `Celery.events_cls`."""
 
     dispatcher_cls = f"{BatchDispatcher.__module__}:{BatchDispatcher.__name__}"
+
+
+def log_notices(settings: Settings) -> None:
+    """Has Celery's notices of signals, such as `worker: Warm shutdown`, logged; Celery writes them past everything."""
+
+    def log_notice(text: object, *_: object) -> None:
+        # Called in signal handlers, which may have interrupted the log's own locks.
+        logs.write_now(settings, celery.apps.worker.__name__, str(text))
+
+    celery.apps.worker.safe_say = log_notice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,33 +26,47 @@ class PromptMessage:
     text: str
 
 
-def prompt_messages(messages: Iterable[Mapping[str, Any]]) -> list[PromptMessage]:
-    """Stored messages as messages of a prompt.
+def prompt_messages(messages: Sequence[Mapping[str, Any]]) -> list[PromptMessage]:
+    """Stored messages as messages of a prompt: roles alternate, no text is empty, and the last is the one to answer.
 
-    One without text, such as a reply that was stopped at once, is left out: strict servers refuse it.
+    A turn without a reply, or whose reply has no text, is left out: strict servers refuse both.
     """
-    return [
-        PromptMessage("user" if m["source"] == "human" else "assistant", m["msg"]) for m in messages if m["msg"].strip()
-    ]
+    conversation: list[PromptMessage] = []
+    question = ""
+    for message in messages[:-1]:
+        if message["source"] == "human":
+            question = message["msg"]
+        elif message["msg"].strip() and (question or not conversation):
+            if question:
+                conversation.append(PromptMessage("user", question))
+            conversation.append(PromptMessage("assistant", message["msg"]))
+            question = ""
+    return [*conversation, PromptMessage("user", messages[-1]["msg"])]
 
 
 def fit(conversation: Sequence[PromptMessage], max_tokens: int) -> Sequence[PromptMessage]:
     """The newest messages that are estimated to fit, always with the last one, which is never cut.
 
-    A message too long to fit alone is left out; older ones may still be included.
+    A turn with a message that is too long to fit alone is left out; older ones may still be included.
     """
-    *earlier, last = conversation
-    kept = [last]
-    room = max_tokens - estimated_tokens(last.text)
-    for message in reversed(earlier):
-        tokens = estimated_tokens(message.text)
-        if tokens > max_tokens:
+    kept = [conversation[-1]]
+    room = max_tokens - estimated_tokens(conversation[-1].text)
+    for turn in _turns_newest_first(conversation[:-1]):
+        sizes = [estimated_tokens(message.text) for message in turn]
+        if max(sizes) > max_tokens:
             continue
-        room -= tokens
-        if room < 0:
-            break
-        kept.append(message)
+        for message, tokens in zip(turn, sizes, strict=True):
+            room -= tokens
+            if room < 0:
+                return kept[::-1]
+            kept.append(message)
     return kept[::-1]
+
+
+def _turns_newest_first(conversation: Sequence[PromptMessage]) -> Iterator[Sequence[PromptMessage]]:
+    """Each turn as its reply and its human message, which the first turn may lack."""
+    for end in range(len(conversation), 0, -2):
+        yield conversation[max(end - 2, 0) : end][::-1]
 
 
 def max_messages(max_tokens: int) -> int:
@@ -82,18 +96,12 @@ def _unlabelled(text: str) -> str:
 
 
 def chat_messages(conversation: Sequence[PromptMessage], system_prompt: str) -> list[dict[str, str]]:
-    """Messages for a chat model, with strictly alternating roles, as many chat templates demand.
+    """Messages for a chat model. The first is the user's, as many chat templates demand.
 
-    Consecutive messages of one role become one. A reply whose question is outside of the window is left out.
+    A reply whose question is outside of the window is left out.
     """
-    messages: list[dict[str, str]] = []
-    for message in conversation:
-        if not messages and message.role == "assistant":
-            continue
-        if messages and messages[-1]["role"] == message.role:
-            messages[-1]["content"] += "\n\n" + message.text
-        else:
-            messages.append({"role": message.role, "content": message.text})
+    begin = 1 if conversation[0].role == "assistant" else 0
+    messages = [{"role": message.role, "content": message.text} for message in conversation[begin:]]
     if system_prompt:
         messages.insert(0, {"role": "system", "content": system_prompt})
     return messages

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ import requests
 from chatbot.config import RedisSettings, Settings
 from chatbot.queue.celery_app import create_celery
 from chatbot.sessions.ids import session_id
+from chatbot.store.keys import session_keys
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient
 from devtools.harness.deployment import Deployment, Process, eventually, free_port
@@ -51,7 +56,11 @@ class Guarded:
 @pytest.fixture(scope="module")
 def guarded(model: ModelServer) -> Iterator[Guarded]:
     deployment = Deployment(
-        model.url, redis_args=("--requirepass", PASSWORD), huggingface_inference_token=MODEL_TOKEN, model_attempts=2
+        model.url,
+        redis_args=("--requirepass", PASSWORD),
+        huggingface_inference_token=MODEL_TOKEN,
+        model_attempts=2,
+        log_format="json",
     )
     deployment.redis_url = f"redis://:{PASSWORD}@127.0.0.1:{deployment.redis_port}/0"
     for process in deployment.processes:
@@ -65,8 +74,8 @@ def guarded(model: ModelServer) -> Iterator[Guarded]:
 
 
 def lines(process: Process) -> list[dict[str, Any]]:
-    """The JSON lines of a log, decoded."""
-    return [json.loads(line) for line in process.log.splitlines() if line.startswith("{")]
+    """The lines of a log, decoded."""
+    return [json.loads(line) for line in process.log.splitlines()]
 
 
 def test_lines_of_web_and_worker_are_json_with_session_message_and_task(guarded: Guarded) -> None:
@@ -106,7 +115,6 @@ def test_lines_of_web_and_worker_are_json_with_session_message_and_task(guarded:
     logged = line(chat.webs[0], "m3")
     assert (logged["session"], logged["level"], logged["logger"]) == (session, "WARNING", "chatbot.web.chat_socket")
     assert any(it["logger"] == "gunicorn.error" for it in lines(chat.webs[0]))
-    assert all(text.startswith("{") for text in chat.webs[0].log.splitlines())
 
 
 def test_celerys_own_lines_carry_the_task_and_its_session(guarded: Guarded) -> None:
@@ -171,3 +179,62 @@ def test_a_misspelled_setting_is_one_warning_that_names_the_nearest(log_format: 
         assert (json.loads(line)["level"], json.loads(line)["message"]) == ("WARNING", message)
     else:
         assert line.endswith(f"WARNING chatbot.logs: {message}")
+
+
+#: What would begin a line of its own, or change how a terminal shows one.
+CONTROLS = "\x1b[2J\r\x08\x85\u2028\u2029\u202e\u2066"
+
+
+def provoke(chat: Deployment) -> None:
+    """Brings control characters to each place from which foreign text may reach the log."""
+    evil = f'x\n{{"level":"FORGED"}}{CONTROLS}'
+    assert requests.post(chat.url() + "/token", json={"name": evil}, timeout=10).status_code == 400
+    with ChatClient(chat.url()) as client:
+        client.send(f"!fault=unauthorized {evil}", "m1")
+        client.until("error", code="model_error")
+        client.send_frame(type=evil, id=evil, msg=evil)
+        client.until("error")
+        document = session_keys(session_id(client.token)).document
+        chat.client.execute_command("JSON.SET", document, "$", json.dumps({evil: evil}))
+        client.send(evil, "m2")
+        client.until("error")
+    chat.client.lpush("celery", evil, json.dumps({"headers": {"task": evil}, "body": evil, "properties": {}}))
+    header = CONTROLS.encode()
+    for head in (
+        b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % header.replace(b"\r", b""),
+        b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % header,
+        b"GET /chat?token=%0A%1B&after=%0A%1B HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: \x1b\r\n\r\n",
+        header + b" / HTTP/1.1\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", int(chat.webs[0].env["PORT"])), 5) as sock:
+            sock.sendall(head)
+            with contextlib.suppress(OSError):
+                sock.recv(4096)
+
+
+def test_every_line_of_every_process_is_json_from_start_to_end(guarded: Guarded) -> None:
+    """The last test of this deployment: it stops the processes."""
+    chat = guarded.chat
+    provoke(chat)
+    web, worker = chat.webs[0], chat.workers[0]
+    # Celery's own dump of all threads, gunicorn's lines about a killed process.
+    os.kill(worker.pid, signal.SIGUSR1)
+    (child,) = Path(f"/proc/{web.pid}/task/{web.pid}/children").read_text("ascii").split()
+    os.kill(int(child), signal.SIGKILL)
+    eventually(lambda: "Perhaps out of memory" in web.log, 30, "gunicorn names the killed process")
+    eventually(chat.ready, 30, "a new web process serves")
+    with ChatClient(chat.url()) as client:
+        client.ask("are you there?")
+        for process in (web, worker, guarded.flower):
+            assert process.stop() == 0, process.name
+    for process, words in (
+        (web, ("Starting gunicorn", "Shutting down: Master", "was sent SIGKILL")),
+        (worker, ("superuser privileges", " ready.", "worker: Warm shutdown", "MainThread")),
+        (guarded.flower, ("Visit me at", "shutting down")),
+    ):
+        found = [json.loads(line) for line in process.log.splitlines()]
+        assert all({"time", "level", "logger", "message"} <= set(line) for line in found)
+        assert not {line["level"] for line in found} - {"INFO", "WARNING", "ERROR", "CRITICAL"}
+        assert not set(process.log) & set(CONTROLS) - set("[2J"), process.name
+        messages = " ".join(line["message"] for line in found)
+        assert [word for word in words if word not in messages] == [], process.name

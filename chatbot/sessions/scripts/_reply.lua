@@ -1,25 +1,34 @@
 -- What the worker that holds the lease answers, and how it goes on.
 
+-- Turns before a message that are searched for those of its prompt, besides the prompt's size.
+local most_skipped = 1000
+
 -- The message and up to `prompt_size` - 1 messages before it: each human message, then its reply, whenever that was
--- stored.
+-- stored. A turn without the text of a reply is left out: the message failed, or the reply was stopped before its text.
 local function prompt(message)
   local position, turn = string.match(redis.call('HGET', index, message), '^h:(%d+):(%d+)$')
   local gone, gone_turns = trimmed()
-  turn = turn - gone_turns
-  local positions = {}
-  if turn > 0 then
-    for _, entry in ipairs(redis.call('LRANGE', turns, math.max(turn - prompt_size, 0), turn - 1)) do
-      local human, bot = string.match(entry, '^(%d+):?(%d*)$')
-      positions[#positions + 1] = human
-      if bot ~= '' then
-        positions[#positions + 1] = bot
+  local function stored(place)
+    return redis.call('JSON.GET', document, '.messages[' .. place - gone .. ']')
+  end
+  local newest_first, size, stop = {stored(position)}, tonumber(prompt_size), turn - gone_turns
+  local first, count = math.max(stop - size - most_skipped, 0), size
+  while stop > first and #newest_first < size do
+    local start = math.max(stop - count, first)
+    local entries = redis.call('LRANGE', turns, start, stop - 1)
+    for i = #entries, 1, -1 do
+      local human, bot = string.match(entries[i], '^(%d+):(%d+)$')
+      local reply = bot and stored(bot)
+      if reply and not string.find(reply, '"msg":""', 1, true) and #newest_first < size then
+        newest_first[#newest_first + 1] = reply
+        newest_first[#newest_first + 1] = stored(human)
       end
     end
+    stop, count = start, count * 2
   end
-  positions[#positions + 1] = position
   local messages = {}
-  for i = math.max(1, #positions - prompt_size + 1), #positions do
-    messages[#messages + 1] = redis.call('JSON.GET', document, '.messages[' .. positions[i] - gone .. ']')
+  for i = math.min(#newest_first, size), 1, -1 do
+    messages[#messages + 1] = newest_first[i]
   end
   return messages
 end

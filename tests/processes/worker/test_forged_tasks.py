@@ -107,16 +107,19 @@ def push(chat: Deployment, *elements: bytes) -> None:
         assert client.ask("are you there?")["finish_reason"] == "stop"
 
 
-@pytest.mark.parametrize("key", LISTS)
-def test_an_element_that_is_no_message_is_dropped_with_one_line(key: str, forged: Deployment) -> None:
+# Fewer for the second list: more than twenty lines of a kind would become a summary.
+@pytest.mark.parametrize(("key", "junk"), [(LISTS[0], JUNK), (LISTS[1], JUNK[::3])], ids=LISTS)
+def test_an_element_that_is_no_message_is_dropped_with_one_line(
+    key: str, junk: list[bytes], forged: Deployment
+) -> None:
     worker = forged.workers[0]
     before = len(worker.log)
-    forged.client.lpush(key, *JUNK)
+    forged.client.lpush(key, *junk)
     eventually(lambda: forged.client.llen(key) == 0, 30, "the list is empty")
     push(forged)
     assert worker.running, worker.log[-3000:]
     lines = [line for line in worker.log[before:].splitlines() if "dropped" in line]
-    assert len(lines) == len(JUNK)
+    assert len(lines) == len(junk)
     assert "Traceback" not in worker.log[before:]
 
 

@@ -168,16 +168,17 @@ class Chat(RuleBasedStateMachine):
         held = self.held[which % len(self.held)]
         worker, found, work = held
         answer = self.leases[worker].progress([Progress(work, text, 0, {"type": "delta"} if text else None)])[0]
-        assert answer in ("on", "stop", "lost")
-        if answer == "lost":
+        assert answer in ("on", "stop", "lost", "ended")
+        if answer in ("lost", "ended"):
             assert not self._current(found, work)
+            assert found.alive == (answer == "lost")
             self.held.remove(held)
 
     @precondition(lambda self: self.held)
-    @rule(which=st.integers(0, 3), go_on=st.booleans())
-    def commit(self, which: int, go_on: bool) -> None:
+    @rule(which=st.integers(0, 3), go_on=st.booleans(), empty=st.booleans())
+    def commit(self, which: int, go_on: bool, empty: bool = False) -> None:
         worker, found, work = self.held.pop(which % len(self.held))
-        text = f"reply of {worker} under {work.fence}"
+        text = "" if empty else f"reply of {worker} under {work.fence}"
         was_current = self._current(found, work)
         try:
             following = self.leases[worker].commit(work, text, "stop", go_on=go_on)
@@ -300,11 +301,9 @@ class Chat(RuleBasedStateMachine):
         prompt = [message["id"] for message in work.messages]
         before = found.acknowledged[: found.acknowledged.index(work.message_id)]
         turns = [
-            part
-            for message in before
-            for part in (message, *([reply_id(found.id, message)] if message in found.replies else []))
+            part for message in before if found.replies.get(message) for part in (message, reply_id(found.id, message))
         ]
-        assert prompt == [*turns, work.message_id][-HISTORY:], "the prompt is not the turns before the message"
+        assert prompt == [*turns, work.message_id][-HISTORY:], "the prompt is not the answered turns before the message"
         self.held.append((worker, found, work))
 
     def _following(self, worker: int, found: Conversation, following: Assignment | None, go_on: bool) -> None:

@@ -16,7 +16,7 @@ from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
 from chatbot.store.keys import LEDGER, SWEPT, WAITING, session_keys
 from devtools.harness.deployment import eventually
-from devtools.harness.histories import stored_messages
+from devtools.harness.histories import store_turns, stored_messages
 from tests.support.ledger import end_session, overdue, sweep
 
 
@@ -28,6 +28,23 @@ def claimed(leases: Leases, session: str) -> Assignment:
 
 def prompt(work: Assignment) -> list[str]:
     return [message["msg"] for message in work.messages]
+
+
+def say(
+    sessions: Sessions,
+    leases: Leases,
+    session: str,
+    text: str | None,
+    reply: str,
+    *,
+    prompt: list[str] | None = None,
+) -> None:
+    """One turn; `text` None when the message is pending already. `prompt` is what its prompt must hold."""
+    if text is not None:
+        sessions.accept(session, text, text)
+    work = claimed(leases, session)
+    assert prompt is None or [message["msg"] for message in work.messages] == prompt
+    leases.commit(work, reply, "stop" if reply else "stopped", go_on=False)
 
 
 def expire_lease(client: redis.Redis, session: str) -> None:
@@ -201,10 +218,40 @@ def test_a_retried_messages_prompt_holds_no_later_message(sessions: Sessions, le
     leases.fail(claimed(leases, session), "It broke.", go_on=True)
     sessions.accept(session, "m2", "q2")
     work = claimed(leases, session)
-    assert prompt(work) == ["q1", "q2"]
+    assert prompt(work) == ["q2"]
     leases.commit(work, "a2", "stop", go_on=True)
     sessions.retry(session, "m1")
     assert prompt(claimed(leases, session)) == ["q1"]
+
+
+def test_a_failed_message_is_in_prompts_once_it_was_answered(sessions: Sessions, leases: Leases, session: str) -> None:
+    say(sessions, leases, session, "q1", "a1")
+    sessions.accept(session, "bad", "bad")
+    leases.fail(claimed(leases, session), "It broke.", go_on=True)
+    say(sessions, leases, session, "q2", "a2", prompt=["q1", "a1", "q2"])
+    sessions.retry(session, "bad")
+    say(sessions, leases, session, None, "good", prompt=["q1", "a1", "bad"])
+    say(sessions, leases, session, "q3", "a3", prompt=["good", "q2", "a2", "q3"])
+
+
+@pytest.mark.parametrize("skipped", [1, 7, 40])
+def test_a_prompt_is_filled_with_turns_that_have_text(
+    sessions: Sessions, leases: Leases, session: str, skipped: int
+) -> None:
+    say(sessions, leases, session, "q1", "a1")
+    say(sessions, leases, session, "q2", "a2")
+    for number in range(skipped):
+        sessions.accept(session, f"bad{number}", f"bad{number}")
+        leases.fail(claimed(leases, session), "It broke.", go_on=True)
+        say(sessions, leases, session, f"stopped{number}", "")
+    say(sessions, leases, session, "q3", "a3", prompt=["a1", "q2", "a2", "q3"])
+
+
+def test_a_prompt_skips_a_bounded_number_of_turns(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    store_turns(redis_client, session, [("q1", "a1"), *[("stopped", "")] * 3000], ttl=60)
+    say(sessions, leases, session, "q2", "a2", prompt=["q2"])
 
 
 def test_a_postponed_message_is_not_claimed_before_its_due_time(

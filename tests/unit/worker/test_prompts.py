@@ -42,7 +42,10 @@ def test_the_newest_message_is_never_cut() -> None:
 
 def test_older_messages_are_included_before_one_that_never_fits() -> None:
     talk = conversation("one", "two", "x" * 90_000, "three", "four")
-    assert fit(talk, 100) == [*talk[:2], *talk[3:]]
+    assert fit(talk, 100) == [*talk[:2], talk[4]], "a reply does not stand alone"
+    talk = conversation("one", "two", "three", "x" * 90_000, "four")
+    assert fit(talk, 100) == [*talk[:2], talk[4]]
+    assert fit([*talk[3:]], 100) == [talk[4]]
 
 
 @pytest.mark.parametrize(
@@ -60,9 +63,13 @@ def test_the_estimate_of_tokens_errs_on_the_high_side(text: str, tokens: int) ->
     assert tokens <= estimated_tokens(text) <= 2 * tokens
 
 
+def stored(*texts: str | None) -> list[dict[str, str]]:
+    """A history of human messages and replies in turns; None stands for a message that there is not."""
+    return [{"source": "bot" if i % 2 else "human", "msg": text} for i, text in enumerate(texts) if text is not None]
+
+
 def test_stored_messages_become_prompt_messages() -> None:
-    stored = [{"source": "human", "msg": "a"}, {"source": "bot", "msg": "b"}]
-    assert prompt_messages(stored) == conversation("a", "b")
+    assert prompt_messages(stored("a", "b", "c")) == conversation("a", "b", "c")
 
 
 def test_a_chat_model_gets_roles_and_the_system_prompt() -> None:
@@ -74,20 +81,30 @@ def test_a_chat_model_gets_roles_and_the_system_prompt() -> None:
     ]
 
 
-def test_roles_alternate_strictly_beginning_with_the_user() -> None:
-    cut_off = [PromptMessage("assistant", "b"), PromptMessage("user", "failed"), PromptMessage("user", "c")]
-    assert chat_messages(cut_off, "") == [{"role": "user", "content": "failed\n\nc"}]
+@pytest.mark.parametrize(
+    ("history", "kept"),
+    [
+        pytest.param(stored("Hi", "", "Now?"), ["Now?"], id="a reply without text"),
+        pytest.param(stored("Hi", " \n", "a", "b", "Now?"), ["a", "b", "Now?"], id="a reply of white space"),
+        pytest.param(stored("Hi", None, "Now?"), ["Now?"], id="a message without a reply"),
+        pytest.param(stored("Hi", None, "a", "b", "c", None, "Now?"), ["a", "b", "Now?"], id="two without replies"),
+        pytest.param(stored("", "b", "Now?"), ["b", "Now?"], id="the window begins with a reply"),
+        pytest.param(stored(None, "b", "Now?"), ["b", "Now?"], id="the window begins with a reply"),
+        pytest.param(stored("a", "b", None, "c", "Now?"), ["a", "b", "Now?"], id="a reply without its message"),
+        pytest.param(stored(None, "", "Now?"), ["Now?"], id="nothing before"),
+    ],
+)
+def test_a_prompt_holds_only_turns_with_text(history: list[dict[str, str]], kept: list[str]) -> None:
+    prompt = prompt_messages(history)
+    assert [message.text for message in prompt] == kept
+    newest_first = [message.role for message in reversed(prompt)]
+    assert newest_first == (["user", "assistant"] * len(kept))[: len(kept)]
 
 
-def test_messages_without_text_are_left_out_of_a_prompt() -> None:
-    stored = [
-        {"source": "human", "msg": "Hi"},
-        {"source": "bot", "msg": ""},
-        {"source": "human", "msg": "Again"},
-        {"source": "bot", "msg": " \n"},
-        {"source": "human", "msg": "Now?"},
+def test_a_chat_models_conversation_begins_with_the_user() -> None:
+    prompt = prompt_messages(stored(None, "b", "c", "d", "Now?"))
+    assert [(m["role"], m["content"]) for m in chat_messages(prompt, "")] == [
+        ("user", "c"),
+        ("assistant", "d"),
+        ("user", "Now?"),
     ]
-    prompt = prompt_messages(stored)
-    assert [message.text for message in prompt] == ["Hi", "Again", "Now?"]
-    assert chat_messages(prompt, "") == [{"role": "user", "content": "Hi\n\nAgain\n\nNow?"}]
-    assert completion_prompt(prompt) == "Human: Hi\nHuman: Again\nHuman: Now?\nBot:"

@@ -7,14 +7,33 @@ import logging
 import os
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
 from typing import Any
 
-from chatbot.config import Settings, misspelled
+from chatbot.config import Settings, misspelled, read_settings
+from chatbot.errors import ConfigurationError
+from chatbot.logs import output
+from chatbot.logs.repeated_lines import Summaries, client_line
+
+__all__ = [
+    "Redactor",
+    "bound",
+    "client_line",
+    "configure",
+    "escape",
+    "finish",
+    "formatter",
+    "is_json",
+    "redact",
+    "settings_or_exit",
+    "summaries",
+    "take_over_output",
+    "write_now",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -39,20 +58,22 @@ def bound(**ids: str | None) -> Iterator[None]:
         _context.reset(token)
 
 
-def configure(settings: Settings) -> None:
-    """Sends this process' log to standard error, uncaught exceptions of threads included.
+def configure(settings: Settings, file: str | None = None) -> None:
+    """Sends this process' log to standard error or `file`, uncaught exceptions of threads included.
 
     Warns of each environment variable that looks like a misspelled setting.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    # Watched: logrotate may move the file.
+    handler = _FileHandler(file, encoding="utf-8") if file else _Handler(output.underlying(sys.stderr))
     handler.setFormatter(formatter(settings))
+    handler.addFilter(summaries)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log.level)
     # No line names its thread: looking the name up would be wasted.
     logging.logThreads = False
     logging.captureWarnings(True)
-    threading.excepthook = _log_thread_exception
+    output.install_hooks()
     # urllib3 warns with whole URLs, and with what a server sent.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     # Celery's lines for each task received, sent and succeeded add nothing to the task's own.
@@ -60,6 +81,38 @@ def configure(settings: Settings) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(settings.log.level)))
     for name, nearest in misspelled(os.environ):
         logger.warning("%s is not a setting: did you mean %s?", name, nearest)
+
+
+def settings_or_exit() -> Settings:
+    """The settings of a process that logs. An invalid one ends the process with one line of the log that names it."""
+    try:
+        return read_settings()
+    except ConfigurationError as error:
+        text = f"Settings: {error}"
+        form = os.environ.get("LOG_FORMAT", "").strip().lower() or "auto"
+        if form == "json" or (form == "auto" and not sys.stderr.isatty()):
+            output.write_now(_JSON(), "chatbot.config", logging.CRITICAL, text)
+            raise SystemExit(1) from None
+        raise SystemExit(escape(text)) from None
+
+
+def take_over_output(settings: Settings) -> None:
+    """Has all that this process writes to its standard streams become lines of the log, if these are JSON."""
+    output.take_over(formatter(settings), streams=is_json(settings))
+
+
+def write_now(settings: Settings, name: str, text: str) -> None:
+    """Writes a line at once, past all locks: for signal handlers. `name` is the logger's."""
+    output.write_now(formatter(settings), name, logging.INFO, text)
+
+
+def finish() -> None:
+    """Writes what the log still holds back. Called at the end of a process that skips the interpreter's shutdown."""
+    summaries.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, output.LinesOfLog):
+            stream.end()
+    logging.shutdown()
 
 
 def is_json(settings: Settings) -> bool:
@@ -82,14 +135,6 @@ def escape(text: str) -> str:
     return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
-def _log_thread_exception(args: Any) -> None:
-    """Logs an uncaught exception: Python's own traceback on standard error would be neither formatted nor redacted."""
-    if args.exc_type is not SystemExit:
-        name = args.thread.name if args.thread else "?"
-        error = (args.exc_type, args.exc_value, args.exc_traceback)
-        logger.error("the thread %s ended with an exception", name, exc_info=error)
-
-
 def _ids() -> dict[str, str]:
     """The ids that a line belongs to; Celery's own lines about a task get them too."""
     ids = dict(_context.get() or {})
@@ -102,6 +147,30 @@ def _ids() -> dict[str, str]:
         if request.args and _SESSION.match(str(request.args[0])):
             ids.setdefault("session", request.args[0])
     return ids
+
+
+def _ids_of(record: logging.LogRecord) -> dict[str, str]:
+    """The ids that a line was logged with, or those of the line that is being logged."""
+    found: dict[str, str] | None = getattr(record, "ids", None)
+    return _ids() if found is None else found
+
+
+class _Handler(logging.StreamHandler[Any]):
+    def close(self) -> None:
+        """Called at the end of the process."""
+        summaries.flush()
+        super().close()
+
+
+class _FileHandler(WatchedFileHandler):
+    def close(self) -> None:
+        """Called at the end of the process."""
+        summaries.flush()
+        super().close()
+
+
+#: Of this process, for all its loggers.
+summaries = Summaries(_ids)
 
 
 class Redactor(logging.Filter):
@@ -117,7 +186,7 @@ class _Text(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        ids = " ".join(f"{key}={value}" for key, value in _ids().items())
+        ids = " ".join(f"{key}={value}" for key, value in _ids_of(record).items())
         record.message, record.asctime = record.getMessage(), self.formatTime(record)
         line = escape(redact(self.formatMessage(record)))
         lines = [f"{line} [{escape(ids)}]" if ids else line]
@@ -135,8 +204,10 @@ class _JSON(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": redact(record.getMessage()),
-            **_ids(),
+            **_ids_of(record),
         }
+        if hasattr(record, "repeated"):
+            line["repeated"] = record.repeated
         if record.exc_info:
             line["exception"] = redact(self.formatException(record.exc_info))
         return escape(json.dumps(line, ensure_ascii=False))

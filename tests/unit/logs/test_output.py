@@ -1,0 +1,93 @@
+"""With LOG_FORMAT=json every line on the standard streams is JSON, whoever writes it; in text form none is forged."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from devtools.paths import ROOT
+
+START = """
+import logging, os, sys, threading, warnings
+from chatbot import logs
+settings = logs.settings_or_exit()
+logs.configure(settings)
+logs.take_over_output(settings)
+EVIL = "x\\n{\\"level\\": \\"FORGED\\"}\\r\\x1b[2J\\x08\\x85\\u2028\\u2029\\u202e\\u2066"
+class Bad:
+    def __del__(self):
+        raise ValueError(EVIL)
+"""
+WAYS = {
+    "an uncaught exception": "raise ValueError(EVIL)",
+    "an exception of a thread": "t = threading.Thread(target=lambda: 1 / 0, name=EVIL); t.start(); t.join()",
+    "an exception of a finalizer": "Bad()",
+    "an exception at exit": "import atexit; atexit.register(lambda: 1 / 0)",
+    "a warning": "warnings.warn(EVIL)",
+    "an error of the log itself": "logging.getLogger().warning('%d', EVIL)",
+    "a line": "logging.getLogger(EVIL).warning('%s', EVIL)",
+    "a traceback": "try:\n    raise ValueError(EVIL)\nexcept ValueError:\n    logging.exception(EVIL)",
+    "ids": "with logs.bound(session=EVIL):\n    logging.warning('x')",
+    "a notice of a signal": "logs.write_now(settings, 'celery', EVIL)",
+    "an uncaught exception of a greenlet": (
+        "import gevent; import chatbot.web.gunicorn_worker; gevent.spawn(lambda: 1 / 0).join()"
+    ),
+}
+#: Of these only in JSON: in text form nothing stands between them and the stream.
+STREAMS = {
+    "print": "print('one\\ntwo', end=''); print()",
+    "a line without an end": "sys.stdout.write('no end'); logs.finish()",
+    "the end with a message": "raise SystemExit('the end')",
+}
+UNSAFE = "\r\x1b\x08\x85\u2028\u2029\u202e\u2066"
+
+
+def written(code: str, **env: str) -> str:
+    ended = subprocess.run(
+        [sys.executable, "-c", START + code],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    return ended.stdout
+
+
+@pytest.mark.parametrize("way", [*WAYS, *STREAMS])
+def test_every_line_is_json(way: str) -> None:
+    output = written({**WAYS, **STREAMS}[way], LOG_FORMAT="json")
+    lines = [json.loads(line) for line in output.split("\n") if line]
+    assert lines
+    assert not set(output) & set(UNSAFE)
+    assert all(line["level"] != "FORGED" for line in lines)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_line_of_text_is_forged(way: str) -> None:
+    output = written(WAYS[way], LOG_FORMAT="text")
+    assert output
+    assert not set(output) & set(UNSAFE)
+    assert not any(line.startswith("{") for line in output.split("\n"))
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_an_invalid_setting_is_one_line(form: str) -> None:
+    (line,) = written("", LOG_FORMAT=form, PORT="x\u202e").splitlines()
+    if form == "json":
+        assert json.loads(line)["message"].startswith("Settings: PORT must be")
+    else:
+        assert line.startswith("Settings: PORT must be")
+    assert not set(line) & set(UNSAFE)
+
+
+def test_pending_summaries_are_written_at_the_end() -> None:
+    output = written("for n in range(50): logging.warning('again %d', n)", LOG_FORMAT="json")
+    assert [json.loads(line).get("repeated") for line in output.splitlines()][-1] == 30
