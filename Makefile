@@ -43,7 +43,7 @@ format: $(VENV)/.dev ## Put the code into the one format
 audit: $(VENV)/.dev ## Look up known vulnerabilities of the installed packages; skipped when no service can be reached
 	$(BIN)/python .ci/audit.py
 
-chaos: $(VENV)/.dev ## Kill processes under load and count lost messages; ARGS="--help" for options
+chaos: $(VENV)/.dev ## Break every part under load and count lost messages; ARGS="--help" for options
 	$(BIN)/python -m devtools.chaos $(ARGS)
 
 hostile: $(VENV)/.dev ## Send ten thousand hostile requests and frames and check for harm; ARGS="--help" for options

@@ -78,15 +78,17 @@ class Proxy:
         self._started.set()
         await self._stopping.wait()
         server.close()
-        connections = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in connections:
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
+        # The tasks of a connection cancel those that they began.
+        while tasks := [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = Link()
         self.links.add(link)
         far: asyncio.StreamWriter | None = None
+        directions: list[asyncio.Future[None]] = []
         try:
             await self._flowing.wait()
             answers, far = await asyncio.open_connection(LOOPBACK, self._target)
@@ -94,14 +96,13 @@ class Proxy:
                 asyncio.ensure_future(self._forward(link, reader, far, from_client=True)),
                 asyncio.ensure_future(self._forward(link, answers, writer, from_client=False)),
             ]
-            _, left = await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*directions, return_exceptions=True)
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
         except (OSError, asyncio.CancelledError):
             return
         finally:
             self.links.discard(link)
+            for task in directions:
+                task.cancel()
             for side in (writer, far):
                 if side is not None:
                     side.transport.abort()
