@@ -15,14 +15,16 @@ from werkzeug.exceptions import HTTPException
 from wsproto.utilities import RemoteProtocolError
 
 from chatbot.errors import StoreUnavailable
+from chatbot.logs import bound
 from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
 from chatbot.protocol.documents import parse_name
 from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.pages import parse_before, parse_limit
-from chatbot.web import hosts, origins
+from chatbot.web import client_lines, hosts, origins
 from chatbot.web.chat_socket import UNAVAILABLE, ChatSocket
 from chatbot.web.disconnects import raise_if_disconnected
+from chatbot.web.rates import network_of
 from chatbot.web.readiness import readiness
 from chatbot.web.security_headers import add_security_headers
 from chatbot.web.services import Services
@@ -57,6 +59,7 @@ def token() -> Response:
     services().rate_limits.new_session(request.remote_addr)
     session = services().sessions.create(name)
     services().metrics.sessions.inc()
+    client_lines.session_created(session_id(session["token"]), network_of(request.remote_addr))
     return _json(session, cache=False)
 
 
@@ -68,6 +71,7 @@ def end_session() -> Response:
     session = session_id(_bearer_token() or "")
     if not services().sessions.end(session, limits.session_keys(session)):
         raise SessionNotFound
+    client_lines.session_ended(session)
     return Response(status=204, headers={"Cache-Control": "no-store"})
 
 
@@ -236,15 +240,28 @@ def _error(code: str, message: str, status: int) -> Response:
 
 def _client_error(error: ClientError) -> Response:
     services().metrics.requests_refused.labels(error.code).inc()
+    _log_refusal(error.code)
     response = _error(error.code, error.message, error.status)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return response
 
 
+def _log_refusal(code: str) -> None:
+    """Names the route: a client chooses path and method."""
+    what = f"{request.method} {request.url_rule.rule}" if request.url_rule else "a request without a route"
+    client_lines.refused(what, code, session=_session_of_token())
+
+
+def _session_of_token() -> str | None:
+    token = _bearer_token()
+    return session_id(token) if token else None
+
+
 def _store_unavailable(error: StoreUnavailable) -> Response:
     services().metrics.redis_errors.inc()
-    logger.warning("a request could not be served: %s", error)
+    with bound(session=_session_of_token(), code="unavailable"):
+        logger.warning("a request could not be served: %s", error)
     response = _error("unavailable", UNAVAILABLE, 503)
     response.headers["Retry-After"] = "1"
     return response
@@ -252,6 +269,7 @@ def _store_unavailable(error: StoreUnavailable) -> Response:
 
 def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
+    _log_refusal(str(status))
     message = error.description or error.name
     response = _error(error.name.lower().replace(" ", "_"), message, status)
     for name, value in error.get_headers():
