@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 #: Bytes of a request's body, which holds a name.
 MAX_BODY = 16 * 1024
 
+#: The path of the websocket.
+WEBSOCKET = "/chat"
+
 routes = Blueprint("chat", __name__)
 
 
@@ -183,7 +186,7 @@ def add_routes(app: Flask) -> None:
     """Adds the routes, the websocket and the answers to errors."""
     sock = create_sock()
 
-    @sock.route("/chat", bp=routes)
+    @sock.route(WEBSOCKET, bp=routes)
     def chat(ws: WebSocket) -> None:
         ChatSocket(ws, services()).run(_bearer_token(), request.args.get("after"), request.remote_addr)
 
