@@ -40,6 +40,7 @@ class SessionKeys(NamedTuple):
     partial: str
     sockets: str
     lease: str
+    damaged: str
     ledger: str = LEDGER
     waiting: str = WAITING
     pace: str = PACE
@@ -53,7 +54,7 @@ class SessionKeys(NamedTuple):
 #: The last part of each key of a session's own, by its name in `SessionKeys`.
 SUFFIXES = {
     "document": "session",
-    **{name: name for name in ("index", "turns", "pending", "failed", "state", "partial", "sockets", "lease")},
+    **{name: name for name in SessionKeys._fields[1 : SessionKeys._fields.index("ledger")]},
 }
 
 

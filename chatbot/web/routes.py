@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hmac
 import json
 import logging
@@ -45,9 +46,15 @@ def services() -> Services:
 
 
 @routes.get("/")
-def page() -> Response:
-    """The chat page."""
-    response = Response(render_template("chat.html"), mimetype="text/html")
+@routes.get("/c/<id>")
+def page(id: str = "") -> Response:  # noqa: ARG001 - the page's script reads the chat's id from the address
+    """The chat page; at `/c/ID` it opens the chat with this id if the browser has it."""
+    html = render_template("chat.html", model=services().settings.model)
+    response = Response(html, mimetype="text/html")
+    if request.accept_encodings.quality("gzip") > 0:
+        response.set_data(gzip.compress(html.encode(), 6, mtime=0))
+        response.headers["Content-Encoding"] = "gzip"
+    response.headers["Vary"] = "Accept-Encoding"
     response.headers["Cache-Control"] = "no-cache"
     return response
 
@@ -56,10 +63,10 @@ def page() -> Response:
 def token() -> Response:
     """Creates a session for `name`, given as JSON, as a form or in the query."""
     name = parse_name({"name": _given_name()})
-    services().rate_limits.new_session(request.remote_addr)
+    services().rate_limits.new_session(_network())
     session = services().sessions.create(name)
     services().metrics.sessions.inc()
-    client_lines.session_created(session_id(session["token"]), network_of(request.remote_addr))
+    client_lines.session_created(session_id(session["token"]), _network())
     return _json(session, cache=False)
 
 
@@ -67,7 +74,7 @@ def token() -> Response:
 def end_session() -> Response:
     """Ends the session, and deletes all that is stored of it."""
     limits = services().rate_limits
-    limits.end_session(request.remote_addr)
+    limits.end_session(_network())
     session = session_id(_bearer_token() or "")
     if not services().sessions.end(session, limits.session_keys(session)):
         raise SessionNotFound
@@ -84,8 +91,8 @@ def refresh_token() -> Response:
     before, limit = parse_before(request.args.get("before")), parse_limit(request.args.get("limit"))
     found, session = services(), session_id(given)
     raise_if_disconnected(request.environ)
-    buckets = found.rate_limits.reads(session, request.remote_addr)
-    sent = found.rate_limits.begin_sending(request.remote_addr)
+    buckets = found.rate_limits.reads(session, _network())
+    sent = found.rate_limits.begin_sending(_network())
     try:
         page = found.sessions.read(session, before, limit, buckets)
         response = _json_text(page.to_json(given), cache=False)
@@ -163,9 +170,10 @@ def guard_websocket() -> None:
         abort(400, "This address takes websocket connections only, of version 13")
     found, reason = services(), "failed_handshakes"
     try:
-        found.address_limits.check_failures(request.remote_addr)
+        found.address_limits.check_failures(_network())
         reason = "too_many_of_address"
-        g.socket_network = found.address_limits.open_socket(request.remote_addr)
+        found.address_limits.open_socket(_network())
+        g.socket_network = _network()
     except RateLimited:
         found.metrics.sockets_refused.labels(reason).inc()
         raise
@@ -185,7 +193,7 @@ def add_routes(app: Flask) -> None:
 
     @sock.route("/chat", bp=routes)
     def chat(ws: WebSocket) -> None:
-        ChatSocket(ws, services()).run(_bearer_token(), request.args.get("after"), request.remote_addr)
+        ChatSocket(ws, services()).run(_bearer_token(), request.args.get("after"), _network())
 
     sock.init_app(app)
     app.register_blueprint(routes)
@@ -196,6 +204,14 @@ def add_routes(app: Flask) -> None:
     app.register_error_handler(ConnectionError, _client_disconnected)
     app.register_error_handler(Exception, _unexpected)
     app.after_request(_add_headers)
+
+
+def _network() -> str:
+    """The client's network, the unit that limits count."""
+    if "network" not in g:
+        g.network = network_of(request.remote_addr)
+    found: str = g.network
+    return found
 
 
 def _given_name() -> Any:
