@@ -5,6 +5,7 @@ from tornado.options import options
 from chatbot import logs
 from chatbot.web import flower_guard
 from chatbot.web.hosts import is_loopback, served_hosts
+from chatbot.web.start_checks import check_port, check_temporary_folder
 
 _settings = logs.settings_or_exit()
 
@@ -23,6 +24,9 @@ def _protect() -> None:
             f"Flower would be open to everybody who reaches {options.address or 'any address of this machine'}: "
             "set FLOWER_BASIC_AUTH=user:password, or FLOWER_UNAUTHENTICATED=true if something else protects it"
         )
+    check_temporary_folder()
+    if not options.unix_socket:
+        check_port(options.address, options.port, "FLOWER_PORT")
     # A Unix socket has no name of its own.
     flower_guard.install(served_hosts("" if options.unix_socket else options.address, _settings.web.allowed_hosts))
 

@@ -7,7 +7,9 @@ import gevent
 from chatbot import logs
 from chatbot.web.gunicorn_hooks import child_exit, on_exit, on_starting, post_worker_init, worker_exit  # noqa: F401
 from chatbot.web.gunicorn_logger import GunicornLogger
+from chatbot.web.start_checks import mark_configured
 
+mark_configured()
 _settings = logs.settings_or_exit()
 logs.take_over_output(_settings)
 
@@ -17,7 +19,8 @@ gevent.config.track_greenlet_tree = False
 # Reading the settings imports redis before gevent patches ssl; the part of redis that misses it is not used.
 warnings.filterwarnings("ignore", r"(?s)Monkey-patching ssl.*NOT patched\): \['redis\.asyncio\.connection [^,]*\]\.")
 
-bind = f"{_settings.web.host}:{_settings.web.port}"
+_host = _settings.web.host
+bind = f"{f'[{_host}]' if ':' in _host else _host}:{_settings.web.port}"
 workers = _settings.web.processes
 worker_class = "chatbot.web.gunicorn_worker.GunicornWorker"
 logger_class = GunicornLogger

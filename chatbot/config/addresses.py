@@ -31,14 +31,18 @@ def compose_redis_url(values: Mapping[str, Any]) -> str:
     user, password = values.get("user", ""), values.get("password", "")
     login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
     if "url" in values:
-        url: str = values["url"]
-        parts = urlsplit(url)
-        return parts._replace(netloc=login + parts.netloc).geturl() if _lacks_login(url) else url
+        return _with_login(values["url"], login)
     host = values.get("host", "127.0.0.1")
     bracketed = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
     has_port = ":" in host and bracketed.rpartition(":")[2].isdigit()
     address = bracketed if has_port else f"{bracketed}:{values.get('port', 6379)}"
     return f"redis://{login}{address}/0"
+
+
+def names_user_alone(url: str) -> bool:
+    """Whether a Redis URL has a user without a password, as a password without its colon looks like."""
+    login, at, _ = urlsplit(url).netloc.rpartition("@")
+    return bool(at) and ":" not in login
 
 
 def with_sentinel_login(url: str, values: Mapping[str, Any]) -> str:
@@ -68,5 +72,13 @@ def model_address(url: str, api: str | None) -> ModelAddress:
     return ModelAddress(url, api)
 
 
-def _lacks_login(url: str) -> bool:
-    return not url.startswith("unix:") and "@" not in urlsplit(url).netloc
+def _with_login(url: str, login: str) -> str:
+    """The URL with `login`, unless it has a user and a password of its own."""
+    parts = urlsplit(url)
+    own, at, host = parts.netloc.rpartition("@")
+    if not login or ":" in own:
+        return url
+    if at:
+        login = f"{own}:{login.partition(':')[2]}"
+    # `geturl` would leave the slashes of unix:/// out.
+    return f"{parts.scheme}://{login}{host}{url.partition('://')[2].removeprefix(parts.netloc)}"

@@ -12,15 +12,14 @@ from urllib.parse import urlsplit
 import limits
 from marshmallow import ValidationError, fields, validate
 
-from chatbot.config.host_names import is_host, listed_host, origin
-from chatbot.store.sentinel import SENTINEL_SCHEMES, SentinelAddress
+from chatbot.config.host_names import is_host, is_path_prefix, listed_host, origin
+from chatbot.config.redis_urls import checked_redis_url
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 Rates = tuple[limits.RateLimitItem, ...]
 
-REDIS_SCHEMES = ("redis", "rediss", "unix", *SENTINEL_SCHEMES)
-
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]+\Z")
 #: Those of a request to a model server.
 _HEADERS_IN_USE = {
     *("accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host"),
@@ -44,6 +43,30 @@ class Parsed(fields.Field[Any]):
 
 def text() -> fields.Field[Any]:
     return fields.String()
+
+
+def credential() -> fields.Field[Any]:
+    """A text that is sent in an HTTP header. No error repeats it."""
+
+    def read(raw: str) -> str:
+        if not _HEADER_VALUE.match(raw):
+            raise ValueError("must be one line of plain ASCII characters without spaces: copy it again")
+        return raw
+
+    return Parsed(read)
+
+
+def login() -> fields.Field[Any]:
+    """`user:password`, or several of them, separated by commas. No error repeats it."""
+
+    def read(raw: str) -> str:
+        if not all(user and password for user, _, password in (part.partition(":") for part in raw.split(","))):
+            raise ValueError("must be user:password")
+        if not raw.isprintable():
+            raise ValueError("must be one line, without control characters")
+        return raw
+
+    return Parsed(read)
 
 
 def integer(low: int, high: int) -> fields.Field[Any]:
@@ -100,12 +123,25 @@ def choice(*choices: str) -> fields.Field[Any]:
 
 
 def host() -> fields.Field[Any]:
-    """A host name or an IP address, without a port."""
+    """A host name or an IP address, without a port; an IPv6 address may have brackets, which are removed."""
 
     def read(raw: str) -> str:
-        if not is_host(raw):
+        bare = raw[1:-1] if raw.startswith("[") and raw.endswith("]") and ":" in raw else raw
+        if not is_host(bare):
             raise ValueError(f"must be a host name or an IP address, not {raw!r}")
-        return raw
+        return bare
+
+    return Parsed(read)
+
+
+def path_prefix() -> fields.Field[Any]:
+    """The path below which a site is served, such as /chat-app; `/` for none."""
+
+    def read(raw: str) -> str:
+        prefix = raw.rstrip("/")
+        if not is_path_prefix(prefix):
+            raise ValueError("must be a path such as /chat-app: letters, digits and . _ ~ - after each /")
+        return prefix
 
     return Parsed(read)
 
@@ -127,6 +163,8 @@ def redis_host() -> fields.Field[Any]:
     def read(raw: str) -> str:
         if "://" in raw or "/" in raw:
             raise ValueError("must be a host name; a whole address goes into REDIS_URL")
+        if "@" in raw:
+            raise ValueError("must be a host name; a login goes into REDIS_USER and REDIS_PASSWORD")
         name, _, port = raw.rpartition(":")
         has_port = port.isdecimal() and (name.startswith("[") or ":" not in name) and bool(name)
         bare = (name if has_port else raw).removeprefix("[").removesuffix("]")
@@ -203,21 +241,16 @@ def certificate() -> fields.Field[Any]:
     return Parsed(read)
 
 
-def url(*schemes: str) -> fields.Field[Any]:
-    """A URL of one of these schemes. The value may hold a password: no error repeats it."""
-    return Parsed(lambda raw: checked_url(raw, schemes))
-
-
-def redis_url() -> fields.Field[Any]:
-    """A Redis or Sentinel URL; `host:port` alone will do, as the tutorial had it."""
-    return Parsed(lambda raw: checked_url(raw if "://" in raw else f"redis://{raw}", REDIS_SCHEMES))
+def redis_url(encode: str) -> fields.Field[Any]:
+    """A Redis or Sentinel URL; `host:port` alone will do, as the tutorial had it. `encode`: see `checked_redis_url`."""
+    return Parsed(lambda raw: checked_redis_url(raw, encode))
 
 
 def url_list(*schemes: str) -> fields.Field[Any]:
-    """Different URLs, separated by commas."""
+    """Different URLs, separated by commas. They may hold passwords: no error repeats any of them."""
 
     def read(raw: str) -> tuple[str, ...]:
-        urls = tuple(checked_url(part, schemes, needs_host=True) for part in _listed(raw))
+        urls = tuple(_checked_url(part, schemes) for part in _listed(raw))
         if not urls:
             raise ValueError("names no address")
         if len(set(urls)) < len(urls):
@@ -227,21 +260,28 @@ def url_list(*schemes: str) -> fields.Field[Any]:
     return Parsed(read)
 
 
-def checked_url(value: str, schemes: Sequence[str], *, needs_host: bool = False) -> str:
+def _checked_url(value: str, schemes: Sequence[str]) -> str:
     """`value`, if it is a URL of one of `schemes`. Raises `ValueError`."""
-    if value.partition("://")[0] in set(SENTINEL_SCHEMES).intersection(schemes):
-        SentinelAddress.parse(value)
-        return value
+    if value.partition("://")[0] not in schemes:
+        raise ValueError(f"must begin with one of {', '.join(f'{scheme}://' for scheme in schemes)}")
+    if re.search(r"[\x00-\x20\x7f]", value):
+        raise ValueError("holds a space or a control character: percent-encode the password, or that character")
     try:
         parts = urlsplit(value)
-        _ = parts.port
-    except ValueError as error:
-        raise ValueError(f"is not a URL: {error}") from None
-    if parts.scheme not in schemes:
-        raise ValueError(f"must begin with one of {', '.join(f'{scheme}://' for scheme in schemes)}")
-    if not parts.hostname and (needs_host or not parts.path):
+        port = parts.port
+    except ValueError:
+        raise ValueError("is not a URL: check the host and the port, and percent-encode the password") from None
+    # An @ may begin a part of the path, or follow a name in it, but not where a port before it may be a password.
+    misplaced = "@" in parts.query or (port is not None and "@" not in parts.netloc and re.search("[^/]@", parts.path))
+    if "#" in value and "@" in value.partition("#")[2]:
+        misplaced = True
+    if misplaced:
+        raise ValueError("holds one of the characters # / ? @ where no URL can: percent-encode the password")
+    if "#" in value:
+        raise ValueError("holds a #: no part behind it reaches a server, leave it out or percent-encode it")
+    if not parts.hostname:
         raise ValueError("names no host")
-    if parts.hostname and not is_host(parts.hostname):
+    if not is_host(parts.hostname):
         raise ValueError("names a host that cannot exist")
     return value
 

@@ -1,4 +1,4 @@
-"""Names of hosts, as settings and requests spell them."""
+"""Names of hosts and paths, as settings and requests spell them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from urllib.parse import urlsplit
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?\Z")
+_PATH_PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,63}){0,8}\Z")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -17,6 +18,11 @@ def is_host(name: str) -> bool:
     except ValueError:
         # Digits and dots alone can only be meant as an IPv4 address.
         return bool(_HOST_NAME.match(name)) and not re.fullmatch(r"[0-9.]+", name)
+
+
+def is_path_prefix(path: str) -> bool:
+    """Whether `path` can stand before all paths of a site; it has no `/` at its end, and is empty for none."""
+    return bool(_PATH_PREFIX.match(path))
 
 
 def origin(value: str) -> str:

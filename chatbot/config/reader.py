@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-from dotenv import load_dotenv
+from dotenv import dotenv_values
 from marshmallow import ValidationError
 
-from chatbot.config.addresses import compose_redis_url, model_address, with_sentinel_login
+from chatbot.config.addresses import compose_redis_url, model_address, names_user_alone, with_sentinel_login
 from chatbot.config.settings import (
     FlowerSettings,
     LimitsSettings,
@@ -25,6 +28,10 @@ from chatbot.config.settings import (
 from chatbot.errors import ConfigurationError
 from chatbot.store.sentinel import is_sentinel
 
+#: Read by OpenSSL and by `requests`, in every process.
+_AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+#: Docker's `--env-file` passes quotation marks on.
+_QUOTED = re.compile(r"""(["'])(?!.*\1.*\1).*\1\Z""", re.DOTALL)
 #: How much two names must have in common for one to count as a misspelling of the other.
 _SIMILARITY = 0.85
 #: A variable of Flower's own that resembles a setting.
@@ -90,8 +97,46 @@ def read_settings() -> Settings:
 
     `.env` is loaded into the environment, where Flower and gunicorn look for their own settings.
     """
-    load_dotenv(os.path.join(os.getcwd(), ".env"))
+    for name, value in _read_env_file().items():
+        os.environ.setdefault(name, value)
+    check_authorities(os.environ)
     return Settings.from_env(os.environ)
+
+
+def _read_env_file() -> dict[str, str]:
+    try:
+        path = os.path.join(os.getcwd(), ".env")
+    except FileNotFoundError:
+        raise ConfigurationError("the working folder was deleted: start from a folder that exists") from None
+    if os.path.isdir(path):
+        raise ConfigurationError(".env is a folder: remove it, or put a file in its place")
+    try:
+        found = dotenv_values(path)
+    except PermissionError:
+        raise ConfigurationError(".env may not be read by this user: change its owner or its mode") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(".env is not UTF-8: save it as UTF-8") from None
+    if any("\0" in f"{name}{value}" for name, value in found.items()):
+        raise ConfigurationError(".env holds a zero byte: save it as UTF-8")
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def check_authorities(environ: Mapping[str, str]) -> None:
+    """Checks the variables that name certificates of authorities. Raises `ConfigurationError`.
+
+    OpenSSL would pass over a missing file, and then trust no server.
+    """
+    for variable in _AUTHORITIES:
+        path = environ.get(variable, "")
+        if path and not os.path.exists(path):
+            raise ConfigurationError(f"{variable} names a file that is not there")
+        if path and os.path.isfile(path):
+            try:
+                ssl.create_default_context(cafile=path)
+            except OSError:
+                raise ConfigurationError(
+                    f"{variable} names a file that cannot be read, or holds no certificate in PEM form"
+                ) from None
 
 
 def misspelled(environ: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -111,6 +156,8 @@ def _read_group(group: type[Any], environ: Mapping[str, str]) -> dict[str, Any]:
         variable = field.metadata["variable"]
         raw = environ.get(variable, "").strip() or environ.get(ALIASES.get(variable, variable), "").strip()
         if raw:
+            if _QUOTED.match(raw):
+                raise ConfigurationError(f"{variable} is in quotation marks: leave them out")
             try:
                 values[field.name] = field.metadata["check"].deserialize(raw)
             except ValidationError as error:
@@ -120,13 +167,25 @@ def _read_group(group: type[Any], environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _derive_redis(values: dict[str, Any]) -> None:
     """Completes the URLs by the parts given separately, and derives the defaults that depend on them."""
-    values["url"] = with_sentinel_login(compose_redis_url(values), values)
-    values["broker_url"] = with_sentinel_login(values.get("broker_url", values["url"]), values)
+    url = compose_redis_url(values)
+    broker_url = values.get("broker_url", url)
+    for variable, checked in (("REDIS_URL", url), ("CELERY_BROKER_URL", broker_url)):
+        if names_user_alone(checked):
+            raise ConfigurationError(
+                f"{variable} names a user without a password: write :password@ for a password alone, user:password@ "
+                "for both, or user:@ for a user who has none"
+            )
+    values["url"], values["broker_url"] = with_sentinel_login(url, values), with_sentinel_login(broker_url, values)
     # Sentinel promotes a replica that may lack the newest writes: one replica must have what is acknowledged.
     values.setdefault("wait_replicas", int(is_sentinel(values["url"])))
 
 
 def _derive_model(values: dict[str, Any]) -> None:
-    """Gives each address its protocol."""
+    """Gives each address its protocol. Raises `ConfigurationError` for two logins of one server."""
     urls = values.get("servers") or tuple(server.url for server in ModelSettings.servers)
+    if values.get("token") and any("@" in urlsplit(url).netloc for url in urls):
+        raise ConfigurationError(
+            "MODEL_URL holds a login while HUGGINGFACE_INFERENCE_TOKEN is set, and a request has one of them only: "
+            "remove one"
+        )
     values["servers"] = tuple(model_address(url, values.get("api")) for url in urls)

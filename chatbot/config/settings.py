@@ -27,8 +27,8 @@ class RedisSettings:
     url: str = setting(
         "REDIS_URL",
         "redis://127.0.0.1:6379/0",
-        fields.redis_url(),
-        "Where Redis is: redis://, rediss:// for TLS, unix://, or with Sentinel "
+        fields.redis_url("percent-encode the password, or leave it out and set REDIS_PASSWORD"),
+        "Where Redis is: redis://, rediss:// for TLS, unix:///run/redis.sock, or with Sentinel "
         "sentinel://[user:password@]host1[:26379],host2,host3/service[/db], sentinels:// for TLS.",
         secret=True,
     )
@@ -41,7 +41,7 @@ class RedisSettings:
     broker_url: str = setting(
         "CELERY_BROKER_URL",
         "redis://127.0.0.1:6379/0",
-        fields.redis_url(),
+        fields.redis_url("percent-encode the password"),
         "The Redis of the queue, if it is another one than that of the sessions.",
         secret=True,
         shown="",
@@ -76,10 +76,11 @@ class ModelSettings:
         "MODEL_API", None, fields.choice(*MODEL_APIS), f"The protocol: {', '.join(MODEL_APIS)}.", shown=""
     )
     name: str = setting("MODEL_NAME", "EleutherAI/gpt-j-6B", fields.text(), "The model to ask for.")
+    note: str = setting("MODEL_NOTE", "", fields.text(), "Shown on the page after the model's name: its size, say.")
     token: str | None = setting(
         "HUGGINGFACE_INFERENCE_TOKEN",
         None,
-        fields.text(),
+        fields.credential(),
         "Sent as a bearer token; the spelling HUGGINFACE_INFERENCE_TOKEN works too.",
         secret=True,
     )
@@ -210,9 +211,15 @@ class WebSettings:
         "TRUSTED_PROXIES",
         (),
         fields.proxies(),
-        "Proxies whose X-Forwarded-For, -Proto and -Host are believed: addresses or networks, separated by commas, or "
-        "how many stand in front.",
+        "Proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are believed: addresses or networks, separated by "
+        "commas, or how many stand in front.",
         shown="",
+    )
+    prefix: str = setting(
+        "SCRIPT_NAME",
+        "",
+        fields.path_prefix(),
+        "The path below which the chat is reached, such as /chat-app, where no trusted proxy sends X-Forwarded-Prefix.",
     )
     allowed_origins: tuple[str, ...] = setting(
         "ALLOWED_ORIGINS",
@@ -234,7 +241,11 @@ class WebSettings:
         "PING_INTERVAL", 25.0, fields.seconds(), "Seconds between pings; a socket that leaves one unanswered is closed."
     )
     metrics_token: str | None = setting(
-        "METRICS_TOKEN", None, fields.text(), "The bearer token that /metrics asks for; open unless set.", secret=True
+        "METRICS_TOKEN",
+        None,
+        fields.credential(),
+        "The bearer token that /metrics asks for; open unless set.",
+        secret=True,
     )
 
 
@@ -265,7 +276,7 @@ class FlowerSettings:
     basic_auth: str | None = setting(
         "FLOWER_BASIC_AUTH",
         None,
-        fields.text(),
+        fields.login(),
         "user:password. Without it Flower starts on loopback only, unless the next line allows more.",
         secret=True,
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
 from typing import Any
 
 from chatbot.config import Settings, misspelled, read_settings
@@ -57,12 +58,13 @@ def bound(**ids: str | None) -> Iterator[None]:
         _context.reset(token)
 
 
-def configure(settings: Settings) -> None:
-    """Sends this process' log to standard error, uncaught exceptions of threads included.
+def configure(settings: Settings, file: str | None = None) -> None:
+    """Sends this process' log to standard error or `file`, uncaught exceptions of threads included.
 
     Warns of each environment variable that looks like a misspelled setting.
     """
-    handler = _Handler(output.underlying(sys.stderr))
+    # Watched: logrotate may move the file.
+    handler = _FileHandler(file, encoding="utf-8") if file else _Handler(output.underlying(sys.stderr))
     handler.setFormatter(formatter(settings))
     handler.addFilter(summaries)
     root = logging.getLogger()
@@ -154,6 +156,13 @@ def _ids_of(record: logging.LogRecord) -> dict[str, str]:
 
 
 class _Handler(logging.StreamHandler[Any]):
+    def close(self) -> None:
+        """Called at the end of the process."""
+        summaries.flush()
+        super().close()
+
+
+class _FileHandler(WatchedFileHandler):
     def close(self) -> None:
         """Called at the end of the process."""
         summaries.flush()

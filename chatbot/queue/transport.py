@@ -13,13 +13,13 @@ from __future__ import annotations
 import logging
 import ssl
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
-from redis.connection import parse_url
+from redis.connection import UnixDomainSocketConnection, parse_url
 
 from chatbot.queue.task_messages import is_json, is_message
-from chatbot.store.connections import Connection, SSLConnection
+from chatbot.store.connections import Connection, FollowsMaster, PollsSocket, SSLConnection
 from chatbot.store.sentinel import (
     MasterPool,
     SentinelAddress,
@@ -31,6 +31,9 @@ from chatbot.store.sentinel import (
 )
 
 logger = logging.getLogger(__name__)
+
+#: Options of a Redis URL that are Celery's transport options too.
+_TIMEOUTS = ("socket_timeout", "socket_connect_timeout", "health_check_interval", "client_name")
 
 
 class _QoS(virtual.QoS):
@@ -53,13 +56,26 @@ class _QoS(virtual.QoS):
 
 
 class _Channel(redis.Channel):
+    """Takes TLS options from the transport option `tls`: of those in a URL kombu reads some, and others as text."""
+
+    from_transport_options: Any = (*redis.Channel.from_transport_options, "tls")
     connection_class: Any = Connection
     connection_class_ssl: Any = SSLConnection
+    tls: Any = None
     _sync_client: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         self.QoS: Any = _QoS
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        options: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
+        options.update(self.tls or {})
+        kind = options["connection_class"]
+        if issubclass(kind, UnixDomainSocketConnection):
+            # For a socket kombu uses a class of redis-py's own.
+            options["connection_class"] = type("UnixConnection", (PollsSocket, FollowsMaster, kind), {})
+        return options
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         """One client a pool: kombu makes one for each command, which costs more than the command."""
@@ -97,7 +113,7 @@ class _SentinelChannel(redis.SentinelChannel, _Channel):
     sentinel_kwargs: Any = None
 
     def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
-        options = self._connparams(asynchronous)  # type: ignore[no-untyped-call]
+        options = self._connparams(asynchronous)
         for name in ("host", "port"):
             options.pop(name, None)
         addresses = [(host, port) for host, port in self.sentinels]
@@ -156,17 +172,27 @@ def celery_broker(url: str) -> tuple[str, dict[str, Any], dict[str, Any] | None]
                 "sentinels": sentinel.sentinels,
                 "master_name": sentinel.service,
                 "sentinel_kwargs": sentinel.sentinel_options,
+                **{name: sentinel.redis_options[name] for name in _TIMEOUTS if name in sentinel.redis_options},
             },
             _tls_settings(sentinel.redis_options) if sentinel.tls else None,
         )
-    parts = urlsplit(url)
-    if parts.scheme != "rediss":
-        return url, {}, None
-    if "ssl_cert_reqs=" not in parts.query:
-        # kombu prefers the URL to the setting, also when the URL leaves it out.
-        required = "ssl_cert_reqs=required"
-        url = parts._replace(query=f"{parts.query}&{required}" if parts.query else required).geturl()
-    return url, {}, _tls_settings(parse_url(url))
+    options = parse_url(url)
+    login = _login(options.get("username", ""), options.get("password", ""))
+    extra = {name: options[name] for name in _TIMEOUTS if name in options}
+    db = options.get("db", 0)
+    if "path" in options:
+        return f"redis+socket://{login}{options['path']}?virtual_host={db}", extra, None
+    host = options.get("host", "127.0.0.1")
+    address = f"{login}{f'[{host}]' if ':' in host else host}:{options.get('port', 6379)}/{db}"
+    if urlsplit(url).scheme != "rediss":
+        return f"redis://{address}", extra, None
+    tls = _tls_settings(options)
+    # kombu prefers the URL to the setting, also when the URL leaves it out.
+    return f"rediss://{address}?ssl_cert_reqs={tls['ssl_cert_reqs'].name}", {**extra, "tls": tls}, tls
+
+
+def _login(user: str, password: str) -> str:
+    return f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
 
 
 def _tls_settings(options: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +203,7 @@ def _tls_settings(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def install() -> None:
-    """Registers these transports for `redis://`, `rediss://` and `sentinel://` in this process."""
+    """Registers these transports in this process: `redis://` also stands for `redis+socket://`."""
     for scheme, kind in (
         ("redis", RedisTransport),
         ("rediss", RedisTransport),

@@ -33,8 +33,6 @@ GRACE = 250
 DAMAGED_ATTEMPTS = 3
 #: The text shown to the user.
 DAMAGED = "This chat can no longer be read. Please start a new one."
-#: An event number that no session reaches: sockets miss the ones before it, and read the session again.
-_END_OF_SESSION = 2**53
 
 
 class LeaseLost(ChatbotError):
@@ -141,35 +139,28 @@ class Leases:
         return ["lost" if isinstance(answer, DamagedSession) else answer for answer in answers]
 
     def give_up(self, session: str, damage: DamagedSession) -> bool:
-        """Counts a failed attempt at a damaged session; the last one removes it from ledger and waiting list.
+        """Counts a failed attempt at a damaged session and releases its lease; the last one gives the session up.
 
-        A session with a key of a wrong type then ends. Of any other one the next message is reported as failed.
-        Returns whether this was the last attempt.
+        It needs no worker then. With a key of a wrong type it ends; else it stays as it is, and its next message is
+        published as failed. Returns whether this was the last attempt.
         """
-        keys = session_keys(session)
-        attempts = f"{keys.document}:damaged"
-        try:
-            if self._client.incr(attempts) < DAMAGED_ATTEMPTS:
-                self._client.pexpire(attempts, self._ttl_ms)
-                return False
-            with self._client.pipeline() as pipeline:
-                pipeline.zrem(keys.ledger, session)
-                pipeline.zrem(keys.waiting, session)
-                pipeline.delete(attempts, keys.lease)
-                if damage.wrong_type:
-                    pipeline.delete(*keys.own)
-                pipeline.execute()
-            self._publish_damage(session, damage)
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"give_up: {type(error).__name__}: {error}") from error
-        return True
-
-    def _publish_damage(self, session: str, damage: DamagedSession) -> None:
-        keys = session_keys(session)
-        message = None if damage.wrong_type else self._client.lindex(keys.pending, 0)
-        number = self._client.hincrby(keys.state, "events", 1) if message else _END_OF_SESSION
-        frame = to_json(frames.failure(str(message), DAMAGED)) if message else "{}"
-        self._client.publish(events_channel(session), f"{number}:\n{frame}")
+        channel = events_channel(session)
+        status, *rest = self._scripts.run(
+            "give_up",
+            session_keys(session),
+            session=session,
+            attempts=DAMAGED_ATTEMPTS,
+            wrong_type=int(damage.wrong_type),
+            events=channel,
+            ttl_ms=self._ttl_ms,
+        )
+        if status == "set_aside" and rest[0]:
+            message, number = rest
+            try:
+                self._client.publish(channel, f"{number}:\n{to_json(frames.failure(message, DAMAGED))}")
+            except redis.RedisError as error:
+                raise StoreUnavailable(f"give_up: {type(error).__name__}: {error}") from error
+        return bool(status != "again")
 
     def commit(
         self,

@@ -73,6 +73,7 @@ def create_pool(url: str, **options: Any) -> redis.BlockingConnectionPool:
         options = {**options, **address.redis_options, "connection_class": kind}
         return BlockingMasterPool(address.service, sentinels, **options)  # type: ignore[no-untyped-call]
     kinds = {"rediss": SSLConnection, "unix": UnixConnection}
-    return redis.BlockingConnectionPool.from_url(
-        url, connection_class=kinds.get(urlsplit(url).scheme, Connection), **options
-    )
+    scheme = urlsplit(url).scheme
+    if scheme == "unix":
+        options.pop("socket_keepalive", None)
+    return redis.BlockingConnectionPool.from_url(url, connection_class=kinds.get(scheme, Connection), **options)

@@ -42,6 +42,7 @@ class SessionKeys(NamedTuple):
     partial: str
     sockets: str
     lease: str
+    damaged: str
     ledger: str = LEDGER
     waiting: str = WAITING
     pace: str = PACE
@@ -55,7 +56,7 @@ class SessionKeys(NamedTuple):
 #: The last part of each key of a session's own, by its name in `SessionKeys`.
 SUFFIXES = {
     "document": "session",
-    **{name: name for name in ("index", "turns", "pending", "failed", "state", "partial", "sockets", "lease")},
+    **{name: name for name in SessionKeys._fields[1 : SessionKeys._fields.index("ledger")]},
 }
 
 

@@ -40,6 +40,7 @@ ARGUMENTS = {
     "snapshot": ("after", "position", "page_messages", "page_bytes", "ttl_ms"),
     "add_socket": ("field", "most"),
     "end": ("session", "events"),
+    "give_up": ("session", "attempts", "wrong_type", "events", "ttl_ms"),
     "claim": ("session", "prompt_size", *_LEASE),
     "progress": ("session", "fence", "message", "text", "offset", "events", "frame", *_LEASE),
     "commit": (*_SETTLE, "reply_id", "reply", "last_delta", *_HISTORY),
@@ -53,6 +54,8 @@ _PARTS = {
     "accept": ("_rates", "_pace", "_admission", "_log"),
     "retry": ("_rates", "_pace", "_admission"),
     "snapshot": ("_log", "_page"),
+    "end": ("_end",),
+    "give_up": ("_end",),
     "claim": ("_pace", "_log", "_reply"),
     "commit": ("_log", "_reply"),
     "fail": ("_log", "_reply"),
@@ -174,9 +177,10 @@ def _prelude(name: str) -> str:
         keys = (*keys[len(SUFFIXES) :], "swept")
     else:
         first = ""
+    numbers = (len(SUFFIXES), len(keys), len(ARGUMENTS[name]))
     return (
         f"{first}{_locals(keys, 'KEYS')}{_locals(ARGUMENTS[name], 'ARGV')}"
-        f"local named_keys, named_arguments = {len(keys)}, {len(ARGUMENTS[name])}\n"
+        f"local own_keys, named_keys, named_arguments = {', '.join(map(str, numbers))}\n"
     )
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 from chatbot import config
 from chatbot.protocol.client_errors import RateLimited
-from chatbot.web.rates import Pace, network_of
+from chatbot.web.rates import Pace
 
 #: Seconds after which a client that was refused for its open sockets may try again.
 _RETRY_AFTER = 10.0
@@ -16,7 +16,7 @@ _MANY = 10_000
 
 
 class AddressLimits:
-    """Counts in memory, so that a refusal costs no round trip. An IPv6 address counts with its network."""
+    """Counts in memory, so that a refusal costs no round trip. An address counts with its network, see `network_of`."""
 
     def __init__(self, settings: config.Settings) -> None:
         self._most = settings.limits.max_sockets_per_address
@@ -26,14 +26,12 @@ class AddressLimits:
         self._failures: dict[str, list[Pace]] = {}
         self._many = _MANY
 
-    def open_socket(self, address: str | None) -> str:
-        """Counts a socket; returns what `close_socket` takes. Raises `RateLimited` for one too many."""
-        network = network_of(address)
+    def open_socket(self, network: str) -> None:
+        """Counts a socket until `close_socket`. Raises `RateLimited` for one too many."""
         with self._lock:
             if self._most and self._sockets[network] >= self._most:
                 raise RateLimited(_RETRY_AFTER, message="Too many chats are open in your network: try again later")
             self._sockets[network] += 1
-        return network
 
     def close_socket(self, network: str) -> None:
         with self._lock:
@@ -41,16 +39,15 @@ class AddressLimits:
             if not self._sockets[network]:
                 del self._sockets[network]
 
-    def check_failures(self, address: str | None) -> None:
+    def check_failures(self, network: str) -> None:
         """Raises `RateLimited` after too many failed handshakes."""
-        if (wait := max((pace.wait() for pace in self._failures.get(network_of(address), ())), default=0)) > 0:
+        if (wait := max((pace.wait() for pace in self._failures.get(network, ())), default=0)) > 0:
             raise RateLimited(wait, message="Too many connections without a valid session: try again later")
 
-    def count_failure(self, address: str | None) -> None:
+    def count_failure(self, network: str) -> None:
         """Counts a handshake whose token is missing, unknown or expired."""
         if not self._rates:
             return
-        network = network_of(address)
         with self._lock:
             if len(self._failures) >= self._many:
                 self._failures = {n: paces for n, paces in self._failures.items() if any(p.busy() for p in paces)}

@@ -20,7 +20,6 @@ from chatbot.sessions.messages import Accepted, Snapshot
 from chatbot.web.client_lines import SocketLines, refused
 from chatbot.web.hub import Subscriber, replay
 from chatbot.web.outbox import SEND_DEADLINE, text_frame
-from chatbot.web.rates import network_of
 from chatbot.web.services import Services
 from chatbot.web.websocket import WebSocket
 
@@ -55,14 +54,13 @@ class ChatSocket:
         # A monotonic time; other sockets of the session may have renewed it since.
         self._expires_at = 0.0
 
-    def run(self, token: str | None, after: str | None, address: str | None) -> None:
-        """Serves the session of `token` to a client at `address`, from the message `after` on."""
+    def run(self, token: str | None, after: str | None, network: str) -> None:
+        """Serves the session of `token` to a client in `network`, from the message `after` on."""
         session = session_id(token or "")
-        self._address = address
         self._subscriber = Subscriber(session, self._outbox.send, self._close)
-        self._network = network_of(address)
-        self._lines = SocketLines(self._network)
-        self._buckets = self._rate_limits.messages(session, address)
+        self._network = network
+        self._lines = SocketLines(network)
+        self._buckets = self._rate_limits.messages(session, network)
         self._frame_pace = self._rate_limits.frame_pace()
         self._ws.set_pace(self._rate_limits.read_pace())
         try:
@@ -238,7 +236,7 @@ class ChatSocket:
         self._metrics.sockets_refused.labels(reason).inc()
         refused("a socket", reason)
         if reason == "not_authenticated":
-            self._address_limits.count_failure(self._address)
+            self._address_limits.count_failure(self._network)
         self._close(closing)
 
     def _reject_for_redis(self, error: StoreUnavailable) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatbot import logs
 from chatbot.telemetry.process_memory import resident_memory
-from chatbot.web import garbage_collection, metrics_folder
+from chatbot.web import garbage_collection, metrics_folder, start_checks
 
 if TYPE_CHECKING:
     from chatbot.web.hub import Hub
@@ -31,8 +31,9 @@ _MEMORY_INTERVAL = 2.0
 _TRIM_INTERVAL, _TRIM_MAX_SOCKETS = 15.0, 200
 
 
-def on_starting(_: Any) -> None:
+def on_starting(server: Any) -> None:
     """In the master, before it forks."""
+    start_checks.check_master(server.cfg)
     metrics_folder.remove_abandoned()
     metrics_folder.create()
     # Each connection is an open file, of which a process often may have only 1024 by default.
@@ -55,6 +56,8 @@ def child_exit(_: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """In a new process, once it has loaded the application."""
+    # The application serves the path below it, with the prefix or without; gunicorn would refuse paths without it.
+    os.environ.pop("SCRIPT_NAME", None)
     services = worker.wsgi.extensions["chatbot"]
     hub = services.hub
     hub.start()

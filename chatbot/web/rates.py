@@ -34,7 +34,10 @@ _IPV6_PREFIX = 64
 
 
 class RateLimits:
-    """The rates of the settings `RATELIMIT_…`; without `RATELIMIT_ENABLED` nothing is limited."""
+    """The rates of the settings `RATELIMIT_…`; without `RATELIMIT_ENABLED` nothing is limited.
+
+    An address counts with its network, which `network_of` returns.
+    """
 
     def __init__(self, settings: config.Settings, client: redis.Redis) -> None:
         self.enabled = settings.limits.rates_enabled
@@ -50,33 +53,33 @@ class RateLimits:
         # How many pages are being sent to each network.
         self._sending: Counter[str] = Counter()
 
-    def new_session(self, address: str | None) -> None:
-        """Counts a new session of `address`. Raises `RateLimited` and `StoreUnavailable`."""
-        self._hit("sessions", address)
+    def new_session(self, network: str) -> None:
+        """Counts a new session of `network`. Raises `RateLimited` and `StoreUnavailable`."""
+        self._hit("sessions", network)
 
-    def end_session(self, address: str | None) -> None:
-        """Counts a session that `address` ends, by the rate of new ones. Raises as `new_session` does."""
-        self._hit("ends", address)
+    def end_session(self, network: str) -> None:
+        """Counts a session that `network` ends, by the rate of new ones. Raises as `new_session` does."""
+        self._hit("ends", network)
 
-    def _hit(self, kind: str, address: str | None) -> None:
+    def _hit(self, kind: str, network: str) -> None:
         if not self.enabled:
             return
         try:
             for rate in self._sessions:
-                if not self._limiter.hit(rate, kind, network_of(address)):
-                    reset = self._limiter.get_window_stats(rate, kind, network_of(address)).reset_time
+                if not self._limiter.hit(rate, kind, network):
+                    reset = self._limiter.get_window_stats(rate, kind, network).reset_time
                     raise RateLimited(max(reset - time.time(), 1.0))
         except redis.RedisError as error:
             raise StoreUnavailable(f"rates: {type(error).__name__}: {error}") from error
 
-    def messages(self, session: str, address: str | None) -> tuple[Bucket, ...]:
+    def messages(self, session: str, network: str) -> tuple[Bucket, ...]:
         """The buckets of each message; the script that stores a message takes its tokens out of each."""
         if not self.enabled:
             return ()
         return (
             *self._session_buckets(session),
-            *_buckets(f"chat:rate:messages:{network_of(address)}", self._address_messages),
-            *_buckets(f"chat:rate:bytes:{network_of(address)}", self._address_bytes, counts_bytes=True),
+            *_buckets(f"chat:rate:messages:{network}", self._address_messages),
+            *_buckets(f"chat:rate:bytes:{network}", self._address_bytes, counts_bytes=True),
         )
 
     def session_keys(self, session: str) -> list[str]:
@@ -89,23 +92,22 @@ class RateLimits:
     def _read_buckets(self, session: str) -> list[Bucket]:
         return _buckets(f"chat:{{{session}}}:rate:reads", self._session_reads)
 
-    def reads(self, session: str, address: str | None) -> tuple[Bucket, ...]:
+    def reads(self, session: str, network: str) -> tuple[Bucket, ...]:
         """The buckets of each page of a history; the script that reads it takes one token out of each."""
         if not self.enabled:
             return ()
         return (
             *self._read_buckets(session),
-            *_buckets(f"chat:rate:reads:{network_of(address)}", self._address_reads),
+            *_buckets(f"chat:rate:reads:{network}", self._address_reads),
         )
 
-    def begin_sending(self, address: str | None) -> Callable[[], None]:
-        """Counts a page that is sent to `address` until the returned function is called.
+    def begin_sending(self, network: str) -> Callable[[], None]:
+        """Counts a page that is sent to `network` until the returned function is called.
 
         Raises `RateLimited` while this process is sending too many.
         """
         if not self.enabled:
             return lambda: None
-        network = network_of(address)
         if self._sending[network] >= _PAGES_TO_ADDRESS or self._sending.total() >= _PAGES_SENDING:
             raise RateLimited(1.0, message="Too many histories are being read: ask again in a moment")
         self._sending[network] += 1

@@ -10,12 +10,14 @@ import os
 import threading
 import time
 import warnings
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
 import redis
 from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning
+from celery.utils.nodenames import node_format
 
 from chatbot import logs
 from chatbot.config import Settings
@@ -34,6 +36,7 @@ from chatbot.worker.models.http import check_certificate
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots
 from chatbot.worker.replies import Replies
+from chatbot.worker.start_checks import NO_BEAT, check_options, given
 from chatbot.worker.streams import Streams
 from chatbot.worker.tasks import add_tasks
 
@@ -53,7 +56,10 @@ class WorkerServices:
         self._lock = threading.Lock()
         self.counts = Counts()
         self.slots = settings.worker.concurrency
-        self.recovery_slots = recovery_slots(self.slots)
+
+    @property
+    def recovery_slots(self) -> int:
+        return recovery_slots(self.slots)
 
     @cached_property
     def client(self) -> redis.Redis:
@@ -135,16 +141,34 @@ def create_worker(settings: Settings) -> Celery:
     services = WorkerServices(settings)
     add_tasks(celery, services.replies, lambda: services.client, services.counts)
     # By default signals hold their receivers weakly.
+    signals.celeryd_init.connect(partial(_apply_options, celery, services), weak=False)
     signals.celeryd_init.connect(partial(_set_up_output, settings), weak=False)
     signals.setup_logging.connect(_set_up_logging)
+    signals.beat_init.connect(_refuse_beat, weak=False)
     signals.celeryd_after_setup.connect(partial(_check_certificate, settings), weak=False)
     signals.celeryd_after_setup.connect(partial(_set_up_threads, celery, services, settings), weak=False)
     return celery
 
 
-def _set_up_output(settings: Settings, **_: Any) -> None:
-    """Replaces Celery's logging, before Celery's first warning."""
-    logs.configure(settings)
+def _apply_options(celery: Celery, services: WorkerServices, **_: Any) -> None:
+    threads = check_options()
+    if threads is not None:
+        services.slots = celery.conf.worker_concurrency = threads
+
+
+def _refuse_beat(**_: Any) -> None:
+    raise SystemExit(NO_BEAT)
+
+
+def _set_up_output(settings: Settings, *, sender: str, options: dict[str, Any], **_: Any) -> None:
+    """Replaces Celery's logging, before Celery's first warning.
+
+    `-l` counts before LOG_LEVEL, and `-f` before standard error. `sender` is the node's name.
+    """
+    if given("loglevel") is not None:
+        level = logging.getLevelName(options["loglevel"])
+        settings = replace(settings, log=replace(settings.log, level=level))
+    logs.configure(settings, node_format(options.get("logfile"), sender))
     logs.take_over_output(settings)
     log_notices(settings)
     # At each loss of the broker Celery warns that tasks will be redelivered; here the ledger does that.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from celery import Celery
 from kombu.exceptions import KombuError
@@ -22,6 +23,7 @@ from chatbot.queue.celery_app import NEW, OWED, PUBLISH_TIMEOUT, publish_reply
 from chatbot.sessions.ledger import SWEEP_INTERVAL, Ledger
 from chatbot.telemetry.counters import SWEEPS, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.replies import Replies
+from chatbot.worker.tasks import counting_outages
 
 logger = logging.getLogger(__name__)
 
@@ -109,11 +111,8 @@ class Recovery:
 
     def _answer_now(self, session: str) -> None:
         try:
-            self._replies().answer(session)
-        except StoreUnavailable as error:
-            self._counts.add(WORKER_REDIS_ERRORS)
-            with bound(session=session):
-                logger.warning("recovery ends because Redis is unavailable; the ledger has the messages: %s", error)
+            with bound(session=session), suppress(StoreUnavailable), counting_outages(self._counts):
+                self._replies().answer(session)
         except Exception:
             with bound(session=session):
                 logger.exception("recovering a session failed")

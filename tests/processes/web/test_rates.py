@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 import redis
@@ -18,22 +17,6 @@ from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session
 from devtools.harness.deployment import Deployment, eventually
 from devtools.harness.histories import stored_messages
-
-
-@pytest.fixture(scope="module")
-def strict(model: ModelServer) -> Iterator[Deployment]:
-    """Two web processes, which take the client's address from X-Forwarded-For."""
-    with Deployment(
-        model.url,
-        webs=2,
-        ratelimit_enabled="true",
-        ratelimit_sessions="4/3second",
-        ratelimit_session_messages="3/3second",
-        ratelimit_address_messages="6/6second",
-        max_pending_messages=20,
-        trusted_proxies="127.0.0.0/8",
-    ) as deployment:
-        yield deployment
 
 
 def create_session(chat: Deployment, address: str, web: int = 0) -> requests.Response:
@@ -118,6 +101,17 @@ def test_messages_of_one_address_are_limited_over_all_its_sessions(strict: Deplo
         with client_at(strict, "192.0.2.31") as elsewhere:
             elsewhere.send("from elsewhere", "m0")
             elsewhere.until("ack", id="m0")
+
+
+def test_the_bytes_of_one_address_are_limited_over_all_its_sessions(strict: Deployment) -> None:
+    with client_at(strict, "192.0.2.35") as one, client_at(strict, "192.0.2.35", 1) as other:
+        assert one.ask("x" * 3000)["source"] == "bot"
+        other.send("x" * 3000, "long")
+        refused = other.until("error")
+        assert (refused["code"], refused["id"]) == ("rate_limited", "long")
+        # 1000 bytes are missing, and 5000 come back in an hour.
+        assert refused["retry_after"] == pytest.approx(720, abs=5)
+        assert other.ask("x" * 1000)["source"] == "bot"
 
 
 def test_a_flood_gets_an_answer_to_each_frame_and_is_slowed_down(strict: Deployment) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
 
 import pytest
 import requests
 
 from bench.meter import memory
 from chatbot.sessions.ids import reply_id, session_id
-from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session
 from devtools.harness.deployment import Deployment, eventually
 from devtools.harness.histories import store_turns
@@ -23,6 +21,14 @@ def long_session(chat: Deployment, turns: int, size: int = 10) -> str:
     token = str(new_session(chat.url())["token"])
     store_turns(chat.client, session_id(token), [("q" * size, "a" * size)] * turns, 3600)
     return token
+
+
+def open_session(chat: Deployment, address: str) -> str:
+    """The token of a new session that is opened from `address`."""
+    answer = requests.post(
+        chat.url() + "/token", json={"name": "Ada"}, headers={"X-Forwarded-For": address}, timeout=20
+    )
+    return str(answer.json()["token"])
 
 
 def read(chat: Deployment, token: str, address: str = "192.0.2.1", web: int = 0, **query: object) -> requests.Response:
@@ -63,22 +69,8 @@ def test_a_page_that_does_not_exist_is_refused(chat: Deployment, query: dict[str
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
 
 
-@pytest.fixture(scope="module")
-def strict(model: ModelServer) -> Iterator[Deployment]:
-    """Two web processes, which take the client's address from X-Forwarded-For."""
-    with Deployment(
-        model.url,
-        webs=2,
-        ratelimit_enabled="true",
-        ratelimit_session_reads="4/4second",
-        ratelimit_address_reads="6/6second",
-        trusted_proxies="127.0.0.0/8",
-    ) as deployment:
-        yield deployment
-
-
 def test_reads_of_one_session_are_limited_over_all_processes(strict: Deployment) -> None:
-    token = new_session(strict.url())["token"]
+    token = open_session(strict, "192.0.2.50")
     answers = [read(strict, token, f"192.0.2.{number}", number % 2) for number in range(5)]
     assert [answer.status_code for answer in answers] == [200] * 4 + [429]
     assert answers[-1].json()["error"]["code"] == "rate_limited"
@@ -89,7 +81,7 @@ def test_reads_of_one_session_are_limited_over_all_processes(strict: Deployment)
 
 
 def test_reads_of_one_address_are_limited_over_all_its_sessions(strict: Deployment) -> None:
-    tokens = [new_session(strict.url())["token"] for _ in range(6)]
+    tokens = [open_session(strict, f"192.0.2.{60 + number}") for number in range(6)]
     assert [read(strict, token, "192.0.2.20").status_code for token in tokens] == [200] * 6
     assert read(strict, "an unknown token", "192.0.2.20").status_code == 429
     assert read(strict, tokens[0], "192.0.2.21").status_code == 200

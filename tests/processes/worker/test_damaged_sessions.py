@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 
-import pytest
 import redis
 
 from chatbot.sessions.ids import session_id
 from chatbot.store.keys import LEDGER, WAITING, SessionKeys, session_keys
 from devtools.harness.chat_client import ChatClient, Closed
-from devtools.harness.deployment import Deployment, eventually
+from devtools.harness.deployment import Deployment
 
 Damage = Callable[[redis.Redis, SessionKeys], object]
 
@@ -31,26 +31,28 @@ DAMAGE: dict[str, Damage] = {
 }
 
 
-@pytest.mark.parametrize("key", DAMAGE)
-def test_a_damaged_session_ends_with_an_error_and_the_others_go_on(key: str, chat: Deployment) -> None:
-    model_interval = "!interval=300 !tokens=20 "
-    with ChatClient(chat.url()) as client, ChatClient(chat.url(1)) as other:
-        session = session_id(client.token)
-        client.send(model_interval + "what?")
-        client.until("delta")
-        DAMAGE[key](chat.client, session_keys(session))
+def test_damaged_sessions_end_with_an_error_and_the_others_go_on(chat: Deployment) -> None:
+    with ExitStack() as stack:
+        clients = {key: stack.enter_context(ChatClient(chat.url())) for key in DAMAGE}
+        other = stack.enter_context(ChatClient(chat.url(1)))
+        for client in clients.values():
+            client.send("!interval=100 !tokens=15 what?")
+        for key, client in clients.items():
+            client.until("delta")
+            session = session_id(client.token)
+            DAMAGE[key](chat.client, session_keys(session))
+            chat.client.zadd(LEDGER, {session: 1})
         assert other.ask("and me?")["msg"]
-        chat.client.zadd(LEDGER, {session: 1})
-        outcome = _outcome(client)
-        assert outcome in ("closed 1008", "error model_error", "message"), outcome
+        outcomes = {key: _outcome(client) for key, client in clients.items()}
+        assert set(outcomes.values()) <= {"closed 1008", "error model_error", "message"}, outcomes
         assert other.ask("still there?")["msg"]
-    eventually(lambda: chat.client.zscore(LEDGER, session) is None, 30, "the ledger forgets the session")
-    assert chat.client.zscore(WAITING, session) is None
+    sessions = {key: session_id(client.token) for key, client in clients.items()}
+    for name in (LEDGER, WAITING):
+        assert not set(chat.client.zrange(name, 0, -1)) & set(sessions.values())
     assert all(worker.running for worker in chat.workers)
-    if outcome != "message":
-        lines = [json.loads(line) for worker in chat.workers for line in worker.log.splitlines() if line[:1] == "{"]
-        found = [line for line in lines if "damaged" in line["message"] and line.get("session") == session]
-        assert found
+    lines = [json.loads(line) for worker in chat.workers for line in worker.log.splitlines() if line[:1] == "{"]
+    reported = {line.get("session") for line in lines if "damaged" in line["message"]}
+    assert {sessions[key] for key, outcome in outcomes.items() if outcome != "message"} <= reported
 
 
 def _outcome(client: ChatClient) -> str:

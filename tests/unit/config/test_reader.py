@@ -2,11 +2,12 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from chatbot.config import ModelAddress, Settings
-from chatbot.config.reader import misspelled
+from chatbot.config import ModelAddress, Settings, read_settings
+from chatbot.config.reader import check_authorities, misspelled
 from chatbot.errors import ConfigurationError
 from devtools.paths import BIN, ROOT
 
@@ -42,6 +43,14 @@ def test_the_tutorials_names_work() -> None:
         ({"REDIS_URL": "h:1234", "REDIS_USER": "u", "REDIS_PASSWORD": "p"}, "redis://u:p@h:1234"),
         ({"REDIS_URL": "redis://h:1/2", "REDIS_PASSWORD": "p"}, "redis://:p@h:1/2"),
         ({"REDIS_URL": "rediss://a:b@h:1/2", "REDIS_PASSWORD": "p"}, "rediss://a:b@h:1/2"),
+        ({"REDIS_URL": "redis://ada@h", "REDIS_PASSWORD": "p@"}, "redis://ada:p%40@h"),
+        ({"REDIS_URL": "redis://ada:@h"}, "redis://ada:@h"),
+        ({"REDIS_URL": "unix:///run/redis.sock"}, "unix:///run/redis.sock"),
+        ({"REDIS_URL": "redis+socket:///run/redis.sock?virtual_host=2"}, "unix:///run/redis.sock?db=2"),
+        ({"REDIS_URL": "unix:///run/r.sock?password=p/w", "REDIS_PASSWORD": "x"}, "unix://:p%2Fw@/run/r.sock"),
+        ({"REDIS_URL": "unix:///run/r.sock", "REDIS_PASSWORD": "p"}, "unix://:p@/run/r.sock"),
+        ({"REDIS_URL": "rediss://h/1?ssl_cert_reqs=CERT_NONE"}, "rediss://h/1?ssl_cert_reqs=none"),
+        ({"REDIS_URL": "redis://h?db=3&socket_timeout=3"}, "redis://h/3?socket_timeout=3"),
         ({"REDIS_HOST": "h:1234"}, "redis://h:1234/0"),
         ({"REDIS_HOST": "::1", "REDIS_PORT": "7"}, "redis://[::1]:7/0"),
         ({"REDIS_PORT": "7000"}, "redis://127.0.0.1:7000/0"),
@@ -117,6 +126,37 @@ def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
         ("MODEL_REST", "-1"),
         ("USE_CACHE", "perhaps"),
         ("REDIS_URL", "http://h"),
+        ("REDIS_URL", "redis://h/zero"),
+        ("REDIS_URL", "redis://h/0/1"),
+        ("REDIS_URL", "redis://h/-1"),
+        ("REDIS_URL", "redis://h?nonsense=1"),
+        ("REDIS_URL", "redis://h?decode_responses=true"),
+        ("REDIS_URL", "redis://h?socket_timeout=soon"),
+        ("REDIS_URL", "redis://h?socket_timeout=nan"),
+        ("REDIS_URL", "redis://h?socket_timeout=0.1"),
+        ("REDIS_URL", "redis://h?ssl_cert_reqs=none"),
+        ("REDIS_URL", "rediss://h?ssl_cert_reqs=maybe"),
+        ("REDIS_URL", "rediss://h?ssl_ca_certs=/nowhere.pem"),
+        ("REDIS_URL", f"rediss://h?ssl_ca_certs={__file__}"),
+        ("REDIS_URL", "rediss://h?ssl_ca_path=/nowhere"),
+        ("REDIS_URL", "redis://h?sentinel_password=x"),
+        ("REDIS_URL", "redis://h:0x/0"),
+        ("REDIS_URL", "unix://"),
+        ("REDIS_URL", "sentinel://h1,h2/chat/zero"),
+        ("REDIS_URL", "redis://word@h"),
+        ("REDIS_URL", '"redis://h"'),
+        ("REDIS_HOST", "ada:word@h"),
+        ("MODEL_URL", "http://h/v1#part"),
+        ("MODEL_NAME", "'gpt'"),
+        ("SCRIPT_NAME", "chat-app"),
+        ("SCRIPT_NAME", "/chat app"),
+        ("SCRIPT_NAME", "//other.example"),
+        ("SCRIPT_NAME", "/.."),
+        ("HOST", "[::1"),
+        ("HOST", "*"),
+        ("HUGGINGFACE_INFERENCE_TOKEN", "hf_a\nb"),
+        ("METRICS_TOKEN", "a b"),
+        ("FLOWER_BASIC_AUTH", "ada"),
         ("REDIS_HOST", "redis://h"),
         ("REDIS_HOST", "h:1:2"),
         ("REDIS_HOST", "h:99999"),
@@ -175,9 +215,86 @@ def test_a_value_that_makes_no_sense_is_named(name: str, value: str) -> None:
         settings(**{name: value})
 
 
+#: `SECRET` stands for a part of a password.
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            (name, value.replace("redis", scheme))
+            for name in ("REDIS_URL", "CELERY_BROKER_URL")
+            for scheme in ("redis", "rediss")
+            for value in (
+                "redis://:SECRET#SECRET@h:6379/0",
+                "redis://:SECRET/SECRET@h:6379/0",
+                "redis://:SECRET?SECRET@h:6379/0",
+                "redis://ada:12/SECRET@h:6379/0",
+                "redis://:SEC@RET/SECRET@h:6379/0",
+                "redis://:SECRET SECRET@h:6379/0",
+                "redis://:SECRET[@h:6379/0",
+            )
+        ),
+        ("REDIS_URL", "unix://:SECRET/SECRET@/run/redis.sock"),
+        ("REDIS_URL", "sentinel://:SECRET/SECRET@h1,h2/chat"),
+        ("REDIS_URL", "sentinel://:SECRET#SECRET@h1,h2/chat"),
+        ("MODEL_URL", "https://ada:SECRET#SECRET@h/v1"),
+        ("MODEL_URL", "https://ada:SECRET/SECRET@h/v1"),
+        ("MODEL_URL", "https://ada:12/SECRET@h/v1"),
+        ("MODEL_URL", "https://ada:SECRET?SECRET@h/v1"),
+        ("MODEL_URL", "https://ada:SECRET SECRET@h/v1"),
+        ("MODEL_URL", "https://ada:SECRET,SECRET@h/v1"),
+    ],
+)
+def test_a_password_that_is_not_percent_encoded_is_refused_and_no_part_of_it_repeated(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name} .*percent-encode the password") as error:
+        settings(**{name: value})
+    assert "SEC" not in str(error.value)
+    assert "12" not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["https://h/v1/@cf/meta", "https://h/models/claude@20240229", "https://u:p@h:81/a@b"])
+def test_a_model_servers_path_may_hold_an_at_sign(url: str) -> None:
+    assert settings(MODEL_URL=url).model.servers[0].url == url
+
+
+def test_a_login_in_the_address_excludes_a_token() -> None:
+    with pytest.raises(ConfigurationError, match="remove one"):
+        settings(MODEL_URL="https://ada:SECRET@h/v1", HUGGINGFACE_INFERENCE_TOKEN="hf_x")
+
+
+@pytest.mark.parametrize(("given", "host"), [("::", "::"), ("[::1]", "::1"), ("localhost", "localhost")])
+def test_brackets_of_an_address_are_the_programs_business(given: str, host: str) -> None:
+    found = settings(HOST=given, FLOWER_ADDRESS=given)
+    assert (found.web.host, found.flower.address) == (host, host)
+
+
+def _unusable_env(folder: Path, problem: str) -> None:
+    if problem == "folder":
+        (folder / ".env").mkdir()
+    else:
+        (folder / ".env").write_bytes(b"MODEL_NAME=caf\xe9")
+
+
+@pytest.mark.parametrize(("problem", "says"), [("folder", ".env is a folder"), ("latin", ".env is not UTF-8")])
+def test_an_unusable_env_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _unusable_env(tmp_path, problem)
+    with pytest.raises(ConfigurationError, match=says):
+        read_settings()
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_authorities_that_are_not_there_are_named(variable: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{variable} names a file that is not there"):
+        check_authorities({variable: "/nowhere.pem"})
+    with pytest.raises(ConfigurationError, match=f"{variable} .* holds no certificate"):
+        check_authorities({variable: __file__})
+
+
 @pytest.mark.parametrize(
     "command",
-    [("gunicorn", "wsgi:app"), ("celery", "-A", "celery_worker", "worker"), ("flask", "--app", "wsgi", "run")],
+    [("gunicorn", "wsgi:app"), ("celery", "-A", "celery_worker", "worker"), ("flask", "--app", "wsgi", "model-check")],
 )
 def test_every_process_ends_with_one_line_that_names_the_setting(command: tuple[str, ...]) -> None:
     name, *arguments = command

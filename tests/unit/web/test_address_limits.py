@@ -12,6 +12,7 @@ from chatbot.config import Settings
 from chatbot.protocol.client_errors import RateLimited
 from chatbot.web import address_limits
 from chatbot.web.address_limits import AddressLimits
+from chatbot.web.rates import network_of
 
 
 def create(sockets: int = 2, failures: str = "3/minute", *, enabled: bool = True) -> AddressLimits:
@@ -23,21 +24,21 @@ def create(sockets: int = 2, failures: str = "3/minute", *, enabled: bool = True
 
 def test_an_address_has_at_most_so_many_sockets_at_a_time() -> None:
     found = create(sockets=2)
-    network = found.open_socket("192.0.2.1")
+    found.open_socket("192.0.2.1")
     found.open_socket("192.0.2.1")
     with pytest.raises(RateLimited):
         found.open_socket("192.0.2.1")
     found.open_socket("192.0.2.2")
-    found.close_socket(network)
-    found.open_socket("::ffff:192.0.2.1")
+    found.close_socket("192.0.2.1")
+    found.open_socket(network_of("::ffff:192.0.2.1"))
 
 
 def test_an_ipv6_network_of_one_customer_is_one_address() -> None:
     found = create(sockets=1)
-    found.open_socket("2001:db8:1:2::1")
+    found.open_socket(network_of("2001:db8:1:2::1"))
     with pytest.raises(RateLimited):
-        found.open_socket("2001:db8:1:2::2")
-    found.open_socket("2001:db8:1:3::1")
+        found.open_socket(network_of("2001:db8:1:2::2"))
+    found.open_socket(network_of("2001:db8:1:3::1"))
 
 
 def test_zero_is_no_limit() -> None:
@@ -48,7 +49,8 @@ def test_zero_is_no_limit() -> None:
 
 def test_nothing_is_left_of_closed_sockets() -> None:
     found = create()
-    found.close_socket(found.open_socket("192.0.2.1"))
+    found.open_socket("192.0.2.1")
+    found.close_socket("192.0.2.1")
     assert not found._sockets
 
 

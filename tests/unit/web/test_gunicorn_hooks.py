@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chatbot.web import garbage_collection, gunicorn_hooks, metrics_folder
+from chatbot.web import garbage_collection, gunicorn_hooks, metrics_folder, start_checks
 from devtools.harness.deployment import eventually
 
 
@@ -102,9 +102,10 @@ def test_the_master_raises_its_limit_of_open_files(monkeypatch: pytest.MonkeyPat
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(metrics_folder, "create", lambda: None)
     monkeypatch.setattr(metrics_folder, "remove_abandoned", lambda: None)
+    monkeypatch.setattr(start_checks, "check_master", lambda _: None)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, before[1]), before[1]))
     try:
-        gunicorn_hooks.on_starting(None)
+        gunicorn_hooks.on_starting(SimpleNamespace(cfg=None))
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
