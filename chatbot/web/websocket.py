@@ -22,7 +22,7 @@ import flask_sock
 import simple_websocket
 from gevent import monkey
 from wsproto.connection import Connection
-from wsproto.events import Event
+from wsproto.events import CloseConnection, Event
 
 from chatbot.protocol.close_codes import SLOW_CLIENT, TOO_BIG, Closing
 from chatbot.web.outbox import Outbox, wait_for
@@ -106,18 +106,17 @@ class WebSocket(simple_websocket.Server):  # type: ignore[misc]
         """The code with which the connection was closed, by either side; 1006 when it broke. Not after `dispose`."""
         if self.outbox.slow:
             return SLOW_CLIENT.code
-        return self._close_code or 1006
+        return self._close_code or int(self.sock.close_code) or 1006
 
     def close(self, reason: int | None = None, message: str | None = None) -> None:
         super().close(reason, message)
         self._close_code = reason or 1000
 
     def _handle_events(self) -> bool:
-        """Called by simple-websocket for what it has read; false at the client's close frame."""
+        """Called by simple-websocket for what it has read; closes the connection when a message is too long."""
         going: bool = super()._handle_events()
-        if not going and self._close_code is None:
-            too_big = self.incoming_message_len > (self.max_message_size or math.inf)
-            self._close_code = TOO_BIG.code if too_big else int(self.close_reason)
+        if self.incoming_message_len > (self.max_message_size or math.inf):
+            self._close_code = TOO_BIG.code
         return going
 
     def handshake(self) -> None:
@@ -173,6 +172,8 @@ class _Connection:
     def events(self) -> Iterator[Event]:
         for event in self.connection.events():
             self._stream.frames += 1
+            if isinstance(event, CloseConnection):
+                self._stream.close_code = event.code
             if self._stream.frames % _FRAMES_IN_A_ROW == 0:
                 time.sleep(0)
             yield event
@@ -207,6 +208,8 @@ class _Stream:
         self.pace: Callable[[int, int], float] | None = None
         #: Frames, control frames and fragments included, in the bytes that were read last; how many bytes.
         self.frames, self._read = 0, 0
+        #: The code of the client's close frame; 0 before it.
+        self.close_code = 0
         #: Set once the connection is closed.
         self.finished = threading.Event()
 

@@ -238,7 +238,7 @@ def test_gunicorn_reads_from_a_connection_by_chunk_of_its_unreader_and_drains_bo
         (b"", 1006),
     ],
 )
-def test_simple_websocket_handles_a_close_frame_in_handle_events(peer: Peer, frame: bytes, code: int) -> None:
+def test_the_code_of_a_close_frame_is_stored(peer: Peer, frame: bytes, code: int) -> None:
     ws = WebSocket(peer.environ(), max_message_size=100)
     peer.answer()
     if frame:
