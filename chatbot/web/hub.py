@@ -64,6 +64,8 @@ class Subscriber:
         self.missed = False
         #: The first snapshot was sent.
         self.attached = False
+        #: Frames that were sent.
+        self.frames_sent = 0
         # Human messages of this socket that were not passed over yet, and the events that publish them.
         self._own: set[str] = set()
         self._own_events: dict[int, str] = {}
@@ -129,6 +131,7 @@ class Subscriber:
 
     def send(self, frame: bytes) -> None:
         """Sends a frame at once, held events or not."""
+        self.frames_sent += 1
         with contextlib.suppress(OSError):
             # The connection is gone: its reader notices and detaches the socket.
             self._send(frame)

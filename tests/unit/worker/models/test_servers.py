@@ -399,6 +399,31 @@ def test_tags_are_thinking_in_each_protocol(server: ByteServer, wire: Wire) -> N
     assert reply(wire.model(server)) == Reply("Write <think> or </think>.", "stop")
 
 
+BARE = {
+    "Let me see. Yes.\n</think>\n\nHello there.": Reply("Hello there.", "stop", "Let me see. Yes."),
+    "Let me see. Yes.</think>\n\nHello there.": Reply("Hello there.", "stop", "Let me see. Yes."),
+    "</think>\nHello there.": Reply("Hello there.", "stop"),
+    "Let me see.\n\nYes.\n</think>": Reply("", "stop", "Let me see.\n\nYes."),
+    "A tag: </think> ends it.\nYes.": Reply("A tag: </think> ends it.\nYes.", "stop"),
+    "A tag:\n```\n</think>\n\n```\nYes.": Reply("A tag:\n```\n</think>\n\n```\nYes.", "stop"),
+    "A tag: </th": Reply("A tag: </th", "stop"),
+    "<think>a</think>b\n</think>\n\nc": Reply("b\n</think>\n\nc", "stop", "a"),
+    "a\n</think>\n\nb\n</think>\n\nc": Reply("b\n</think>\n\nc", "stop", "a"),
+}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("text", BARE)
+def test_thinking_that_began_in_the_prompt_ends_with_a_tag_of_its_own(
+    server: ByteServer, wire: Wire, text: str
+) -> None:
+    for chunks in ([text], list(text), [text[:9], text[9:]]):
+        server.script(chunked(*(event(wire.delta(c)) for c in chunks), event(wire.end(whole=text))))
+        assert reply(wire.model(server)) == BARE[text]
+    server.script(response(json.dumps(wire.whole(text))))
+    assert reply(wire.model(server)) == BARE[text]
+
+
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_filter_that_cuts_a_reply_is_its_finish_reason(server: ByteServer, wire: Wire) -> None:
     error = event({"error": {"message": "The response was filtered", "code": "content_filter"}})
