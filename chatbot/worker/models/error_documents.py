@@ -95,8 +95,9 @@ def _first(document: Any) -> Any:
 def _described(fields: dict[str, Any]) -> Any:
     """The part of a document that describes an error, or None."""
     for name in ("error", "errors"):
-        if fields.get(name):
-            return fields[name]
+        value = fields.get(name)
+        if value and not (isinstance(value, dict) and not any(value.values())):
+            return value
     if fields.get("object") == "error" or fields.get("type") == "error" or fields.get("success") is False:
         return fields
     status = fields.get("base_resp")
