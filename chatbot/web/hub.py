@@ -187,8 +187,8 @@ class Hub:
 
     def _resync(self, subscriber: Subscriber) -> None:
         snapshot = self._sessions.snapshot(subscriber.session, position=subscriber.position, touch=False)
-        if not snapshot.recovered:
-            # More than a page is missing: the client reconnects, and fetches pages.
+        if not snapshot.recovered or subscriber.ahead_of(snapshot):
+            # The client reconnects: it fetches pages of what is missing, and sends again what Redis has lost.
             subscriber.end(close_codes.OUT_OF_DATE)
             return
         for frame in replay(subscriber.session, snapshot):
@@ -209,12 +209,13 @@ def replay(session: str, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
         yield frames.message(message)
     for message_id, text in snapshot.failed.items():
         yield frames.failure(message_id, text, snapshot.requests.get(message_id))
-    if snapshot.partial and snapshot.pending:
-        request = snapshot.pending[0]
+    for request in snapshot.pending[:1]:
         human = snapshot.requests.get(request)
-        yield frames.delta(
-            reply_id(session, request), human or request, 0, snapshot.partial, request if human else None
-        )
+        reply = (reply_id(session, request), human or request, 0)
+        if snapshot.reasoning:
+            yield frames.reasoning(*reply, snapshot.reasoning, request if human else None)
+        if snapshot.partial:
+            yield frames.delta(*reply, snapshot.partial, request if human else None)
 
 
 def replayed_requests(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
