@@ -96,7 +96,7 @@ def test_everything_can_be_done_with_the_keyboard(chromium: Browser, site: Deplo
     press("Enter")
     expect(page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
     expect(user.draft).to_be_focused()
-    page.locator("#chats button").last.focus()
+    page.locator("#chats a").last.focus()
     press("Enter")
     expect(page.locator(".foot:visible")).to_have_count(2)
     expect(user.draft).to_be_focused()

@@ -6,6 +6,7 @@ import { copy } from './clipboard.js';
 import { Composer } from './composer.js';
 import { ConversationView } from './conversation-view.js';
 import { plainText } from './markdown.js';
+import { isSendable } from './message-view.js';
 import { announce, notice, page, showView } from './page.js';
 import { Unsent } from './unsent.js';
 
@@ -34,6 +35,10 @@ export class ChatPage {
       else this.#composer.focusIfHandy();
       this.#chat.stop();
     });
+    page.sendAll.addEventListener('click', () => {
+      for (const turn of this.#refused) this.#chat.sendAgain(turn);
+      this.#composer.focusIfHandy();
+    });
     page.earlier.addEventListener('click', () => this.#chat.loadEarlier());
     page.suggestions.addEventListener('click', ({ target }) => {
       if (target.closest('button')) this.say(target.closest('button').textContent.trim());
@@ -47,7 +52,7 @@ export class ChatPage {
   }
 
   /** Opens a chat instead of the shown one. A `fresh` chat's session was just created. */
-  open(token, name, fresh) {
+  open(token, name, fresh, { replace = false } = {}) {
     this.#leave();
     this.#view.clear();
     this.#status.reset();
@@ -56,10 +61,11 @@ export class ChatPage {
     const chat = new Chat(token, listener, { fresh });
     this.#chat = chat;
     chat.name = name;
-    this.#list.show(chat);
+    this.#list.show(chat, { replace });
     if (!fresh) chat.restore(this.#unsent.messagesOf(token));
     this.#composer.open(token, fresh ? this.#unsent.takeCarried() : '');
     showView('chat');
+    this.#view.place = fresh ? null : this.#unsent.placeOf(token);
     this.#draw();
     this.#composer.focusIfHandy();
     chat.open();
@@ -72,13 +78,26 @@ export class ChatPage {
     this.#list.noteMessage();
   }
 
+  /** Stops the reply that is being generated, if there is one. */
+  stopReply() {
+    if (!page.stop.hidden && !page.stop.disabled) this.#chat.stop();
+  }
+
+  /** The messages that were not sent, and can be sent again now. */
+  get #refused() {
+    const canSend = ({ state, stored, error }) => state === 'failed' && !stored && isSendable(error);
+    return this.#chat.conversation.order.filter(canSend);
+  }
+
   focus() {
     this.#composer.focus();
   }
 
   /** Stores what the server does not have, for when the page is opened again. */
   save() {
-    if (this.#chat) this.#unsent.save(this.#chat, this.#composer.text);
+    if (!this.#chat) return;
+    this.#unsent.save(this.#chat, this.#composer.text);
+    this.#unsent.savePlace(this.#chat.token, this.#view.place);
   }
 
   /** Leaves the shown chat, and keeps nothing of it in this browser. */
@@ -95,6 +114,19 @@ export class ChatPage {
     this.#parent.left(hint);
   }
 
+  /** Leaves the shown chat for the start page. */
+  leave() {
+    this.#leave();
+    this.#chat = null;
+    this.#list.show(null);
+    this.#view.clear();
+  }
+
+  /** Draws the shown chat again. */
+  redraw() {
+    this.#draw();
+  }
+
   /** Leaves the shown chat if another tab has forgotten it, and returns whether it did. */
   leaveForgotten() {
     if (!this.#chat || !this.#list.isForgotten(this.#chat.token)) return false;
@@ -104,6 +136,7 @@ export class ChatPage {
 
   #leave() {
     if (!this.#chat) return;
+    this.#unsent.savePlace(this.#chat.token, this.#view.place);
     this.#unsent.leave(this.#chat, this.#composer.text);
     if (this.#chat.connection === 'expired') this.#composer.forget(this.#chat.token);
     this.#chat.close();
@@ -120,8 +153,9 @@ export class ChatPage {
       notice,
       changed: (turn) => this.#view.touch(turn),
       ordered: () => {
+        if (own() !== this.#chat) return;
         this.#view.arrange(own().conversation.order);
-        if (own() === this.#chat) this.save();
+        this.#unsent.save(this.#chat, this.#composer.text);
       },
       finished: (turn) => {
         this.#list.renew();
@@ -165,9 +199,12 @@ export class ChatPage {
     page.ended.hidden = !expired;
     this.#composer.enabled = !expired;
     page.empty.hidden = !empty || chat.connection !== 'online';
-    page.exports.hidden = empty;
+    page.exportChoices.hidden = empty;
     this.#drawEarlier(chat.hasEarlier && !expired);
     page.forget.hidden = expired;
+    const refused = this.#refused.length;
+    page.sendAll.hidden = refused < 2 || expired;
+    page.sendAll.textContent = `Send all ${refused} again`;
     this.#drawStop(chat.conversation.waiting.length > 0 && !expired);
   }
 

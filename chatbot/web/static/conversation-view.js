@@ -19,6 +19,7 @@ export class ConversationView {
   #misplaced = false;
   #scheduled = false;
   #top = 0;
+  #resumeAt = null; // {id, top}: where to continue reading, once it is drawn
 
   /**
    * `act(action, id, button)` is called for clicks: retry, sendAgain, edit, copy and copyCode; `nearStart()` when the
@@ -47,6 +48,7 @@ export class ConversationView {
     this.#dirty.clear();
     this.#behind.clear();
     this.#list.replaceChildren();
+    this.#resumeAt = null;
     this.follow();
   }
 
@@ -65,8 +67,37 @@ export class ConversationView {
 
   /** Scrolls to the end, and stays there while the conversation grows. */
   follow() {
+    this.#resumeAt = null;
     this.following = true;
     this.#keepUp();
+  }
+
+  /** The first visible turn and its distance from the upper edge, {id, top}; null at the end. */
+  get place() {
+    if (this.#resumeAt) return this.#resumeAt;
+    const turn = this.following ? null : this.#firstVisible();
+    if (!turn) return null;
+    const edge = this.#scroller.getBoundingClientRect().top;
+    return { id: turn.dataset.id, top: Math.round(turn.getBoundingClientRect().top - edge) };
+  }
+
+  set place(place) {
+    this.#resumeAt = place;
+  }
+
+  #goToPlace() {
+    const { id, top } = this.#resumeAt;
+    if (this.#misplaced || this.#behind.size || !this.#order.length) return;
+    this.#resumeAt = null;
+    const root = this.#views.get(id)?.root;
+    if (!root) return; // the page with this turn is not loaded
+    this.following = false;
+    for (let pass = 0; pass < 3; pass += 1) {
+      // Each pass lays out what was only estimated before.
+      const edge = this.#scroller.getBoundingClientRect().top;
+      this.#scroller.scrollTop += root.getBoundingClientRect().top - edge - top;
+    }
+    this.#top = this.#scroller.scrollTop;
   }
 
   #schedule() {
@@ -89,6 +120,7 @@ export class ConversationView {
       if (performance.now() > deadline) break;
     }
     for (const view of this.#behind) this.#catchUp(view, deadline);
+    if (this.#resumeAt) this.#goToPlace();
     this.#keepUp();
     if (this.#misplaced || this.#dirty.size || this.#behind.size) this.#schedule();
   }

@@ -12,6 +12,10 @@ const FAILURES = {
   expired: 'The chat expired before this was answered.',
 };
 const EDITABLE = new Set(['message_too_long', 'empty_message', 'invalid_id', 'expired']);
+
+/** Whether a message that failed with this error can be sent again as it is. */
+export const isSendable = ({ code, until }) => !EDITABLE.has(code) && !secondsUntil(until);
+
 const ENDINGS = { length: 'Ended at the length limit', stopped: 'Stopped' };
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });

@@ -1,9 +1,10 @@
-/** Text that the server has not stored, kept in this tab so that it survives a refresh and the end of its session. */
+/** Text that the server has not stored, and the place of reading, kept in this tab so that it survives a refresh and the end of its session. */
 
 import { tabStorage } from './storage.js';
 
 const CARRIED = 'chat.carried';
 const keyOf = (token) => `chat.unstored.${token}`;
+const placeKey = (token) => `chat.place.${token}`;
 
 export class Unsent {
   #carried = tabStorage.get(CARRIED) ?? ''; // from expired chats, for the next new chat
@@ -27,7 +28,17 @@ export class Unsent {
     return JSON.parse(tabStorage.get(keyOf(token)) ?? '[]');
   }
 
+  /** The place where the user was reading a chat: {id, top}, or null for its end. */
+  placeOf(token) {
+    return JSON.parse(tabStorage.get(placeKey(token)) ?? 'null');
+  }
+
+  savePlace(token, place) {
+    tabStorage.set(placeKey(token), place ? JSON.stringify(place) : null);
+  }
+
   forget(token) {
+    tabStorage.set(placeKey(token), null);
     tabStorage.set(keyOf(token), null);
   }
 
