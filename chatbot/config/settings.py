@@ -119,9 +119,9 @@ class ModelSettings:
     )
     connect_timeout: float = setting("MODEL_CONNECT_TIMEOUT", 5.0, fields.seconds(), "Seconds to connect.")
     read_timeout: float = setting(
-        "MODEL_READ_TIMEOUT", 60.0, fields.seconds(), "Seconds of silence between two chunks, or before the first."
+        "MODEL_READ_TIMEOUT", 60.0, fields.seconds(), "Seconds of silence between two chunks of a reply."
     )
-    timeout: float = setting("MODEL_TIMEOUT", 120.0, fields.seconds(), "Seconds for one whole model call.")
+    timeout: float = setting("MODEL_TIMEOUT", 120.0, fields.seconds(), "Seconds for a reply, from its first token on.")
     attempts: int = setting(
         "MODEL_ATTEMPTS", 5, fields.integer(1, 100), "Calls for one message before its failure is recorded."
     )
@@ -129,7 +129,10 @@ class ModelSettings:
         "MODEL_REST", 30.0, fields.seconds(), "Seconds for which a failed server is avoided where there are several."
     )
     loading_timeout: float = setting(
-        "MODEL_LOADING_TIMEOUT", 300.0, fields.seconds(), "Seconds for which a server may report that it is loading."
+        "MODEL_LOADING_TIMEOUT",
+        300.0,
+        fields.seconds(),
+        "Seconds for which a server may load or be unavailable: report so, or be silent before the first token.",
     )
 
 
