@@ -79,9 +79,10 @@ def test_everything_can_be_done_with_the_keyboard(chromium: Browser, site: Deplo
     press("Enter")
     expect(page.locator(".foot:visible")).to_have_count(2)
     # Backwards from the composer.
-    for name in ("Copy the reply", "Code: code", "Copy code"):
+    replies = ("Bad reply", "Good reply", "Regenerate the reply", "Copy the reply")
+    for name in (*replies, "Code: code", "Copy code"):
         press("Shift+Tab")
-        if name == "Copy the reply":
+        if name in replies:
             expect(page.get_by_role("button", name=name).last).to_be_focused()
         else:
             expect(page.get_by_label(name, exact=True)).to_be_focused()

@@ -1,5 +1,6 @@
 /** The chat page: opens one chat at a time, and draws all that depends on its state. */
 
+import { Branches } from './branches.js';
 import { Chat } from './chat.js';
 import { ChatStatus } from './chat-status.js';
 import { copy } from './clipboard.js';
@@ -24,6 +25,7 @@ export class ChatPage {
   );
   #status = new ChatStatus();
   #unsent = new Unsent();
+  #branches = new Branches(this.#composer, () => this.#chat);
   #drawScheduled = false;
 
   /** `parent` has named(name), called with the user's name, and left(hint), called when there is no chat to show. */
@@ -54,6 +56,7 @@ export class ChatPage {
   /** Opens a chat instead of the shown one. A `fresh` chat's session was just created. */
   open(token, name, fresh, { replace = false } = {}) {
     this.#leave();
+    this.#branches.cancel();
     this.#view.clear();
     this.#status.reset();
     notice('');
@@ -62,7 +65,7 @@ export class ChatPage {
     this.#chat = chat;
     chat.name = name;
     this.#list.show(chat, { replace });
-    if (!fresh) chat.restore(this.#unsent.messagesOf(token));
+    if (!fresh) chat.conversation.restore(this.#unsent.messagesOf(token));
     this.#composer.open(token, fresh ? this.#unsent.takeCarried() : '');
     showView('chat');
     this.#view.place = fresh ? null : this.#unsent.placeOf(token);
@@ -74,12 +77,13 @@ export class ChatPage {
   say(text) {
     if (this.leaveForgotten()) return;
     this.#view.follow();
-    this.#chat.send(text);
+    this.#chat.send(text, this.#branches.takeEdited());
     this.#list.noteMessage();
   }
 
-  /** Stops the reply that is being generated, if there is one. */
+  /** Leaves an edit, or else stops the reply that is being generated. */
   stopReply() {
+    if (this.#branches.cancel()) return;
     if (!page.stop.hidden && !page.stop.disabled) this.#chat.stop();
   }
 
@@ -154,7 +158,7 @@ export class ChatPage {
       changed: (turn) => this.#view.touch(turn),
       ordered: () => {
         if (own() !== this.#chat) return;
-        this.#view.arrange(own().conversation.order);
+        this.#view.arrange(own().conversation);
         this.#unsent.save(this.#chat, this.#composer.text);
       },
       finished: (turn) => {
@@ -168,6 +172,7 @@ export class ChatPage {
   #act(action, id, button) {
     const turn = this.#chat.conversation.get(id);
     if (action === 'copy') copy(turn.reply.text, button);
+    else if (this.#branches.act(action, turn, button)) return;
     else if (action === 'copyCode') copy(button.closest('.code').querySelector('code').textContent, button);
     else if (turn?.state !== 'failed') return;
     else if (action === 'edit') {

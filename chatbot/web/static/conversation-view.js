@@ -11,7 +11,8 @@ export class ConversationView {
   #scroller = document.getElementById('scroller');
   #list = document.getElementById('turns');
   #jump = document.getElementById('jump');
-  #order = []; // the turns, in order
+  #conversation = null;
+  #order = []; // the turns that are shown, in order
   #views = new Map(); // turn id → MessageView
   #dirty = new Set(); // turns that have changed
   #behind = new Set(); // MessageViews that are not drawn completely
@@ -43,6 +44,8 @@ export class ConversationView {
   }
 
   clear() {
+    this.#conversation = null;
+    this.#misplaced = false;
     this.#order = [];
     this.#views.clear();
     this.#dirty.clear();
@@ -58,9 +61,9 @@ export class ConversationView {
     this.#schedule();
   }
 
-  /** Turns were added or removed, or their order has changed. */
-  arrange(order) {
-    this.#order = order;
+  /** Turns of a Conversation were added or removed, or another path is shown. */
+  arrange(conversation) {
+    this.#conversation = conversation;
     this.#misplaced = true;
     this.#schedule();
   }
@@ -150,6 +153,7 @@ export class ConversationView {
   /** Puts the views in order, beginning with the newest, which the user sees first. */
   #place(deadline) {
     this.#misplaced = false;
+    this.#order = this.#conversation.path;
     const gone = new Set(this.#views.keys());
     let next = null;
     for (const turn of this.#order.toReversed()) {
@@ -177,7 +181,7 @@ export class ConversationView {
   }
 
   #fill(view, turn) {
-    view.fill(turn, () => this.touch(turn));
+    view.fill(turn, this.#conversation.paths, () => this.touch(turn));
     if (view.behind) this.#behind.add(view);
   }
 

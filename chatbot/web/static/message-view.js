@@ -67,6 +67,23 @@ function endingOf({ finishReason, text }) {
   return ENDINGS[finishReason] ?? (text ? '' : 'The model returned no text');
 }
 
+/** Shows ‹ 2/3 › for alternatives, as turns; the shown one is that for which `isShown`. */
+function showPlace(side, turns, isShown) {
+  const node = side.querySelector('.siblings');
+  node.hidden = turns.length < 2;
+  if (node.hidden) return;
+  const at = turns.findIndex(isShown);
+  setText(node.querySelector('.place'), `${at + 1}/${turns.length}`);
+  const [back, on] = node.querySelectorAll('button');
+  for (const [button, other] of [
+    [back, turns[at - 1]],
+    [on, turns[at + 1]],
+  ]) {
+    button.ariaDisabled = String(!other);
+    button.dataset.other = other?.id ?? '';
+  }
+}
+
 export class MessageView {
   #timer = 0;
   #said;
@@ -85,8 +102,8 @@ export class MessageView {
     this.#body = new MarkdownText(this.#reply.querySelector('.text'));
   }
 
-  /** Draws the state of a turn. `again` is called when a countdown in it changes. */
-  fill(turn, again) {
+  /** Draws the state of a turn; `paths` are those of its conversation. `again` is called when a countdown changes. */
+  fill(turn, paths, again) {
     const { text, state, stored, reply } = turn;
     const failure = failureOf(turn);
     const progress = progressOf(turn);
@@ -97,6 +114,9 @@ export class MessageView {
     this.#said.dataset.state = state;
     setText(saidMeta, state === 'sending' ? 'Sending' : stored ? timeOf(turn.timestamp) : '');
     this.#showFailure(this.#said, stored ? null : failure);
+    this.#said.querySelector('.edit').hidden = !stored;
+    showPlace(this.#said, paths.messagesBeside(turn), (other) => other.of === turn.of);
+    showPlace(this.#reply, paths.repliesBeside(turn), (other) => other === turn);
 
     this.#reply.hidden = !reply && progress === null && !(failure && stored);
     this.#body.set(reply?.text ?? '', reply?.complete ?? true);
@@ -105,7 +125,10 @@ export class MessageView {
     this.#showProgress(progress);
     this.#foot.hidden = !reply?.complete;
     setText(this.#foot.querySelector('.meta'), reply ? endingOf(reply) : '');
-    this.#foot.querySelector('button').hidden = !reply?.text;
+    this.#foot.querySelector('.copy').hidden = !reply?.text;
+    for (const button of this.#foot.querySelectorAll('[data-rating]')) {
+      button.ariaPressed = String(button.dataset.rating === reply?.rating);
+    }
     this.#showFailure(this.#reply, stored ? failure : null);
 
     clearTimeout(this.#timer);

@@ -44,6 +44,7 @@ export class Reply {
     this.complete = false;
     this.finishReason = null;
     this.timestamp = null;
+    this.rating = null; // up or down
   }
 
   /** text = text[:offset] + msg. At the end of the text the cost depends on `msg` only. */
@@ -57,11 +58,12 @@ export class Reply {
   }
 
   /** Sets the final text, whatever was written before. */
-  finish({ msg, finish_reason: finishReason = null, timestamp = null }) {
+  finish({ msg, finish_reason: finishReason = null, timestamp = null, feedback = null }) {
     this.text = msg;
     this.points = countPoints(msg);
     this.finishReason = finishReason;
     this.timestamp = timestamp;
+    this.rating = feedback?.rating ?? null;
     this.complete = true;
   }
 }

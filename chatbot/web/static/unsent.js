@@ -12,7 +12,7 @@ export class Unsent {
   /** Saves the unstored messages of a chat; those of an expired chat, and `draft`, as text for the next new chat. */
   save(chat, draft) {
     const expired = chat.connection === 'expired';
-    const messages = expired ? [] : chat.unstored;
+    const messages = expired ? [] : chat.conversation.unstored;
     tabStorage.set(keyOf(chat.token), messages.length ? JSON.stringify(messages) : null);
     if (expired) tabStorage.set(CARRIED, this.#withTextOf(chat, draft));
   }
@@ -51,6 +51,8 @@ export class Unsent {
   }
 
   #withTextOf(chat, draft) {
-    return [this.#carried, ...chat.unstored.map(({ text }) => text), draft].filter((text) => text.trim()).join('\n\n');
+    return [this.#carried, ...chat.conversation.unstored.map(({ text }) => text), draft]
+      .filter((text) => text.trim())
+      .join('\n\n');
   }
 }
