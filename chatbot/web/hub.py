@@ -322,12 +322,13 @@ def replay(session: str, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
         yield frames.message(message)
     for message_id, text in snapshot.failed.items():
         yield frames.failure(message_id, text, snapshot.requests.get(message_id))
-    if snapshot.partial and snapshot.pending:
-        request = snapshot.pending[0]
+    for request in snapshot.pending[:1]:
         human = snapshot.requests.get(request)
-        yield frames.delta(
-            reply_id(session, request), human or request, 0, snapshot.partial, request if human else None
-        )
+        reply = (reply_id(session, request), human or request, 0)
+        if snapshot.reasoning:
+            yield frames.reasoning(*reply, snapshot.reasoning, request if human else None)
+        if snapshot.partial:
+            yield frames.delta(*reply, snapshot.partial, request if human else None)
 
 
 def replayed_requests(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
