@@ -12,7 +12,7 @@ const ACK_CHECK_INTERVAL = 2_000;
 const FRAME_LIMIT = 64 * 1024; // bytes
 const UNREACHABLE_AFTER = 5; // attempts
 const RESENDS = 5;
-const CONVERSATION_FRAMES = new Set(['ack', 'status', 'delta', 'message']);
+const CONVERSATION_FRAMES = new Set(['ack', 'status', 'reasoning', 'delta', 'message']);
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 

@@ -117,7 +117,7 @@ export class Conversation {
       const subject = subjectOf(frame);
       if (this.#about(subject)) this.#take(frame, subject);
       else if (index >= mark.parked) this.#parked.push(frame);
-      else if (frame.type === 'message' || frame.type === 'delta') this.#take(frame, subject);
+      else if (['message', 'delta', 'reasoning'].includes(frame.type)) this.#take(frame, subject);
       else if (frame.type === 'error') this.#failures.set(frame.id, frame);
     });
     return this.#parked.length === 0;
@@ -157,6 +157,7 @@ export class Conversation {
         this.#noteStatus(turn, frame);
         break;
       case 'delta':
+      case 'reasoning':
         this.#write(turn ?? this.#withoutMessage(frame), frame);
         break;
       case 'message':

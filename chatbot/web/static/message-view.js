@@ -1,6 +1,7 @@
 /** One message and its reply on the page, with their state. */
 
 import { MarkdownText } from './markdown-text.js';
+import { Thinking } from './thinking.js';
 
 const FAILURES = {
   model_error: 'The reply failed.',
@@ -12,7 +13,11 @@ const FAILURES = {
   expired: 'The chat expired before this was answered.',
 };
 const EDITABLE = new Set(['message_too_long', 'empty_message', 'invalid_id', 'expired']);
-const ENDINGS = { length: 'Ended at the length limit', stopped: 'Stopped' };
+const ENDINGS = {
+  length: 'Ended at the length limit',
+  content_filter: 'Cut off by the provider’s content filter',
+  stopped: 'Stopped',
+};
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });
 const template = (id) => document.getElementById(id).content.firstElementChild;
@@ -39,7 +44,10 @@ function failureOf({ state, error, stored }) {
   if (state !== 'failed') return null;
   const wait = secondsUntil(error.until);
   let text = FAILURES[error.code] ?? (error.message || 'Something went wrong.');
-  if (stored && error.code !== 'expired') text = FAILURES.model_error;
+  if (stored && error.code !== 'expired') {
+    const reason = error.code === 'model_error' ? error.message : '';
+    text = [FAILURES.model_error, reason].filter(Boolean).join(' ');
+  }
   if (!stored && error.code === 'expired') text = 'Not sent: the chat has expired.';
   if (wait) text += ` You can try again in ${seconds(wait)}.`;
   if (stored) return { text, wait, action: error.code === 'expired' ? '' : 'retry', label: 'Retry' };
@@ -69,6 +77,7 @@ export class MessageView {
   #reply;
   #foot;
   #body;
+  #thinking;
   #progress = null;
   #failures = new Map();
 
@@ -79,6 +88,7 @@ export class MessageView {
     this.#reply = this.root.querySelector('.reply');
     this.#foot = this.root.querySelector('.foot');
     this.#body = new MarkdownText(this.#reply.querySelector('.text'));
+    this.#thinking = new Thinking(this.#reply.querySelector('.text'));
   }
 
   /** Draws the state of a turn. `again` is called when a countdown in it changes. */
@@ -95,6 +105,7 @@ export class MessageView {
     this.#showFailure(this.#said, stored ? null : failure);
 
     this.#reply.hidden = !reply && progress === null && !(failure && stored);
+    this.#thinking.set(reply?.reasoning ?? '');
     this.#body.set(reply?.text ?? '', reply?.complete ?? true);
     this.#reply.querySelector('.text').hidden = !reply?.text;
     this.#reply.classList.toggle('growing', state === 'waiting' && Boolean(reply?.text));

@@ -4,7 +4,7 @@ import { Reply } from './reply.js';
 
 /** The id of the turn that a frame is about, or null. */
 export function subjectOf(frame) {
-  if (frame.type === 'message' || frame.type === 'delta') return frame.reply_to ?? null;
+  if (frame.type === 'message' || frame.type === 'delta' || frame.type === 'reasoning') return frame.reply_to ?? null;
   return frame.id ?? null;
 }
 
@@ -73,10 +73,11 @@ export class Turn {
     Object.assign(this, { reply, state, status, error, mentioned });
   }
 
-  /** A chunk of the reply. */
-  write({ id, offset, msg }) {
+  /** A chunk of the reply, or of the thinking before it. */
+  write({ type, id, offset, msg }) {
     if (this.reply?.id !== id) this.reply = new Reply(id);
-    this.reply.write(offset, msg);
+    if (type === 'reasoning') this.reply.think(offset, msg);
+    else this.reply.write(offset, msg);
   }
 
   /** The complete reply. */
