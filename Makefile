@@ -15,8 +15,10 @@ help: ## List the targets
 run: $(VENV)/.run ## Install what the chat needs and serve it until Ctrl-C
 	@exec $(BIN)/python -m devtools.local
 
+# In the order of collection the long files, of the page and the processes, come first. By default those with most tests would,
+# which are short, and one long file would run alone at the end.
 test: $(VENV)/.dev ## Run the tests; ARGS="-k socket" for some of them
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-models: $(VENV)/.dev $(MODELS)/.done ## Hold a conversation with a real GPT-J on vLLM and transformers (installs 3.5 GB)
 	MODELS_PYTHON=$(MODELS)/bin/python $(BIN)/python -m pytest tests/real/gptj_conversation.py $(ARGS)
@@ -43,7 +45,7 @@ format: $(VENV)/.dev ## Put the code into the one format
 audit: $(VENV)/.dev ## Look up known vulnerabilities; says NOT ASKED where it could not, which ARGS=--strict makes a failure
 	$(BIN)/python .ci/audit.py $(ARGS)
 
-chaos: $(VENV)/.dev ## Kill processes under load and count lost messages; ARGS="--help" for options
+chaos: $(VENV)/.dev ## Break every part under load and count lost messages; ARGS="--help" for options
 	$(BIN)/python -m devtools.chaos $(ARGS)
 
 hostile: $(VENV)/.dev ## Send ten thousand hostile requests and frames and check for harm; ARGS="--help" for options
@@ -74,6 +76,9 @@ lock: $(VENV)/.dev ## Pin the image's packages with their hashes; ARGS="--upgrad
 VENDOR := chatbot/web/static/vendor
 MARKED := marked-18.2.1
 PURIFY := dompurify-3.4.18
+KATEX := katex-0.19.1
+HIGHLIGHT := highlightjs-cdn-assets-11.12.0
+LANGUAGES := bash c cpp csharp css diff go java javascript json kotlin php python ruby rust sql typescript xml yaml
 
 sbom: $(VENV)/.dev ## Write docker/sbom.cdx.json: what the image and the page are made of (CycloneDX)
 	$(BIN)/python -m devtools.sbom $(MARKED)=marked.esm.js $(PURIFY)=purify.min.js
@@ -85,11 +90,15 @@ package: $(VENV)/.dev ## Install the package into an empty environment and hold 
 	$(BIN)/python -m devtools.package $(ARGS)
 
 vendor: ## Fetch the page's libraries from npm again, and check them
-	@cd $$(mktemp -d) && npm pack --silent $(subst -,@,$(MARKED)) $(subst -,@,$(PURIFY)) > /dev/null \
+	@cd $$(mktemp -d) && npm pack --silent $(subst -,@,$(MARKED)) $(subst -,@,$(PURIFY)) $(subst -,@,$(KATEX)) \
+			@highlightjs/cdn-assets@$(lastword $(subst -, ,$(HIGHLIGHT))) > /dev/null \
 		&& for file in "$(MARKED) lib/marked.esm.js marked.esm.js" "$(MARKED) LICENSE marked.LICENSE.md" \
-			"$(PURIFY) dist/purify.min.js purify.min.js" "$(PURIFY) LICENSE purify.LICENSE.txt"; do set -- $$file; \
+			"$(PURIFY) dist/purify.min.js purify.min.js" "$(PURIFY) LICENSE purify.LICENSE.txt" \
+			"$(KATEX) dist/katex.min.js katex.min.js" "$(KATEX) LICENSE katex.LICENSE.txt" \
+			"$(HIGHLIGHT) es/core.min.js highlight-core.min.js" "$(HIGHLIGHT) LICENSE highlight.LICENSE.txt" \
+			$(foreach name,$(LANGUAGES),"$(HIGHLIGHT) es/languages/$(name).min.js highlight-$(name).min.js"); do set -- $$file; \
 			tar -xzOf $$1.tgz package/$$2 > $(CURDIR)/$(VENDOR)/$$3; done
-	@cd $(VENDOR) && sha256sum -c SHA256SUMS
+	@cd $(VENDOR) && sha256sum -c --quiet SHA256SUMS
 
 clean: ## Remove the virtual environment and caches, but not .data, where Redis stores the chats
 	rm -rf $(VENV) $(MODELS) build chatbot.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

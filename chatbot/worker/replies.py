@@ -132,6 +132,8 @@ class Replies:
         try:
             with closing(self._pieces(work, call, stream)) as pieces:
                 for piece in pieces:
+                    if piece.retracts:
+                        stream.retract()
                     stream.add(piece.text[: MAX_REPLY_LENGTH - len(stream.text)], piece.reasoning)
                     chunks += bool(piece.text or piece.reasoning)
                     if first is None and stream.begun:

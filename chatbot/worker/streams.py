@@ -16,7 +16,7 @@ from typing import Any
 from chatbot.errors import StoreUnavailable
 from chatbot.protocol import frames
 from chatbot.sessions.leases import LEASE, RENEW, Assignment, Leases, Progress
-from chatbot.telemetry.counters import WORKER_REDIS_ERRORS, Counts
+from chatbot.telemetry.counters import REPORT_FAILURES, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.models.base import Call
 
 logger = logging.getLogger(__name__)
@@ -93,6 +93,12 @@ class Stream:
             self._reasoning.text += reasoning
             self._streams.enqueue(self)
 
+    def retract(self) -> None:
+        """Turns all text so far into reasoning: the reply's text begins anew, at offset 0."""
+        with self._streams.lock:
+            thought, self._text = self._text.text, _Growing()
+        self.add("", thought)
+
     def report(self) -> Progress:
         """What is new since the last report. The caller holds the lock of `Streams`."""
         self.last_report = time.monotonic()
@@ -129,8 +135,8 @@ class Streams:
     def __init__(self, leases: Leases, counts: Counts | None = None) -> None:
         self._leases = leases
         self._counts = counts or Counts()
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self.lock = threading.Lock()
+        self._changed = threading.Condition(self.lock)
         self._open: dict[str, Stream] = {}
         #: Streams with unreported text.
         self._dirty: list[Stream] = []
@@ -169,14 +175,14 @@ class Streams:
 
     def stop(self, session: str) -> None:
         """Ends the model call of the session's reply, if this process makes it."""
-        with self._lock:
+        with self.lock:
             stream = self._open.get(session)
         if stream is not None:
             stream.call.cancel("stop")
 
     def cancel_all(self, reason: str) -> int:
         """Ends all model calls; returns how many."""
-        with self._lock:
+        with self.lock:
             streams = list(self._open.values())
         for stream in streams:
             stream.call.cancel(reason)
@@ -188,7 +194,7 @@ class Streams:
     def reporting(self) -> bool:
         """Whether a reply in progress is within its deadline and was reported to Redis lately."""
         now = time.monotonic()
-        with self._lock:
+        with self.lock:
             return any(s.call.deadline > now and now - s.last_answer < LEASE / 1000 for s in self._open.values())
 
     def enqueue(self, stream: Stream) -> None:
@@ -220,19 +226,19 @@ class Streams:
                 logger.exception("reporting replies in progress failed")
 
     def _check(self, now: float) -> None:
-        with self._lock:
+        with self.lock:
             streams = list(self._open.values())
         for stream in streams:
             if now >= stream.call.deadline:
                 stream.call.cancel("deadline")
-            with self._lock:
+            with self.lock:
                 if now - stream.last_report >= RENEW / 1000 and not stream.queued:
                     stream.queued = True
                     self._dirty.append(stream)
 
     def _report(self, now: float) -> None:
         with self._reporting:
-            with self._lock:
+            with self.lock:
                 ready = [s for s in self._dirty if _due(s) <= now]
                 if not ready:
                     return
@@ -247,6 +253,7 @@ class Streams:
                 answers = self._leases.progress(reports)
             except StoreUnavailable as error:
                 self._counts.add(WORKER_REDIS_ERRORS)
+                self._counts.add(REPORT_FAILURES, amount=len(ready))
                 logger.warning("%d replies could not be reported: %s", len(ready), error)
                 self._requeue(ready)
                 return
@@ -259,7 +266,7 @@ class Streams:
                 stream.call.cancel("stop")
             elif answer == "behind":
                 # Redis was restored without the last reports.
-                with self._lock:
+                with self.lock:
                     stream.start_over()
                 self.enqueue(stream)
 
@@ -267,7 +274,7 @@ class Streams:
         """Reports the whole texts again after a pause, as the outcome of the last report is unknown."""
         now = time.monotonic()
         self._paused_until = now + _PAUSE
-        with self._lock:
+        with self.lock:
             for stream in streams:
                 stream.start_over()
                 if not stream.queued:

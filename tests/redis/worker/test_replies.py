@@ -255,3 +255,25 @@ def test_a_reply_that_is_tried_again_thinks_from_the_beginning(talk: Talk) -> No
     talk.client.hdel(session_keys(talk.session).state, "hold")
     talk.answer([Piece("", reasoning="second"), Piece("a1", "stop")])
     assert (talk.last()["msg"], talk.last()["reasoning"]) == ("a1", "second")
+
+
+def test_text_that_turns_out_to_be_thinking_is_no_part_of_the_reply(
+    talk: Talk, frames: Callable[[], list[dict[str, Any]]]
+) -> None:
+    shown = threading.Event()
+
+    def late(call: Call) -> Iterator[Piece]:
+        yield Piece("Let me see. ")
+        eventually(lambda: talk.sessions.snapshot(talk.session).partial, 10, "the text is reported")
+        shown.set()
+        yield Piece("Four", None, "Yes.", retracts=True)
+        yield Piece(".", "stop")
+
+    talk.ask("two and two?", late)
+    assert shown.is_set()
+    assert (talk.last()["msg"], talk.last()["reasoning"]) == ("Four.", "Let me see. Yes.")
+    text = ""
+    for frame in frames():
+        if frame["type"] == "delta":
+            text = text[: frame["offset"]] + frame["msg"]
+    assert text == "Four."
