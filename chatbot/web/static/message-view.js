@@ -13,6 +13,10 @@ const FAILURES = {
   expired: 'The chat expired before this was answered.',
 };
 const EDITABLE = new Set(['message_too_long', 'empty_message', 'invalid_id', 'expired']);
+
+/** Whether a message that failed with this error can be sent again as it is. */
+export const isSendable = ({ code, until }) => !EDITABLE.has(code) && !secondsUntil(until);
+
 const ENDINGS = {
   length: 'Ended at the length limit',
   content_filter: 'Cut off by the provider’s content filter',
@@ -71,6 +75,23 @@ function endingOf({ finishReason, text }) {
   return ENDINGS[finishReason] ?? (text ? '' : 'The model returned no text');
 }
 
+/** Shows ‹ 2/3 › for alternatives, as turns; the shown one is that for which `isShown`. */
+function showPlace(side, turns, isShown) {
+  const node = side.querySelector('.siblings');
+  node.hidden = turns.length < 2;
+  if (node.hidden) return;
+  const at = turns.findIndex(isShown);
+  setText(node.querySelector('.place'), `${at + 1}/${turns.length}`);
+  const [back, on] = node.querySelectorAll('button');
+  for (const [button, other] of [
+    [back, turns[at - 1]],
+    [on, turns[at + 1]],
+  ]) {
+    button.ariaDisabled = String(!other);
+    button.dataset.other = other?.id ?? '';
+  }
+}
+
 export class MessageView {
   #timer = 0;
   #said;
@@ -91,8 +112,8 @@ export class MessageView {
     this.#thinking = new Thinking(this.#reply.querySelector('.text'));
   }
 
-  /** Draws the state of a turn. `again` is called when a countdown in it changes. */
-  fill(turn, again) {
+  /** Draws the state of a turn; `paths` are those of its conversation. `again` is called when a countdown changes. */
+  fill(turn, paths, again) {
     const { text, state, stored, reply } = turn;
     const failure = failureOf(turn);
     const progress = progressOf(turn);
@@ -103,6 +124,9 @@ export class MessageView {
     this.#said.dataset.state = state;
     setText(saidMeta, state === 'sending' ? 'Sending' : stored ? timeOf(turn.timestamp) : '');
     this.#showFailure(this.#said, stored ? null : failure);
+    this.#said.querySelector('.edit').hidden = !stored;
+    showPlace(this.#said, paths.messagesBeside(turn), (other) => other.of === turn.of);
+    showPlace(this.#reply, paths.repliesBeside(turn), (other) => other === turn);
 
     this.#reply.hidden = !reply && progress === null && !(failure && stored);
     this.#thinking.set(reply?.reasoning ?? '');
@@ -112,7 +136,10 @@ export class MessageView {
     this.#showProgress(progress);
     this.#foot.hidden = !reply?.complete;
     setText(this.#foot.querySelector('.meta'), reply ? endingOf(reply) : '');
-    this.#foot.querySelector('button').hidden = !reply?.text;
+    this.#foot.querySelector('.copy').hidden = !reply?.text;
+    for (const button of this.#foot.querySelectorAll('[data-rating]')) {
+      button.ariaPressed = String(button.dataset.rating === reply?.rating);
+    }
     this.#showFailure(this.#reply, stored ? failure : null);
 
     clearTimeout(this.#timer);

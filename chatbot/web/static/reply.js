@@ -53,6 +53,7 @@ export class Reply {
     this.complete = false;
     this.finishReason = null;
     this.timestamp = null;
+    this.rating = null; // up or down
   }
 
   /** What the model thought before the text. */
@@ -71,12 +72,13 @@ export class Reply {
   }
 
   /** Sets the final text, whatever was written before. */
-  finish({ msg, reasoning = '', finish_reason: finishReason = null, timestamp = null }) {
+  finish({ msg, reasoning = '', finish_reason: finishReason = null, timestamp = null, feedback = null }) {
     this.text = msg;
     this.points = countPoints(msg);
     this.#thinking = { text: reasoning, points: countPoints(reasoning) };
     this.finishReason = finishReason;
     this.timestamp = timestamp;
+    this.rating = feedback?.rating ?? null;
     this.complete = true;
   }
 }
