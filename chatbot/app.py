@@ -45,7 +45,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["chatbot"] = services
     add_assets(app)
     add_routes(app)
-    trust_proxies(app, settings.web.trusted_proxies)
+    trust_proxies(app, settings.web.trusted_proxies, settings.web.prefix)
     _add_commands(app, services)
     return app
 

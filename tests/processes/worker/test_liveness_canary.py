@@ -117,13 +117,13 @@ def test_a_worker_that_waits_for_a_silent_model_does_not_count_as_silent(
 def test_a_worker_whose_threads_are_stuck_counts_as_silent_though_it_answers_pings(watched: Deployment) -> None:
     name = f"stuck@{socket.gethostname()}"
     worker = watched.worker(7)
-    worker.command = [str(BIN / "celery"), "-A", "tests.support.stuck_worker", "worker", "-n", name, "-Q", "stuck"]
+    worker.command = [str(BIN / "celery"), "-A", "tests.support.stuck_worker", "worker", "-n", name, "-Q", "celery,celery-stuck"]
     celery = create_celery(Settings(redis=RedisSettings(broker_url=watched.redis_url)))
     try:
         worker.start()
         eventually(lambda: health(watched, name)[0] == 0, 30, "the worker lives")
         for _ in range(2):
-            celery.send_task("tests.stuck", queue="stuck")
+            celery.send_task("tests.stuck", queue="celery-stuck")
         eventually(lambda: health(watched, name)[0] == 1, 30, "the stuck worker is noticed")
         # It still answers pings.
         assert celery.control.ping([name], timeout=5)
