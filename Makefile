@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-models lint format audit chaos hostile alerts bench bench-soak bench-profile picture settings \
-	lock package vendor clean
+	lock sbom digests package vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,8 +40,8 @@ format: $(VENV)/.dev ## Put the code into the one format
 	$(BIN)/ruff format .
 	$(call biome,--write)
 
-audit: $(VENV)/.dev ## Look up known vulnerabilities of the installed packages; skipped when no service can be reached
-	$(BIN)/python .ci/audit.py
+audit: $(VENV)/.dev ## Look up known vulnerabilities; says NOT ASKED where it could not, which ARGS=--strict makes a failure
+	$(BIN)/python .ci/audit.py $(ARGS)
 
 chaos: $(VENV)/.dev ## Kill processes under load and count lost messages; ARGS="--help" for options
 	$(BIN)/python -m devtools.chaos $(ARGS)
@@ -71,12 +71,18 @@ lock: $(VENV)/.dev ## Pin the image's packages with their hashes; ARGS="--upgrad
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--custom-compile-command "make lock" $(ARGS) requirements.txt --output-file docker/requirements.lock
 
-package: $(VENV)/.dev ## Install the package into an empty environment and hold a chat with it
-	$(BIN)/python -m devtools.package $(ARGS)
-
 VENDOR := chatbot/web/static/vendor
 MARKED := marked-18.2.1
 PURIFY := dompurify-3.4.18
+
+sbom: $(VENV)/.dev ## Write docker/sbom.cdx.json: what the image and the page are made of (CycloneDX)
+	$(BIN)/python -m devtools.sbom $(MARKED)=marked.esm.js $(PURIFY)=purify.min.js
+
+digests: $(VENV)/.dev ## Pin the container images by their digests of today (needs crane, skopeo or docker buildx)
+	$(BIN)/python -m devtools.digests
+
+package: $(VENV)/.dev ## Install the package into an empty environment and hold a chat with it
+	$(BIN)/python -m devtools.package $(ARGS)
 
 vendor: ## Fetch the page's libraries from npm again, and check them
 	@cd $$(mktemp -d) && npm pack --silent $(subst -,@,$(MARKED)) $(subst -,@,$(PURIFY)) > /dev/null \

@@ -76,6 +76,7 @@ class ModelSettings:
         "MODEL_API", None, fields.choice(*MODEL_APIS), f"The protocol: {', '.join(MODEL_APIS)}.", shown=""
     )
     name: str = setting("MODEL_NAME", "EleutherAI/gpt-j-6B", fields.text(), "The model to ask for.")
+    note: str = setting("MODEL_NOTE", "", fields.text(), "Shown on the page after the model's name: its size, say.")
     token: str | None = setting(
         "HUGGINGFACE_INFERENCE_TOKEN",
         None,
@@ -118,9 +119,9 @@ class ModelSettings:
     )
     connect_timeout: float = setting("MODEL_CONNECT_TIMEOUT", 5.0, fields.seconds(), "Seconds to connect.")
     read_timeout: float = setting(
-        "MODEL_READ_TIMEOUT", 60.0, fields.seconds(), "Seconds of silence between two chunks, or before the first."
+        "MODEL_READ_TIMEOUT", 60.0, fields.seconds(), "Seconds of silence between two chunks of a reply."
     )
-    timeout: float = setting("MODEL_TIMEOUT", 120.0, fields.seconds(), "Seconds for one whole model call.")
+    timeout: float = setting("MODEL_TIMEOUT", 120.0, fields.seconds(), "Seconds for a reply, from its first token on.")
     attempts: int = setting(
         "MODEL_ATTEMPTS", 5, fields.integer(1, 100), "Calls for one message before its failure is recorded."
     )
@@ -128,7 +129,10 @@ class ModelSettings:
         "MODEL_REST", 30.0, fields.seconds(), "Seconds for which a failed server is avoided where there are several."
     )
     loading_timeout: float = setting(
-        "MODEL_LOADING_TIMEOUT", 300.0, fields.seconds(), "Seconds for which a server may report that it is loading."
+        "MODEL_LOADING_TIMEOUT",
+        300.0,
+        fields.seconds(),
+        "Seconds for which a server may load or be unavailable: report so, or be silent before the first token.",
     )
 
 

@@ -11,6 +11,9 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 from chatbot.protocol.client_errors import ClientError
 
 MAX_NAME_LENGTH = 64
+#: Of the text of a user's feedback.
+MAX_FEEDBACK_LENGTH = 2000
+RATINGS = ("up", "down")
 #: Unicode categories of characters that are invisible on their own.
 _INVISIBLE = frozenset({"Cc", "Cf", "Mn", "Zl", "Zp", "Zs"})
 #: Blank characters of visible categories: the Hangul fillers and the empty Braille cell.
@@ -75,8 +78,15 @@ class NameSchema(Schema):
     name = _Name(required=True, error_messages={"required": "is missing", "null": "is missing"})
 
 
+class FeedbackSchema(Schema):
+    """A user's opinion of a reply."""
+
+    rating = fields.String(required=True, validate=validate.OneOf(RATINGS))
+    text = fields.String(required=True, allow_none=True, validate=validate.Length(max=MAX_FEEDBACK_LENGTH))
+
+
 class MessageSchema(Schema):
-    """A stored message."""
+    """A stored message. Those of versions without branches have no `parent`."""
 
     id = fields.String(required=True)
     source = fields.String(required=True, validate=validate.OneOf(["human", "bot"]))
@@ -86,6 +96,11 @@ class MessageSchema(Schema):
     finish_reason = fields.String(
         required=True, allow_none=True, validate=validate.OneOf(["stop", "length", "stopped"])
     )
+    #: The message that it follows, or the request when that had no reply yet; null at the beginning.
+    parent = fields.String(allow_none=True)
+    #: Of a reply to a regeneration: the regeneration's id.
+    request = fields.String()
+    feedback = fields.Nested(FeedbackSchema)
 
 
 class SessionSchema(Schema):
@@ -99,6 +114,7 @@ class SessionSchema(Schema):
 _NAME = NameSchema()
 _MESSAGE = MessageSchema()
 _SESSION = SessionSchema()
+_FEEDBACK = FeedbackSchema()
 
 
 def parse_name(document: Any) -> str:
@@ -111,14 +127,24 @@ def parse_name(document: Any) -> str:
         ) from None
 
 
-def human_message(message_id: str, text: str) -> dict[str, Any]:
-    """A user's message in its stored form."""
-    return _message(message_id, "human", text, None, None)
+def human_message(message_id: str, text: str, parent: str | None = None) -> dict[str, Any]:
+    """A user's message in its stored form; `parent` is the last field."""
+    return _message(message_id, "human", text, None, None, {"parent": parent})
 
 
-def bot_message(reply_id: str, text: str, reply_to: str, finish_reason: str) -> dict[str, Any]:
-    """A reply in its stored form."""
-    return _message(reply_id, "bot", text, reply_to, finish_reason)
+def bot_message(
+    reply_id: str, text: str, reply_to: str, finish_reason: str, request: str | None = None
+) -> dict[str, Any]:
+    """A reply in its stored form; `request` is the regeneration that it answers, if any."""
+    further = {"parent": reply_to} if request is None else {"parent": reply_to, "request": request}
+    return _message(reply_id, "bot", text, reply_to, finish_reason, further)
+
+
+def feedback(rating: str, text: str | None) -> dict[str, Any]:
+    """A user's opinion of a reply, in its stored form."""
+    document = {"rating": rating, "text": text}
+    _check(_FEEDBACK, document)
+    return document
 
 
 def new_session(name: str) -> dict[str, Any]:
@@ -129,7 +155,12 @@ def new_session(name: str) -> dict[str, Any]:
 
 
 def _message(
-    message_id: str, source: str, text: str, reply_to: str | None, finish_reason: str | None
+    message_id: str,
+    source: str,
+    text: str,
+    reply_to: str | None,
+    finish_reason: str | None,
+    further: dict[str, Any],
 ) -> dict[str, Any]:
     document = {
         "id": message_id,
@@ -138,6 +169,7 @@ def _message(
         "timestamp": utc_now(),
         "reply_to": reply_to,
         "finish_reason": finish_reason,
+        **further,
     }
     _check(_MESSAGE, document)
     return document

@@ -1,74 +1,30 @@
-"""The frames of the websocket: parses those of clients, builds those of the server.
+"""Builds the server's frames of the websocket: dictionaries, to be encoded by `to_json`.
 
-The contract is docs/protocol.md. The server's frames are dictionaries, to be encoded by `to_json`.
+The contract is docs/protocol.md; `client_frames.py` parses those of clients.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
-from typing import Any, Literal, NoReturn
-
-from marshmallow import EXCLUDE, Schema, ValidationError, fields
+from typing import Any, Literal
 
 from chatbot.protocol.client_errors import ClientError
-from chatbot.protocol.documents import Text, first_problem
-
-MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
-FRAME_TYPES = ("message", "stop", "retry")
-
-
-class ClientFrameSchema(Schema):
-    """A JSON frame from a client, of any type; `parse_frame` checks what each type requires."""
-
-    class Meta:
-        unknown = EXCLUDE
-
-    type = fields.String(required=True)
-    msg = Text()
-    id = Text(allow_none=True)
-
-
-_FRAME = ClientFrameSchema()
-
-
-def parse_frame(text: str, max_length: int) -> dict[str, str | None]:
-    """A client's text frame as `{"type", "msg", "id"}`, `id` None where the client gave none.
-
-    Raises `ClientError`: `empty_message`, `message_too_long`, `invalid_id`, `invalid_frame`, `unknown_type`.
-    """
-    document = _json_object(text)
-    if document is None:
-        return {"type": "message", "msg": _message_text(text, max_length, None), "id": None}
-    try:
-        frame: dict[str, Any] = _FRAME.load(document)
-    except ValidationError as problem:
-        if isinstance(problem.messages, dict) and "id" in problem.messages:
-            _refuse_id()
-        known = document.get("id")
-        about = known if isinstance(known, str) and MESSAGE_ID.match(known) else None
-        field = next(iter(problem.messages), "frame") if isinstance(problem.messages, dict) else "frame"
-        raise ClientError("invalid_frame", f"{field!r} {first_problem(problem)}", message_id=about) from None
-    message_id = frame.get("id")
-    if message_id is not None and not MESSAGE_ID.match(message_id):
-        _refuse_id()
-    kind = frame["type"]
-    if kind not in FRAME_TYPES:
-        raise ClientError("unknown_type", f"The types are {', '.join(FRAME_TYPES)}", message_id=message_id)
-    if kind == "message":
-        if "msg" not in frame:
-            raise ClientError("invalid_frame", "'msg' is missing", message_id=message_id)
-        frame["msg"] = _message_text(frame["msg"], max_length, message_id)
-    elif kind == "retry" and message_id is None:
-        raise ClientError("invalid_id", "'id' must name the message to answer again")
-    return {"type": kind, "msg": frame.get("msg"), "id": message_id}
 
 
 def session_frame(
-    name: str, session_start: str, expires_in: float, recovered: bool | None, pending: list[str]
+    name: str,
+    session_start: str,
+    expires_in: float,
+    recovered: bool | None,
+    pending: list[str],
+    leaf: str | None,
+    requests: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The first frame of a socket; `expires_in` in seconds, `pending` the ids of unanswered messages."""
+    """The first frame of a socket; `expires_in` in seconds, `pending` the ids of unanswered requests.
+
+    `leaf` is the id of the last message of the path that the session shows; `requests` names for each regeneration
+    without a reply its human message.
+    """
     return {
         "type": "session",
         "name": name,
@@ -76,12 +32,29 @@ def session_frame(
         "expires_in": round(expires_in),
         "recovered": recovered,
         "pending": pending,
+        "leaf": leaf,
+        "requests": dict(requests),
     }
 
 
-def ack(message_id: str) -> dict[str, Any]:
-    """The message is stored and will be answered."""
-    return {"type": "ack", "id": message_id}
+def ack(request_id: str, about: Mapping[str, str | None]) -> dict[str, Any]:
+    """The request is stored and will be answered. `about`: the `parent` of a message, a regeneration's `reply_to`."""
+    return {"type": "ack", "id": request_id, **about}
+
+
+def request(request_id: str, reply_to: str) -> dict[str, Any]:
+    """Another reply to the human message `reply_to` was requested. scripts/regenerate.lua publishes the same."""
+    return {"type": "request", "id": request_id, "reply_to": reply_to}
+
+
+def selected(leaf: str | None) -> dict[str, Any]:
+    """The session shows the path that ends with the message `leaf`. scripts/select.lua publishes the same."""
+    return {"type": "selected", "id": leaf}
+
+
+def feedback(reply_id: str, rating: str | None, text: str | None) -> dict[str, Any]:
+    """The user's opinion of a reply; without a `rating` it was withdrawn."""
+    return {"type": "feedback", "id": reply_id, "rating": rating, "text": text}
 
 
 def status(message_id: str, state: Literal["loading", "retrying"], retry_in: float | None) -> dict[str, Any]:
@@ -94,9 +67,10 @@ def status(message_id: str, state: Literal["loading", "retrying"], retry_in: flo
     }
 
 
-def delta(reply_id: str, reply_to: str, offset: int, text: str) -> dict[str, Any]:
-    """A part of a reply, at the code point `offset`."""
-    return {"type": "delta", "id": reply_id, "reply_to": reply_to, "offset": offset, "msg": text}
+def delta(reply_id: str, reply_to: str, offset: int, text: str, request: str | None = None) -> dict[str, Any]:
+    """A part of a reply, at the code point `offset`; `request` is the regeneration that it answers, if any."""
+    frame = {"type": "delta", "id": reply_id, "reply_to": reply_to, "offset": offset, "msg": text}
+    return frame if request is None else {**frame, "request": request}
 
 
 def message(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,34 +83,14 @@ def error(refusal: ClientError) -> dict[str, Any]:
     return _error(refusal.code, refusal.message, refusal.message_id, refusal.retry_after)
 
 
-def failure(message_id: str, text: str) -> dict[str, Any]:
-    """The reply to a message failed permanently; `text` is shown to the user."""
-    return _error("model_error", text, message_id, None)
+def failure(request_id: str, text: str, reply_to: str | None = None) -> dict[str, Any]:
+    """The reply to a request failed permanently; `text` is shown to the user.
+
+    `reply_to` is the human message of a regeneration.
+    """
+    frame = _error("model_error", text, request_id, None)
+    return frame if reply_to is None else {**frame, "reply_to": reply_to}
 
 
 def _error(code: str, text: str, message_id: str | None, retry_after: float | None) -> dict[str, Any]:
     return {"type": "error", "code": code, "message": text, "id": message_id, "retry_after": retry_after}
-
-
-def _json_object(text: str) -> dict[str, Any] | None:
-    if not text.lstrip().startswith("{"):
-        return None
-    try:
-        document = json.loads(text)
-    except RecursionError:
-        raise ClientError("invalid_frame", "The JSON is nested too deeply") from None
-    except ValueError:
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _message_text(text: str, max_length: int, message_id: str | None) -> str:
-    if not text.strip():
-        raise ClientError("empty_message", "The message is empty", message_id=message_id)
-    if len(text) > max_length:
-        raise ClientError("message_too_long", f"A message has at most {max_length} characters", message_id=message_id)
-    return text
-
-
-def _refuse_id() -> NoReturn:
-    raise ClientError("invalid_id", "An id has 1 to 64 characters of A-Z, a-z, 0-9, _ and -")

@@ -45,10 +45,11 @@ class SessionEnded(LeaseLost):
 
 @dataclass(frozen=True)
 class Assignment:
-    """One message to be answered, under a lease."""
+    """One request to be answered, under a lease."""
 
     session: str
     fence: str
+    #: The request: the human message, or a regeneration.
     message_id: str
     #: Failed attempts so far; an attempt during which the model was being loaded does not count.
     attempts: int
@@ -62,6 +63,16 @@ class Assignment:
     @property
     def reply_id(self) -> str:
         return reply_id(self.session, self.message_id)
+
+    @property
+    def reply_to(self) -> str:
+        """The id of the human message."""
+        return str(self.messages[-1]["id"])
+
+    @property
+    def regeneration(self) -> str | None:
+        """The request's id if it is a regeneration: another reply to its message."""
+        return None if self.message_id == self.reply_to else self.message_id
 
 
 @dataclass(frozen=True)
@@ -176,7 +187,7 @@ class Leases:
         `last_delta` is the frame with the text that was not published yet, so that all deltas together are the reply.
         Raises `LeaseLost`: then nothing was stored.
         """
-        reply = bot_message(work.reply_id, text, work.message_id, finish_reason)
+        reply = bot_message(work.reply_id, text, work.reply_to, finish_reason, work.regeneration)
         return self._settle(
             "commit",
             work,
@@ -190,7 +201,8 @@ class Leases:
 
     def fail(self, work: Assignment, failure: str, *, go_on: bool) -> Assignment | None:
         """Records and publishes the failure; `failure` is the text shown to the user. Otherwise like `commit`."""
-        return self._settle("fail", work, frames.failure(work.message_id, failure), go_on, failure=failure)
+        frame = frames.failure(work.message_id, failure, work.reply_to if work.regeneration else None)
+        return self._settle("fail", work, frame, go_on, failure=failure)
 
     def postpone(self, work: Assignment, delay: float, *, loading: bool) -> None:
         """Releases the lease, schedules a retry in `delay` seconds, and publishes that. Raises `LeaseLost`."""

@@ -1,4 +1,6 @@
-"""The web's side of a session: what users do with it. Create, read, send, stop, retry, resume, end.
+"""The web's side of a session: what users do with it. Create, read, resume, select, rate, end.
+
+What asks for a reply is in `requests.py`.
 
 A session is known by its id, a one-way hash of its token: ids in Redis, logs or Flower open no session.
 """
@@ -7,7 +9,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,36 +16,19 @@ from typing import Any
 import redis
 
 from chatbot.errors import StoreUnavailable
-from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
-from chatbot.protocol.documents import human_message, new_session
-from chatbot.protocol.events import STOP_CHANNEL, events_channel, to_json
+from chatbot.protocol import frames
+from chatbot.protocol.client_errors import RateLimited, SessionNotFound
+from chatbot.protocol.documents import feedback, new_session
+from chatbot.protocol.events import events_channel, to_json
 from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.ids import session_id
-from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, unknown_message
+from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, unknown_message, with_parents
 from chatbot.sessions.refusals import refusal
-from chatbot.store.keys import AFTER_ID, BEFORE_ID, LINE, session_keys
-from chatbot.store.scripts import Scripts, Value
-
-#: Milliseconds until the first check of a message that no worker has taken. The queue takes a few: by then the task was
-#: lost, or waits behind others, where a second task does no harm.
-CHECK_AFTER = 2000
+from chatbot.sessions.requests import Requests
+from chatbot.store.keys import AFTER_ID, BEFORE_ID, session_keys
 
 #: 256 bits.
 _TOKEN_BYTES = 32
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """A message is stored and will be answered. `wake` says whether a task must be enqueued for that."""
-
-    id: str
-    wake: bool = False
-    #: Number of the event that published a new message; 0 for a repeated one.
-    event: int = 0
-    #: The reply of a repeated message, if it has one.
-    reply: dict[str, Any] | None = None
-    #: The text shown to the user when the repeated message failed.
-    failure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,44 +45,27 @@ class Snapshot:
     #: than a page follows. None when neither was given.
     recovered: bool | None
     messages: list[dict[str, Any]]
-    #: Ids of messages without a reply, in the order in which they are answered.
+    #: Ids of requests without a reply, in the order in which they are answered.
     pending: list[str]
     #: The text generated so far of the reply to `pending[0]`.
     partial: str
-    #: Ids of failed messages, each with the text shown to the user.
+    #: Ids of failed requests, each with the text shown to the user.
     failed: dict[str, str]
     #: Number of the last event that the snapshot includes.
     event: int
+    #: The last message of the path that the session shows; None without messages.
+    leaf: str | None
+    #: Of the pending and failed requests the regenerations, each with its human message.
+    requests: dict[str, str]
 
 
-class Sessions:
-    """Every method raises `StoreUnavailable` when Redis fails."""
+class Sessions(Requests):
+    """Every method raises `StoreUnavailable` when Redis fails. What asks for a reply is in `requests.py`."""
 
-    def __init__(
-        self,
-        client: redis.Redis,
-        *,
-        ttl: int,
-        max_pending: int,
-        wait_replicas: int = 0,
-        max_history: int = 0,
-        max_history_bytes: int = 0,
-        max_queue_age: float = 0,
-        max_age: int = 0,
-    ) -> None:
-        """`ttl` in seconds; a session has at most `max_pending` unanswered messages, and ends `max_age` seconds after
-        its start, however much it is used; 0 for no limit.
-
-        A new session or message is on `wait_replicas` replicas before a method returns it. A history keeps its
-        `max_history` newest messages that take `max_history_bytes` of Redis' memory, 0 for all, and every unanswered
-        one. While the queue delay exceeds `max_queue_age` seconds messages are refused; 0 for no limit.
-        """
-        self._client = client
-        self._scripts = Scripts(client, replicas=wait_replicas)
-        self._ttl_ms = ttl * 1000
-        self._max_pending = max_pending
-        self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
-        self._max_queue_age = max_queue_age
+    def __init__(self, client: redis.Redis, *, max_age: int = 0, **options: Any) -> None:
+        """`options` are those of `Requests`. A session ends `max_age` seconds after its start, however much it is used;
+        0 for no limit."""
+        super().__init__(client, **options)
         self._max_age_ms = max_age * 1000
 
     def create(self, name: str) -> dict[str, Any]:
@@ -152,59 +119,34 @@ class Sessions:
         except redis.RedisError as error:
             raise StoreUnavailable(f"ids: {type(error).__name__}: {error}") from error
 
-    def accept(
-        self, session: str, message_id: str | None, text: str, buckets: Sequence[Bucket] = (), address: str = "unknown"
-    ) -> Accepted:
-        """Stores a message, which cannot be lost from then on. One with a known id is a repetition, and is not stored.
+    def select(self, session: str, message_id: str) -> None:
+        """Shows the path through a message, down to the newest message below it, and publishes its end.
 
-        A new message takes a token from each of the `buckets`, or from none; a repetition takes none. In overload,
-        messages of the `address` with most sessions in line are refused: see scripts/_admission.lua.
-        Raises `SessionNotFound`, and `ClientError` `rate_limited`, `too_many_pending` or `invalid_id`.
+        Raises `SessionNotFound`, and `ClientError` `message_not_found`.
         """
-        given = message_id or uuid.uuid4().hex
-        status, *rest = self._admit(
-            "accept",
-            session,
-            given,
-            buckets,
-            address,
-            text,
-            content=to_json(human_message(given, text)),
+        status, *_ = self._scripts.run(
+            "select", session_keys(session), message=message_id, events=events_channel(session), ttl_ms=self._ttl_ms
+        )
+        if status != "selected":
+            raise refusal(status, self._max_queue_age, message_id)
+
+    def rate(self, session: str, reply_id: str, rating: str | None, text: str | None) -> None:
+        """Stores the user's opinion of a reply with it, or withdraws it without a `rating`, and publishes it.
+
+        Raises `SessionNotFound`, and `ClientError` `message_not_found`.
+        """
+        text = text if rating else None
+        status, *_ = self._scripts.run(
+            "feedback",
+            session_keys(session),
+            message=reply_id,
+            content=to_json(feedback(rating, text)) if rating else "",
+            frame=to_json(frames.feedback(reply_id, rating, text)),
             events=events_channel(session),
-            **self._history,
+            ttl_ms=self._ttl_ms,
         )
-        if status == "accepted":
-            return Accepted(given, wake=not rest[0], event=rest[1])
-        if status == "known":
-            return Accepted(given, reply=json.loads(rest[0]) if rest[0] else None, failure=rest[1] or None)
-        if status == "not_yours":
-            raise ClientError("invalid_id", "This id belongs to a reply: choose another", message_id=given)
-        raise refusal(status, self._max_queue_age, given, *rest)
-
-    def retry(
-        self, session: str, message_id: str, buckets: Sequence[Bucket] = (), address: str = "unknown"
-    ) -> Accepted:
-        """Makes a failed message unanswered again; that takes tokens like a new message.
-
-        Raises `SessionNotFound`, and `ClientError` `rate_limited`, `not_retryable` or `too_many_pending`.
-        """
-        stores_nothing = [bucket for bucket in buckets if not bucket.counts_bytes]
-        status, *rest = self._admit("retry", session, message_id, stores_nothing, address, "")
-        if status in ("accepted", "known"):
-            return Accepted(message_id, wake=status == "accepted" and not rest[0])
-        raise refusal(status, self._max_queue_age, message_id, *rest)
-
-    def stop(self, session: str) -> bool:
-        """Stops the reply being generated; true when a task must be enqueued, as no worker holds the lease.
-
-        Raises `SessionNotFound`, and `ClientError` `nothing_to_stop`.
-        """
-        status, *rest = self._scripts.run(
-            "stop", session_keys(session), session=session, stop_channel=STOP_CHANNEL, ttl_ms=self._ttl_ms
-        )
-        if status == "stopping":
-            return not rest[0]
-        raise refusal(status, self._max_queue_age, None)
+        if status != "stored":
+            raise refusal(status, self._max_queue_age, reply_id)
 
     def snapshot(
         self, session: str, *, after: str | None = None, position: int | None = None, touch: bool = True
@@ -225,18 +167,21 @@ class Sessions:
         )
         if answer[0] == "gone":
             raise SessionNotFound
-        _, name, start, ttl, length, recovered, messages, partial, pending, failed, event = answer
+        _, name, start, ttl, length, recovered, messages, partial, pending, failed, event, *tree = answer
+        leaf, requests, lineage = tree
         return Snapshot(
             name=json.loads(name),
             session_start=json.loads(start),
             expires_in=ttl / 1000,
             length=length,
             recovered=None if recovered == "" else recovered == "1",
-            messages=json.loads(messages) if messages else [],
+            messages=with_parents(json.loads(messages), lineage) if messages else [],
             pending=pending,
             partial=partial,
             failed=dict(zip(failed[::2], failed[1::2], strict=True)),
             event=event,
+            leaf=json.loads(leaf),
+            requests=dict(zip(requests[::2], requests[1::2], strict=True)),
         )
 
     def expires_in(self, session: str) -> float:
@@ -266,27 +211,3 @@ class Sessions:
                 pipeline.execute()
         except redis.RedisError as error:
             raise StoreUnavailable(f"remove_sockets: {type(error).__name__}: {error}") from error
-
-    def _admit(
-        self,
-        script: str,
-        session: str,
-        message_id: str,
-        buckets: Sequence[Bucket],
-        address: str,
-        text: str,
-        **arguments: Value,
-    ) -> list[Any]:
-        answer: list[Any] = self._scripts.run_replicated(
-            script,
-            (*session_keys(session), *(bucket.key for bucket in buckets), f"{LINE}{address}"),
-            *takes(buckets, text),
-            session=session,
-            message=message_id,
-            ttl_ms=self._ttl_ms,
-            max_pending=self._max_pending,
-            check_after_ms=CHECK_AFTER,
-            max_wait_ms=self._max_queue_age * 1000,
-            **arguments,
-        )
-        return answer

@@ -25,7 +25,10 @@ Value = str | int | float
 _WRONG_TYPE = re.compile(r"WRONGTYPE |Existing key has wrong")
 _SCRIPT_ERROR = re.compile(r"^(?![A-Z]{3,} ).*user_script", re.DOTALL)
 
-_ADMIT = ("session", "message", "ttl_ms", "max_pending", "check_after_ms", "max_wait_ms")
+_ADMIT = (
+    *("session", "message", "ttl_ms", "max_pending", "check_after_ms", "max_wait_ms"),
+    *("on_busy", "stop_channel"),
+)
 _HISTORY = ("max_history", "max_history_bytes")
 _LEASE = ("lease_ms", "grace_ms", "owner")
 _SETTLE = ("session", "fence", "message", "go_on", "prompt_size", "events", "frame", "ttl_ms", *_LEASE)
@@ -34,7 +37,10 @@ _SETTLE = ("session", "fence", "message", "go_on", "prompt_size", "events", "fra
 ARGUMENTS = {
     "create": ("content", "ttl_ms", "max_age_ms"),
     "read": ("before", "limit", "page_bytes", "ttl_ms"),
-    "accept": (*_ADMIT, "content", "events", *_HISTORY),
+    "accept": (*_ADMIT, "content", "events", "parent_id", "sibling", *_HISTORY),
+    "regenerate": (*_ADMIT, "of", "events"),
+    "select": ("message", "events", "ttl_ms"),
+    "feedback": ("message", "content", "frame", "events", "ttl_ms"),
     "retry": _ADMIT,
     "stop": ("session", "stop_channel", "ttl_ms"),
     "snapshot": ("after", "position", "page_messages", "page_bytes", "ttl_ms"),
@@ -50,15 +56,19 @@ ARGUMENTS = {
 }
 #: What a script has before it besides `_session`.
 _PARTS = {
-    "read": ("_rates", "_log", "_page"),
-    "accept": ("_rates", "_pace", "_admission", "_log"),
-    "retry": ("_rates", "_pace", "_admission"),
-    "snapshot": ("_log", "_page"),
+    "read": ("_rates", "_log", "_tree", "_page"),
+    "accept": ("_rates", "_pace", "_stop", "_admission", "_log", "_tree"),
+    "retry": ("_rates", "_pace", "_stop", "_admission"),
+    "regenerate": ("_rates", "_pace", "_stop", "_admission", "_log", "_tree"),
+    "select": ("_log", "_tree"),
+    "feedback": ("_log",),
+    "stop": ("_stop",),
+    "snapshot": ("_log", "_tree", "_page"),
     "end": ("_end",),
     "give_up": ("_end",),
-    "claim": ("_pace", "_log", "_reply"),
-    "commit": ("_log", "_reply"),
-    "fail": ("_log", "_reply"),
+    "claim": ("_pace", "_log", "_tree", "_reply"),
+    "commit": ("_log", "_tree", "_reply"),
+    "fail": ("_log", "_tree", "_reply"),
 }
 
 

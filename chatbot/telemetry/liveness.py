@@ -56,6 +56,18 @@ def record_signal(client: redis.Redis, worker: str) -> None:
         raise StoreUnavailable(f"record_signal: {type(error).__name__}: {error}") from error
 
 
+def signal_age(client: redis.Redis, worker: str) -> float | None:
+    """Seconds since the last signal of one worker; None when it has sent none. Raises `StoreUnavailable`."""
+    try:
+        with client.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            pipeline.zscore(WORKERS, worker)
+            now, recorded = pipeline.execute()
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"signal_age: {type(error).__name__}: {error}") from error
+    return None if recorded is None else clock(now) - float(recorded)
+
+
 def forget_worker(client: redis.Redis, worker: str) -> None:
     """Removes a worker that shuts down in order. Raises `StoreUnavailable`."""
     try:

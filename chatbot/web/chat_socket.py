@@ -13,10 +13,12 @@ from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.protocol import close_codes, frames
 from chatbot.protocol.client_errors import ClientError, SessionNotFound
+from chatbot.protocol.client_frames import ClientFrame, parse_frame
 from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
-from chatbot.sessions.messages import Accepted, Snapshot
+from chatbot.sessions.messages import Snapshot
+from chatbot.sessions.requests import Accepted
 from chatbot.web.hub import Subscriber, replay
 from chatbot.web.outbox import SEND_DEADLINE, text_frame
 from chatbot.web.services import Services
@@ -129,7 +131,13 @@ class ChatSocket:
         self._expires_at = time.monotonic() + snapshot.expires_in
         self._send(
             frames.session_frame(
-                snapshot.name, snapshot.session_start, snapshot.expires_in, snapshot.recovered, snapshot.pending
+                snapshot.name,
+                snapshot.session_start,
+                snapshot.expires_in,
+                snapshot.recovered,
+                snapshot.pending,
+                snapshot.leaf,
+                {request: snapshot.requests[request] for request in snapshot.pending if request in snapshot.requests},
             )
         )
         for frame in replay(session, snapshot):
@@ -150,8 +158,8 @@ class ChatSocket:
                 raise ClientError("binary_not_supported", "Send text frames")
             if len(data) * 4 > MAX_FRAME and len(data.encode()) > MAX_FRAME:
                 return self._close(close_codes.TOO_BIG)
-            frame = frames.parse_frame(data, self._settings.limits.max_message_length)
-            message_id = frame["id"]
+            frame = parse_frame(data, self._settings.limits.max_message_length)
+            message_id = frame.id
             # The answer goes out before the events that the frame causes.
             self._subscriber.hold()
             try:
@@ -175,39 +183,54 @@ class ChatSocket:
                 logger.exception("a frame could not be carried out")
             self._refuse(message_id)
 
-    def _execute(self, session: str, frame: dict[str, str | None]) -> None:
-        if frame["type"] == "stop":
+    def _execute(self, session: str, frame: ClientFrame) -> None:
+        if frame.type == "stop":
             if self._sessions.stop(session):
                 self._enqueuer.enqueue(session)
-            return
+        elif frame.type == "select":
+            self._sessions.select(session, frame.id or "")
+            self._renewed(session)
+        elif frame.type == "feedback":
+            self._sessions.rate(session, frame.id or "", frame.rating, frame.text)
+            self._metrics.feedback.labels(frame.rating or "withdrawn").inc()
+            self._renewed(session)
+        else:
+            self._request(session, frame)
+
+    def _request(self, session: str, frame: ClientFrame) -> None:
+        """Stores what asks for a reply, and acknowledges it."""
         began = time.monotonic()
-        accepted = self._accept(session, frame)
+        given = frame.id or uuid.uuid4().hex
+        self._subscriber.sending(given)
+        try:
+            accepted = self._accept(session, frame, given)
+        except ClientError:
+            self._subscriber.sent(given, 0)
+            raise
+        self._subscriber.sent(given, accepted.event)
         self._renewed(session)
         self._acknowledge(accepted)
         self._metrics.ack_time.observe(time.monotonic() - began)
         if accepted.wake:
             self._enqueuer.enqueue(session)
 
-    def _accept(self, session: str, frame: dict[str, str | None]) -> Accepted:
-        if frame["type"] == "retry":
-            return self._sessions.retry(session, frame["id"] or "", self._buckets, self._network)
-        given = frame["id"] or uuid.uuid4().hex
-        self._subscriber.sending(given)
-        try:
-            accepted = self._sessions.accept(session, given, frame["msg"] or "", self._buckets, self._network)
-        except ClientError:
-            self._subscriber.sent(given, 0)
-            raise
-        self._subscriber.sent(given, accepted.event)
-        return accepted
+    def _accept(self, session: str, frame: ClientFrame, given: str) -> Accepted:
+        limits = self._buckets, self._network
+        if frame.type == "retry":
+            return self._sessions.retry(session, given, *limits)
+        if frame.type == "regenerate":
+            return self._sessions.regenerate(session, frame.of, given, *limits, on_busy=frame.on_busy)
+        if frame.type == "edit":
+            return self._sessions.edit(session, frame.of, given, frame.msg, *limits, on_busy=frame.on_busy)
+        return self._sessions.accept(session, given, frame.msg, *limits, parent=frame.parent, on_busy=frame.on_busy)
 
     def _acknowledge(self, accepted: Accepted) -> None:
         self._metrics.messages_accepted.inc()
-        self._send(frames.ack(accepted.id))
+        self._send(frames.ack(accepted.id, accepted.about))
         if accepted.reply is not None:
             self._send(frames.message(accepted.reply))
         elif accepted.failure is not None:
-            self._send(frames.failure(accepted.id, accepted.failure))
+            self._send(frames.failure(accepted.id, accepted.failure, accepted.about.get("reply_to")))
 
     def _renewed(self, session: str) -> None:
         if self._settings.limits.max_session_age:

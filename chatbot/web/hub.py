@@ -301,6 +301,9 @@ class Hub:
             if frame.get("source") != "human" or not subscriber.owns(frame["id"]):
                 subscriber.send(text_frame(to_json(frame)))
                 time.sleep(0)
+        for frame in (*replayed_requests(snapshot), frames.selected(snapshot.leaf)):
+            if not subscriber.owns(frame["id"] or ""):
+                subscriber.send(text_frame(to_json(frame)))
         if not subscriber.release(snapshot):
             self.resync([subscriber])
 
@@ -310,7 +313,17 @@ def replay(session: str, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
     for message in snapshot.messages:
         yield frames.message(message)
     for message_id, text in snapshot.failed.items():
-        yield frames.failure(message_id, text)
+        yield frames.failure(message_id, text, snapshot.requests.get(message_id))
     if snapshot.partial and snapshot.pending:
-        message_id = snapshot.pending[0]
-        yield frames.delta(reply_id(session, message_id), message_id, 0, snapshot.partial)
+        request = snapshot.pending[0]
+        human = snapshot.requests.get(request)
+        yield frames.delta(
+            reply_id(session, request), human or request, 0, snapshot.partial, request if human else None
+        )
+
+
+def replayed_requests(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+    """A frame for each regeneration without a reply; a new socket has them in its `session` frame."""
+    for request in snapshot.pending:
+        if request in snapshot.requests:
+            yield frames.request(request, snapshot.requests[request])

@@ -60,6 +60,7 @@ class WebMetrics:
         self.slow_clients = counter("slow_clients_total", "Clients closed with 1013 as they read too slowly")
         self.sessions = counter("sessions_created_total", "Sessions created")
         self.messages_accepted = counter("messages_accepted_total", "Messages acknowledged, repeated ones included")
+        self.feedback = counter("feedback_total", "Opinions of replies: up, down, withdrawn", "rating")
         self.messages_refused = counter("messages_refused_total", "Frames of clients answered with an error", "code")
         self.requests_refused = counter("requests_refused_total", "HTTP requests answered with an error", "code")
         self.heard = gauge(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hmac
 import json
 import logging
@@ -44,9 +45,15 @@ def services() -> Services:
 
 
 @routes.get("/")
-def page() -> Response:
-    """The chat page."""
-    response = Response(render_template("chat.html"), mimetype="text/html")
+@routes.get("/c/<id>")
+def page(id: str = "") -> Response:  # noqa: ARG001 - the page's script reads the chat's id from the address
+    """The chat page; at `/c/ID` it opens the chat with this id if the browser has it."""
+    html = render_template("chat.html", model=services().settings.model)
+    response = Response(html, mimetype="text/html")
+    if request.accept_encodings.quality("gzip") > 0:
+        response.set_data(gzip.compress(html.encode(), 6, mtime=0))
+        response.headers["Content-Encoding"] = "gzip"
+    response.headers["Vary"] = "Accept-Encoding"
     response.headers["Cache-Control"] = "no-cache"
     return response
 

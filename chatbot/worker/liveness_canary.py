@@ -6,11 +6,15 @@ covers the broker, the consumer, the pool and Redis. A worker also counts as ali
 
 - all its threads are busy, so that no canary is fetched, but replies within their deadlines are being reported;
 - the broker is unavailable, or came back only lately: restarting the worker would not help.
+
+A worker that is silent for long ends itself: then other workers have its sessions, and whatever supervises it starts it
+anew. Containers' supervisors restart a process that ends, not one that is unhealthy.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +40,8 @@ _LONGEST_INTERVAL = 3.0
 _RECONNECT_TIME = 40.0
 #: Seconds after which the queue of a dead worker expires.
 _QUEUE_EXPIRES = 120.0
+#: A silent worker ends itself after so many times the time after which it counts as silent.
+_TIMEOUTS_TO_END = 4
 
 
 class Canary:
@@ -61,6 +67,10 @@ class Canary:
         self._worker = worker
         self._interval = min(timeout / _PER_TIMEOUT, _LONGEST_INTERVAL)
         self._reporting = reporting
+        # Checks in a row that found the worker silent: not a time, for a process that was frozen gets another chance.
+        self._silent_checks = 0
+        self._most_silent_checks = _TIMEOUTS_TO_END * timeout / self._interval
+        self._timeout = timeout
         self._excused_until = 0.0
         self._ending = threading.Event()
         name = f"canary {worker}"
@@ -99,12 +109,24 @@ class Canary:
                 self._send_canary()
                 if self._excused():
                     liveness.record_signal(self._client(), self._worker)
+                self._watch()
             except StoreUnavailable as error:
+                self._silent_checks = 0
                 logger.warning("could not record that this worker is alive: %s", error)
             except Exception:
                 logger.exception("sending a canary failed")
             self.flush()
             self._ending.wait(self._interval)
+
+    def _watch(self) -> None:
+        """Ends the process once it has been silent for long. Raises `StoreUnavailable`: its state is unknown then."""
+        age = liveness.signal_age(self._client(), self._worker)
+        self._silent_checks = 0 if age is not None and age <= self._timeout else self._silent_checks + 1
+        if self._silent_checks >= self._most_silent_checks and not self._ending.is_set():
+            logger.critical("this worker runs no tasks any longer, and ends itself for another to start in its place")
+            logging.shutdown()
+            # Not `sys.exit`: the threads that are stuck would be waited for.
+            os._exit(1)
 
     def _send_canary(self) -> None:
         """Sends a canary unless the last one still waits in the queue."""

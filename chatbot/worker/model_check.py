@@ -107,7 +107,7 @@ def _report(reply: _Reply, say: Print) -> None:
         say(f"speed:     {(reply.chunks - 1) / (reply.took - reply.first_at):.1f} tokens/s, one token to a chunk")
     else:
         say(f"speed:     {estimated_tokens(reply.text) / reply.took:.1f} tokens/s, estimated from the reply's length")
-    say("verdict:   OK" if reply.text else "verdict:   OK, but the reply is empty")
+    say("verdict:   OK" if reply.text else "verdict:   OK: the server answers, with an empty reply")
 
 
 def _model(server: ModelAddress, settings: Settings) -> str:

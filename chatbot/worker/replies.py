@@ -28,9 +28,9 @@ from chatbot.worker.models.errors import (
     CallCancelled,
     ModelError,
     ModelLoading,
+    ModelUnavailable,
     PermanentModelError,
     PromptTooLong,
-    TransientModelError,
 )
 from chatbot.worker.prompts import estimated_tokens, fit, prompt_messages
 from chatbot.worker.retries import retry_delay
@@ -103,7 +103,8 @@ class Replies:
         """Settles one message; returns the next one, if any."""
         if work.stopped:
             return self._commit(work, "", "stopped")
-        call = Call(self._timeout, f"{work.session}:{work.message_id}", work.session)
+        request_id = f"{work.session}:{work.message_id}"
+        call = Call(self._timeout, request_id, work.session, loading_timeout=self._loading_timeout)
         stream = self._streams.open(work, call)
         try:
             try:
@@ -181,7 +182,7 @@ class Replies:
         if stream.text:
             logger.warning("the reply took longer than MODEL_TIMEOUT and is cut at %d characters", len(stream.text))
             return self._commit(work, stream.text, "length", stream)
-        return self._settle_failed(work, TransientModelError("timeout", f"no reply within {self._timeout:g} s"))
+        return self._settle_failed(work, ModelUnavailable("timeout", "no text before the deadline"))
 
     def _settle_failed(self, work: Assignment, error: ModelError) -> Assignment | None:
         delay = retry_delay(work, error, max_attempts=self._max_attempts, loading_timeout=self._loading_timeout)

@@ -71,7 +71,8 @@ class Stream:
         return self._delta(self.reported, rest) if rest else None
 
     def _delta(self, offset: int, text: str) -> dict[str, Any]:
-        return frames.delta(self.assignment.reply_id, self.assignment.message_id, offset, text)
+        work = self.assignment
+        return frames.delta(work.reply_id, work.reply_to, offset, text, work.regeneration)
 
     def start_over(self) -> None:
         """Makes the next report hold the whole text. The caller holds the lock of `Streams`."""

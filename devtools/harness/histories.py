@@ -35,7 +35,10 @@ def store_turns(client: redis.Redis, session: str, texts: list[tuple[str, str]],
         asked, answer = f"old{turn}", reply_id(session, f"old{turn}")
         index |= {asked: f"h:{2 * turn}:{turn}", answer: f"b:{2 * turn + 1}"}
         turns.append(f"{2 * turn}:{2 * turn + 1}")
-        stored += [human_message(asked, question), bot_message(answer, reply, asked, "stop")]
+        stored += [
+            human_message(asked, question, stored[-1]["id"] if stored else None),
+            bot_message(answer, reply, asked, "stop"),
+        ]
     with client.pipeline(transaction=True) as pipeline:
         pipeline.execute_command("JSON.SET", keys.document, ".messages", json.dumps(stored))
         pipeline.hset(keys.index, mapping=index)

@@ -45,7 +45,12 @@ def main() -> int:
         with locked(data_dir):
             for remark in plan.remarks:
                 print(remark, flush=True)
-            return Supervisor(plan.services, stop_order=plan.stop_order, when_ready=plan.welcome).run()
+            with plan.log.open("w", encoding="utf-8") as log_file:
+                print(f"Starting: it takes some seconds. The log is in {plan.log}", flush=True)
+                supervisor = Supervisor(
+                    plan.services, stop_order=plan.stop_order, when_ready=plan.welcome, log_file=log_file
+                )
+                return supervisor.run()
     except CannotRun as error:
         print(error, file=sys.stderr)
         return 1

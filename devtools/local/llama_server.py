@@ -18,7 +18,7 @@ from devtools.local.ports import HIGHEST, LOOPBACK, LOWEST, why_unusable
 MODEL_NAME = "SmolLM2-135M-Instruct"
 SLOTS = 4  # replies generated at the same time; further requests wait
 SLOT_CONTEXT = 2048  # tokens of prompt and reply together in each slot
-TEMPERATURE = 0.2  # so small a model rambles at the usual temperature
+TEMPERATURE = 0.0  # above it, so small a model answers every second question with nonsense
 REPEAT_PENALTY = 1.1  # and repeats itself without end
 PROMPT_CACHE = 256  # MiB; the server's default, 8192, is too much for a laptop
 QUIET = 2  # llama.cpp's verbosity: errors and warnings

@@ -1,42 +1,82 @@
-"""One log stream for many processes: whole lines, each behind the padded name of its process."""
+"""One log for many processes: every line goes to a file, and what matters also to the screen."""
 
 import io
 import os
+import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import cycle
 from typing import TextIO
 
 COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)  # ANSI; no red, which looks like an error
+LAST_LINES = 20  # of a process, shown when it ends unexpectedly
+
+#: A line at warning or above: of our own log, as text or JSON, and of Redis, whose level is a character.
+_SERIOUS = re.compile(
+    r"\d (?:WARNING|ERROR|CRITICAL) |\"level\": ?\"(?:warning|error|critical)\"|^\d+:[A-Z] [^#*]{10,40} # ", re.I
+)
+#: Warnings about which the user of a laptop or a container can do nothing, or need do nothing.
+_NOISE = re.compile(
+    "Memory overcommit|Transparent Huge Pages|TCP backlog|Failed to unload module|ready to exit|superuser privileges",
+    re.I,
+)
 
 
 class LogStream:
     """Writes ``name | line`` to ``out``, from any thread. Never raises when ``out`` is gone.
 
     ``names`` fixes the padding and the colours; there are colours only when ``out`` is a terminal and NO_COLOR
-    is not set. ``on_gone`` is called once, from the writing thread, when writing to ``out`` fails because the
-    pager or the terminal went away.
+    is not set. With a ``file``, every line is written to it, and ``out`` gets those at warning or above.
+    ``on_gone`` is called once, from the writing thread, when writing to ``out`` fails because the pager or the
+    terminal went away.
     """
 
-    def __init__(self, out: TextIO, names: Iterable[str], on_gone: Callable[[], None]) -> None:
+    def __init__(
+        self, out: TextIO, names: Iterable[str], on_gone: Callable[[], None], file: TextIO | None = None
+    ) -> None:
         names = list(names)
         if isinstance(out, io.TextIOWrapper):
             out.reconfigure(errors="replace")  # a log line may hold characters that the terminal's encoding lacks
         self._out = out
+        self._file = file
         self._on_gone = on_gone
         self._gone = False
         self._lock = threading.Lock()
         width = max(map(len, names), default=0)
         coloured = out.isatty() and not os.environ.get("NO_COLOR")
-        self._prefixes = {}
-        for name, colour in zip(names, cycle(COLOURS), strict=False):
-            prefix = f"{name:<{width}} |"
-            self._prefixes[name] = f"\x1b[{colour}m{prefix}\x1b[0m " if coloured else f"{prefix} "
+        self._plain = {name: f"{name:<{width}} | " for name in names}
+        self._prefixes = dict(self._plain)
+        self._last = {name: deque[str](maxlen=LAST_LINES) for name in names}
+        if coloured:
+            for name, colour in zip(names, cycle(COLOURS), strict=False):
+                self._prefixes[name] = f"\x1b[{colour}m{name:<{width}} |\x1b[0m "
 
     def write(self, name: str, text: str) -> None:
-        """Write ``text``, of one or more lines, behind the prefix of ``name``."""
-        prefix = self._prefixes[name]
-        block = "".join(f"{prefix}{line}".rstrip() + "\n" for line in text.split("\n"))
+        """Write ``text``, of one or more lines, of the process ``name``: to the screen if there is no file."""
+        self._last[name].append(text)
+        self._write(name, text, on_screen=not self._file or bool(_SERIOUS.search(text) and not _NOISE.search(text)))
+
+    def say(self, name: str, text: str) -> None:
+        """Write ``text`` to the screen, and to the file if there is one."""
+        self._write(name, text, on_screen=True)
+
+    def show_last(self, name: str) -> None:
+        """Show the last lines of a process, unless the screen has had them."""
+        if self._file:
+            for text in self._last[name]:
+                self._to_screen(_block(self._prefixes[name], text))
+        self._last[name].clear()
+
+    def _write(self, name: str, text: str, *, on_screen: bool) -> None:
+        if self._file:
+            with self._lock:
+                self._file.write(_block(self._plain[name], text))
+                self._file.flush()
+        if on_screen:
+            self._to_screen(_block(self._prefixes[name], text))
+
+    def _to_screen(self, block: str) -> None:
         with self._lock:
             if self._gone:
                 return
@@ -47,3 +87,7 @@ class LogStream:
                 self._gone = True
         if self._gone:
             self._on_gone()
+
+
+def _block(prefix: str, text: str) -> str:
+    return "".join(f"{prefix}{line}".rstrip() + "\n" for line in text.split("\n"))

@@ -19,6 +19,7 @@ from devtools.paths import BIN
 STOP_ORDER = ("web", "flower", "worker", "model", "redis")
 REPLY_TOKENS = "256"  # bounds a reply of the local model, which rarely ends one by itself
 SYSTEM_PROMPT = "You are a helpful assistant."
+MODEL_NOTE = "a small model with 135 million parameters, which is often wrong"
 
 Environment = Mapping[str, str]
 
@@ -54,6 +55,7 @@ class Plan:
     stop_order: tuple[str, ...]
     welcome: str
     remarks: list[str]  # which Redis and model are used instead of local ones, passwords hidden
+    log: Path  # the file for the services' lines
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ def make_plan(env: Environment, data_dir: Path) -> Plan:
     if problems:
         raise CannotRun(problems)
     redis_data.mkdir(parents=True, exist_ok=True)
+    log = data_dir / "logs" / "run.log"
+    log.parent.mkdir(exist_ok=True)
 
     child_env = child_environment(env, chosen)
     flower_host = child_env["FLOWER_ADDRESS"] if child_env["FLOWER_ADDRESS"] != "0.0.0.0" else ports.LOOPBACK  # noqa: S104 - compared, not bound
@@ -105,6 +109,7 @@ def make_plan(env: Environment, data_dir: Path) -> Plan:
             "  Ctrl-C ends everything\n"
         ),
         remarks=remarks(env),
+        log=log,
     )
 
 
@@ -213,6 +218,8 @@ def child_environment(env: Environment, chosen: Ports) -> dict[str, str]:
         child_env["MODEL_API"] = "openai-chat"
         child_env["MODEL_NAME"] = llama_server.MODEL_NAME
         child_env["MAX_NEW_TOKENS"] = env.get("MAX_NEW_TOKENS") or REPLY_TOKENS
+        child_env["TEMPERATURE"] = env.get("TEMPERATURE") or "0"  # so small a model answers nonsense above it
+        child_env["MODEL_NOTE"] = env.get("MODEL_NOTE") or MODEL_NOTE
         child_env["SYSTEM_PROMPT"] = env.get("SYSTEM_PROMPT") or SYSTEM_PROMPT
         # A proxy for the outside world cannot reach this machine's own addresses.
         direct = [*filter(None, [env.get("no_proxy") or env.get("NO_PROXY")]), "127.0.0.1", "localhost"]

@@ -58,7 +58,8 @@ class Supervisor:
     """Starts services, restarts those that end, and stops all of them.
 
     ``stop_order`` holds every name once, the first to stop first; by default the last started stops first.
-    ``when_ready`` is written to the log once, when all services are ready. Raises ValueError for names that
+    ``when_ready`` is shown once, when all services are ready. With a ``log_file``, the services' lines go to it, and
+    those at warning or above to ``out`` too. Raises ValueError for names that
     repeat, are missing or are in the wrong order.
     """
 
@@ -70,6 +71,7 @@ class Supervisor:
         when_ready: str = "",
         restarts: Restarts | None = None,
         out: TextIO | None = None,
+        log_file: TextIO | None = None,
     ) -> None:
         self._children = {service.name: _Child(service) for service in services}
         self._stop_order = tuple(stop_order) or tuple(reversed(self._children))
@@ -86,7 +88,10 @@ class Supervisor:
         self._restarts = restarts or Restarts()
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()  # put() is safe in a signal handler
         self._log = LogStream(
-            out or sys.stdout, [*self._children, OWN_NAME], on_gone=lambda: self._events.put(_OutputGone())
+            out or sys.stdout,
+            [*self._children, OWN_NAME],
+            on_gone=lambda: self._events.put(_OutputGone()),
+            file=log_file,
         )
         self._all_ready = False
         self._hurried = False
@@ -169,6 +174,7 @@ class Supervisor:
         child, rules = self._children[run.name], self._restarts
         child.run = None
         how = run.reap()
+        self._log.show_last(run.name)
         if not child.was_ready:
             self._say(f"{run.name} ended ({how}) before it was ready")
             return False
@@ -185,6 +191,9 @@ class Supervisor:
         return True
 
     def _give_up(self) -> int:
+        for run in self._running():
+            if not run.ready:
+                self._log.show_last(run.name)
         self._say("giving up: ending everything")
         return 1
 
@@ -252,7 +261,7 @@ class Supervisor:
         return self._children[run.name].run is run
 
     def _say(self, text: str) -> None:
-        self._log.write(OWN_NAME, text)
+        self._log.say(OWN_NAME, text)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

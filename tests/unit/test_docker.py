@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 
 from chatbot.config import Settings
+from chatbot.worker.recovery import recovery_slots
+from devtools.harness.deployment import eventually, free_port
+from devtools.local.redis_server import redis_command
 from devtools.package import ENTRY_FILES
 from devtools.paths import BIN, ROOT
 
@@ -85,6 +93,59 @@ def test_the_image_gets_every_requirement_at_its_version_with_hashes() -> None:
         if line and not line.startswith("#"):
             pin = re.sub(r"\[\w+\]", "", line).lower().replace("_", "-")
             assert pin in locked, f"{line}: run `make lock`"
+
+
+def test_every_service_of_the_chat_is_bounded_and_restarted(compose: dict[str, Any]) -> None:
+    for name in (*SERVICES, "redis"):
+        service = compose["services"][name]
+        assert service["mem_limit"], name
+        assert 0 < int(re.sub(r"\D", "", str(service["pids_limit"]))) <= 1024, name
+        assert service["restart"] == "unless-stopped", name
+    for name, service in compose["services"].items():
+        options = service["logging"]["options"]
+        assert (options["max-size"], options["max-file"]) == ("10m", "5"), name
+    defaults = Settings()
+    threads = defaults.worker.concurrency + recovery_slots(defaults.worker.concurrency)
+    assert threads + 100 < 1024
+
+
+def test_redis_starts_with_its_password_on_no_command_line(compose: dict[str, Any], tmp_path: Path) -> None:
+    service, port = compose["services"]["redis"], free_port()
+    shell, option, script = service["command"]
+    script = script.replace("${REDIS_MAXMEMORY:-1gb}", "1gb").replace("/tmp", str(tmp_path))  # noqa: S108
+    script = script.replace("$$", "$")
+    assert "${" not in script
+    binary, *arguments = redis_command(port, tmp_path)
+    module = arguments[arguments.index("--loadmodule") :][:2] if "--loadmodule" in arguments else []
+    entrypoint = tmp_path / "docker-entrypoint.sh"
+    own = shlex.join(["--port", str(port), "--dir", str(tmp_path), *module])
+    entrypoint.write_text(f'#!/bin/sh\nshift\nexec {binary} "$@" {own}\n')
+    entrypoint.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REDISCLI_AUTH": "a-secret"}
+    with subprocess.Popen([shell, option, script], env=env, stdout=subprocess.DEVNULL) as server:
+        try:
+            client = redis.Redis(port=port, password="a-secret", decode_responses=True)
+            eventually(lambda: _answers(client), 10, "Redis answers")
+            with pytest.raises(redis.AuthenticationError):
+                redis.Redis(port=port).ping()
+            assert b"a-secret" not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
+            assert (tmp_path / "redis.conf").stat().st_mode & 0o077 == 0
+            found: Any = client.config_get("maxmemory", "maxmemory-policy", "appendonly", "save")
+            assert found == {
+                "maxmemory": str(2**30),
+                "maxmemory-policy": "noeviction",
+                "appendonly": "yes",
+                "save": "",
+            }
+        finally:
+            server.terminate()
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
 
 
 def test_the_file_of_secrets_is_not_in_git() -> None:

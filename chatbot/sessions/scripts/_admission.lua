@@ -34,6 +34,9 @@ end
 
 -- The answer that refuses the message, or nil and the expected wait. A refusal takes no token.
 local function refuse()
+  if on_busy == 'reject' and redis.call('EXISTS', pending) == 1 then
+    return {'busy'}
+  end
   if redis.call('LLEN', pending) >= tonumber(max_pending) then
     return {'full'}
   end
@@ -48,9 +51,13 @@ local function refuse()
   return nil, wait or 0
 end
 
--- Adds a message that is stored to those without a reply; the answer that says so. The sweep checks the session when it
--- should have been claimed long ago. `number` is that of the event that published the message.
-local function await_reply(wait, number)
+-- Adds a request that is stored to those without a reply; the answer that says so. The sweep checks the session when it
+-- should have been claimed long ago. `number` is that of the event that published the request, `about` what the answer
+-- says of it besides. An interruption stops the reply that is generated or due next; those behind it keep their order.
+local function await_reply(wait, number, about)
+  if on_busy == 'interrupt' then
+    stop_reply()
+  end
   redis.call('RPUSH', pending, message)
   local time, line = now(), KEYS[#KEYS]
   redis.call('ZADD', ledger, 'NX', time + check_after_ms + 2 * math.floor(wait), session)
@@ -61,5 +68,5 @@ local function await_reply(wait, number)
     redis.call('HSET', state, 'line', line)
   end
   touch()
-  return {'accepted', attended() and 1 or 0, number or 0}
+  return {'accepted', attended() and 1 or 0, number or 0, about or ''}
 end

@@ -2,30 +2,68 @@
 
 -- Turns before a message that are searched for those of its prompt, besides the prompt's size.
 local most_skipped = 1000
+-- Turns that are read at once from a path with branches: at first, and at most.
+local step, longest_step = 8, 64
 
--- The message and up to `prompt_size` - 1 messages before it: each human message, then its reply, whenever that was
--- stored. A turn without the text of a reply is left out: the message failed, or the reply was stopped before its text.
-local function prompt(message)
-  local position, turn = string.match(redis.call('HGET', index, message), '^h:(%d+):(%d+)$')
-  local gone, gone_turns = trimmed()
+-- The parents of the turns from `last` down to `first`, false where a turn follows the one before it in the log.
+local function parents(last, first)
+  local fields = {}
+  for turn = last, first, -1 do
+    fields[#fields + 1] = '^' .. turn
+  end
+  local found = redis.call('HMGET', index, unpack(fields))
+  for i, stored in ipairs(found) do
+    found[i] = stored and tonumber(string.match(stored, '^%-?%d+'))
+  end
+  return found
+end
+
+-- Calls `visit` with the positions of the human message and the reply, if any, of each turn on the path before `turn`, the
+-- nearest first, until that answers false. Without branches the path is the log.
+local function walk(turn, visit)
+  local _, gone_turns = trimmed()
+  local branched = has_branches()
+  local left, count = prompt_size + most_skipped, branched and step or tonumber(prompt_size)
+  local at = branched and branch(turn) or turn - 1
+  while at >= gone_turns and left > 0 do
+    local from = math.max(at - math.min(count, left) + 1, gone_turns)
+    local entries = redis.call('LRANGE', turns, from - gone_turns, at - gone_turns)
+    local jumps = branched and parents(at, from) or {}
+    count = branched and math.min(2 * count, longest_step) or 2 * count
+    for i = #entries, 1, -1 do
+      if not visit(string.match(entries[i], '^(%d+):?(%d*)$')) then
+        return
+      end
+      left = left - 1
+      local parent = jumps[#entries - i + 1]
+      if parent then
+        at, count = parent, step
+        break
+      end
+      at = at - 1
+    end
+  end
+end
+
+-- The message of a request and up to `prompt_size` - 1 messages of the path before it: each human message, then its
+-- reply, whenever that was stored. A turn without the text of a reply is left out: the message failed, or the reply was
+-- stopped before its text. Where a message was dropped the path begins.
+local function prompt(request)
+  local position, turn = string.match(redis.call('HGET', index, request), '^h:(%d+):(%d+)$')
+  local gone = trimmed()
   local function stored(place)
     return redis.call('JSON.GET', document, '.messages[' .. place - gone .. ']')
   end
-  local newest_first, size, stop = {stored(position)}, tonumber(prompt_size), turn - gone_turns
-  local first, count = math.max(stop - size - most_skipped, 0), size
-  while stop > first and #newest_first < size do
-    local start = math.max(stop - count, first)
-    local entries = redis.call('LRANGE', turns, start, stop - 1)
-    for i = #entries, 1, -1 do
-      local human, bot = string.match(entries[i], '^(%d+):(%d+)$')
-      local reply = bot and stored(bot)
-      if reply and not string.find(reply, '"msg":""', 1, true) and #newest_first < size then
-        newest_first[#newest_first + 1] = reply
-        newest_first[#newest_first + 1] = stored(human)
-      end
+  local newest_first, size = {stored(position)}, tonumber(prompt_size)
+  walk(tonumber(turn), function(human, bot)
+    local reply = tonumber(bot) and tonumber(bot) >= gone and #newest_first < size and stored(bot)
+    local known = tonumber(human) >= gone
+    if reply and not string.find(reply, '"msg":""', 1, true) then
+      newest_first[#newest_first + 1] = reply
+      newest_first[#newest_first + 1] = known and stored(human) or nil
     end
-    stop, count = start, count * 2
-  end
+    return known and #newest_first < size
+  end)
   local messages = {}
   for i = math.min(#newest_first, size), 1, -1 do
     messages[#messages + 1] = newest_first[i]

@@ -4,16 +4,15 @@ if not may_settle() then
 end
 local turn = string.match(redis.call('HGET', index, message), '^h:%d+:(%d+)$')
 local gone, gone_turns = trimmed()
-turn = turn - gone_turns
-local entry = redis.call('LINDEX', turns, turn)
+local entry = redis.call('LINDEX', turns, turn - gone_turns)
 if not string.find(entry, ':') then
   if last_delta ~= '' then
     publish(last_delta)
   end
   local length = redis.call('JSON.ARRAPPEND', document, '.messages', reply)
   local position = gone + length - 1
-  redis.call('LSET', turns, turn, entry .. ':' .. position)
-  redis.call('HSET', index, reply_id, 'b:' .. position)
+  redis.call('LSET', turns, turn - gone_turns, entry .. ':' .. position)
+  redis.call('HSET', index, reply_id, 'b:' .. position .. ':' .. turn)
   publish(frame, gone + length)
   trim(gone, length, message)
 end

@@ -21,5 +21,6 @@ touch()
 local messages, start = page(math.max(stop - limit, 0), stop)
 return {
   'page', redis.call('JSON.GET', document, '.name'), redis.call('JSON.GET', document, '.session_start'), messages,
-  start > 0 and redis.call('JSON.GET', document, '.messages[' .. start .. '].id') or 'null'
+  start > 0 and redis.call('JSON.GET', document, '.messages[' .. start .. '].id') or 'null',
+  leaf_json(), lineage(start, stop)
 }

@@ -9,7 +9,7 @@ if ttl_ms ~= '' then
 end
 local gone = trimmed()
 local length = gone + redis.call('JSON.ARRLEN', document, '.messages')
-local from, recovered, messages = tonumber(position), '', ''
+local from, recovered, messages, parents = tonumber(position), '', '', {}
 if after ~= '' then
   local known = redis.call('HGET', index, after)
   from = known and string.match(known, '^%a:(%d+)') + 1
@@ -23,6 +23,8 @@ if from then
   recovered = first <= start and '1' or '0'
   if recovered == '0' then
     messages = ''
+  elseif messages ~= '' then
+    parents = lineage(start, stop)
   end
 end
 
@@ -44,9 +46,14 @@ local function failures()
   return result
 end
 
+local unanswered, failures_found = redis.call('LRANGE', pending, 0, -1), failures()
+local requests = {unpack(unanswered)}
+for i = 1, #failures_found, 2 do
+  requests[#requests + 1] = failures_found[i]
+end
 return {
   'here', redis.call('JSON.GET', document, '.name'), redis.call('JSON.GET', document, '.session_start'),
   redis.call('PTTL', document), length, recovered, messages, redis.call('GET', partial) or '',
-  redis.call('LRANGE', pending, 0, -1), failures(),
-  tonumber(redis.call('HGET', state, 'events') or 0)
+  unanswered, failures_found, tonumber(redis.call('HGET', state, 'events') or 0), leaf_json(),
+  regenerations(requests), parents
 }

@@ -2,17 +2,8 @@
 if not exists() then
   return {'gone'}
 end
-local message = redis.call('LINDEX', pending, 0)
-if not message then
+if not stop_reply() then
   return {'nothing'}
 end
-redis.call('HSET', state, 'stop', message)
-if redis.call('HDEL', state, 'hold') == 1 then
-  -- The scheduled retry is dropped: the session is ready for a worker.
-  local time = now()
-  redis.call('ZADD', waiting, time, session)
-  redis.call('ZADD', ledger, time, session)
-end
 touch()
-redis.call('PUBLISH', stop_channel, session)
 return {'stopping', redis.call('EXISTS', lease)}

@@ -50,6 +50,8 @@ class BalancedModel(Model):
         while (server := self._start(tried, call)) is not None:
             tried.add(server)
             begun = False
+            # The last one gets the time that a server may need to load the model.
+            call.impatient = len(tried) < len(self._servers)
             try:
                 with closing(server.model.generate(conversation, call)) as pieces:
                     for piece in pieces:

@@ -6,13 +6,15 @@ import socket
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from chatbot.worker.models.errors import CallCancelled
+from chatbot.worker.models.dialect import Change, Dialect, apply
+from chatbot.worker.models.errors import CallCancelled, ModelError
 from chatbot.worker.models.reply_text import ReplyText
+from chatbot.worker.models.thinking import Thinking
 from chatbot.worker.prompts import PromptMessage
 
 #: The chunks of a reply. Closing the generator early ends the model call.
@@ -46,23 +48,50 @@ class ModelProtocol(Model):
 
     #: Texts that end a reply, besides the model itself.
     stop_sequences: tuple[str, ...] = ()
+    #: What the server does not take.
+    dialect: Dialect
+    _parameters: Mapping[str, Any]
 
     def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
-        text = ReplyText(self.stop_sequences)
+        text, thinking, thoughts = ReplyText(self.stop_sequences), Thinking(), ReplyText()
         with closing(self._request(conversation, call)) as pieces:
             for piece in pieces:
-                shown = text.feed(piece.text)
+                said, thought = thinking.feed(piece.text)
+                if piece.finish_reason is not None:
+                    rest, last_thought = thinking.end()
+                    said, thought = said + rest, thought + last_thought
+                shown, thought = text.feed(said), thoughts.feed(piece.reasoning + thought)
                 reason = "stop" if text.stopped else piece.finish_reason
                 if reason is not None:
-                    yield Piece(shown + text.end(), reason, piece.reasoning)
+                    yield Piece(shown + text.end(), reason, thought + thoughts.end())
                     return
-                if shown or piece.reasoning:
-                    yield Piece(shown, reasoning=piece.reasoning)
+                if shown or thought:
+                    yield Piece(shown, reasoning=thought)
         raise AssertionError("the last chunk of every protocol has a finish reason")
 
     @abstractmethod
     def _request(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         """Like `generate`; chunks may be empty, and hold white space and stop sequences as the server sends them."""
+
+    def _adapted(self, post: Callable[[Change, dict[str, Any]], Pieces], *, system: bool = False) -> Pieces:
+        """The chunks of `post(change, parameters)`, asked again without what the server says it does not support."""
+        change = self.dialect.known
+        while True:
+            parameters = apply(change, self._parameters)
+            begun = False
+            try:
+                with closing(post(change, parameters)) as pieces:
+                    for piece in pieces:
+                        if not begun:
+                            begun = True
+                            self.dialect.accepted(change)
+                        yield piece
+                return
+            except ModelError as error:
+                changed = None if begun else self.dialect.changed(error, change, parameters, system=system)
+                if changed is None:
+                    raise
+                change = changed
 
 
 class _HasSocket(Protocol):
@@ -76,16 +105,26 @@ class Call:
     sees the connection close and can stop generating.
     """
 
-    def __init__(self, timeout: float, request_id: str = "", session: str = "") -> None:
-        """`timeout` in seconds from now; the model server gets `request_id`, if any, for its log.
+    def __init__(
+        self, timeout: float, request_id: str = "", session: str = "", *, loading_timeout: float = 0.0
+    ) -> None:
+        """Times in seconds: the reply may take `timeout` from its first token on, which may take `loading_timeout` or
+        `timeout`, whichever is longer.
 
-        Calls of one `session` go to one server as far as possible.
+        The model server gets `request_id`, if any, for its log. Calls of one `session` go to one server as far as
+        possible.
         """
         self.session = session
         self.request_id = request_id
-        self.deadline = time.monotonic() + timeout
+        self.deadline = time.monotonic() + max(timeout, loading_timeout)
+        #: Whether the first token has arrived.
+        self.begun = False
+        #: Set where another server can be asked: this one gets no time to load.
+        self.impatient = False
+        self._timeout = timeout
         self._lock = threading.Lock()
-        self._connection: _HasSocket | None = None
+        #: Kept besides the connection, which forgets it when the server will close it after the response.
+        self._socket: socket.socket | None = None
         self._reason: str | None = None
 
     @property
@@ -97,21 +136,33 @@ class Call:
         """Ends the call; the first reason given stays."""
         with self._lock:
             self._reason = self._reason or reason
-            if self._connection is not None:
-                _shut_down(self._connection)
+            if self._socket is not None:
+                _shut_down(self._socket)
 
     def using(self, connection: _HasSocket) -> None:
         """Sets the connection that the call waits for from now on. Raises `CallCancelled`."""
         with self._lock:
-            self._connection = connection
-            if self._reason is not None:
-                _shut_down(connection)
+            self._socket = connection.sock
+            if self._reason is not None and self._socket is not None:
+                _shut_down(self._socket)
         self.check()
+
+    def begin(self) -> None:
+        """Notes the first token: from now on the reply may take `timeout`."""
+        if not self.begun:
+            self.begun = True
+            self.deadline = time.monotonic() + self._timeout
+
+    def allow_silence(self, seconds: float) -> None:
+        """Bounds the silence before the next byte on the connection."""
+        with self._lock:
+            if self._socket is not None and self._socket.fileno() >= 0:
+                self._socket.settimeout(seconds)
 
     def done(self) -> None:
         """Forgets the connection, which goes back to the pool: cancelling no longer shuts it down."""
         with self._lock:
-            self._connection = None
+            self._socket = None
 
     def check(self) -> None:
         """Raises `CallCancelled` if the call has been ended."""
@@ -119,12 +170,10 @@ class Call:
             raise CallCancelled(self._reason)
 
 
-def _shut_down(connection: _HasSocket) -> None:
-    if connection.sock is None:
-        return
+def _shut_down(sock: socket.socket) -> None:
     try:
         # The plain socket's method, also for TLS: SSLSocket.shutdown would drop the TLS state under the reading thread.
-        socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
     except OSError:
         # Closed already.
         return

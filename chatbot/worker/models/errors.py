@@ -16,6 +16,9 @@ class ModelError(ChatbotError):
     public = "The model could not answer this message. You can try again."
     #: What the server wrote. Never logged, as servers quote the request in their errors.
     server_text = ""
+    #: All texts of the error document, and the parameters that it names; never logged either.
+    server_words = ""
+    server_parameters: tuple[str, ...] = ()
 
     def __init__(self, kind: ModelErrorKind, detail: str) -> None:
         super().__init__(kind, detail)
@@ -38,6 +41,12 @@ class ModelLoading(TransientModelError):
     """The server is still loading the model."""
 
     public = "The model is still being loaded. You can try again in a while."
+
+
+class ModelUnavailable(ModelLoading):
+    """The server is starting, restarting or overloaded: as patient a case as loading."""
+
+    public = "The model is not available right now. You can try again in a while."
 
 
 class PermanentModelError(ModelError):

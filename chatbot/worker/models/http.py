@@ -21,17 +21,15 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from chatbot.config import Settings
 from chatbot.errors import ConfigurationError
 from chatbot.worker.models.base import Call
-from chatbot.worker.models.errors import ModelError, PermanentModelError, TransientModelError
-from chatbot.worker.models.http_errors import causes, connection_error, one_line, raise_for_status
+from chatbot.worker.models.errors import ModelError, ModelUnavailable
+from chatbot.worker.models.http_errors import causes, connection_error, raise_for_status
 
-#: Bytes of a body that is read whole: far more than a reply needs.
-MAX_BODY = 8 * 1024 * 1024
+#: Statuses that come with an answer.
+_ANSWERED = (200, 201, 203, 206)
 #: Bytes asked of the connection at a time; what has arrived is returned at once.
 _READ_SIZE = 65536
 #: Seconds to wait for the end of a body whose last event has been read: the end comes with that event, or never.
 _DRAIN_TIMEOUT = 0.01
-#: Characters of a body that is not JSON which the error stores.
-_MAX_EXCERPT = 2000
 
 _current = threading.local()
 
@@ -101,15 +99,15 @@ class _TrackingHTTPAdapter(HTTPAdapter):
 class ModelResponse:
     """A response of the model server; its body is read as it arrives."""
 
-    def __init__(self, response: requests.Response, call: Call) -> None:
+    def __init__(self, response: requests.Response, call: Call, silence: float) -> None:
+        """`silence` bounds the seconds between two chunks, once the reply has begun."""
         self._raw = cast(urllib3.HTTPResponse, response.raw)
         self._call = call
+        self._silence = silence
+        self._bound: float | None = None
         self.content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether the body is a stream of server-sent events."""
-        return self.content_type == "text/event-stream"
+        #: Whether the end of the body shows, so that a connection that closes before it is one that was cut.
+        self.framed = bool(getattr(self._raw, "chunked", False)) or "Content-Length" in response.headers
 
     def chunks(self) -> Iterator[bytes]:
         """The body, in chunks of whatever size arrives."""
@@ -120,20 +118,20 @@ class ModelResponse:
                 return
             yield chunk
 
-    def json(self) -> Any:
-        """The whole body as JSON. Raises `TransientModelError` for anything else."""
-        body = bytearray()
-        for chunk in self.chunks():
-            body += chunk
-            if len(body) > MAX_BODY:
-                raise PermanentModelError("too_long", f"the answer is longer than {MAX_BODY} bytes")
-        try:
-            return json.loads(bytes(body))
-        except (ValueError, RecursionError):
-            what = "HTML" if body.lstrip().startswith(b"<") else "not JSON"
-            error = TransientModelError("bad_answer", f"the answer is {what}, {len(body)} bytes")
-            error.server_text = one_line(body.decode("utf-8", "replace"))[:_MAX_EXCERPT]
-            raise error from None
+    def begun(self) -> None:
+        """Notes that the first token has arrived: from now on the server may be silent for a shorter time."""
+        self._call.begin()
+
+    def quiet(self, seconds: float | None) -> None:
+        """Bounds the silence before the next chunk: by `seconds`, or else by what is usual within a reply."""
+        bound = seconds or self._silence
+        if bound != self._bound and self._call.begun:
+            self._bound = bound
+            self._call.allow_silence(min(bound, self._silence))
+
+    def check(self) -> None:
+        """Raises `CallCancelled` if the call has been ended."""
+        self._call.check()
 
 
 class ModelEndpoint:
@@ -142,7 +140,10 @@ class ModelEndpoint:
     def __init__(self, url: str, settings: Settings) -> None:
         self.url = url
         self._public_address = public_address(url)
-        self._timeouts = (settings.model.connect_timeout, settings.model.read_timeout)
+        self._connect_timeout, self._read_timeout = settings.model.connect_timeout, settings.model.read_timeout
+        #: Seconds of silence before the first token: a server may load the model at the first request, and stop
+        #: loading when the client hangs up.
+        self._first_timeout = max(settings.model.read_timeout, settings.model.loading_timeout)
         self._request_id_header = settings.model.request_id_header
         self._headers = {
             "Accept": "text/event-stream, application/json",
@@ -187,13 +188,13 @@ class ModelEndpoint:
         response = None
         try:
             response = self._send_with_retry(self._prepared(url, json.dumps(document).encode(), call.request_id), call)
-            readable = ModelResponse(response, call)
-            if response.status_code != 200:
+            readable = ModelResponse(response, call, self._read_timeout)
+            if response.status_code not in _ANSWERED:
                 raise_for_status(response.status_code, response.headers, readable.chunks())
             yield readable
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             call.check()
-            raise connection_error(error, *self._timeouts) from error
+            raise self._failure(error, call) from error
         finally:
             _current.call = None
             call.done()
@@ -203,7 +204,7 @@ class ModelEndpoint:
     def get(self, url: str) -> Any:
         """The JSON at another address of the same server; None when there is none."""
         try:
-            with self._send(requests.Request("GET", url, self._headers).prepare()) as response:
+            with self._send(requests.Request("GET", url, self._headers).prepare(), self._read_timeout) as response:
                 return response.json() if response.status_code == 200 else None
         except (requests.RequestException, ValueError):
             return None
@@ -226,18 +227,26 @@ class ModelEndpoint:
         """Sends again at once when the server had just closed a reused connection."""
         while True:
             try:
-                return self._send(prepared)
+                return self._send(prepared, self._read_timeout if call.impatient else self._first_timeout)
             except requests.ConnectionError as error:
                 call.check()
                 if not _current.reused or not any(isinstance(cause, ConnectionError) for cause in causes(error)):
                     raise
 
-    def _send(self, prepared: requests.PreparedRequest) -> requests.Response:
+    def _failure(self, error: Exception, call: Call) -> ModelError:
+        failure = connection_error(error, self._connect_timeout, self._read_timeout)
+        loads = not (call.begun or call.impatient) and self._first_timeout > self._read_timeout
+        if loads and isinstance(error, (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError)):
+            detail = f"no token within MODEL_LOADING_TIMEOUT, {self._first_timeout:g} s"
+            return ModelUnavailable("timeout", detail)
+        return failure
+
+    def _send(self, prepared: requests.PreparedRequest, silence: float) -> requests.Response:
         """Uses the adapter without a session, so that no redirect is followed: another host must not get the token."""
         return self._adapter.send(
             prepared,
             stream=True,
-            timeout=self._timeouts,
+            timeout=(self._connect_timeout, silence),
             verify=self._verify,
             cert=self._certificate,
             proxies=self._proxies,

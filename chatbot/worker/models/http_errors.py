@@ -10,54 +10,56 @@ from __future__ import annotations
 import json
 import re
 import ssl
-import time
 from collections.abc import Iterable, Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, get_args
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
-from chatbot.telemetry.counters import ServerErrorKind
+from chatbot.telemetry.counters import ModelErrorKind, ServerErrorKind
+from chatbot.worker.models.error_documents import ServerError, server_error
+from chatbot.worker.models.error_table import Meaning, meaning
 from chatbot.worker.models.errors import (
+    ContentRefused,
     ModelError,
     ModelLoading,
+    ModelUnavailable,
     PermanentModelError,
     PromptTooLong,
     RequestRefused,
     TransientModelError,
 )
+from chatbot.worker.models.waits import wait_in_error, wait_in_headers
 
-#: Characters of a server's error text that are searched and stored.
-_MAX_SERVER_TEXT = 2000
 #: Bytes of an error's body that are read.
 _MAX_ERROR_BODY = 65536
-#: Seconds; a server that asks for a longer wait is not believed.
-_MAX_RETRY_AFTER = 86400
-
-#: The wording of servers for a prompt that does not fit.
-_TOO_LONG = re.compile(
-    r"context (length|size|window)|exceed_context|(too|maximum) (long|tokens|length)|tokens? limit"
-    r"|index \d+ is out of bounds|must have less than \d+ tokens|`?inputs`? (tokens|must)"
-    r"|max_new_tokens` must be <=|longest (allowed|prompt)",
-    re.IGNORECASE,
-)
-_NO_SUCH_MODEL = re.compile(r"model\b.*\b(not exist|not found|unknown)|(no such|unknown) model", re.IGNORECASE)
+#: Seconds; a longer estimate of a loading time is not believed.
+_MAX_ESTIMATE = 86400
 _SERVER_KINDS: dict[str, ServerErrorKind] = {kind: kind for kind in get_args(ServerErrorKind)}
-#: A name that may be logged: too short and too plain to quote a request.
-_IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_HOST = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 #: Error texts of Python and requests, which quote no server.
 _LOCAL_TEXT = re.compile(r"Tunnel connection failed: \d{3}|Could not find a suitable TLS CA certificate bundle")
 #: How a TLS connection ends that a restarting server or a network cuts: no reason to give up.
 _TLS_CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError)
+#: What to do about an error that repeats: kind, and advice.
+_PERMANENT: dict[Meaning, tuple[ModelErrorKind, str]] = {
+    Meaning.TOKEN: ("unauthorized", "the server refuses the token; check HUGGINGFACE_INFERENCE_TOKEN: "),
+    Meaning.CREDITS: ("credits", "the account has no credits left: "),
+    Meaning.NO_SUCH_MODEL: ("no_such_model", "check MODEL_NAME: "),
+    Meaning.NOT_FOUND: ("not_found", "nothing to post to at this address; check MODEL_URL and MODEL_API: "),
+}
 
 
 def raise_for_status(status: int, headers: Mapping[str, str], body: Iterable[bytes]) -> NoReturn:
-    """Raises the `ModelError` that a status other than 200 stands for."""
-    if 300 <= status < 400:
+    """Raises the `ModelError` that a status without an answer stands for."""
+    if status == 202:
+        raise ModelLoading("loading", "202: the server has accepted the request, and has no answer yet")
+    if status < 300:
+        raise TransientModelError("bad_answer", f"{status}: the answer has no content")
+    if status < 400:
         target = urlsplit(headers.get("Location", ""))
-        shown = target.scheme in ("http", "https") and _IDENTIFIER.fullmatch(target.hostname or "")
+        shown = target.scheme in ("http", "https") and _HOST.fullmatch(target.hostname or "")
         raise PermanentModelError(
             "redirect",
             f"{status}{f' to {target.scheme}://{target.hostname}' if shown else ''}: redirects are not followed; "
@@ -68,81 +70,78 @@ def raise_for_status(status: int, headers: Mapping[str, str], body: Iterable[byt
         content += chunk
         if len(content) > _MAX_ERROR_BODY:
             break
+    text = content.decode("utf-8-sig", "replace")
     try:
-        document = json.loads(bytes(content))
+        document = json.loads(text, strict=False)
     except (ValueError, RecursionError):
-        document = content.decode("utf-8", "replace")
-    raise_for_error(document, status, _retry_after(headers.get("Retry-After", "")))
+        document = _document_in_events(text) or text
+    raise_for_error(document, status, wait_in_headers(headers))
     raise AssertionError("a status other than 200 always raises")
 
 
-def raise_for_error(document: Any, status: int = 200, retry_after: float | None = None) -> None:
-    """Raises the `ModelError` for a document with an `error`, and for every document under another status than 200."""
-    fields = document if isinstance(document, dict) else {}
-    error = fields.get("error")
-    if error is None and status == 200:
-        return
-    described = error if error is not None else document
-    message = described.get("message", described) if isinstance(described, dict) else described
-    text = one_line(message if isinstance(message, str) else json.dumps(message, ensure_ascii=False))
-    kind = fields["error_type"] if isinstance(fields.get("error_type"), str) else ""
-    inner = described if isinstance(described, dict) else fields
-    names = [
-        str(name) for name in (kind, inner.get("type"), inner.get("code")) if _is_identifier(name) and name != status
-    ]
-    summary = ", ".join([*dict.fromkeys(names), f"error text of {len(text)} characters"])
-    estimate = fields.get("estimated_time")
-    text = text[:_MAX_SERVER_TEXT]
-    if "loading" in text.lower() and status in (200, 503):
-        if isinstance(estimate, (int, float)) and 0 <= estimate < _MAX_RETRY_AFTER:
-            retry_after = float(estimate)
-        failure: ModelError = ModelLoading("loading", f"{status}: {summary}", retry_after=retry_after)
-    else:
-        failure = _status_error(status, kind, text, summary, retry_after)
-    failure.server_text = text
-    raise failure
+def _document_in_events(text: str) -> Any:
+    """The error that a server sent as an event of a stream, under an error's status."""
+    for line in text.splitlines():
+        if line.startswith("data:"):
+            try:
+                return json.loads(line[5:], strict=False)
+            except (ValueError, RecursionError):
+                continue
+    return None
 
 
-def _is_identifier(name: Any) -> bool:
-    return isinstance(name, (str, int)) and _IDENTIFIER.fullmatch(str(name)) is not None
+def raise_for_error(
+    document: Any, status: int = 200, retry_after: float | None = None, *, failed: bool = False
+) -> None:
+    """Raises the `ModelError` for a document that describes an error, and for every document of a failed request."""
+    error = server_error(document, failed=failed or status != 200)
+    if error is not None:
+        failure = model_error(error, status, retry_after)
+        failure.server_text = error.text
+        failure.server_words = error.search
+        failure.server_parameters = error.parameters
+        raise failure
 
 
-def _status_error(status: int, kind: str, text: str, summary: str, retry_after: float | None) -> ModelError:
-    match status:
-        case 401 | 403:
-            return PermanentModelError(
-                "unauthorized",
-                f"{status}: the server refuses the token; check HUGGINGFACE_INFERENCE_TOKEN: {summary}",
+def model_error(error: ServerError, http_status: int, retry_after: float | None) -> ModelError:
+    """The `ModelError` for what a server described, under its HTTP status."""
+    # Under 200 a status in the document is the one that the server, or the provider behind it, meant.
+    status = error.status or http_status if http_status == 200 else http_status
+    names = [name for name in error.names if name != str(status)]
+    summary = ", ".join([*names, f"error text of {len(error.text)} characters"])
+    where = f"{status}" if http_status != 200 else "an error in the answer"
+    detail = f"{where}: {summary}"
+    wait = retry_after if retry_after is not None else wait_in_error(error.details, error.search)
+    what = meaning(status, error.names, error.search, waits=wait is not None)
+    match what:
+        case Meaning.LOADING:
+            estimate = error.estimated_time
+            known = estimate is not None and 0 <= estimate < _MAX_ESTIMATE
+            return ModelLoading("loading", detail, retry_after=estimate if known else wait)
+        case Meaning.TOO_LONG:
+            fit = "MAX_PROMPT_TOKENS and MAX_NEW_TOKENS must fit the model's context together"
+            return PromptTooLong("too_long", f"{detail}: {fit}")
+        case Meaning.CONTENT:
+            return ContentRefused("content_filter", f"{detail}: the server's content filter refuses the prompt")
+        case Meaning.REFUSED:
+            return RequestRefused(
+                "refused", f"{detail}; check MODEL_NAME; `flask --app wsgi model-check` shows error texts"
             )
-        case 402:
-            return PermanentModelError("credits", f"402: the account has no credits left: {summary}")
-        case 404 if _NO_SUCH_MODEL.search(text):
-            return PermanentModelError("no_such_model", f"404: check MODEL_NAME: {summary}")
-        case 404 | 405 | 410:
-            return PermanentModelError(
-                "not_found",
-                f"{status}: nothing to post to at this address; check MODEL_URL and MODEL_API: {summary}",
-            )
-        case 429:
-            return TransientModelError("rate_limited", f"429: {summary}", retry_after=retry_after)
-        case 408 | 409 | 424 | 425:
-            return TransientModelError("busy", f"{status}: {summary}", retry_after=retry_after)
-        case 200 if kind in ("validation", "invalid_request_error") or _TOO_LONG.search(text):
-            return _refusal(text, f"an error in the answer: {summary}")
-        case 200:
-            return TransientModelError(_SERVER_KINDS.get(kind, "generation"), f"an error in the answer: {summary}")
-        case _ if 400 <= status < 500:
-            return _refusal(text, f"{status}: {summary}")
+        case Meaning.RATE:
+            return TransientModelError("rate_limited", detail, retry_after=wait)
+        case Meaning.BUSY:
+            return TransientModelError("busy", detail, retry_after=wait)
+        case Meaning.OVERLOADED:
+            return ModelUnavailable("overloaded", detail, retry_after=wait)
+        case Meaning.UNAVAILABLE:
+            return ModelUnavailable("server_error", detail, retry_after=wait)
+        case Meaning.FAILED:
+            usual: ModelErrorKind = "generation" if http_status == 200 else "server_error"
+            kind = next((_SERVER_KINDS[name] for name in error.names if name in _SERVER_KINDS), usual)
+            return TransientModelError(kind if http_status == 200 else usual, detail, retry_after=wait)
         case _:
-            return TransientModelError("server_error", f"{status}: {summary}", retry_after=retry_after)
-
-
-def _refusal(text: str, detail: str) -> ModelError:
-    if _TOO_LONG.search(text):
-        return PromptTooLong(
-            "too_long", f"{detail}: MAX_PROMPT_TOKENS and MAX_NEW_TOKENS must fit the model's context together"
-        )
-    return RequestRefused("refused", f"{detail}; check MODEL_NAME; `flask --app wsgi model-check` shows error texts")
+            kind, advice = _PERMANENT[what]
+            return PermanentModelError(kind, f"{where}: {advice}{summary}")
 
 
 def connection_error(error: Exception, connect_timeout: float, read_timeout: float) -> ModelError:
@@ -176,22 +175,8 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         seen = next((e for e in inner if isinstance(e, BaseException)), None)
 
 
-def one_line(text: str) -> str:
-    """The text with every run of white space as one space."""
-    return " ".join(text.split())
-
-
 def _reason(error: BaseException) -> str:
     """The error's type, and its text where that comes from this machine: others quote the server or the address."""
     local = _LOCAL_TEXT.match(str(error))
     text = local[0] if local else error.strerror if isinstance(error, OSError) else None
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _retry_after(value: str) -> float | None:
-    try:
-        seconds = float(value) if value[:1].isdigit() else parsedate_to_datetime(value).timestamp() - time.time()
-    except (ValueError, OverflowError):
-        # Absent or unreadable: the worker's own backoff serves.
-        return None
-    return seconds if 0 <= seconds < _MAX_RETRY_AFTER else None

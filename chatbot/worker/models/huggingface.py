@@ -12,14 +12,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from chatbot.config import Settings
-from chatbot.worker.models import sse
-from chatbot.worker.models.base import Call, ModelProtocol, Piece, Pieces
-from chatbot.worker.models.errors import PermanentModelError, TransientModelError
-from chatbot.worker.models.http import ModelEndpoint, ModelResponse
-from chatbot.worker.models.http_errors import raise_for_error
+from chatbot.worker.models.base import Call, ModelProtocol, Pieces
+from chatbot.worker.models.dialect import Dialect
+from chatbot.worker.models.errors import PermanentModelError
+from chatbot.worker.models.http import ModelEndpoint, public_address
+from chatbot.worker.models.reading import read_reply
 from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, completion_prompt
 
-_FINISH_REASONS = {"length": "length"}
 #: Seconds for which a server that answered `/generate` but not `/generate_stream` is not asked for the latter again.
 _STREAM_RETRY = 60.0
 
@@ -49,16 +48,18 @@ class TextGenerationProtocol(ModelProtocol):
             self._parameters["seed"] = settings.model.seed
         if settings.model.use_cache is not None:
             self._parameters["use_cache"] = settings.model.use_cache
+        droppable = [name for name in self._parameters if name != "max_new_tokens"]
+        self.dialect = Dialect(public_address(endpoint.url), droppable=droppable)
         #: `/generate` never streams; `/generate_stream` does, but not every server has it.
         self._stream_url = _stream_url(endpoint.url)
         self._plain_until = 0.0
 
     def _request(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
-        request = {
-            "inputs": completion_prompt(conversation),
-            "parameters": self._parameters,
-            "stream": True,
-        }
+        prompt = completion_prompt(conversation)
+        yield from self._adapted(lambda _, parameters: self._ask(prompt, parameters, call))
+
+    def _ask(self, prompt: str, parameters: dict[str, Any], call: Call) -> Pieces:
+        request = {"inputs": prompt, "parameters": parameters, "stream": True}
         if self._stream_url is None or time.monotonic() < self._plain_until:
             yield from self._post(request, call, self._endpoint.url)
             return
@@ -76,42 +77,7 @@ class TextGenerationProtocol(ModelProtocol):
 
     def _post(self, request: dict[str, Any], call: Call, url: str) -> Pieces:
         with self._endpoint.post(request, call, url) as response:
-            yield from self._stream(response) if response.is_stream else self._whole(response, request["inputs"])
-
-    def _stream(self, response: ModelResponse) -> Pieces:
-        tokens = 0
-        for data in sse.events(response.chunks()):
-            event = sse.parse(data)
-            raise_for_error(event)
-            token = event.get("token")
-            if isinstance(token, dict):
-                tokens += 1
-                text = token.get("text")
-                if isinstance(text, str) and text and not token.get("special"):
-                    yield Piece(text)
-            whole = event.get("generated_text")
-            if whole is not None:
-                yield Piece("", self._finish_reason(event.get("details"), tokens))
-                return
-        raise TransientModelError("cut_off", f"the stream ended after {tokens} tokens, without its last event")
-
-    def _whole(self, response: ModelResponse, prompt: Any) -> Pieces:
-        document = response.json()
-        raise_for_error(document)
-        result = document[0] if isinstance(document, list) and document else document
-        raise_for_error(result)
-        text = result.get("generated_text") if isinstance(result, dict) else None
-        if not isinstance(text, str):
-            raise TransientModelError("bad_answer", "the answer holds no generated_text")
-        # Some servers ignore return_full_text.
-        text = text.removeprefix(prompt)
-        details = result.get("details") if isinstance(result, dict) else None
-        yield Piece(text, self._finish_reason(details, 0))
-
-    def _finish_reason(self, details: Any, tokens: int) -> str:
-        if isinstance(details, dict) and isinstance(details.get("finish_reason"), str):
-            return _FINISH_REASONS.get(details["finish_reason"], "stop")
-        return "length" if tokens >= self._max_new_tokens else "stop"
+            yield from read_reply(response, prompt=request["inputs"], max_tokens=self._max_new_tokens)
 
 
 def _stream_url(url: str) -> str | None:

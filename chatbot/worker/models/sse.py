@@ -5,64 +5,72 @@ Source: HTML Living Standard, 9.2.6 "Interpreting an event stream".
 
 from __future__ import annotations
 
-import json
+import re
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
-from typing import Any
+from dataclasses import dataclass
 
-from chatbot.worker.models.errors import PermanentModelError, TransientModelError
+from chatbot.worker.models.errors import PermanentModelError
 
 #: Bytes of one event: far more than a token needs.
 MAX_EVENT = 4 * 1024 * 1024
+#: An end of line; a CR at the end of what has arrived may be half of one.
+_END_OF_LINE = re.compile(rb"\r\n|\n|\r(?!\Z)")
+_FIELDS = (b"data", b"event", b"id", b"retry", b"")
 
 
-def events(chunks: Iterable[bytes]) -> Iterator[str]:
-    """The data of each event, as soon as its last line has arrived; comments and other fields are ignored.
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event; `stray` holds a line that is no field of the format, as servers write when they fail."""
 
-    Raises `TransientModelError` for bytes that are not UTF-8, `PermanentModelError` for an event beyond `MAX_EVENT`.
+    name: str
+    data: str
+    stray: str = ""
+
+
+def events(chunks: Iterable[bytes]) -> Iterator[Event]:
+    """The events as soon as their last line has arrived; those without data and name, and comments, are left out.
+
+    Bytes that are not UTF-8 become U+FFFD. Raises `PermanentModelError` for an event beyond `MAX_EVENT`.
     """
+    parser = _Parser()
     buffer = b""
-    data: list[str] = []
     begun = False
-    size = 0
     for chunk in chunks:
         buffer += chunk
-        if not begun and len(buffer) >= len(BOM_UTF8):
+        if not begun and not BOM_UTF8.startswith(buffer):
             begun, buffer = True, buffer.removeprefix(BOM_UTF8)
-        *lines, buffer = buffer.split(b"\n")
-        for raw in lines:
-            line = raw.rstrip(b"\r")
-            size = size + len(line) if line else 0
-            if size > MAX_EVENT:
-                break
-            if line.startswith(b"data:"):
-                value = line[5:]
-                data.append(_text(value[1:] if value.startswith(b" ") else value))
-            elif not line and data:
-                yield "\n".join(data)
-                data.clear()
-        if size + len(buffer) > MAX_EVENT:
+        *lines, buffer = _END_OF_LINE.split(buffer) if begun else (buffer,)
+        for line in lines:
+            yield from parser.feed(line)
+        if parser.size + len(buffer) > MAX_EVENT:
             raise PermanentModelError("too_long", f"an event is longer than {MAX_EVENT} bytes")
     # Some servers omit the last empty line.
-    if buffer.startswith(b"data:"):
-        data.append(_text(buffer[5:].strip()))
-    if data:
-        yield "\n".join(data)
+    yield from parser.feed(buffer.removesuffix(b"\r"))
+    yield from parser.feed(b"")
 
 
-def parse(data: str) -> dict[str, Any]:
-    """An event's data as a JSON object. Raises `TransientModelError` for anything else."""
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        raise TransientModelError("bad_answer", f"an event of {len(data)} characters is not JSON") from None
-    if not isinstance(document, dict):
-        raise TransientModelError("bad_answer", "an event is not a JSON object")
-    return document
+class _Parser:
+    def __init__(self) -> None:
+        self._data: list[str] = []
+        self._name = ""
+        #: Bytes of the event so far.
+        self.size = 0
 
-
-def _text(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise TransientModelError("bad_answer", "the stream is not UTF-8") from None
+    def feed(self, line: bytes) -> Iterator[Event]:
+        if not line:
+            if self._data or self._name:
+                yield Event(self._name, "\n".join(self._data))
+            self._data, self._name, self.size = [], "", 0
+            return
+        self.size += len(line)
+        if self.size > MAX_EVENT:
+            raise PermanentModelError("too_long", f"an event is longer than {MAX_EVENT} bytes")
+        field, _, value = line.partition(b":")
+        text = value.removeprefix(b" ").decode("utf-8", "replace")
+        if field == b"data":
+            self._data.append(text)
+        elif field == b"event":
+            self._name = text.strip()
+        elif field.strip() not in _FIELDS:
+            yield Event("", "", stray=line.decode("utf-8", "replace"))

@@ -1,5 +1,6 @@
 """The supervisor behind `make run`: real processes, real signals."""
 
+import io
 import os
 import re
 import signal
@@ -395,3 +396,30 @@ def test_log_lines_are_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -
         LogStream(out, ["web"], on_gone=lambda: None).write("web", "hello")
         assert b"\x1b[36mweb |\x1b[0m hello" in os.read(controller, 1000)
     os.close(controller)
+
+
+def test_with_a_file_the_screen_gets_warnings_only() -> None:
+    out, file = io.StringIO(), io.StringIO()
+    log = LogStream(out, ["redis", "web", "run"], on_gone=lambda: None, file=file)
+    for level in ("INFO   ", "WARNING", "ERROR  "):
+        log.write("web", f"2026-11-27 06:50:56,440 {level} gunicorn.error: text")
+    log.write("web", '{"time": "x", "level": "error", "message": "as JSON"}')
+    log.write("redis", "9:M 27 Nov 2026 06:50:49.144 * Configuration loaded")
+    log.write("redis", "9:M 27 Nov 2026 06:50:49.144 # Can't save in background: fork: no memory")
+    log.write("redis", "9:M 27 Nov 2026 06:50:49.144 # WARNING Memory overcommit must be enabled!")
+    log.say("run", "web is ready")
+    shown = out.getvalue().splitlines()
+    assert [line.split(" ")[-1] for line in shown] == ["text", "text", 'JSON"}', "memory", "ready"]
+    assert len(file.getvalue().splitlines()) == 8
+
+
+def test_the_last_lines_of_a_process_that_ended_are_shown_from_its_file(start: Start, tmp_path: Path) -> None:
+    running = start(
+        """
+        web = child("web", "say('out of luck'); sys.exit(3)", ready=lambda: file_exists("never"))
+        sys.exit(Supervisor([web], log_file=open("run.log", "w")).run())
+        """
+    )
+    running.sees(r"^web \| out of luck\nrun \| web ended \(exit code 3\) before it was ready$")
+    assert running.status() == 1
+    assert "out of luck" in (tmp_path / "run.log").read_text()

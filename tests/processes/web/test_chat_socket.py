@@ -82,7 +82,7 @@ def test_the_same_id_again_is_not_a_second_message(chat: Deployment) -> None:
         client.receive()
         reply = client.ask("once", "m1")
         client.send("once", "m1")
-        assert client.receive() == {"type": "ack", "id": "m1"}
+        assert client.receive() == {"type": "ack", "id": "m1", "parent": None}
         assert client.receive() == reply
         assert [m["id"] for m in history(chat.url(), client.token)] == ["m1", reply["id"]]
 
@@ -214,7 +214,7 @@ def test_messages_differ_in_id_and_time(chat: Deployment) -> None:
     assert len({m["timestamp"] for m in messages}) == 6
     assert [m["timestamp"] for m in messages] == sorted(m["timestamp"] for m in messages)
     for message in messages:
-        assert set(message) == {"id", "source", "msg", "timestamp", "reply_to", "finish_reason"}
+        assert set(message) == {"id", "source", "msg", "timestamp", "reply_to", "finish_reason", "parent"}
         assert "Human:" not in message["msg"]
         assert "Bot:" not in message["msg"]
 

@@ -43,7 +43,7 @@ def read(chat: Deployment, token: str, address: str = "192.0.2.1", web: int = 0,
 def test_a_history_is_read_page_by_page(chat: Deployment) -> None:
     token = long_session(chat, 250)
     newest = read(chat, token).json()
-    assert set(newest) == {"token", "name", "messages", "session_start", "more", "before"}
+    assert set(newest) == {"token", "name", "messages", "session_start", "more", "before", "leaf"}
     assert (len(newest["messages"]), newest["more"], newest["before"]) == (200, True, newest["messages"][0]["id"])
     older = read(chat, token, before=newest["before"], limit=3).json()
     ids = [message["id"] for message in history(chat.url(), token)]

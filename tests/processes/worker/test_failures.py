@@ -27,10 +27,12 @@ SOON = TIMEOUT + 5
 TRANSIENT = {
     *LOADING,
     *("rate_limited", "failed_dependency", "server_error", "html", "html_200", "empty_list", "broken_json"),
-    *("not_utf8", "error_in_stream", "cut_stream", "silent_stream", "silent"),
+    *("error_in_stream", "cut_stream", "silent_stream", "silent"),
 }
 PERMANENT = {"unauthorized", "unauthorized_plain", "bad_request", "credits", "invalid", "redirect"}
-ANSWERED = {"endless", *DIALECTS}
+ANSWERED = {"endless", "not_utf8", *DIALECTS}
+#: Failures that are treated like loading: a proxy without its server, and silence before the first token.
+UNAVAILABLE = {"html", "silent"}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,7 @@ def test_every_failure_is_settled_once_and_soon(failing: Deployment, model: Mode
         assert settled[0]["code"] == "model_error", fault
         assert replies == [], fault
         assert (states != []) == (fault in TRANSIENT), fault
-        assert set(states) <= {"loading" if fault in LOADING else "retrying"}, fault
+        assert set(states) <= {"loading" if fault in {*LOADING, *UNAVAILABLE} else "retrying"}, fault
 
     log = "".join(process.log for process in failing.processes)
     for user in users.values():

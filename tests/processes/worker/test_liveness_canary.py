@@ -114,7 +114,7 @@ def test_a_worker_that_waits_for_a_silent_model_does_not_count_as_silent(
             client.until("message")
 
 
-def test_a_worker_whose_threads_are_stuck_counts_as_silent_though_it_answers_pings(watched: Deployment) -> None:
+def test_a_worker_whose_threads_are_stuck_counts_as_silent_and_ends_itself(watched: Deployment) -> None:
     name = f"stuck@{socket.gethostname()}"
     worker = watched.worker(7)
     worker.command = [str(BIN / "celery"), "-A", "tests.support.stuck_worker", "worker", "-n", name, "-Q", "celery,celery-stuck"]
@@ -129,6 +129,9 @@ def test_a_worker_whose_threads_are_stuck_counts_as_silent_though_it_answers_pin
         assert celery.control.ping([name], timeout=5)
         assert health(watched, "worker0@%h")[0] == 0
         assert ready(watched)["workers_silent"] == 1
+        assert worker.running
+        eventually(lambda: not worker.running, 30, "it ends itself")
+        assert "this worker runs no tasks any longer" in worker.log
     finally:
         worker.kill()
         celery.close()

@@ -42,7 +42,7 @@ def test_pages_join_to_the_whole_history(sessions: Sessions, session: str, redis
 
 
 def test_a_short_history_is_one_page(sessions: Sessions, session: str) -> None:
-    assert sessions.read(session) == Page('"Ada"', sessions.read(session).session_start, "[]", "null")
+    assert sessions.read(session) == Page('"Ada"', sessions.read(session).session_start, "[]", "null", "null", [])
     sessions.accept(session, "m1", "hello")
     page = json.loads(sessions.read(session).to_json('to"ken'))
     assert (page["token"], page["name"], page["more"], page["before"]) == ('to"ken', "Ada", False, None)

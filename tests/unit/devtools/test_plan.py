@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from devtools.harness.deployment import free_port
-from devtools.local import llama_server, probes, redis_server
+from devtools.local import llama_server, plan, probes, redis_server
 from devtools.local.plan import CannotRun, Ports, child_environment, hide_secrets, make_plan, read_ports
 from devtools.local.ports import why_unusable
 from devtools.paths import BIN, ROOT
@@ -119,6 +119,8 @@ def test_the_children_find_each_other_and_keep_everything_else() -> None:
         "MODEL_NAME": "SmolLM2-135M-Instruct",
         "MAX_NEW_TOKENS": "256",
         "SYSTEM_PROMPT": "You are a helpful assistant.",
+        "TEMPERATURE": "0",
+        "MODEL_NOTE": plan.MODEL_NOTE,
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
     }

@@ -21,11 +21,33 @@ class SessionFrame(Schema):
     expires_in = fields.Integer(required=True, strict=True)
     recovered = fields.Boolean(required=True, allow_none=True)
     pending = fields.List(fields.String(validate=ID), required=True)
+    leaf = fields.String(required=True, allow_none=True, validate=ID)
+    requests = fields.Dict(fields.String(validate=ID), fields.String(validate=ID), required=True)
 
 
 class AckFrame(Schema):
     type = fields.String(required=True, validate=validate.Equal("ack"))
     id = fields.String(required=True, validate=ID)
+    parent = fields.String(allow_none=True, validate=ID)
+    reply_to = fields.String(validate=ID)
+
+
+class RequestFrame(Schema):
+    type = fields.String(required=True, validate=validate.Equal("request"))
+    id = fields.String(required=True, validate=ID)
+    reply_to = fields.String(required=True, validate=ID)
+
+
+class SelectedFrame(Schema):
+    type = fields.String(required=True, validate=validate.Equal("selected"))
+    id = fields.String(required=True, allow_none=True, validate=ID)
+
+
+class FeedbackFrame(Schema):
+    type = fields.String(required=True, validate=validate.Equal("feedback"))
+    id = fields.String(required=True, validate=ID)
+    rating = fields.String(required=True, allow_none=True, validate=validate.OneOf(["up", "down"]))
+    text = fields.String(required=True, allow_none=True)
 
 
 class StatusFrame(Schema):
@@ -41,6 +63,7 @@ class DeltaFrame(Schema):
     reply_to = fields.String(required=True, validate=ID)
     offset = fields.Integer(required=True, strict=True, validate=validate.Range(0))
     msg = fields.String(required=True)
+    request = fields.String(validate=ID)
 
 
 class MessageFrame(Schema):
@@ -53,6 +76,8 @@ class MessageFrame(Schema):
     finish_reason = fields.String(
         required=True, allow_none=True, validate=validate.OneOf(["stop", "length", "stopped"])
     )
+    parent = fields.String(required=True, allow_none=True, validate=ID)
+    request = fields.String(validate=ID)
 
 
 class ErrorFrame(Schema):
@@ -61,14 +86,25 @@ class ErrorFrame(Schema):
     message = fields.String(required=True, validate=validate.Length(min=1))
     id = fields.String(required=True, allow_none=True, validate=ID)
     retry_after = fields.Float(required=True, allow_none=True, validate=validate.Range(0))
+    reply_to = fields.String(validate=ID)
 
 
 @pytest.mark.parametrize(
     ("schema", "frame"),
     [
-        (SessionFrame, frames.session_frame("Ada", "2026-01-01T00:00:00Z", 3599.6, None, ["m1"])),
-        (SessionFrame, frames.session_frame("Ada", "2026-01-01T00:00:00Z", 3600, True, [])),
-        (AckFrame, frames.ack("m1")),
+        (SessionFrame, frames.session_frame("Ada", "2026-01-01T00:00:00Z", 3599.6, None, ["m1"], "m1", {})),
+        (SessionFrame, frames.session_frame("Ada", "2026-01-01T00:00:00Z", 3600, True, ["q1"], None, {"q1": "m1"})),
+        (AckFrame, frames.ack("m1", {})),
+        (AckFrame, frames.ack("m1", {"parent": None})),
+        (AckFrame, frames.ack("q1", {"reply_to": "m1"})),
+        (RequestFrame, frames.request("q1", "m1")),
+        (SelectedFrame, frames.selected("m1")),
+        (FeedbackFrame, frames.feedback("r1", "up", None)),
+        (FeedbackFrame, frames.feedback("r1", None, None)),
+        (DeltaFrame, frames.delta("r1", "m1", 0, "Hello", "q1")),
+        (MessageFrame, frames.message(human_message("m1", "Hello", "r0"))),
+        (MessageFrame, frames.message(bot_message("r1", "Hello", "m1", "length", "q1"))),
+        (ErrorFrame, frames.failure("q1", "The model could not answer this message.", "m1")),
         (StatusFrame, frames.status("m1", "loading", 1.23456)),
         (StatusFrame, frames.status("m1", "retrying", None)),
         (DeltaFrame, frames.delta("r1", "m1", 0, "Hello")),

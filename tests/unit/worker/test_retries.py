@@ -3,7 +3,13 @@
 import pytest
 
 from chatbot.sessions.leases import Assignment
-from chatbot.worker.models.errors import ModelError, ModelLoading, PermanentModelError, TransientModelError
+from chatbot.worker.models.errors import (
+    ModelError,
+    ModelLoading,
+    ModelUnavailable,
+    PermanentModelError,
+    TransientModelError,
+)
 from chatbot.worker.retries import retry_delay
 
 
@@ -33,3 +39,16 @@ def test_a_loading_model_is_retried_until_the_loading_timeout_whatever_the_attem
     for asked, expected in ((None, 5.0), (0.0, 0.2), (7.0, 7.0), (500.0, 30.0)):
         assert delay(ModelLoading("loading", "", retry_after=asked), attempts=99) == expected
     assert delay(ModelLoading("loading", ""), loading_for=60.0) is None
+
+
+@pytest.mark.parametrize(("down_for", "backoff"), [(0, 1), (4, 4), (50, 10)])
+def test_an_unavailable_server_is_asked_again_until_the_loading_timeout(down_for: float, backoff: float) -> None:
+    wait = delay(ModelUnavailable("server_error", ""), attempts=99, loading_for=down_for)
+    assert wait is not None
+    assert 0.8 * backoff <= wait <= 1.2 * backoff
+    assert delay(ModelUnavailable("server_error", ""), loading_for=60.0) is None
+
+
+def test_an_unavailable_server_is_not_asked_before_the_time_that_it_names() -> None:
+    assert delay(ModelUnavailable("server_error", "", retry_after=45.0)) == 45.0
+    assert delay(ModelUnavailable("server_error", "", retry_after=61.0)) is None

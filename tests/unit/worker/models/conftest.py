@@ -22,6 +22,7 @@ def make(request: pytest.FixtureRequest, model: ModelServer) -> ModelFactory:
             servers=(ModelAddress((base or model.url) + request.param, PATHS[request.param]),),
             token="hf_secret-secret",
             read_timeout=1.0,
+            loading_timeout=1.0,
             max_new_tokens=64,
         )
         return create_model(Settings(model=dataclasses.replace(settings, **changes)))  # type: ignore[arg-type]

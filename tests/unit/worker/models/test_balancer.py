@@ -43,7 +43,7 @@ def fresh(servers: list[ModelServer]) -> None:
 
 def several(*urls: str, **changes: object) -> Model:
     addresses = tuple(ModelAddress(f"{url}/v1/completions", "openai-completions") for url in urls)
-    settings = {"rest": REST, "read_timeout": 1.0, **changes}
+    settings = {"rest": REST, "read_timeout": 1.0, "loading_timeout": 1.0, **changes}
     return create_model(Settings(model=ModelSettings(servers=addresses, **settings)))  # type: ignore[arg-type]
 
 

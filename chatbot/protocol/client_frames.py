@@ -1,0 +1,139 @@
+"""The frames that clients send on the websocket: parsed and checked. The contract is docs/protocol.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NoReturn
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
+
+from chatbot.protocol.client_errors import ClientError
+from chatbot.protocol.documents import MAX_FEEDBACK_LENGTH, RATINGS, Text, first_problem
+
+MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+#: In place of a parent's id: the end of the path that the session shows. No id of a message.
+LEAF: Final = "*"
+
+OnBusy = Literal["queue", "interrupt", "reject"]
+Rating = Literal["up", "down"]
+
+#: For each type the fields that it needs, besides `type`, and those that it may have.
+_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "message": (("msg",), ("id", "parent", "on_busy")),
+    "edit": (("of", "msg"), ("id", "on_busy")),
+    "regenerate": (("of",), ("id", "on_busy")),
+    "select": (("id",), ()),
+    "stop": ((), ("id",)),
+    "retry": (("id",), ()),
+    "feedback": (("id", "rating"), ("text",)),
+}
+_ID_FIELDS = ("id", "of", "parent")
+#: What `id` names where a client must give it.
+_NAMED = {"retry": "the message to answer again", "select": "the message to show", "feedback": "the reply"}
+
+
+class _ClientFrameSchema(Schema):
+    """A JSON frame of any type; `parse_frame` checks what each type needs."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    type = fields.String(required=True)
+    msg = Text()
+    id = Text(allow_none=True)
+    of = Text()
+    parent = Text(allow_none=True)
+    on_busy = fields.String(validate=validate.OneOf(["queue", "interrupt", "reject"]))
+    rating = fields.String(allow_none=True, validate=validate.OneOf(RATINGS))
+    text = Text(allow_none=True)
+
+
+_FRAME = _ClientFrameSchema()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFrame:
+    """A frame of a client; a field that its type does not have has its default."""
+
+    type: str
+    msg: str = ""
+    #: None where the client gave none.
+    id: str | None = None
+    #: The message to edit, or the message or reply to regenerate.
+    of: str = ""
+    #: The message that a new one follows: None is the beginning.
+    parent: str | None = LEAF
+    on_busy: OnBusy = "queue"
+    rating: Rating | None = None
+    text: str | None = None
+
+
+def parse_frame(text: str, max_length: int) -> ClientFrame:
+    """A client's text frame; one that is not a JSON object is a message, as typed.
+
+    Raises `ClientError`: `empty_message`, `message_too_long`, `invalid_id`, `invalid_frame`, `unknown_type`.
+    """
+    document = _json_object(text)
+    if document is None:
+        return ClientFrame("message", _message_text(text, max_length, None))
+    kind = document.get("type")
+    needed, optional = _FIELDS.get(kind, ((), ("id",))) if isinstance(kind, str) else ((), ())
+    frame = _load({name: document[name] for name in ("type", *needed, *optional) if name in document})
+    message_id, kind = frame.get("id"), frame["type"]
+    if kind not in _FIELDS:
+        raise ClientError("unknown_type", f"The types are {', '.join(_FIELDS)}", message_id=message_id)
+    if message_id is None and "id" in needed:
+        raise ClientError("invalid_id", f"'id' must name {_NAMED[kind]}")
+    for name in needed:
+        if name not in frame:
+            raise ClientError("invalid_frame", f"{name!r} is missing", message_id=message_id)
+    if kind in ("message", "edit"):
+        frame["msg"] = _message_text(frame["msg"], max_length, message_id)
+    if kind == "feedback" and len(frame.get("text") or "") > MAX_FEEDBACK_LENGTH:
+        raise ClientError(
+            "message_too_long", f"A comment has at most {MAX_FEEDBACK_LENGTH} characters", message_id=message_id
+        )
+    return ClientFrame(**frame)
+
+
+def _load(document: dict[str, Any]) -> dict[str, Any]:
+    """The frame's known fields. Raises `ClientError`."""
+    try:
+        frame: dict[str, Any] = _FRAME.load(document)
+    except ValidationError as problem:
+        wrong = problem.messages if isinstance(problem.messages, dict) else {}
+        if any(name in wrong for name in _ID_FIELDS):
+            _refuse_id()
+        known = document.get("id")
+        about = known if isinstance(known, str) and MESSAGE_ID.match(known) else None
+        field = next(iter(wrong), "frame")
+        raise ClientError("invalid_frame", f"{field!r} {first_problem(problem)}", message_id=about) from None
+    if any(frame.get(name) is not None and not MESSAGE_ID.match(frame[name]) for name in _ID_FIELDS):
+        _refuse_id()
+    return frame
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ClientError("invalid_frame", "The JSON is nested too deeply") from None
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _message_text(text: str, max_length: int, message_id: str | None) -> str:
+    if not text.strip():
+        raise ClientError("empty_message", "The message is empty", message_id=message_id)
+    if len(text) > max_length:
+        raise ClientError("message_too_long", f"A message has at most {max_length} characters", message_id=message_id)
+    return text
+
+
+def _refuse_id() -> NoReturn:
+    raise ClientError("invalid_id", "An id has 1 to 64 characters of A-Z, a-z, 0-9, _ and -")

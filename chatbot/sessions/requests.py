@@ -1,0 +1,233 @@
+"""What asks for a reply: a message, an edited one, a regeneration, a retry. Each is accepted in one atomic step.
+
+A request is named by the id of its human message, or by an id of its own when it is a regeneration: another reply to
+the same message. Workers answer a session's requests in the order in which they were accepted.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from chatbot.protocol.client_frames import LEAF, OnBusy
+from chatbot.protocol.documents import human_message
+from chatbot.protocol.events import STOP_CHANNEL, events_channel, to_json
+from chatbot.sessions.buckets import Bucket, takes
+from chatbot.sessions.refusals import refusal
+from chatbot.store.keys import LINE, session_keys
+from chatbot.store.scripts import Scripts, Value
+
+#: Milliseconds until the first check of a message that no worker has taken. The queue takes a few: by then the task was
+#: lost, or waits behind others, where a second task does no harm.
+CHECK_AFTER = 2000
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A request is stored and will be answered. `wake` says whether a task must be enqueued for that."""
+
+    id: str
+    wake: bool = False
+    #: Number of the event that published a new request; 0 for a repeated one.
+    event: int = 0
+    #: The reply of a repeated request, if it has one.
+    reply: dict[str, Any] | None = None
+    #: The text shown to the user when the repeated request failed.
+    failure: str | None = None
+    #: What the `ack` says besides: the `parent` of a message, or `reply_to`, the human message of a regeneration.
+    about: dict[str, str | None] = field(default_factory=dict)
+
+
+class Requests:
+    """Every method raises `StoreUnavailable` when Redis fails, `SessionNotFound`, and `ClientError`: `rate_limited`,
+    `too_many_pending`, `busy`.
+
+    A new request takes a token from each of the `buckets`, or from none; a repetition takes none. In overload, requests
+    of the `address` with most sessions in line are refused: see scripts/_admission.lua. `on_busy` says what happens
+    while the session has an unanswered request: the new one waits for it, stops its reply, or is refused.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        ttl: int,
+        max_pending: int,
+        wait_replicas: int = 0,
+        max_history: int = 0,
+        max_history_bytes: int = 0,
+        max_queue_age: float = 0,
+    ) -> None:
+        """`ttl` in seconds; a session has at most `max_pending` unanswered requests.
+
+        What is accepted is on `wait_replicas` replicas before a method returns it. A history keeps its
+        `max_history` newest messages that take `max_history_bytes` of Redis' memory, 0 for all, and every unanswered
+        one. While the queue delay exceeds `max_queue_age` seconds requests are refused; 0 for no limit.
+        """
+        self._client = client
+        self._scripts = Scripts(client, replicas=wait_replicas)
+        self._ttl_ms = ttl * 1000
+        self._max_pending = max_pending
+        self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
+        self._max_queue_age = max_queue_age
+
+    def accept(
+        self,
+        session: str,
+        message_id: str | None,
+        text: str,
+        buckets: Sequence[Bucket] = (),
+        address: str = "unknown",
+        *,
+        parent: str | None = LEAF,
+        on_busy: OnBusy = "queue",
+    ) -> Accepted:
+        """Stores a message, which cannot be lost from then on. One with a known id is a repetition, and is not stored.
+
+        It follows the message or request `parent`: None is the beginning, `LEAF` the end of the path that the session
+        shows. Raises `ClientError` `invalid_id` or `message_not_found` too.
+        """
+        given = message_id or uuid.uuid4().hex
+        return self._store(session, given, text, buckets, address, on_busy, parent_id=parent or "", sibling="")
+
+    def edit(
+        self,
+        session: str,
+        of: str,
+        message_id: str | None,
+        text: str,
+        buckets: Sequence[Bucket] = (),
+        address: str = "unknown",
+        *,
+        on_busy: OnBusy = "queue",
+    ) -> Accepted:
+        """Stores a message that follows what the human message `of` follows; like `accept` otherwise."""
+        given = message_id or uuid.uuid4().hex
+        return self._store(session, given, text, buckets, address, on_busy, parent_id="", sibling=of)
+
+    def regenerate(
+        self,
+        session: str,
+        of: str,
+        request_id: str | None,
+        buckets: Sequence[Bucket] = (),
+        address: str = "unknown",
+        *,
+        on_busy: OnBusy = "queue",
+    ) -> Accepted:
+        """Requests another reply to the human message `of`, or to that of the reply `of`; a known id is a repetition.
+
+        Raises `ClientError` `invalid_id` or `message_not_found` too.
+        """
+        given = request_id or uuid.uuid4().hex
+        answer = self._admit(
+            "regenerate",
+            session,
+            given,
+            _for_no_text(buckets),
+            address,
+            "",
+            on_busy,
+            of=of,
+            events=events_channel(session),
+        )
+        accepted, human = self._accepted(given, answer)
+        accepted.about["reply_to"] = human
+        return accepted
+
+    def retry(
+        self, session: str, request_id: str, buckets: Sequence[Bucket] = (), address: str = "unknown"
+    ) -> Accepted:
+        """Makes a failed request unanswered again. Raises `ClientError` `not_retryable` too."""
+        answer = self._admit("retry", session, request_id, _for_no_text(buckets), address, "", "queue")
+        if answer == ["known"]:
+            return Accepted(request_id)
+        return self._accepted(request_id, answer)[0]
+
+    def stop(self, session: str) -> bool:
+        """Stops the reply being generated; true when a task must be enqueued, as no worker holds the lease.
+
+        Raises `ClientError` `nothing_to_stop`.
+        """
+        status, *rest = self._scripts.run(
+            "stop", session_keys(session), session=session, stop_channel=STOP_CHANNEL, ttl_ms=self._ttl_ms
+        )
+        if status == "stopping":
+            return not rest[0]
+        raise refusal(status, self._max_queue_age, None)
+
+    def _store(
+        self,
+        session: str,
+        message_id: str,
+        text: str,
+        buckets: Sequence[Bucket],
+        address: str,
+        on_busy: OnBusy,
+        **place: Value,
+    ) -> Accepted:
+        answer = self._admit(
+            "accept",
+            session,
+            message_id,
+            buckets,
+            address,
+            text,
+            on_busy,
+            # The script knows the parent, the last field.
+            content=to_json(human_message(message_id, text)).removesuffix("null}"),
+            events=events_channel(session),
+            **place,
+            **self._history,
+        )
+        accepted, parent = self._accepted(message_id, answer)
+        found = json.loads(parent)
+        if found != []:
+            accepted.about["parent"] = found[0] if isinstance(found, list) else found
+        return accepted
+
+    def _accepted(self, request_id: str, answer: list[Any]) -> tuple[Accepted, str]:
+        """The result of a step, and what its script says of the request besides. Raises `ClientError`."""
+        status, *rest = answer
+        if status == "accepted":
+            return Accepted(request_id, wake=not rest[0], event=rest[1]), rest[2]
+        if status == "known":
+            reply = json.loads(rest[0]) if rest[0] else None
+            return Accepted(request_id, reply=reply, failure=rest[1] or None), rest[2]
+        raise refusal(status, self._max_queue_age, request_id, *rest)
+
+    def _admit(
+        self,
+        script: str,
+        session: str,
+        request_id: str,
+        buckets: Sequence[Bucket],
+        address: str,
+        text: str,
+        on_busy: OnBusy,
+        **arguments: Value,
+    ) -> list[Any]:
+        answer: list[Any] = self._scripts.run_replicated(
+            script,
+            (*session_keys(session), *(bucket.key for bucket in buckets), f"{LINE}{address}"),
+            *takes(buckets, text),
+            session=session,
+            message=request_id,
+            ttl_ms=self._ttl_ms,
+            max_pending=self._max_pending,
+            check_after_ms=CHECK_AFTER,
+            max_wait_ms=self._max_queue_age * 1000,
+            on_busy=on_busy,
+            stop_channel=STOP_CHANNEL,
+            **arguments,
+        )
+        return answer
+
+
+def _for_no_text(buckets: Sequence[Bucket]) -> list[Bucket]:
+    return [bucket for bucket in buckets if not bucket.counts_bytes]

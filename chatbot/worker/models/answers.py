@@ -1,0 +1,191 @@
+"""What one JSON object of an answer says, in all protocols: text, thinking, and why the reply ended.
+
+Known shapes: the choices of both OpenAI protocols, streamed (`delta`, `text`) and whole (`message`); the tokens and the
+`generated_text` of text-generation-inference; the lines of Ollama's own protocol (`message`, `response`, `done`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chatbot.worker.models.errors import ContentRefused, TransientModelError
+from chatbot.worker.models.http_errors import raise_for_error
+
+_LENGTH = frozenset(
+    (
+        "length",
+        "max_tokens",
+        "model_length",
+        "max_output_tokens",
+        "max_length",
+        "max_new_tokens",
+        "token_limit",
+        "limit",
+        "model_context_window_exceeded",
+        "context_length_exceeded",
+    )
+)
+_CONTENT = frozenset(
+    (
+        "content_filter",
+        "content_filtered",
+        "content-filter",
+        "contentfilter",
+        "safety",
+        "recitation",
+        "blocklist",
+        "prohibited_content",
+        "spii",
+        "refusal",
+        "guardrail_intervened",
+        "sensitive",
+        "image_safety",
+        "moderation",
+        "language",
+        "content_policy_violation",
+    )
+)
+_FAILED = frozenset(
+    (
+        "error",
+        "abort",
+        "aborted",
+        "cancelled",
+        "canceled",
+        "network_error",
+        "insufficient_system_resource",
+        "failed",
+        "timeout",
+        "internal_error",
+        "overloaded",
+        "server_error",
+        "engine_error",
+    )
+)
+_NOT_YET = frozenset(
+    ("null", "none", "unfinished", "not_finished", "finish_reason_unspecified", "incomplete", "in_progress")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an answer."""
+
+    text: str = ""
+    reasoning: str = ""
+    #: `stop`, `length` or `content_filter`, or None.
+    reason: str | None = None
+    #: The text is the complete reply, which may repeat what was streamed.
+    whole: bool = False
+    #: Whether a reply ends with this part, also without a reason.
+    last: bool = False
+    #: Tokens that this part stands for, where the protocol counts them.
+    tokens: int = 0
+
+
+def part_of(document: Mapping[str, Any]) -> Part | None:
+    """The part that the object holds, or None for one without: usage statistics, a filter's results of the prompt.
+
+    Raises `ModelError` for an error in it.
+    """
+    raise_for_error(document)
+    choices = document.get("choices")
+    if isinstance(choices, list) and choices:
+        return _choice(choices[0]) if isinstance(choices[0], dict) else None
+    if "token" in document or "generated_text" in document:
+        return _token(document)
+    if isinstance(document.get("done"), bool):
+        return _ollama(document)
+    feedback = document.get("promptFeedback") or document.get("prompt_feedback")
+    if isinstance(feedback, dict) and (feedback.get("blockReason") or feedback.get("block_reason")):
+        raise ContentRefused("content_filter", "the server's content filter blocks the prompt")
+    return None
+
+
+def finish_reason(value: Any) -> str | None:
+    """`stop`, `length` or `content_filter` for a server's reason, None for none. Raises `TransientModelError`."""
+    if isinstance(value, dict):
+        value = value.get("type") or value.get("reason")
+    if not isinstance(value, str):
+        return None
+    name = value.partition(":")[0].strip().lower()
+    if not name or name in _NOT_YET:
+        return None
+    if name in _FAILED or "error" in name:
+        raise TransientModelError("generation", "the answer's finish reason is an error")
+    return "length" if name in _LENGTH else "content_filter" if name in _CONTENT else "stop"
+
+
+def _choice(choice: dict[str, Any]) -> Part | None:
+    if choice.get("index") not in (None, 0, "0"):
+        return None
+    if choice.get("error"):
+        raise_for_error({"error": choice["error"]}, failed=True)
+    delta, message = choice.get("delta"), choice.get("message")
+    streamed = isinstance(delta, (dict, str)) and bool(delta)
+    said = delta if streamed else message if isinstance(message, (dict, str)) else {"content": choice.get("text")}
+    text, reasoning = _said(said if isinstance(said, dict) else {"content": said})
+    if not text and streamed:
+        text = _text(choice.get("text"))
+    whole = not streamed and isinstance(message, (dict, str))
+    return Part(text, reasoning, finish_reason(choice.get("finish_reason")), whole=whole)
+
+
+def _said(message: Mapping[str, Any]) -> tuple[str, str]:
+    """The text and the thinking of a message or of a part of one."""
+    text, reasoning = _contents(message.get("content"))
+    text += _text(message.get("refusal"))
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        # Some servers send the same under two names.
+        reasoning = reasoning or _text(message.get(name))
+    return text, reasoning
+
+
+def _contents(content: Any) -> tuple[str, str]:
+    """Text and thinking of `content`: a text, or a list of parts."""
+    if isinstance(content, dict):
+        content = [content]
+    if not isinstance(content, list):
+        return _text(content), ""
+    text = reasoning = ""
+    for part in content:
+        if not isinstance(part, dict):
+            text += _text(part)
+        elif part.get("type") in ("thinking", "reasoning", "reasoning_text", "redacted_thinking"):
+            inner = part.get("thinking") or part.get("reasoning") or part.get("text") or part.get("summary")
+            reasoning += _contents(inner)[0]
+        elif part.get("type") == "refusal":
+            text += _text(part.get("refusal"))
+        else:
+            value = part.get("text", part.get("content"))
+            text += _text(value.get("value") if isinstance(value, dict) else value)
+    return text, reasoning
+
+
+def _token(document: Mapping[str, Any]) -> Part:
+    details = document.get("details")
+    reason = finish_reason(details.get("finish_reason")) if isinstance(details, dict) else None
+    token = document.get("token")
+    whole = document.get("generated_text")
+    last = isinstance(whole, (str, int, float))
+    tokens = int(isinstance(token, dict))
+    if isinstance(token, dict) and (text := _text(token.get("text"))) and not token.get("special"):
+        return Part(text, reason=reason, last=last, tokens=tokens)
+    return Part(_text(whole), reason=reason, whole=True, last=last, tokens=tokens)
+
+
+def _ollama(document: Mapping[str, Any]) -> Part:
+    message = document.get("message")
+    text, reasoning = _said(message) if isinstance(message, dict) else (_text(document.get("response")), "")
+    reasoning = reasoning or _text(document.get("thinking"))
+    reason = (finish_reason(document.get("done_reason")) or "stop") if document["done"] else None
+    return Part(text, reasoning, reason)
+
+
+def _text(value: Any) -> str:
+    """A text; a number, which some servers write in its place, as a text."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""

@@ -1,0 +1,220 @@
+"""Reads the answer of a model server, in all protocols: an event stream, lines of JSON, or one JSON document.
+
+The body's first bytes decide what it is, as servers and proxies label bodies wrongly. An answer is read to its end, as
+some servers give a finish reason with every chunk; the last one counts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+import requests
+import urllib3
+
+from chatbot.worker.models.answers import Part, part_of
+from chatbot.worker.models.base import Piece, Pieces
+from chatbot.worker.models.errors import ContentRefused, PermanentModelError, TransientModelError
+from chatbot.worker.models.http import ModelResponse
+from chatbot.worker.models.http_errors import raise_for_error
+from chatbot.worker.models.sse import events
+
+#: Bytes of a document that is not streamed: far more than a reply needs.
+MAX_BODY = 8 * 1024 * 1024
+#: Seconds of silence after a finish reason that came alone: what else comes, comes with it.
+_AFTER_REASON = 5.0
+#: Names of events that hold a part of the answer; others (`ping`, statistics) are passed over.
+_NAMES = frozenset(
+    {"", "message", "data", "chunk", "delta", "token", "completion", "generation", "text_completion", "add"}
+    | {"chat.completion.chunk", "completion.chunk"}
+)
+_DONE = re.compile(r'"?\[?done\]?"?', re.IGNORECASE)
+_KEEP_ALIVE = re.compile(r"\W*(ping|pong|keep[-_ ]?alive|heartbeat|processing|null)?\W*", re.IGNORECASE)
+#: The first bytes of an event stream.
+_STREAM = re.compile(rb"(data|event|id|retry)?:")
+_MAX_EXCERPT = 2000
+
+
+def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | None = None) -> Pieces:
+    """The reply's chunks; the last one has the finish reason.
+
+    `prompt` is removed where the server repeats it. A reply of `max_tokens` tokens whose end has no reason ended by its
+    length. Raises `ModelError` and what the connection raises.
+    """
+    reply = _Reply(prompt)
+    body = _Body(response)
+    try:
+        for document in body.documents():
+            part = part_of(document)
+            if part is None:
+                continue
+            piece = reply.add(part)
+            if piece.text or piece.reasoning:
+                response.begun()
+                yield piece
+            response.quiet(_AFTER_REASON if reply.ended else None)
+    except ContentRefused:
+        if not reply.texts:
+            raise
+        reply.reason = "content_filter"
+    except (urllib3.exceptions.HTTPError, requests.RequestException, OSError):
+        response.check()
+        if not reply.ended:
+            raise
+    _check_end(reply, body, response)
+    by_length = max_tokens is not None and reply.tokens >= max_tokens
+    yield Piece("", reply.reason or ("length" if by_length else "stop"))
+
+
+def _check_end(reply: _Reply, body: _Body, response: ModelResponse) -> None:
+    """Raises `TransientModelError` unless the reply is known to be whole."""
+    if reply.reason is None and not reply.last:
+        if not reply.texts and not reply.thought:
+            raise TransientModelError("bad_answer", "the answer holds no text")
+        if body.stray or not (body.done or body.documents_read == 1 or response.framed):
+            raise TransientModelError("cut_off", f"the stream ended after {reply.texts} chunks, without its end")
+
+
+class _Reply:
+    """What has arrived of a reply."""
+
+    def __init__(self, prompt: str) -> None:
+        self._prompt = prompt
+        self.texts = self.tokens = 0
+        self.thought = False
+        self.reason: str | None = None
+        self.last = False
+        #: Whether reasons cannot be relied on: one came with the first text, or was followed by more text.
+        self._early = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the reply's end has been read, so that what the connection does now is of no concern."""
+        return (self.reason is not None or self.last) and not self._early
+
+    def add(self, part: Part) -> Piece:
+        text = part.text
+        if part.whole:
+            # After streamed text a summary of it.
+            text = "" if self.texts else text.removeprefix(self._prompt)
+        ending = part.reason is not None or part.last
+        if not part.whole:
+            first = bool(text) and not self.texts
+            self._early = self._early or (bool(text) and (self.reason is not None or self.last)) or (ending and first)
+        self.texts += bool(text)
+        self.tokens += part.tokens
+        self.thought = self.thought or bool(part.reasoning)
+        self.reason = part.reason or self.reason
+        self.last = self.last or part.last
+        return Piece(text, reasoning=part.reasoning)
+
+
+class _Body:
+    """The JSON objects in a body, whatever its form."""
+
+    def __init__(self, response: ModelResponse) -> None:
+        self._response = response
+        #: Whether the end of an event stream was announced.
+        self.done = False
+        #: JSON documents read; a single one shows by itself whether it is whole.
+        self.documents_read = 0
+        #: Whether something stood in an event stream that does not belong there.
+        self.stray = False
+
+    def documents(self) -> Iterator[dict[str, Any]]:
+        chunks = self._response.chunks()
+        start = b""
+        for chunk in chunks:
+            start += chunk
+            if start.strip() and not BOM_UTF8.startswith(start):
+                break
+        head = start.removeprefix(BOM_UTF8).lstrip()
+        if not head:
+            raise TransientModelError("bad_answer", "the answer is empty")
+        rest = chain([start], chunks)
+        if head[:1] in (b"{", b"["):
+            return self._json(rest)
+        if _STREAM.match(head) or (self._response.content_type == "text/event-stream" and head[:1] != b"<"):
+            return self._events(rest)
+        raise _not_json(b"".join(rest))
+
+    def _json(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+        for document in _json_documents(chunks):
+            self.documents_read += 1
+            yield from _objects(document)
+
+    def _events(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+        for event in events(chunks):
+            name, data = event.name.lower(), event.data.strip()
+            if event.stray:
+                # A server that fails may write its error without the format.
+                self.stray = True
+                if event.stray.lstrip().startswith("{"):
+                    yield from _parsed(event.stray)
+            elif data and _DONE.fullmatch(data):
+                self.done = True
+                return
+            elif name.endswith(("error", "exception")):
+                raise_for_error(_loads(data) or data or "an event of the name error", failed=True)
+            elif name in _NAMES and not _KEEP_ALIVE.fullmatch(data):
+                yield from _parsed(data)
+
+
+def _parsed(data: str) -> Iterator[dict[str, Any]]:
+    """The objects in an event's data. Raises `ModelError` for what is not JSON."""
+    document = _loads(data)
+    if document is None:
+        # Some servers leave out the empty line between events, some repeat the field's name.
+        lines = [line.strip().removeprefix("data:") for line in data.splitlines() if line.strip()]
+        if len(lines) > 1 or lines[0] != data.strip():
+            for line in lines:
+                yield from _parsed(line)
+            return
+        if data.lstrip()[:1] not in ("{", "["):
+            raise_for_error(data, failed=True)
+        raise TransientModelError("bad_answer", f"an event of {len(data)} characters is not JSON")
+    yield from _objects(document)
+
+
+def _json_documents(chunks: Iterable[bytes]) -> Iterator[Any]:
+    """One JSON document, or several one after the other."""
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise PermanentModelError("too_long", f"the answer is longer than {MAX_BODY} bytes")
+        if body.endswith((b"}\n", b"}\r\n")) and (document := _loads(body.decode("utf-8-sig", "replace"))) is not None:
+            body.clear()
+            yield document
+    text = body.decode("utf-8-sig", "replace").strip()
+    while text:
+        try:
+            document, end = json.JSONDecoder(strict=False).raw_decode(text)
+        except (ValueError, RecursionError):
+            raise _not_json(bytes(body)) from None
+        yield document
+        text = text[end:].lstrip()
+
+
+def _objects(document: Any) -> Iterator[dict[str, Any]]:
+    for item in document if isinstance(document, list) else [document]:
+        if isinstance(item, dict):
+            yield item
+
+
+def _loads(text: str) -> Any:
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _not_json(body: bytes) -> TransientModelError:
+    what = "HTML" if body.lstrip().startswith(b"<") else "not JSON"
+    error = TransientModelError("bad_answer", f"the answer is {what}, {len(body)} bytes")
+    error.server_text = " ".join(body.decode("utf-8", "replace").split())[:_MAX_EXCERPT]
+    return error

@@ -1,0 +1,460 @@
+"""What model servers and proxies really send, byte for byte, on each protocol: replies."""
+
+# ruff: noqa: E501 - a row holds the words of one server
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from chatbot.worker.models.errors import ContentRefused, ModelError, TransientModelError
+from tests.support.byte_server import (
+    CHAT,
+    COMPLETIONS,
+    HF,
+    JSON,
+    ByteServer,
+    Reply,
+    Wire,
+    byte_server,
+    chunked,
+    event,
+    reply,
+    response,
+)
+
+WIRES = [pytest.param(wire, id=wire.api) for wire in (HF, COMPLETIONS, CHAT)]
+OPENAI = WIRES[1:]
+HELLO = Reply("Hello there.", "stop")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ByteServer]:
+    with byte_server() as running:
+        yield running
+
+
+Body = Callable[[Wire], bytes]
+
+WHOLE_REPLIES: dict[str, Body] = {
+    "a stream": lambda w: chunked(*w.hello()),
+    "a stream labelled as JSON": lambda w: chunked(*w.hello(), kind=JSON),
+    "a stream labelled as text": lambda w: chunked(*w.hello(), kind="text/plain; charset=utf-8"),
+    "a stream without a label": lambda w: chunked(*w.hello(), kind=None),
+    "a stream in one piece": lambda w: response("".join(w.hello()), kind=None),
+    "a stream in bytes": lambda w: chunked(*(bytes([b]) for b in "".join(w.hello()).encode())),
+    "a whole reply": lambda w: response(json.dumps(w.whole("Hello there."))),
+    "a whole reply labelled as a stream": lambda w: response(
+        json.dumps(w.whole("Hello there.")), kind="text/event-stream"
+    ),
+    "a whole reply without a label": lambda w: response(json.dumps(w.whole("Hello there.")), kind=None),
+    "a whole reply, indented": lambda w: response("\n" + json.dumps(w.whole("Hello there."), indent=2) + "\n"),
+    "a whole reply with 201": lambda w: response(json.dumps(w.whole("Hello there.")), status="201 Created"),
+    "lines of JSON": lambda w: chunked(
+        *(json.dumps(d) + "\n" for d in (w.delta("Hello"), w.delta(" there."), w.end(whole="Hello there."))),
+        kind="application/x-ndjson",
+    ),
+    "a byte order mark": lambda w: chunked(b"\xef\xbb\xbf", *w.hello()),
+    "half a byte order mark at a time": lambda w: chunked(b"\xef", b"\xbb\xbf", *w.hello()),
+    "a byte order mark before JSON": lambda w: response(b"\xef\xbb\xbf" + json.dumps(w.whole("Hello there.")).encode()),
+    "CR LF": lambda w: chunked(*(e.replace("\n", "\r\n") for e in w.hello())),
+    "CR LF, split": lambda w: chunked(*"".join(e.replace("\n", "\r\n") for e in w.hello()).splitlines(keepends=True)),
+    "CR alone": lambda w: chunked(*(e.replace("\n", "\r") for e in w.hello())),
+    "no space after data:": lambda w: chunked(*(e.replace("data: ", "data:") for e in w.hello())),
+    "data twice": lambda w: chunked(*(e.replace("data: ", "data: data: ") for e in w.hello())),
+    "data in several lines": lambda w: chunked(*(e.replace(", ", ",\ndata: ") for e in w.hello())),
+    "no empty line between events": lambda w: chunked(*(e.replace("\n\n", "\n") for e in w.hello())),
+    "ids and retry times": lambda w: chunked("retry: 500\n\n", *(f"id: 7\n{e}" for e in w.hello())),
+    "events of the name message": lambda w: chunked(*(f"event: message\n{e}" for e in w.hello())),
+    "comments": lambda w: chunked(": OPENROUTER PROCESSING\n\n", *(f"{e}: keep-alive\n\n" for e in w.hello())),
+    "empty data": lambda w: chunked("data:\n\n", *(f"{e}data:\n\ndata: \n\n" for e in w.hello())),
+    "pings": lambda w: chunked('event: ping\ndata: {"type": "ping"}\n\n', *(f"event: ping\n\n{e}" for e in w.hello())),
+    "pings with text": lambda w: chunked(*(f"event: ping\ndata: 2026-11-27 10:00:00+00:00\n\n{e}" for e in w.hello())),
+    "pings as data": lambda w: chunked(*(f"data: ping\n\ndata: [keep-alive]\n\ndata: null\n\n{e}" for e in w.hello())),
+    "events of other names": lambda w: chunked(*(f'event: metrics\ndata: {{"tokens": 1}}\n\n{e}' for e in w.hello())),
+    "an event of another name with a choice": lambda w: chunked(
+        *w.hello()[:2], f"event: debug\n{event(w.delta('NOT A REPLY'))}", *w.hello()[2:]
+    ),
+    "[DONE]": lambda w: chunked(*w.hello(), "data: [DONE]\n\n"),
+    "[DONE] without an empty line": lambda w: chunked(*w.hello(), "data: [DONE]"),
+    "[DONE] and no reason": lambda w: chunked(*w.hello()[:2], "data: [DONE]\n\n"),
+    "[DONE] and no reason, and the connection is cut": lambda w: chunked(*w.hello()[:2], "data: [DONE]\n\n", end=False),
+    "no reason and no [DONE]": lambda w: chunked(*w.hello()[:2]),
+    "no reason, but a length": lambda w: response("".join(w.hello()[:2]), kind="text/event-stream"),
+    "a reason, and the connection is cut": lambda w: chunked(*w.hello(), end=False),
+    "events after the reason": lambda w: chunked(*w.hello(), 'data: {"usage": {"total_tokens": 9}, "choices": []}\n\n'),
+    "an empty choice first": lambda w: chunked(event(w.delta("")), *w.hello()),
+    "a null text": lambda w: chunked(event(w.delta(None)), *w.hello()),
+    "an error of null": lambda w: chunked(*(event(json.loads(e[6:]) | {"error": None}) for e in w.hello())),
+    "gzip": lambda w: response(
+        gzip.compress("".join(w.hello()).encode()), kind="text/event-stream", headers=("Content-Encoding: gzip",)
+    ),
+    "gzip of JSON": lambda w: response(
+        gzip.compress(json.dumps(w.whole("Hello there.")).encode()), headers=("Content-Encoding: gzip",)
+    ),
+    "HTTP/1.0": lambda w: b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + "".join(w.hello()).encode(),
+    "control characters in JSON": lambda w: response(json.dumps(w.whole("Hello#there.")).replace("#", "\t")),
+}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("case", WHOLE_REPLIES)
+def test_a_reply_is_read_however_it_is_sent(server: ByteServer, wire: Wire, case: str) -> None:
+    server.script(WHOLE_REPLIES[case](wire))
+    got = reply(wire.model(server))
+    assert (got.text.replace("\t", " "), got.reason) == (HELLO.text, HELLO.reason)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_finish_reason_with_every_chunk_is_not_the_end(server: ByteServer, wire: Wire) -> None:
+    reason = "eos_token" if wire is HF else "stop"
+    chunks = [wire.delta(text, reason) for text in ("Hello", " there", ".")]
+    server.script(chunked(*map(event, chunks), event(wire.end("length", "Hello there."))))
+    assert reply(wire.model(server)) == Reply("Hello there.", "length")
+    server.script(chunked(*map(event, chunks), "data: [DONE]\n\n"))
+    assert reply(wire.model(server)) == HELLO
+    server.script(chunked(*map(event, chunks[:2]), end=False))
+    with pytest.raises(TransientModelError):
+        reply(wire.model(server))
+
+
+CUT: dict[str, Body] = {
+    "in a stream": lambda w: chunked(*w.hello()[:2], end=False),
+    "in an event": lambda w: chunked(*w.hello()[:2], w.hello()[2][:20]),
+    "in a stream of known length": lambda w: response("".join(w.hello()), kind="text/event-stream")[:-60],
+    "in a stream of unknown length": lambda w: (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + "".join(w.hello()[:2]).encode()
+    ),
+    "in a whole reply": lambda w: response(json.dumps(w.whole("Hello there.")))[:-9],
+    "in a whole reply of wrong length": lambda w: response(json.dumps(w.whole("Hello there."))[:-9]),
+    "before the body": lambda _: chunked(end=False),
+    "an empty stream": lambda _: chunked(),
+    "an empty body": lambda _: response(""),
+    "[DONE] alone": lambda _: chunked("data: [DONE]\n\n"),
+    "comments alone": lambda _: chunked(": ping\n\n: ping\n\n"),
+    "an empty object": lambda _: response("{}"),
+    "an empty list": lambda _: response("[]"),
+    "a text": lambda _: response("upstream connect error or disconnect/reset before headers", kind="text/plain"),
+    "HTML": lambda _: response("<html><body>Please log in</body></html>", kind="text/html"),
+    "HTML labelled as a stream": lambda _: response("<!DOCTYPE html><html></html>", kind="text/event-stream"),
+    "no content": lambda _: b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
+    "accepted": lambda _: response("{}", status="202 Accepted"),
+    "text within a stream": lambda w: chunked(*w.hello()[:2], "Internal Server Error\n\n"),
+    "HTML within a stream": lambda w: chunked(*w.hello()[:2], "<html><h1>502 Bad Gateway</h1></html>"),
+}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("case", CUT)
+def test_half_a_reply_is_a_transient_failure(server: ByteServer, wire: Wire, case: str) -> None:
+    server.script(CUT[case](wire))
+    with pytest.raises(TransientModelError):
+        reply(wire.model(server))
+
+
+ERROR = {"message": "The engine died", "type": "server_error", "code": 500}
+FAILURES: dict[str, Body] = {
+    "error": lambda w: chunked(*w.hello()[:2], event({"error": ERROR}), "data: [DONE]\n\n"),
+    "error as text": lambda w: chunked(*w.hello()[:2], event({"error": "Request failed during generation"})),
+    "error and its type": lambda w: chunked(
+        *w.hello()[:2], event({"error": "Incomplete generation", "error_type": "incomplete_generation"})
+    ),
+    "object: error": lambda w: chunked(*w.hello()[:2], event({"object": "error", **ERROR}), "data: [DONE]\n\n"),
+    "type: error": lambda w: chunked(
+        *w.hello()[:2], event({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
+    ),
+    "event: error": lambda w: chunked(*w.hello()[:2], f"event: error\n{event(ERROR)}"),
+    "event: error with text": lambda w: chunked(*w.hello()[:2], "event: error\ndata: the engine died\n\n"),
+    "event: error without data": lambda w: chunked(*w.hello()[:2], "event: error\n\n"),
+    "event: error with an empty object": lambda w: chunked(*w.hello()[:2], "event: error\ndata: {}\n\n"),
+    "an error in a list": lambda w: chunked(*w.hello()[:2], event([{"error": ERROR}])),
+    "an error that is no event": lambda w: chunked(*w.hello()[:2], json.dumps({"error": ERROR})),
+    "detail": lambda w: chunked(*w.hello()[:2], event({"detail": "Internal Server Error"})),
+    "text in place of JSON": lambda w: chunked(*w.hello()[:2], "data: Internal Server Error\n\n"),
+    "finish_reason: error": lambda w: chunked(*w.hello()[:2], event(w.end("error"))),
+    "finish_reason: abort": lambda w: chunked(*w.hello()[:2], event(w.end("abort"))),
+    "finish_reason: network_error": lambda w: chunked(*w.hello()[:2], event(w.end("network_error"))),
+    "a whole reply that ended with an error": lambda w: response(json.dumps(w.whole("Hello", "error"))),
+    "an error in a whole reply": lambda _: response(json.dumps({"error": ERROR})),
+    "object: error in a whole reply": lambda _: response(json.dumps({"object": "error", **ERROR})),
+    "errors": lambda _: response(json.dumps({"success": False, "errors": [{"code": 7000, "message": "died"}]})),
+    "msg": lambda _: response(json.dumps({"code": 50505, "msg": "Model service overloaded", "data": None})),
+}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("case", FAILURES)
+def test_an_error_in_an_answer_is_a_transient_failure(server: ByteServer, wire: Wire, case: str) -> None:
+    server.script(FAILURES[case](wire))
+    with pytest.raises(TransientModelError):
+        reply(wire.model(server))
+
+
+@pytest.mark.parametrize("wire", OPENAI)
+def test_an_error_within_a_choice_is_a_transient_failure(server: ByteServer, wire: Wire) -> None:
+    choice = {"index": 0, "text": "", "delta": {"content": ""}, "finish_reason": "error", "error": ERROR}
+    server.script(chunked(*wire.hello()[:2], event({"choices": [choice]}), "data: [DONE]\n\n"))
+    with pytest.raises(TransientModelError):
+        reply(wire.model(server))
+    choice = {"index": 0, "text": "Half", "message": {"content": "Half"}, "finish_reason": "stop", "error": ERROR}
+    server.script(response(json.dumps({"choices": [choice]})))
+    with pytest.raises(TransientModelError):
+        reply(wire.model(server))
+
+
+REASONS = [
+    *(("stop", name) for name in ("stop", "eos", "end_turn", "stop_sequence", "STOP", "tool_calls", "COMPLETE")),
+    *(("length", name) for name in ("length", "max_tokens", "MAX_TOKENS", "model_length", "max_output_tokens")),
+    *(
+        ("content_filter", name)
+        for name in ("content_filter", "SAFETY", "RECITATION", "content_filter: PROHIBITED_CONTENT")
+    ),
+    *(("content_filter", name) for name in ("refusal", "sensitive", "content_filtered")),
+]
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(("reason", "name"), REASONS)
+def test_why_a_reply_ended_is_reported(server: ByteServer, wire: Wire, reason: str, name: str) -> None:
+    server.script(chunked(*wire.hello()[:2], event(wire.end(name, "Hello there."))))
+    assert reply(wire.model(server)) == Reply("Hello there.", reason)
+    server.script(response(json.dumps(wire.whole("Hello there.", name))))
+    assert reply(wire.model(server)) == Reply("Hello there.", reason)
+
+
+@pytest.mark.parametrize("wire", OPENAI)
+@pytest.mark.parametrize("reason", ["", None, 0, 1, "null", {"type": "stop", "matched": 2}])
+def test_a_reason_that_is_none_is_not_the_end(server: ByteServer, wire: Wire, reason: object) -> None:
+    server.script(chunked(*(event(wire.delta(t, reason)) for t in ("Hello", " there.")), event(wire.end())))
+    assert reply(wire.model(server)) == HELLO
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (b"Gr\xfc\xdfe", "Gr��e"),
+        (b"caf\xc3", "caf�"),
+        ("naïve 😀".encode(), "naïve 😀"),
+        (b"\\ud83d\\ude00", "😀"),
+    ],
+)
+def test_bytes_that_are_not_utf_8_are_replaced(server: ByteServer, wire: Wire, raw: bytes, shown: str) -> None:
+    events = "".join([event(wire.delta("TEXT")), event(wire.end(whole="x"))]).encode().replace(b"TEXT", raw)
+    server.script(chunked(events))
+    assert reply(wire.model(server)) == Reply(shown, "stop")
+    server.script(chunked(*(bytes([b]) for b in events)))
+    assert reply(wire.model(server)) == Reply(shown, "stop")
+    server.script(response(json.dumps(wire.whole("TEXT")).encode().replace(b"TEXT", raw)))
+    assert reply(wire.model(server)) == Reply(shown, "stop")
+
+
+CONTENTS = [
+    (["Hello", " there."], HELLO),
+    ([{"type": "text", "text": "Hello"}, {"type": "text", "text": " there."}], HELLO),
+    ([{"type": "output_text", "text": "Hello there."}], HELLO),
+    ([{"text": {"value": "Hello there."}}], HELLO),
+    ({"type": "text", "text": "Hello there."}, HELLO),
+    ([{"type": "refusal", "refusal": "I cannot help."}], Reply("I cannot help.", "stop")),
+    ([{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": "Hello there."}], HELLO),
+    (
+        [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "Hello there."}],
+        Reply("Hello there.", "stop", "Hm."),
+    ),
+    (42, Reply("42", "stop")),
+    ([], Reply("", "stop")),
+    (None, Reply("", "stop")),
+]
+
+
+@pytest.mark.parametrize(("content", "expected"), CONTENTS)
+def test_content_may_be_a_list_of_parts(server: ByteServer, content: object, expected: Reply) -> None:
+    server.script(chunked(event(CHAT.delta(content)), event(CHAT.end())))
+    assert reply(CHAT.model(server)) == expected
+    server.script(response(json.dumps(CHAT.whole(content))))
+    assert reply(CHAT.model(server)) == expected
+
+
+def test_a_refusal_is_shown_as_text(server: ByteServer) -> None:
+    refused = Reply("I cannot help with that.", "stop")
+    server.script(
+        chunked(
+            event(CHAT.delta(None, refusal="I cannot help")),
+            event(CHAT.delta(None, refusal=" with that.")),
+            event(CHAT.end()),
+        )
+    )
+    assert reply(CHAT.model(server)) == refused
+    message = {"role": "assistant", "content": None, "refusal": "I cannot help with that."}
+    server.script(response(json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]})))
+    assert reply(CHAT.model(server)) == refused
+
+
+ODD: dict[str, bytes] = {
+    "Azure's first chunk": chunked(
+        event(
+            {
+                "choices": [],
+                "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {"hate": {"filtered": False}}}],
+            }
+        ),
+        event(
+            {
+                "choices": [
+                    {
+                        "index": 0,
+                        "delta": {"role": "assistant", "content": ""},
+                        "finish_reason": None,
+                        "content_filter_results": {},
+                    }
+                ]
+            }
+        ),
+        event(
+            {
+                "choices": [
+                    {
+                        "index": 0,
+                        "delta": {"content": "Hello there."},
+                        "content_filter_results": {
+                            "error": {"code": "content_filter_error", "message": "The contents are not filtered"}
+                        },
+                    }
+                ]
+            }
+        ),
+        event({"choices": [{"index": 0, "content_filter_offsets": {"check_offset": 1}, "finish_reason": None}]}),
+        event(CHAT.end()),
+        event({"choices": [], "usage": {"total_tokens": 3}}),
+        "data: [DONE]\n\n",
+    ),
+    "delta: null": chunked(event({"choices": [{"delta": None, "finish_reason": None}]}), *CHAT.hello()),
+    "choices: null": chunked(event({"choices": None}), *CHAT.hello()),
+    "message in place of delta": chunked(
+        event({"choices": [{"message": {"content": "Hello there."}, "finish_reason": "stop"}]}), "data: [DONE]\n\n"
+    ),
+    "the whole message at the end": chunked(
+        *CHAT.hello()[:2], event({"choices": [{"message": {"content": "Hello there."}, "finish_reason": "stop"}]})
+    ),
+    "another choice": chunked(event({"choices": [{"index": 1, "delta": {"content": "No."}}]}), *CHAT.hello()),
+    "Ollama's own protocol": chunked(
+        '{"message": {"role": "assistant", "content": "Hello"}, "done": false}\n',
+        '{"message": {"content": " there."}, "done": false}\n{"message": {"content": ""}, "done": true, "done_reason": "stop"}\n',
+        kind="application/x-ndjson",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_chat_servers_differ(server: ByteServer, case: str) -> None:
+    server.script(ODD[case])
+    assert reply(CHAT.model(server)) == HELLO
+
+
+THOUGHTS = {
+    "reasoning_content": [
+        {"reasoning_content": "Let me see. "},
+        {"reasoning_content": "Yes."},
+        {"content": "Hello there."},
+    ],
+    "reasoning": [{"reasoning": "Let me see. "}, {"reasoning": "Yes.", "content": ""}, {"content": "Hello there."}],
+    "both": [{"reasoning": "Let me see. Yes.", "reasoning_content": "Let me see. Yes."}, {"content": "Hello there."}],
+    "thinking": [{"thinking": "Let me see. Yes."}, {"content": "Hello there."}],
+    "tags": [{"content": "<think>Let me see. Yes.</think>\n\nHello there."}],
+    "split tags": [{"content": c} for c in "\n<think>\nLet me see. Yes.\n</think>\n\nHello there."],
+    "Gemini's tags": [{"content": "<thought>Let me see."}, {"content": " Yes.</thought>Hello there."}],
+    "Mistral's tags": [{"content": "[THINK]Let me see. Yes.[/THINK]Hello there."}],
+}
+
+
+@pytest.mark.parametrize("case", THOUGHTS)
+def test_thinking_is_kept_apart(server: ByteServer, case: str) -> None:
+    deltas = [{"choices": [{"delta": delta}]} for delta in THOUGHTS[case]]
+    expected = Reply("Hello there.", "stop", "Let me see. Yes.")
+    server.script(chunked(*map(event, deltas), event(CHAT.end())))
+    assert reply(CHAT.model(server)) == expected
+    merged = {k: "".join(d.get(k, "") for d in THOUGHTS[case]) for d in THOUGHTS[case] for k in d}
+    server.script(response(json.dumps({"choices": [{"message": merged, "finish_reason": "stop"}]})))
+    assert reply(CHAT.model(server)) == expected
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_tags_are_thinking_in_each_protocol(server: ByteServer, wire: Wire) -> None:
+    texts = ("<thi", "nk>I am", "\nHuman: not a stop", " here.</th", "ink>\n\nHello there.")
+    server.script(chunked(*(event(wire.delta(t)) for t in texts), event(wire.end(whole="x"))))
+    assert reply(wire.model(server)) == Reply("Hello there.", "stop", "I am\nHuman: not a stop here.")
+    server.script(response(json.dumps(wire.whole("".join(texts)))))
+    assert reply(wire.model(server)) == Reply("Hello there.", "stop", "I am\nHuman: not a stop here.")
+    server.script(
+        chunked(event(wire.delta("<think>Never")), event(wire.delta(" ends")), event(wire.end("length", "x")))
+    )
+    assert reply(wire.model(server)) == Reply("", "length", "Never ends")
+    server.script(
+        chunked(event(wire.delta("Write <think> or")), event(wire.delta(" </think>.")), event(wire.end(whole="x")))
+    )
+    assert reply(wire.model(server)) == Reply("Write <think> or </think>.", "stop")
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_filter_that_cuts_a_reply_is_its_finish_reason(server: ByteServer, wire: Wire) -> None:
+    error = event({"error": {"message": "The response was filtered", "code": "content_filter"}})
+    server.script(chunked(*wire.hello()[:2], error))
+    assert reply(wire.model(server)) == Reply("Hello there.", "content_filter")
+    server.script(chunked(error))
+    with pytest.raises(ContentRefused):
+        reply(wire.model(server))
+
+
+def test_a_blocked_prompt_is_refused(server: ByteServer) -> None:
+    server.script(response(json.dumps({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}})))
+    with pytest.raises(ContentRefused):
+        reply(CHAT.model(server))
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_server_that_stays_connected_after_the_reason_does_not_hold_the_reply(
+    server: ByteServer, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatbot.worker.models.reading._AFTER_REASON", 0.2)
+
+    def stay(connection: socket.socket) -> None:
+        connection.sendall(chunked(*wire.hello(), end=False))
+        connection.recv(1)
+
+    server.script(stay)
+    assert reply(wire.model(server)) == HELLO
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_no_failure_of_the_kind_ends_in_another_exception(server: ByteServer, wire: Wire) -> None:
+    for document in (
+        "null",
+        "1",
+        '"text"',
+        "[1]",
+        "[[]]",
+        '{"choices": [[]]}',
+        '{"choices": {}}',
+        '{"choices": [null]}',
+        '{"token": 1}',
+        '{"generated_text": {}}',
+        '{"error": []}',
+        '{"error": [[]]}',
+        '{"error": {"code": {}}}',
+        '{"choices": [{"delta": [1], "finish_reason": []}]}',
+        '{"object": []}',
+        '{"type": {}}',
+        "[" * 5000,
+    ):
+        for answer in (
+            response(document),
+            chunked(f"data: {document}\n\n"),
+            response(document, status="400 Bad Request"),
+        ):
+            server.script(answer)
+            with pytest.raises(ModelError):
+                reply(wire.model(server))
