@@ -18,7 +18,7 @@ _SECTION = '"A user with few rights"'
 LEAST_ACL = (
     "~chat:* ~celery* ~_kombu* ~canary* ~*.pidbox* &chat:* &/0.celery.pidbox &/0.celeryev/* "
     "+@read +@write +@pubsub +@scripting +@transaction +@connection "
-    "+json.set +json.get +json.arrappend +json.arrlen +json.arrtrim +json.strlen +json.debug +json.type "
+    "+json.set +json.get +json.del +json.arrappend +json.arrlen +json.arrtrim +json.strlen +json.debug +json.type "
     "-@admin -@dangerous +info +time +wait"
 )
 
@@ -26,7 +26,7 @@ _keys = session_keys("access")
 _D, _S, _L = _keys.document, _keys.state, _keys.pending
 #: What web and workers do with the Redis of the sessions; the second word is the key or the channel.
 SESSION_COMMANDS = (
-    f"JSON.SET {_D} . 1|JSON.GET {_D}|JSON.ARRAPPEND {_D} . 1|JSON.ARRLEN {_D} .|JSON.ARRTRIM {_D} . 0 1|"
+    f"JSON.SET {_D} . 1|JSON.GET {_D}|JSON.DEL {_D}|JSON.ARRAPPEND {_D} . 1|JSON.ARRLEN {_D} .|JSON.ARRTRIM {_D} . 0 1|"
     f"JSON.TYPE {_D}|JSON.STRLEN {_D} .|JSON.DEBUG MEMORY {_D}|"
     f"GET {_S}|SET {_S} 1|INCR {_S}|APPEND {_S} x|STRLEN {_S}|DEL {_S}|EXISTS {_S}|PEXPIRE {_S} 1|PTTL {_S}|"
     f"HGET {_S} x|HSET {_S} x 1|HSETNX {_S} x 1|HMGET {_S} x|HGETALL {_S}|HKEYS {_S}|HVALS {_S}|HLEN {_S}|HDEL {_S} x|"

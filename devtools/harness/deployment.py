@@ -152,8 +152,8 @@ class Deployment:
         clean = {k: v for k, v in os.environ.items() if k not in _SETTINGS}
         self.env = {
             **clean,
-            # The user with few rights; tests and tools themselves are the default user, who may do all.
-            "REDIS_URL": f"redis://{USER}:{USER_PASSWORD}@127.0.0.1:{self.redis_port}/0",
+            # The user with few rights, unless a login is given. Tests and tools are the default user, who may do all.
+            "REDIS_URL": self.redis_url if "redis_password" in settings else self._user_url(),
             "MODEL_URL": model_url,
             "PYTHONUNBUFFERED": "1",
             # An empty value counts as unset, and a developer's .env does not override it.
@@ -169,6 +169,9 @@ class Deployment:
         self.webs = [self.web(i) for i in range(webs)]
         self.workers = [self.worker(i) for i in range(workers)]
         self._client: redis.Redis | None = None
+
+    def _user_url(self) -> str:
+        return f"redis://{USER}:{USER_PASSWORD}@127.0.0.1:{self.redis_port}/0"
 
     def web(self, number: int, **env: str) -> Process:
         """A web process that is not started yet."""
