@@ -15,8 +15,10 @@ help: ## List the targets
 run: $(VENV)/.run ## Install what the chat needs and serve it until Ctrl-C
 	@exec $(BIN)/python -m devtools.local
 
+# In the order of collection the long files, of the page and the processes, come first. By default those with most tests would,
+# which are short, and one long file would run alone at the end.
 test: $(VENV)/.dev ## Run the tests; ARGS="-k socket" for some of them
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-models: $(VENV)/.dev $(MODELS)/.done ## Hold a conversation with a real GPT-J on vLLM and transformers (installs 3.5 GB)
 	MODELS_PYTHON=$(MODELS)/bin/python $(BIN)/python -m pytest tests/real/gptj_conversation.py $(ARGS)
@@ -43,7 +45,7 @@ format: $(VENV)/.dev ## Put the code into the one format
 audit: $(VENV)/.dev ## Look up known vulnerabilities; says NOT ASKED where it could not, which ARGS=--strict makes a failure
 	$(BIN)/python .ci/audit.py $(ARGS)
 
-chaos: $(VENV)/.dev ## Kill processes under load and count lost messages; ARGS="--help" for options
+chaos: $(VENV)/.dev ## Break every part under load and count lost messages; ARGS="--help" for options
 	$(BIN)/python -m devtools.chaos $(ARGS)
 
 hostile: $(VENV)/.dev ## Send ten thousand hostile requests and frames and check for harm; ARGS="--help" for options

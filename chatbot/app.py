@@ -20,7 +20,8 @@ from chatbot.web.hub import Hub
 from chatbot.web.metrics import SharedMetrics, WebMetrics
 from chatbot.web.proxies import trust_proxies
 from chatbot.web.rates import RateLimits
-from chatbot.web.routes import MAX_BODY, add_routes
+from chatbot.web.request_times import time_requests
+from chatbot.web.routes import MAX_BODY, WEBSOCKET, add_routes
 from chatbot.web.services import Services
 from chatbot.web.socket_limit import SocketLimit
 
@@ -43,6 +44,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     }
     app.extensions["celery"] = celery
     app.extensions["chatbot"] = services
+    time_requests(app, services.metrics.request_time, without=WEBSOCKET)
     add_assets(app)
     add_routes(app)
     trust_proxies(app, settings.web.trusted_proxies, settings.web.prefix)

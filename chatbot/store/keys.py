@@ -18,6 +18,8 @@ LINE = "chat:line:"
 SWEPT = "chat:swept"
 #: Worker processes. Score: epoch seconds of the last liveness signal.
 WORKERS = "chat:workers"
+#: Before a worker's name in `WORKERS`: bytes of its resident memory.
+WORKER_MEMORY = "chat:memory:"
 #: A hash with the sums of what all workers counted: see telemetry/counters.py.
 METRICS = "chat:metrics"
 

@@ -89,11 +89,25 @@ MODEL_ERRORS = Metric(
 )
 TAKEOVERS = Metric("chatbot_takeovers_total", "Replies that a frozen or starved worker lost to another")
 SWEEPS = Metric("chatbot_sweeps_total", "Sweeps of the ledger, one a second")
+REPORT_FAILURES = Metric(
+    "chatbot_report_failures_total", "Reports of replies in progress that Redis did not take: their text stands still"
+)
 WORKER_REDIS_ERRORS = Metric(
     "chatbot_worker_redis_errors_total", "Steps of workers that failed because Redis was unavailable"
 )
 
-COUNTED = (REPLIES, FIRST_TOKEN, REPLY_TIME, PIECES, RETRIES, MODEL_ERRORS, TAKEOVERS, SWEEPS, WORKER_REDIS_ERRORS)
+COUNTED = (
+    REPLIES,
+    FIRST_TOKEN,
+    REPLY_TIME,
+    PIECES,
+    RETRIES,
+    MODEL_ERRORS,
+    TAKEOVERS,
+    SWEEPS,
+    WORKER_REDIS_ERRORS,
+    REPORT_FAILURES,
+)
 
 _SUM = "sum"
 _BOUNDS = (*(f"{bound:g}" for bound in BUCKETS), "+Inf")

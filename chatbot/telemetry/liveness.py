@@ -13,7 +13,8 @@ import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.store.client import clock
-from chatbot.store.keys import WORKERS
+from chatbot.store.keys import WORKER_MEMORY, WORKERS
+from chatbot.telemetry.process_memory import resident_memory
 
 #: Seconds after its last signal until which a worker that did not unregister is listed as silent.
 FORGET_AFTER = 300.0
@@ -45,11 +46,12 @@ class WorkerAges:
 
 
 def record_signal(client: redis.Redis, worker: str) -> None:
-    """Records that `worker` is alive now. Raises `StoreUnavailable`."""
+    """Records that `worker`, which is this process, is alive now, and its memory. Raises `StoreUnavailable`."""
     try:
         now = clock(client.time())
         with client.pipeline(transaction=False) as pipeline:
             pipeline.zadd(WORKERS, {worker: now})
+            pipeline.set(f"{WORKER_MEMORY}{worker}", resident_memory(), ex=int(FORGET_AFTER))
             pipeline.zremrangebyscore(WORKERS, "-inf", now - FORGET_AFTER)
             pipeline.execute()
     except redis.RedisError as error:
@@ -72,6 +74,7 @@ def forget_worker(client: redis.Redis, worker: str) -> None:
     """Removes a worker that shuts down in order. Raises `StoreUnavailable`."""
     try:
         client.zrem(WORKERS, worker)
+        client.delete(f"{WORKER_MEMORY}{worker}")
     except redis.RedisError as error:
         raise StoreUnavailable(f"forget_worker: {type(error).__name__}: {error}") from error
 
@@ -95,3 +98,15 @@ def runs_here(pid: str) -> bool:
     except (ValueError, OverflowError, OSError):
         return False
     return True
+
+
+def read_memory(client: redis.Redis, workers: WorkerAges) -> dict[str, int]:
+    """Bytes of resident memory of each worker at its last signal. Raises `StoreUnavailable`."""
+    names = list(workers.ages)
+    if not names:
+        return {}
+    try:
+        found: Any = client.mget([f"{WORKER_MEMORY}{name}" for name in names])
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"read_memory: {type(error).__name__}: {error}") from error
+    return {name: int(used) for name, used in zip(names, found, strict=True) if used is not None}

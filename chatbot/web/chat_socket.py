@@ -19,6 +19,7 @@ from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.messages import Snapshot
 from chatbot.sessions.requests import Accepted
+from chatbot.web.client_lines import SocketLines, refused
 from chatbot.web.hub import Subscriber, replay
 from chatbot.web.outbox import SEND_DEADLINE, text_frame
 from chatbot.web.services import Services
@@ -60,14 +61,15 @@ class ChatSocket:
         session = session_id(token or "")
         self._subscriber = Subscriber(session, self._outbox.send, self._close)
         self._network = network
+        self._lines = SocketLines(network)
         self._buckets = self._rate_limits.messages(session, network)
         self._frame_pace = self._rate_limits.frame_pace()
         self._ws.set_pace(self._rate_limits.read_pace())
         try:
-            with bound(session=session), self._metrics.sockets.track_inprogress():
+            with bound(session=session if token else None), self._metrics.sockets.track_inprogress():
                 self._serve(session, bool(token), after)
         except ConnectionClosed:
-            logger.debug("socket closed")
+            logger.debug("the connection ended")
         finally:
             self._ws.dispose()
             # The subscriber refers to this object: without the cycle both are freed at once.
@@ -93,6 +95,7 @@ class ChatSocket:
             self._receive_frames(session)
         finally:
             self._hub.detach(self._subscriber)
+            self._lines.closed(self._ws.close_code, self._subscriber.frames_sent)
             # When the process ends its channel has no subscriber, and its sockets count no longer.
             if not self._hub.leaving:
                 self._socket_limit.release(session, admission)
@@ -106,6 +109,7 @@ class ChatSocket:
                     return self._reject("going_away", close_codes.GOING_AWAY)
                 snapshot = self._sessions.snapshot(session, after=after)
             self._replay(session, snapshot)
+            self._lines.opened(after, snapshot.recovered)
         except SessionNotFound:
             self._reject("not_authenticated", close_codes.NOT_AUTHENTICATED)
         except StoreUnavailable as error:
@@ -117,6 +121,7 @@ class ChatSocket:
             data = self._ws.receive(timeout=wait)
             try:
                 if data is not None:
+                    self._lines.received += 1
                     self._handle(session, data)
                     # Neither a buffered frame nor its refusal blocks: without this a flood would hold the process.
                     time.sleep(0)
@@ -171,15 +176,16 @@ class ChatSocket:
             raise
         except ClientError as error:
             self._metrics.messages_refused.labels(error.code).inc()
+            refused("a frame", error.code, message_id=error.message_id or message_id)
             self._send(frames.error(error))
         except StoreUnavailable as error:
             self._metrics.redis_errors.inc()
-            with bound(message_id=message_id):
+            with bound(message_id=message_id, code="unavailable"):
                 logger.warning("a frame could not be carried out: %s", error)
             self._refuse(message_id)
         except Exception:
             self._metrics.errors.inc()
-            with bound(message_id=message_id):
+            with bound(message_id=message_id, code="unavailable"):
                 logger.exception("a frame could not be carried out")
             self._refuse(message_id)
 
@@ -251,6 +257,7 @@ class ChatSocket:
     def _reject(self, reason: str, closing: Closing) -> None:
         """Closes a socket that was not served; `reason` is one of `SOCKET_REFUSALS`."""
         self._metrics.sockets_refused.labels(reason).inc()
+        refused("a socket", reason)
         if reason == "not_authenticated":
             self._address_limits.count_failure(self._network)
         self._close(closing)

@@ -11,19 +11,22 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from chatbot import logs
+from chatbot.telemetry.process_memory import resident_memory
 from chatbot.web import garbage_collection, metrics_folder, start_checks
 
 if TYPE_CHECKING:
     from chatbot.web.hub import Hub
+    from chatbot.web.metrics import WebMetrics
 
 #: Seconds over which the closing of sockets is spread, so that not all clients reconnect at once.
 _CLOSE_SPREAD = 1.5
 #: Seconds between two checks of whether the process shuts down.
 _POLL = 0.1
+#: Seconds between two measurements of the resident memory.
+_MEMORY_INTERVAL = 2.0
 #: Seconds between two trims of memory, and sockets up to which a trim's pause is a few ms.
 _TRIM_INTERVAL, _TRIM_MAX_SOCKETS = 15.0, 200
 
@@ -59,9 +62,7 @@ def post_worker_init(worker: Any) -> None:
     hub = services.hub
     hub.start()
     garbage_collection.tune()
-    threading.Thread(
-        target=_attend, args=(worker, hub, services.metrics.loop_lag.observe), name="attendant", daemon=True
-    ).start()
+    threading.Thread(target=_attend, args=(worker, hub, services.metrics), name="attendant", daemon=True).start()
 
 
 def worker_exit(_: Any, worker: Any) -> None:
@@ -71,16 +72,21 @@ def worker_exit(_: Any, worker: Any) -> None:
         os._exit(0)
 
 
-def _attend(worker: Any, hub: Hub, observe_lag: Callable[[float], None] = lambda _: None) -> None:
-    """Measures the event loop's lag, trims memory now and then, and closes the sockets on shutdown.
+def _attend(worker: Any, hub: Hub, metrics: WebMetrics) -> None:
+    """Measures the event loop's lag and the memory, trims memory now and then, and closes the sockets on shutdown.
 
     gunicorn would wait for the sockets, then cut them.
     """
-    trimmed, sockets = time.monotonic(), 0
+    trimmed = measured = time.monotonic()
+    sockets = 0
     while worker.alive:
         due = time.monotonic() + _POLL
         time.sleep(_POLL)
-        observe_lag(max(time.monotonic() - due, 0))
+        now = time.monotonic()
+        metrics.observe_loop(max(now - due, 0))
+        if now - measured > _MEMORY_INTERVAL:
+            metrics.memory.set(resident_memory())
+            measured = now
         # Not in the middle of a rush.
         calm, sockets = len(hub) == sockets < _TRIM_MAX_SOCKETS, len(hub)
         if calm and time.monotonic() - trimmed > _TRIM_INTERVAL:

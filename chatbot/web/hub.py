@@ -64,6 +64,8 @@ class Subscriber:
         self.missed = False
         #: The first snapshot was sent.
         self.attached = False
+        #: Frames that were sent.
+        self.frames_sent = 0
         # Human messages of this socket that were not passed over yet, and the events that publish them.
         self._own: set[str] = set()
         self._own_events: dict[int, str] = {}
@@ -105,6 +107,11 @@ class Subscriber:
             held, self._held = self._held, []
             return self._pass_all(held)
 
+    def ahead_of(self, snapshot: Snapshot) -> bool:
+        """Whether Redis was restored without events that the socket has received. Call it during a hold."""
+        with self._lock:
+            return self._event > snapshot.event or self.position > snapshot.length
+
     def owns(self, message_id: str) -> bool:
         """Whether this socket has sent the message, and waits for no copy of it."""
         return message_id in self._own
@@ -124,6 +131,7 @@ class Subscriber:
 
     def send(self, frame: bytes) -> None:
         """Sends a frame at once, held events or not."""
+        self.frames_sent += 1
         with contextlib.suppress(OSError):
             # The connection is gone: its reader notices and detaches the socket.
             self._send(frame)
@@ -292,8 +300,8 @@ class Hub:
 
     def _resync(self, subscriber: Subscriber) -> None:
         snapshot = self._sessions.snapshot(subscriber.session, position=subscriber.position, touch=False)
-        if not snapshot.recovered:
-            # More than a page is missing: the client reconnects, and fetches pages.
+        if not snapshot.recovered or subscriber.ahead_of(snapshot):
+            # The client reconnects: it fetches pages of what is missing, and sends again what Redis has lost.
             subscriber.end(close_codes.OUT_OF_DATE)
             return
         for frame in replay(subscriber.session, snapshot):

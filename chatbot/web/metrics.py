@@ -27,6 +27,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.queue_delay import QueueDelay
 from chatbot.telemetry import counters, liveness
+from chatbot.telemetry.process_memory import resident_memory
 from chatbot.telemetry.redis_memory import RedisMemory, read_memory
 from chatbot.web import metrics_folder
 
@@ -50,8 +51,8 @@ class WebMetrics:
         def gauge(name: str, text: str, mode: Any) -> Gauge:
             return Gauge(f"chatbot_web_{name}", text, multiprocess_mode=mode, registry=registry)
 
-        def histogram(name: str, text: str) -> Histogram:
-            return Histogram(f"chatbot_web_{name}", text, registry=registry, buckets=_BUCKETS)
+        def histogram(name: str, text: str, *labels: str) -> Histogram:
+            return Histogram(f"chatbot_web_{name}", text, labels, registry=registry, buckets=_BUCKETS)
 
         self.processes = gauge("processes", "Web processes", "livesum")
         self.processes.set(1)
@@ -75,6 +76,13 @@ class WebMetrics:
         self.redis_errors = counter("redis_errors_total", "Requests and frames that failed as Redis did not answer")
         self.ack_time = histogram("ack_seconds", "From reading a message to its ack")
         self.loop_lag = histogram("event_loop_lag_seconds", "How much later than asked for a greenlet wakes up")
+        self._loop_ran = gauge(
+            "event_loop_ran_timestamp_seconds", "When the event loop last ran, the oldest of all processes", "livemin"
+        )
+        self._loop_ran.set(time.time())
+        self.request_time = histogram("request_seconds", "From the head of an HTTP request to its answer", "route")
+        self.memory = gauge("memory_bytes", "Resident memory of each web process", "liveall")
+        self.memory.set(resident_memory())
         self.errors = counter("errors_total", "Requests and frames that failed by a bug")
         for reason in SOCKET_REFUSALS:
             self.sockets_refused.labels(reason)
@@ -84,6 +92,11 @@ class WebMetrics:
     def set_heard(self) -> None:
         """Records that the listener received its heartbeat now."""
         self.heard.set(time.time())
+
+    def observe_loop(self, lag: float) -> None:
+        """Records that the event loop runs, `lag` seconds later than it was asked to."""
+        self.loop_lag.observe(lag)
+        self._loop_ran.set(time.time())
 
     def exposition(self, shared_metrics: SharedMetrics) -> bytes:
         """Prometheus text: the counts of this host's processes, and the numbers of the whole deployment."""
@@ -120,6 +133,7 @@ class _Numbers:
     sessions: int
     counts: dict[str, float]
     memory: RedisMemory
+    worker_memory: dict[str, int]
 
 
 class SharedMetrics(Collector):
@@ -157,16 +171,22 @@ class SharedMetrics(Collector):
         yield _gauge("chatbot_ledger_sessions", "Sessions with unanswered messages", numbers.sessions)
         yield _gauge("chatbot_redis_memory_bytes", "Memory that Redis uses", numbers.memory.used)
         yield _gauge("chatbot_redis_memory_limit_bytes", "Its maxmemory, 0 for no limit", numbers.memory.limit)
+        memory = GaugeMetricFamily("chatbot_worker_memory_bytes", "Resident memory of each worker", labels=("worker",))
+        for worker, used in numbers.worker_memory.items():
+            memory.add_metric((worker,), used)
+        yield memory
         yield from counters.families(numbers.counts)
 
     @staticmethod
     def _read(client: redis.Redis, worker_timeout: float) -> _Numbers:
+        workers = liveness.read_workers(client, worker_timeout)
         return _Numbers(
-            liveness.read_workers(client, worker_timeout),
+            workers,
             QueueDelay(client).read()[1],
             Ledger(client).size(),
             counters.sums(client),
             read_memory(client),
+            liveness.read_memory(client, workers),
         )
 
     def _queue_length(self) -> int:

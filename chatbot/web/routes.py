@@ -6,24 +6,21 @@ import gzip
 import hmac
 import json
 import logging
-import math
 from typing import Any
 
 from flask import Blueprint, Flask, Response, abort, current_app, g, render_template, request
 from gunicorn.http.errors import ParseException
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
-from werkzeug.exceptions import HTTPException
-from wsproto.utilities import RemoteProtocolError
 
-from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
 from chatbot.protocol.documents import parse_name
-from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.pages import parse_before, parse_limit
-from chatbot.web import hosts, origins
-from chatbot.web.chat_socket import UNAVAILABLE, ChatSocket
+from chatbot.web import client_lines, hosts, origins
+from chatbot.web.answers import authorization, bearer_token, json_answer, json_text_answer
+from chatbot.web.chat_socket import ChatSocket
 from chatbot.web.disconnects import raise_if_disconnected
+from chatbot.web.error_answers import add_error_answers
 from chatbot.web.rates import network_of
 from chatbot.web.readiness import readiness
 from chatbot.web.security_headers import add_security_headers
@@ -34,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of a request's body, which holds a name.
 MAX_BODY = 16 * 1024
+
+#: The path of the websocket.
+WEBSOCKET = "/chat"
 
 routes = Blueprint("chat", __name__)
 
@@ -65,7 +65,8 @@ def token() -> Response:
     services().rate_limits.new_session(_network())
     session = services().sessions.create(name)
     services().metrics.sessions.inc()
-    return _json(session, cache=False)
+    client_lines.session_created(session_id(session["token"]), _network())
+    return json_answer(session, cache=False)
 
 
 @routes.delete("/token")
@@ -73,16 +74,17 @@ def end_session() -> Response:
     """Ends the session, and deletes all that is stored of it."""
     limits = services().rate_limits
     limits.end_session(_network())
-    session = session_id(_bearer_token() or "")
+    session = session_id(bearer_token() or "")
     if not services().sessions.end(session, limits.session_keys(session)):
         raise SessionNotFound
+    client_lines.session_ended(session)
     return Response(status=204, headers={"Cache-Control": "no-store"})
 
 
 @routes.get("/refresh_token")
 def refresh_token() -> Response:
     """The session with the newest page of its history, or the one before `before`. Renews its time to live."""
-    given = _bearer_token()
+    given = bearer_token()
     if not given:
         raise SessionNotFound
     before, limit = parse_before(request.args.get("before")), parse_limit(request.args.get("limit"))
@@ -92,7 +94,7 @@ def refresh_token() -> Response:
     sent = found.rate_limits.begin_sending(_network())
     try:
         page = found.sessions.read(session, before, limit, buckets)
-        response = _json_text(page.to_json(given), cache=False)
+        response = json_text_answer(page.to_json(given), cache=False)
     except BaseException:
         sent()
         raise
@@ -103,7 +105,7 @@ def refresh_token() -> Response:
 @routes.get("/healthz")
 def healthz() -> Response:
     """Liveness: this process answers."""
-    return _json({"status": "ok"}, cache=False)
+    return json_answer({"status": "ok"}, cache=False)
 
 
 @routes.get("/readyz")
@@ -118,7 +120,7 @@ def readyz() -> Response:
             if parts[part] != "ok"
         ]
         parts["error"] = {"code": "not_ready", "message": f"Not ready: {', '.join(failing)}"}
-    return _json(parts, status=200 if ready else 503, cache=False)
+    return json_answer(parts, status=200 if ready else 503, cache=False)
 
 
 @routes.get("/metrics")
@@ -126,7 +128,7 @@ def metrics() -> Response:
     """Prometheus text; asks for METRICS_TOKEN if that is set."""
     found = services()
     wanted = found.settings.web.metrics_token
-    if wanted and not hmac.compare_digest((_authorization() or "").encode(), wanted.encode()):
+    if wanted and not hmac.compare_digest((authorization() or "").encode(), wanted.encode()):
         raise ClientError("unauthorized", "Send METRICS_TOKEN as a bearer token", status=401)
     response = Response(found.metrics.exposition(found.shared_metrics), content_type=CONTENT_TYPE_PLAIN_0_0_4)
     response.headers["Cache-Control"] = "no-store"
@@ -188,18 +190,13 @@ def add_routes(app: Flask) -> None:
     """Adds the routes, the websocket and the answers to errors."""
     sock = create_sock()
 
-    @sock.route("/chat", bp=routes)
+    @sock.route(WEBSOCKET, bp=routes)
     def chat(ws: WebSocket) -> None:
-        ChatSocket(ws, services()).run(_bearer_token(), request.args.get("after"), _network())
+        ChatSocket(ws, services()).run(bearer_token(), request.args.get("after"), _network())
 
     sock.init_app(app)
     app.register_blueprint(routes)
-    app.register_error_handler(ClientError, _client_error)
-    app.register_error_handler(StoreUnavailable, _store_unavailable)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(RemoteProtocolError, _bad_handshake)
-    app.register_error_handler(ConnectionError, _client_disconnected)
-    app.register_error_handler(Exception, _unexpected)
+    add_error_answers(app)
     app.after_request(_add_headers)
 
 
@@ -225,72 +222,6 @@ def _given_name() -> Any:
             raise ClientError("invalid_name", 'The body is not valid JSON: send {"name": "Ada"}') from None
         return document.get("name") if isinstance(document, dict) else None
     return request.form.get("name", request.args.get("name"))
-
-
-def _bearer_token() -> str | None:
-    return _authorization() or request.args.get("token") or None
-
-
-def _authorization() -> str | None:
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    return (value.strip() or None) if scheme.lower() == "bearer" else None
-
-
-def _json(document: dict[str, Any], *, status: int = 200, cache: bool = True) -> Response:
-    return _json_text(to_json(document), status=status, cache=cache)
-
-
-def _json_text(text: str, *, status: int = 200, cache: bool = True) -> Response:
-    response = Response(text, status=status, mimetype="application/json")
-    if not cache:
-        response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def _error(code: str, message: str, status: int) -> Response:
-    return _json({"error": {"code": code, "message": message}}, status=status, cache=False)
-
-
-def _client_error(error: ClientError) -> Response:
-    services().metrics.requests_refused.labels(error.code).inc()
-    response = _error(error.code, error.message, error.status)
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    return response
-
-
-def _store_unavailable(error: StoreUnavailable) -> Response:
-    services().metrics.redis_errors.inc()
-    logger.warning("a request could not be served: %s", error)
-    response = _error("unavailable", UNAVAILABLE, 503)
-    response.headers["Retry-After"] = "1"
-    return response
-
-
-def _http_error(error: HTTPException) -> Response:
-    status = error.code or 500
-    message = error.description or error.name
-    response = _error(error.name.lower().replace(" ", "_"), message, status)
-    for name, value in error.get_headers():
-        if name.lower() not in ("content-type", "content-length"):
-            response.headers[name] = value
-    return response
-
-
-def _bad_handshake(_: RemoteProtocolError) -> Response:
-    return _error("bad_request", "The websocket handshake is not valid", 400)
-
-
-def _client_disconnected(error: ConnectionError) -> Response:
-    """The client disconnected during the handshake; this answer reaches no client."""
-    logger.info("a client disconnected: %s", error)
-    return _error("bad_request", "The connection is closed", 400)
-
-
-def _unexpected(error: Exception) -> Response:
-    services().metrics.errors.inc()
-    logger.error("a request failed", exc_info=error)
-    return _error("internal_error", "Something went wrong on the server", 500)
 
 
 def _add_headers(response: Response) -> Response:

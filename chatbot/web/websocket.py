@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import logging
+import math
 import select
 import socket
 import ssl
@@ -21,9 +22,9 @@ import flask_sock
 import simple_websocket
 from gevent import monkey
 from wsproto.connection import Connection
-from wsproto.events import Event
+from wsproto.events import CloseConnection, Event
 
-from chatbot.protocol.close_codes import Closing
+from chatbot.protocol.close_codes import SLOW_CLIENT, TOO_BIG, Closing
 from chatbot.web.outbox import Outbox, wait_for
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class WebSocket(simple_websocket.Server):  # type: ignore[misc]
         environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
         # gunicorn's closure is part of a reference cycle, which would hold all of a closed connection.
         environ.pop("wsgi.early_hints", None)
+        self._close_code: int | None = None
         for key in _SOCKET_KEYS:
             if key in environ:
                 environ[key] = _Stream(environ[key], on_slow)
@@ -98,6 +100,24 @@ class WebSocket(simple_websocket.Server):  # type: ignore[misc]
         """What sends to the client; not after `dispose`."""
         stream: _Stream = self.sock
         return stream.outbox
+
+    @property
+    def close_code(self) -> int:
+        """The code with which the connection was closed, by either side; 1006 when it broke. Not after `dispose`."""
+        if self.outbox.slow:
+            return SLOW_CLIENT.code
+        return self._close_code or int(self.sock.close_code) or 1006
+
+    def close(self, reason: int | None = None, message: str | None = None) -> None:
+        super().close(reason, message)
+        self._close_code = reason or 1000
+
+    def _handle_events(self) -> bool:
+        """Called by simple-websocket for what it has read; closes the connection when a message is too long."""
+        going: bool = super()._handle_events()
+        if self.incoming_message_len > (self.max_message_size or math.inf):
+            self._close_code = TOO_BIG.code
+        return going
 
     def handshake(self) -> None:
         """Called by simple-websocket before it starts its thread."""
@@ -152,6 +172,8 @@ class _Connection:
     def events(self) -> Iterator[Event]:
         for event in self.connection.events():
             self._stream.frames += 1
+            if isinstance(event, CloseConnection):
+                self._stream.close_code = event.code
             if self._stream.frames % _FRAMES_IN_A_ROW == 0:
                 time.sleep(0)
             yield event
@@ -186,6 +208,8 @@ class _Stream:
         self.pace: Callable[[int, int], float] | None = None
         #: Frames, control frames and fragments included, in the bytes that were read last; how many bytes.
         self.frames, self._read = 0, 0
+        #: The code of the client's close frame; 0 before it.
+        self.close_code = 0
         #: Set once the connection is closed.
         self.finished = threading.Event()
 

@@ -27,6 +27,9 @@ _MAX_NAMES = 5
 #: Characters shown of a server's error text.
 _MAX_TEXT = 300
 
+#: What ended a reply, other than the model itself.
+_ENDS = {"length": "the length limit, MAX_NEW_TOKENS", "content_filter": "the server's content filter"}
+
 Print = Callable[[str], object]
 
 
@@ -35,6 +38,7 @@ class _Reply:
     """The model's reply, with times in seconds from the start of the call."""
 
     text: str = ""
+    reasoning: str = ""
     finish_reason: str = ""
     chunks: int = 0
     first_at: float = 0.0
@@ -86,27 +90,33 @@ def _check(server: ModelAddress, settings: Settings, say: Print) -> bool:
 def _ask(server: ModelAddress, settings: Settings, reply: _Reply) -> None:
     """Fills `reply` while it arrives. Raises `ModelError` and `CallCancelled`."""
     began = time.monotonic()
-    question, call = [PromptMessage("user", QUESTION)], Call(settings.model.timeout)
+    question = [PromptMessage("user", QUESTION)]
+    call = Call(settings.model.timeout, loading_timeout=settings.model.loading_timeout)
     with closing(create_protocol(server, settings).generate(question, call)) as pieces:
         for piece in pieces:
-            if piece.text:
+            if piece.retracts:
+                reply.reasoning, reply.text = reply.reasoning + reply.text, ""
+            if piece.text or piece.reasoning:
                 reply.first_at = reply.first_at or time.monotonic() - began
                 reply.chunks += 1
             reply.text += piece.text
+            reply.reasoning += piece.reasoning
             reply.finish_reason = piece.finish_reason or ""
     reply.took = time.monotonic() - began
 
 
 def _report(reply: _Reply, say: Print) -> None:
-    streamed = reply.chunks > 1
+    streamed, written = reply.chunks > 1, reply.reasoning + reply.text
     say(f"reply:     {reply.text!r}")
-    say(f"ended by:  {'the length limit, MAX_NEW_TOKENS' if reply.finish_reason == 'length' else 'the model'}")
+    if reply.reasoning:
+        say(f"thinking:  {len(reply.reasoning)} characters, kept apart from the reply")
+    say(f"ended by:  {_ENDS.get(reply.finish_reason, 'the model')}")
     say(f"streamed:  {f'yes, {reply.chunks} chunks' if streamed else 'no'}")
     say(f"time:      {reply.first_at:.2f} s to the first token, {reply.took:.2f} s in all")
     if streamed and reply.took > reply.first_at:
         say(f"speed:     {(reply.chunks - 1) / (reply.took - reply.first_at):.1f} tokens/s, one token to a chunk")
     else:
-        say(f"speed:     {estimated_tokens(reply.text) / reply.took:.1f} tokens/s, estimated from the reply's length")
+        say(f"speed:     {estimated_tokens(written) / reply.took:.1f} tokens/s, estimated from the reply's length")
     say("verdict:   OK" if reply.text else "verdict:   OK: the server answers, with an empty reply")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from chatbot.errors import StoreUnavailable
 from chatbot.protocol import frames
 from chatbot.sessions.leases import LEASE, RENEW, Assignment, Leases, Progress
-from chatbot.telemetry.counters import WORKER_REDIS_ERRORS, Counts
+from chatbot.telemetry.counters import REPORT_FAILURES, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.models.base import Call
 
 logger = logging.getLogger(__name__)
@@ -203,6 +203,7 @@ class Streams:
                 answers = self._leases.progress(reports)
             except StoreUnavailable as error:
                 self._counts.add(WORKER_REDIS_ERRORS)
+                self._counts.add(REPORT_FAILURES, amount=len(ready))
                 logger.warning("%d replies could not be reported: %s", len(ready), error)
                 self._requeue(ready)
                 return

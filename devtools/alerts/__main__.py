@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--pace", type=float, default=30, help="how many times faster the rules are than written (30)")
     parser.add_argument("--calm", type=float, default=20, help="seconds at the start in which no alert may fire (20)")
     options = parser.parse_args()
-    rules = set(re.findall(r"alert: (\w+)", RULES.read_text("utf-8")))
+    rules = set(re.findall(r"- alert: (\w+)", RULES.read_text("utf-8")))
     if rules != set(TRIGGERS):
         parser.error(f"a rule without a trigger, or a trigger without a rule: {', '.join(rules ^ set(TRIGGERS))}")
     promtool = shutil.which("promtool")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from pathlib import Path
 
 import requests
 import websocket
@@ -17,10 +20,12 @@ from chatbot.store.access import LEAST_ACL
 from chatbot.store.keys import session_keys
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, Closed, new_session
-from devtools.harness.deployment import USER, Deployment, Process
+from devtools.harness.deployment import USER, Deployment, Process, eventually
 
 #: Sockets that the second web process accepts, those of the talking users included.
 MAX_SOCKETS = 20
+#: Seconds for which a web process is held: more than the rule allows, less than gunicorn does.
+_HELD = 4.0
 
 
 class LiveChat:
@@ -93,6 +98,43 @@ def listener_deaf(live: LiveChat) -> Iterator[None]:
 
 
 @contextmanager
+def replicas_missing(live: LiveChat) -> Iterator[None]:
+    """Redis answers reads and refuses writes."""
+    live.chat.client.config_set("min-replicas-to-write", 1)
+    yield
+    live.chat.client.config_set("min-replicas-to-write", 0)
+
+
+@contextmanager
+def loop_held(live: LiveChat) -> Iterator[None]:
+    """Freezes a web process for longer than any loop may take."""
+    master = live.chat.webs[1].pid
+    children = Path(f"/proc/{master}/task/{master}/children").read_text("ascii")
+    process = int(children.split()[0])
+    os.kill(process, signal.SIGSTOP)
+    time.sleep(_HELD)
+    os.kill(process, signal.SIGCONT)
+    yield
+
+
+@contextmanager
+def redis_killed_during_replies(live: LiveChat) -> Iterator[None]:
+    """Workers count what they could not report, and say so once Redis is back."""
+    workers = live.chat.workers
+    failed = sum(worker.log.count("could not be reported") for worker in workers)
+    live.model.control(tokens=100, interval=100)
+    with ChatClient(live.chat.url()) as client:
+        client.send("go on")
+        client.until("delta")
+        live.chat.redis.kill()
+        eventually(lambda: sum(worker.log.count("could not be reported") for worker in workers) > failed, 30)
+        live.chat.redis.start()
+        live.chat.wait_for_redis()
+        live.model.reset()
+        yield
+
+
+@contextmanager
 def workers_stopped(live: LiveChat) -> Iterator[None]:
     for worker in live.chat.workers:
         worker.stop()
@@ -156,6 +198,10 @@ TRIGGERS: dict[str, Callable[[LiveChat], AbstractContextManager[None]]] = {
     "ChatbotRedisFull": redis_full,
     "ChatbotBrokerDown": broker_killed,
     "ChatbotListenerDeaf": listener_deaf,
+    "ChatbotUnavailable": replicas_missing,
+    "ChatbotEventLoopStuck": loop_held,
+    "ChatbotEnqueueFails": broker_killed,
+    "ChatbotReportsFail": redis_killed_during_replies,
     "ChatbotNoWorkers": workers_stopped,
     "ChatbotWorkerSilent": worker_frozen,
     "ChatbotWorkersBehind": workers_stopped,

@@ -1,30 +1,37 @@
-"""Users who talk while parts of the chat break: they reconnect and resend by the rules of docs/protocol.md, and record
-what was acknowledged."""
+"""Users who talk while parts of the chat break: they reconnect, wait and resend by the rules of docs/protocol.md, and
+record what was acknowledged."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
-import websocket
 
-from devtools.harness.chat_client import ChatClient, Closed, history, new_session
+from chatbot.sessions.ids import session_id
+from devtools.chaos.clients import BROKEN, Socket
+from devtools.harness.chat_client import history, new_session
 from devtools.harness.delivery import Delivery
 
-#: Seconds after which the reply to a message counts as lost: the chat is far faster than that.
+#: Seconds after which the reply to a message counts as lost, unless a crowd is given another number.
 LOST_AFTER = 60.0
 #: Seconds between two attempts to connect.
 RETRY_DELAY = 0.1
+#: Threads for HTTP requests.
+_HTTP_THREADS = 8
+
+T = TypeVar("T")
 
 
-@dataclass
+@dataclass(eq=False)
 class TrackedMessage:
     """One message, its acknowledgement and its replies. Times are those of `time.monotonic()`; 0 means not yet."""
 
@@ -34,179 +41,283 @@ class TrackedMessage:
     answered_at: float = 0.0
     streamed: dict[str, str] = field(default_factory=dict)
     replies: dict[str, str] = field(default_factory=dict)
+    #: When a reply was begun: its first text came.
+    begun: list[float] = field(default_factory=list)
+    #: When a retry was promised, and in how many seconds.
+    promised: list[tuple[float, float]] = field(default_factory=list)
+    #: How often it was refused before it was accepted.
+    refused: int = 0
 
 
-class Person(threading.Thread):
+class Person:
     """A user who sends one message after the other in one session until `end()`."""
 
-    def __init__(self, number: int, urls: Callable[[], list[str]], *, cut_often: bool = False) -> None:
-        super().__init__(name=f"person{number}", daemon=True)
+    def __init__(self, crowd: Crowd, number: int) -> None:
+        self.name = f"person{number}"
         self.number = number
         self.messages: list[TrackedMessage] = []
         self.problems: list[str] = []
         self.token = ""
         self.reconnects = 0
-        self._urls = urls
-        self._cut_often = cut_often
+        #: The web process of the socket.
+        self.url = ""
+        self.done = False
+        self._crowd = crowd
         self._random = random.Random(number)
-        self._ending = threading.Event()
-        self._client: ChatClient | None = None
+        self._ending = asyncio.Event()
+        self._socket: Socket | None = None
         self._last: str | None = None
 
+    @property
+    def session(self) -> str:
+        """The session's id; '' before it exists."""
+        return session_id(self.token) if self.token else ""
+
+    @property
+    def waiting(self) -> TrackedMessage | None:
+        """The acknowledged message that has no reply yet."""
+        last = self.messages[-1] if self.messages else None
+        return last if last and last.acknowledged_at and not last.answered_at else None
+
     def end(self) -> None:
-        """Sends no more messages; the reply to the last one is still awaited."""
+        """Sends no more messages; the reply to an accepted one is still awaited."""
         self._ending.set()
 
-    def run(self) -> None:
+    async def run(self) -> None:
         try:
-            self.token = self._insist(lambda url: str(new_session(url, f"person {self.number}")["token"]))
+            self.token = await self._insist(lambda url: self._crowd.http(new_session, url, f"person {self.number}"))
             while not self._ending.is_set():
-                self._converse(len(self.messages))
+                await self._converse(len(self.messages))
         except Exception as error:  # noqa: BLE001 - reported to the test, which fails
             self.problems.append(f"{self.name}: {type(error).__name__}: {error}")
         finally:
-            if self._client is not None:
-                self._client.cut()
+            self._disconnect()
+            self.done = True
 
-    def _converse(self, number: int) -> None:
-        began = time.monotonic()
-        message = TrackedMessage(f"m{number}", began)
+    async def _converse(self, number: int) -> None:
+        message = TrackedMessage(f"m{number}", time.monotonic())
         self.messages.append(message)
-        asked = f"person {self.number} asks {number}"
-        cut_at = self._random.randint(1, 8) if self._cut_often and self._random.random() < 0.5 else 0
+        asked = f"{self._crowd.order(number)}person {self.number} asks {number}"
+        cut_at = self._random.randint(1, 8) if self._crowd.cut_often and self._random.random() < 0.5 else 0
         while not message.answered_at:
-            if time.monotonic() - began > LOST_AFTER:
+            if self._ending.is_set() and not message.acknowledged_at and message.refused:
+                return
+            if time.monotonic() - message.sent_at > self._crowd.lost_after:
                 state = "acknowledged" if message.acknowledged_at else "never acknowledged"
                 self.problems.append(f"{asked}: no reply ({state})")
                 # Later messages would wait behind this one.
                 self._ending.set()
                 return
             try:
-                client = self._connected()
+                socket = await self._connected()
                 if not message.acknowledged_at:
-                    client.send(asked, message.message_id)
-                self._read(client, message, asked, cut_at)
-            except (Closed, websocket.WebSocketException, OSError):
+                    socket.send(type="message", msg=asked, id=message.message_id)
+                await self._read(socket, message, asked, cut_at)
+            except BROKEN:
                 self._disconnect()
+                await asyncio.sleep(RETRY_DELAY)
             cut_at = 0
 
-    def _read(self, client: ChatClient, message: TrackedMessage, asked: str, cut_at: int) -> None:
-        deltas = 0
+    async def _read(self, socket: Socket, message: TrackedMessage, asked: str, cut_at: int) -> None:
         while not message.answered_at:
-            frame = client.receive()
+            frame = await socket.receive()
             kind = frame["type"]
-            if kind == "ack" and frame["id"] == message.message_id:
+            if kind == "session" and frame["recovered"] is False:
+                self._resume_after_a_restore(socket, message, asked)
+            elif kind == "ack" and frame["id"] == message.message_id:
                 message.acknowledged_at = message.acknowledged_at or time.monotonic()
                 self._last = frame["id"]
-            elif kind == "error":
-                if frame["code"] == "unavailable":
-                    # Not stored: the message must be sent again.
-                    time.sleep(RETRY_DELAY)
-                    return
-                self.problems.append(f"{asked}: {frame}")
-                self._ending.set()
-                message.answered_at = time.monotonic()
+            elif kind == "error" and not await self._handle_error(frame, message, asked):
+                return
+            elif kind == "status" and frame["id"] == message.message_id and frame["state"] == "retrying":
+                message.promised.append((time.monotonic(), float(frame["retry_in"] or 0)))
             elif kind == "delta" and frame["reply_to"] == message.message_id:
-                deltas += 1
-                message.streamed[frame["id"]] = client.text[frame["id"]]
-                if cut_at and deltas >= cut_at:
+                self._take_delta(frame, message)
+                if cut_at and len(message.streamed[frame["id"]].split()) >= cut_at:
                     self.reconnects += 1
                     self._disconnect()
                     return
             elif kind == "message":
-                self._last = frame["id"]
-                if frame["id"] == message.message_id:
-                    # A replay: the message is stored, even if its ack was lost.
-                    message.acknowledged_at = message.acknowledged_at or time.monotonic()
-                elif frame["reply_to"] == message.message_id:
-                    message.replies[frame["id"]] = frame["msg"]
-                    message.answered_at = time.monotonic()
-                    if not frame["msg"].startswith(f"You said: {asked} "):
-                        self.problems.append(f"{asked}: got {frame['msg'][:80]!r}")
-                    if not frame["msg"].startswith(message.streamed.get(frame["id"], "")):
-                        self.problems.append(f"{asked}: the deltas do not make the reply")
+                self._take_message(frame, message, asked)
 
-    def _connected(self) -> ChatClient:
-        if self._client is None:
-            self._client = self._insist(lambda url: ChatClient(url, self.token, after=self._last))
-        return self._client
+    def _take_delta(self, frame: dict[str, Any], message: TrackedMessage) -> None:
+        text = message.streamed.get(frame["id"], "")
+        if frame["offset"] == 0:
+            message.begun.append(time.monotonic())
+        message.streamed[frame["id"]] = text[: frame["offset"]] + frame["msg"]
+
+    def _take_message(self, frame: dict[str, Any], message: TrackedMessage, asked: str) -> None:
+        self._last = frame["id"]
+        if frame["id"] == message.message_id:
+            # A replay: the message is stored, even if its ack was lost.
+            message.acknowledged_at = message.acknowledged_at or time.monotonic()
+        elif frame.get("reply_to") == message.message_id:
+            message.replies[frame["id"]] = frame["msg"]
+            message.answered_at = time.monotonic()
+            if not frame["msg"].startswith(f"You said: {asked} "):
+                self.problems.append(f"{asked}: got {frame['msg'][:80]!r}")
+            if not frame["msg"].startswith(message.streamed.get(frame["id"], "")):
+                self.problems.append(f"{asked}: the deltas do not make the reply")
+
+    async def _handle_error(self, frame: dict[str, Any], message: TrackedMessage, asked: str) -> bool:
+        """Waits as long as the server asks; false when the message must be sent again, or is settled."""
+        if frame["code"] == "unavailable":
+            # Not stored.
+            await asyncio.sleep(RETRY_DELAY)
+        elif frame["code"] == "rate_limited" and not message.acknowledged_at:
+            message.refused += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), frame["retry_after"] or 1)
+        else:
+            self.problems.append(f"{asked}: {frame}")
+            self._ending.set()
+            message.answered_at = time.monotonic()
+        return False
+
+    def _resume_after_a_restore(self, socket: Socket, message: TrackedMessage, asked: str) -> None:
+        """The server does not know the last message: sends the present one again, under the same id."""
+        if not self._crowd.restored:
+            self.problems.append(f"{asked}: the server does not know message {self._last}")
+        message.acknowledged_at = 0.0
+        message.streamed.clear()
+        self._last = None
+        socket.send(type="message", msg=asked, id=message.message_id)
+
+    async def _connected(self) -> Socket:
+        if self._socket is None:
+            self._socket = await self._insist(
+                lambda url: Socket.connect(url, self.token, self._last, self._crowd.address(self.number))
+            )
+        return self._socket
 
     def _disconnect(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            with contextlib.suppress(OSError, websocket.WebSocketException):
-                client.cut()
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.cut()
 
-    def _insist(self, attempt: Callable[[str], Any]) -> Any:
+    async def _insist(self, attempt: Callable[[str], Awaitable[T]]) -> T:
         began = time.monotonic()
         while True:
             try:
-                return attempt(self._random.choice(self._urls()))
-            except (OSError, websocket.WebSocketException, requests.RequestException):
-                if time.monotonic() - began > LOST_AFTER:
+                self.url = self._random.choice(self._crowd.urls())
+                return await attempt(self.url)
+            except (*BROKEN, requests.RequestException):
+                if time.monotonic() - began > self._crowd.lost_after:
                     raise
-                time.sleep(RETRY_DELAY)
+                await asyncio.sleep(RETRY_DELAY)
 
 
 @dataclass
 class CrowdDelivery(Delivery):
     """How the messages of a crowd fared, and how long its users waited. Times are in seconds."""
 
-    #: From a fault to the reply of each acknowledged message that had none yet.
+    #: From a fault to the reply of each message that it struck, without the time that the reply itself takes.
     recoveries: list[float] = field(default_factory=list)
-    #: From the first attempt to send a message to its reply, the longest of all.
-    longest_wait: float = 0.0
+    #: From the first attempt to send a message to its reply.
+    waits: list[float] = field(default_factory=list)
+    #: Messages refused before they were accepted, each time.
+    refused: int = 0
+
+    @property
+    def longest_wait(self) -> float:
+        return max(self.waits, default=0.0)
 
 
 class Crowd:
-    """Several users who talk within the `with`; after it `outcome` holds the result."""
+    """Several users who talk within the `with`, in one event loop of a thread; after it `outcome` holds the result."""
 
-    def __init__(self, count: int, urls: Callable[[], list[str]], *, cut_often: bool = False) -> None:
-        self.people = [Person(n, urls, cut_often=cut_often) for n in range(count)]
-        self._urls = urls
-        self._faults: list[float] = []
+    def __init__(
+        self,
+        count: int,
+        urls: Callable[[], list[str]],
+        *,
+        cut_often: bool = False,
+        reply_length: float = 0.0,
+        lost_after: float = LOST_AFTER,
+        order: Callable[[int], str] = lambda _: "",
+        addresses: int = 1,
+    ) -> None:
+        """`reply_length` is how long the model takes for a reply, in seconds. `order(number)` goes before the text of
+        a user's message of that number: an order to the model server. The users have so many `addresses`."""
+        self.urls = urls
+        self.cut_often = cut_often
+        self.lost_after = lost_after
+        self.order = order
+        #: When Redis was copied, and when it was restored from that copy: messages acknowledged in between are lost.
+        self.restored: list[tuple[float, float]] = []
+        self.people = [Person(self, n) for n in range(count)]
         self.outcome = CrowdDelivery()
+        self._addresses = addresses
+        self._reply_length = reply_length
+        #: The time of each fault with each message that it struck.
+        self.struck: list[tuple[float, TrackedMessage]] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="crowd", daemon=True)
+        self._http = ThreadPoolExecutor(_HTTP_THREADS, "http")
 
     def __enter__(self) -> Crowd:
-        for person in self.people:
-            person.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         for person in self.people:
-            person.end()
-        for person in self.people:
-            person.join()
-        self._check()
+            self._loop.call_soon_threadsafe(person.end)
+        self._thread.join()
+        stored = self._http.map(
+            lambda person: history(self.urls()[0], person.token) if person.token else [], self.people
+        )
+        for person, messages in zip(self.people, stored, strict=True):
+            self._check(person, messages)
+        self._http.shutdown()
+        self._loop.close()
+        for at, message in self.struck:
+            if message.answered_at > at:
+                self.outcome.recoveries.append(max(message.answered_at - at - self._reply_length, 0.0))
 
-    def mark_fault(self) -> None:
-        """Records that a fault happens now."""
-        self._faults.append(time.monotonic())
+    def address(self, number: int) -> str:
+        return f"127.0.1.{1 + number % self._addresses}"
+
+    def http(self, call: Callable[..., dict[str, Any]], url: str, name: str) -> Awaitable[str]:
+        """Runs a request that creates a session, in a thread; the result is its token."""
+        return self._loop.run_in_executor(self._http, lambda: str(call(url, name)["token"]))
+
+    def mark_fault(self, struck: Iterable[TrackedMessage], at: float = 0.0) -> None:
+        """Records that a fault struck these messages, now or at `at`, by the monotonic clock."""
+        at = at or time.monotonic()
+        self.struck += [(at, message) for message in struck]
 
     def talking(self) -> int:
         """The number of users who have received a part of a reply."""
-        return sum(bool(p.messages and p.messages[-1].streamed and not p.messages[-1].answered_at) for p in self.people)
+        return sum(bool(person.waiting and person.waiting.streamed) for person in self.people)
 
     def answered(self) -> int:
         return sum(bool(m.answered_at) for p in self.people for m in p.messages)
 
-    def _check(self) -> None:
+    def _run(self) -> None:
+        async def everybody() -> None:
+            await asyncio.gather(*(person.run() for person in self.people))
+            # The event loop closes the sockets in its next iterations.
+            await asyncio.sleep(RETRY_DELAY)
+
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(everybody())
+
+    def _check(self, person: Person, stored: list[dict[str, Any]]) -> None:
         outcome = self.outcome
-        for person in self.people:
-            outcome.problems += person.problems
-            acknowledged = [m.message_id for m in person.messages if m.acknowledged_at]
-            outcome.acknowledged += len(acknowledged)
-            stored = history(self._urls()[0], person.token) if person.token else []
-            humans = [m["id"] for m in stored if m["source"] == "human"]
-            replied = [m["reply_to"] for m in stored if m["source"] == "bot"]
-            outcome.answered += len(set(replied) & set(acknowledged))
-            outcome.lost += len(set(acknowledged) - set(replied))
-            outcome.doubled += len(replied) - len(set(replied)) + len(humans) - len(set(humans))
-            order = {message_id: n for n, message_id in enumerate(humans)}
-            places = [order[r] for r in replied if r in order]
-            outcome.out_of_order += sum(a > b for a, b in pairwise(places))
-            for message in person.messages:
-                outcome.longest_wait = max(outcome.longest_wait, message.answered_at - message.sent_at)
-                for fault in self._faults:
-                    if message.acknowledged_at and message.acknowledged_at <= fault <= message.answered_at:
-                        outcome.recoveries.append(message.answered_at - fault)
+        outcome.problems += person.problems
+        acknowledged = {m.message_id for m in person.messages if m.acknowledged_at and not self._forgiven(m)}
+        humans = [m["id"] for m in stored if m["source"] == "human"]
+        replied = [m["reply_to"] for m in stored if m["source"] == "bot"]
+        order = {message_id: n for n, message_id in enumerate(humans)}
+        places = [order[r] for r in replied if r in order]
+        outcome.acknowledged += len(acknowledged)
+        outcome.answered += len(set(replied) & acknowledged)
+        outcome.lost += len(acknowledged - set(replied))
+        outcome.doubled += len(replied) - len(set(replied)) + len(humans) - len(set(humans))
+        outcome.out_of_order += sum(a > b for a, b in pairwise(places))
+        outcome.refused += sum(m.refused for m in person.messages)
+        outcome.waits += [m.answered_at - m.sent_at for m in person.messages if m.answered_at]
+
+    def _forgiven(self, message: TrackedMessage) -> bool:
+        """Whether the message is younger than the copy from which Redis was restored."""
+        return any(copied <= message.acknowledged_at <= restored for copied, restored in self.restored)

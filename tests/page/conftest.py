@@ -45,7 +45,7 @@ def ada(chromium: Browser, site: Deployment) -> Iterator[PageUser]:
 
 @pytest.fixture
 def eve(chromium: Browser, site: Deployment) -> Iterator[PageUser]:
-    """A user whose console may show lost connections and expired chats. Killed processes are started again afterwards."""
+    """A user whose console may show lost connections and expired chats. Killed processes start again afterwards."""
     user = PageUser(chromium, site.url()).start_chat()
     yield user
     user.close(allowed=NO_CONNECTION_OR_EXPIRED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import requests
 
 from chatbot.config import RedisSettings, Settings
+from chatbot.logs.repeated_lines import CLIENT_LIMIT
 from chatbot.queue.celery_app import create_celery
 from chatbot.sessions.ids import session_id
 from chatbot.store.keys import session_keys
@@ -114,7 +116,77 @@ def test_lines_of_web_and_worker_are_json_with_session_message_and_task(guarded:
         assert logged["time"].endswith("+00:00")
     logged = line(chat.webs[0], "m3")
     assert (logged["session"], logged["level"], logged["logger"]) == (session, "WARNING", "chatbot.web.chat_socket")
+    assert logged["code"] == "unavailable"
     assert any(it["logger"] == "gunicorn.error" for it in lines(chat.webs[0]))
+
+
+def test_web_logs_the_beginning_and_the_end_of_a_socket_and_each_refusal(guarded: Guarded, model: ModelServer) -> None:
+    chat = guarded.chat
+    session_line = "a session begins, from 127.0.0.1"
+
+    def found(session: str) -> list[dict[str, Any]]:
+        return [line for line in lines(chat.webs[0]) if line.get("session") == session]
+
+    with ChatClient(chat.url()) as client:
+        session = session_id(client.token)
+        reply = client.ask(TEXT, "m1")
+        client.send_frame(type="message", msg="", id="m2")
+        client.until("error", code="empty_message")
+        client.ws.close(4000)
+    eventually(lambda: "closes" in found(session)[-1]["message"], what="the end of the socket is logged")
+    began, opened, refused, closed = found(session)
+    assert (began["message"], opened["message"]) == (session_line, "a socket opens anew, from 127.0.0.1")
+    assert (refused["message"], refused["message_id"], refused["code"]) == (
+        "a frame is refused: empty_message",
+        "m2",
+        "empty_message",
+    )
+    sent = len(client.frames)
+    assert re.fullmatch(
+        rf"a socket closes with 4000 after \d+\.\d s, 2 frames received, {sent} sent", closed["message"]
+    )
+    assert {line["level"] for line in (began, opened, refused, closed)} == {"INFO"}
+    # The same ids as in the worker's line and in the header for the model.
+    worker_line = next(line for line in lines(chat.workers[0]) if line.get("session") == session)
+    assert worker_line["message_id"] == "m1"
+    assert model.requests()[-1].headers["x-request-id"] == f"{session}:m1"
+
+    with ChatClient(chat.url(), client.token, after=reply["id"]) as again:
+        again.until("session", recovered=True)
+        eventually(lambda: found(session)[-1]["message"].startswith("a socket opens again, recovered"))
+        again.cut()
+        eventually(lambda: "closes with 1006" in found(session)[-1]["message"], what="a lost connection is logged")
+    assert requests.delete(chat.url() + "/token", params={"token": client.token}, timeout=10).status_code == 204
+    assert requests.get(chat.url() + "/refresh_token", params={"token": client.token}, timeout=10).status_code == 400
+    with ChatClient(chat.url(), client.token) as late:
+        assert late.closed().code == 1008
+    assert [(line["message"], line.get("code")) for line in found(session)[-3:]] == [
+        ("a session is ended by its client", None),
+        ("GET /refresh_token is refused: session_not_found", "session_not_found"),
+        ("a socket is refused: not_authenticated", "not_authenticated"),
+    ]
+
+
+def test_a_storm_of_sockets_is_summarised(guarded: Guarded) -> None:
+    chat = guarded.chat
+    web = chat.webs[0]
+    before = len(web.log)
+    with ChatClient(chat.url()) as client:
+        client.until("session")
+        for _ in range(3 * CLIENT_LIMIT):
+            with ChatClient(chat.url(), client.token) as other:
+                other.until("session")
+
+    def new() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in web.log[before:].splitlines()]
+
+    def counted(word: str) -> int:
+        return sum(line.get("repeated", 1) for line in new() if word in line["message"])
+
+    eventually(lambda: counted("a socket closes") > 3 * CLIENT_LIMIT, 30, "every socket is counted")
+    assert counted("a socket opens") == counted("a socket closes") == 3 * CLIENT_LIMIT + 1
+    # Two windows of lines for each kind, if an interval ends in between, and the summaries.
+    assert len([line for line in new() if "a socket" in line["message"]]) <= 4 * CLIENT_LIMIT + 4
 
 
 def test_celerys_own_lines_carry_the_task_and_its_session(guarded: Guarded) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatbot.config import HUGGINGFACE, OPENAI_CHAT, OPENAI_COMPLETIONS
-from chatbot.worker.models.base import Call, Model, Piece
+from chatbot.worker.models.base import Call, Model
 from chatbot.worker.prompts import PromptMessage
 from tests.support.models import at
 
@@ -163,5 +163,10 @@ class Reply:
 
 
 def reply(model: Model, text: str = "hello") -> Reply:
-    pieces: list[Piece] = list(model.generate([PromptMessage("user", text)], Call(30)))
-    return Reply("".join(p.text for p in pieces), pieces[-1].finish_reason, "".join(p.reasoning for p in pieces))
+    said = thought = ""
+    reason: str | None = None
+    for piece in model.generate([PromptMessage("user", text)], Call(30)):
+        if piece.retracts:
+            said, thought = "", thought + said
+        said, thought, reason = said + piece.text, thought + piece.reasoning, piece.finish_reason
+    return Reply(said, reason, thought)

@@ -137,9 +137,9 @@ def _said(message: Mapping[str, Any]) -> tuple[str, str]:
     """The text and the thinking of a message or of a part of one."""
     text, reasoning = _contents(message.get("content"))
     text += _text(message.get("refusal"))
-    for name in ("reasoning_content", "reasoning", "thinking"):
+    for name in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
         # Some servers send the same under two names.
-        reasoning = reasoning or _text(message.get(name))
+        reasoning = reasoning or "".join(_contents(message.get(name)))
     return text, reasoning
 
 
@@ -153,7 +153,7 @@ def _contents(content: Any) -> tuple[str, str]:
     for part in content:
         if not isinstance(part, dict):
             text += _text(part)
-        elif part.get("type") in ("thinking", "reasoning", "reasoning_text", "redacted_thinking"):
+        elif str(part.get("type")).partition(".")[0] in ("thinking", "reasoning", "reasoning_text"):
             inner = part.get("thinking") or part.get("reasoning") or part.get("text") or part.get("summary")
             reasoning += _contents(inner)[0]
         elif part.get("type") == "refusal":

@@ -29,6 +29,8 @@ class Piece:
     finish_reason: str | None = None
     #: The model's thinking, which is no part of the reply.
     reasoning: str = ""
+    #: All text before this chunk was thinking, as it turns out: the reply's text begins with this chunk's.
+    retracts: bool = False
 
 
 class Model(ABC):
@@ -56,17 +58,23 @@ class ModelProtocol(Model):
         text, thinking, thoughts = ReplyText(self.stop_sequences), Thinking(), ReplyText()
         with closing(self._request(conversation, call)) as pieces:
             for piece in pieces:
-                said, thought = thinking.feed(piece.text)
-                if piece.finish_reason is not None:
-                    rest, last_thought = thinking.end()
-                    said, thought = said + rest, thought + last_thought
-                shown, thought = text.feed(said), thoughts.feed(piece.reasoning + thought)
+                split = thinking.feed(piece.text)
+                parts = [split, thinking.end()] if piece.finish_reason is not None else [split]
+                retracts = any(part.retracts for part in parts)
+                shown, thought = "", piece.reasoning
+                for part in parts:
+                    if part.retracts:
+                        thought += shown + text.held
+                        shown, text = "", ReplyText(self.stop_sequences)
+                    thought += part.thought
+                    shown += text.feed(part.text)
+                thought = thoughts.feed(thought)
                 reason = "stop" if text.stopped else piece.finish_reason
                 if reason is not None:
-                    yield Piece(shown + text.end(), reason, thought + thoughts.end())
+                    yield Piece(shown + text.end(), reason, thought + thoughts.end(), retracts)
                     return
-                if shown or thought:
-                    yield Piece(shown, reasoning=thought)
+                if shown or thought or retracts:
+                    yield Piece(shown, None, thought, retracts)
         raise AssertionError("the last chunk of every protocol has a finish reason")
 
     @abstractmethod

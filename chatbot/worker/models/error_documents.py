@@ -60,7 +60,7 @@ def server_error(document: Any, *, failed: bool) -> ServerError | None:
         strings += [value for name, value in fields.items() if isinstance(value, str) and name not in _QUOTES]
     names = [
         str(value)
-        for value in (fields.get("error_type"), inner.get("type"), inner.get("code"), inner.get("status"))
+        for value in (fields.get("error_type"), *(inner.get(name) for name in ("type", "code", "status", "error_code")))
         if _is_identifier(value)
     ]
     if described is not fields:
@@ -95,10 +95,15 @@ def _first(document: Any) -> Any:
 def _described(fields: dict[str, Any]) -> Any:
     """The part of a document that describes an error, or None."""
     for name in ("error", "errors"):
-        if fields.get(name):
-            return fields[name]
+        value = fields.get(name)
+        if value and not (isinstance(value, dict) and not any(value.values())):
+            return value
     if fields.get("object") == "error" or fields.get("type") == "error" or fields.get("success") is False:
         return fields
+    status = fields.get("base_resp")
+    if isinstance(status, dict) and status.get("status_code"):
+        # MiniMax writes this also where all is well, with the code 0.
+        return {"code": status["status_code"], "message": status.get("status_msg") or "no message"}
     if not _ANSWERS.isdisjoint(fields):
         return None
     return fields if any(fields.get(n) for n in ("detail", "message", "msg", "error_msg", "error_message")) else None

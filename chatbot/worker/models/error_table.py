@@ -80,7 +80,7 @@ _TOO_LONG_WORDING = r"""
     | exceeds?\ max(imum)?\ (length|input|prompt)
     | (input|prompt|message)[^.]{0,20}\ tokens?\ count[^.]{0,60}(exceeds|only\ supports)
     | input\ or\ output\ tokens\ must\ be\ reduced | exceeds?\ the\ maximum\ allowed\ length
-    | `inputs`\ (tokens\ \+|must\ have\ less\ than) | `max_new_tokens`\ must\ be\ <=
+    | `?inputs`?\ (tokens\ \+|must\ have\ less\ than) | `max_new_tokens`\ must\ be\ <=
     | \(truncated\)\ input\ is\ too | index\ \d+\ is\ out\ of\ bounds
     | (longest\ allowed|longer\ than\ the\ specified\ maximum) | input\ is\ too\ large\ to\ process
     | context\ (size|window|length)\ (has\ been\ |was\ )?(exceeded|overflow|is\ full)
@@ -95,6 +95,14 @@ _TOO_LONG_WORDING = r"""
 
 #: The limit on the reply alone: no shorter prompt would help.
 _LIMIT_OF_REPLY = r"max_tokens\ is\ too\ large:\ \d+\.\ this\ model\ supports\ at\ most"
+
+#: Tokens and a limit in one sentence, in no server's known words.
+_TOKENS_AND_LIMIT = r"""
+    \btokens?\b[^.\n]{0,80}\b(exceed\w*|above|over|beyond)\b | \b(exceed\w*|above|over|beyond)\b[^.\n]{0,80}\btokens?\b
+    | (context\ window|maximum\ length)\ (of\ this\ model\ )?is\ \d+
+    | (prompt|input|messages?|conversation|text)\b[^.\n]{0,60}\b(exceeds?|over|above)\ (the\ )?(limit|length|maximum)
+    | \b(input|prompt)\ over\ length | max(imum)?\ (input|prompt)\ (characters|length)
+"""
 
 _CONTENT_WORDING = r"""
     contentpolicyviolation
@@ -115,13 +123,14 @@ _CREDITS_WORDING = r"""
     | no\ credits\ (left|remaining) | billing\ (hard\ )?limit | budget\ has\ been\ exceeded
     | requires\ (more|at\ least|a\ paid)\ [^.]{0,20}(credits|plan) | never\ purchased\ credits
     | (plan|account)[^.]{0,30}billing\ details | account\ is\ in\ (arrears|good\ standing)
-    | spending\ limit[^.]{0,20}reached | recharge | 余额不足 | 欠费
+    | credit\ limit\ exceeded | 额度不足 | spending\ limit[^.]{0,20}reached | recharge | 余额不足 | 欠费
 """
 
 _LOADING_WORDING = r"""
     (model|server|engine|endpoint|deployment|weights)\b[^.]{0,100}\b
     (is|are|still|currently|being)\ (\w+\ )?(loading|loaded|starting|initializ|warming|deploying|provision|paused|scal)
-    | ^loading\ model\b | model\ (is\ )?not\ (yet\ )?(ready|loaded\ yet) | warming\ up | cold\ start
+    | ^loading\ model\b | model\ (is\ )?not\ (yet\ )?(ready|loaded\ yet)
+    | warming\ up | waiting\ for\ llama\ runner\ to\ start | cold\ start
     | still\ loading | scal(ing|ed)\ (up\ )?(from|to)\ zero | currently\ loading | being\ loaded
     | no\ healthy\ upstream
 """
@@ -151,13 +160,14 @@ TABLE = (
         sensitivecontentdetected inputtextsensitivecontentdetected outputtextsensitivecontentdetected prohibitedcontent
         safety blocklist recitation contentviolation inappropriatecontent cyberpolicyviolation spii safetyviolations""",
         _CONTENT_WORDING,
-        statuses=(200, 400, 403, 406, 422, 446, 451, 500),
+        statuses=(200, 400, 403, 406, 422, 424, 446, 451, 500),
     ),
     _row(
         Meaning.CREDITS,
         """insufficientquota billinghardlimitreached billingnotactive insufficientbalance insufficientuserquota
         creditbalancetoolow exceededcurrentquotaerror paymentrequired budgetexceeded accountdeactivated arrearage
-        insufficientcredits billingerror notenoughcredits spendlimitreached quotaexhausted 1113 outofcredits""",
+        insufficientcredits creditlimit billingerror notenoughcredits spendlimitreached quotaexhausted
+        1113 outofcredits""",
         _CREDITS_WORDING,
     ),
     _row(Meaning.LOADING, "modelloading modelnotready", _LOADING_WORDING, statuses=_NOT_READY),
@@ -187,6 +197,13 @@ TABLE = (
         statuses=(200, 500, 502, 503, 529),
     ),
     _row(
+        Meaning.TOO_LONG,
+        "336007 336003 10907",
+        _TOKENS_AND_LIMIT,
+        statuses=(200, 400, 422, 500),
+        unless=r"(output|completion)\ tokens | \bmax_(new_|completion_|output_)?tokens\b | per[ -](min|day)",
+    ),
+    _row(
         Meaning.REFUSED,
         """validation invalidrequesterror badrequesterror badrequest invalidargument unsupportedparameter
         unsupportedvalue invalidparameter failedprecondition unknownparameter notfounderror""",
@@ -205,7 +222,7 @@ STATUSES = {
     429: Meaning.RATE,
     446: Meaning.CONTENT,
     451: Meaning.CONTENT,
-    **dict.fromkeys((502, 503, 521, 522, 523, 529, 530), Meaning.UNAVAILABLE),
+    **dict.fromkeys((498, 502, 503, 521, 522, 523, 529, 530), Meaning.UNAVAILABLE),
 }
 #: Under these the status says more than a name that fits many errors.
 _PLAIN = {Meaning.TOKEN, Meaning.RATE, Meaning.OVERLOADED, Meaning.REFUSED}

@@ -100,7 +100,9 @@ class _Reply:
         text = part.text
         if part.whole:
             # After streamed text a summary of it.
-            text = "" if self.texts else text.removeprefix(self._prompt)
+            text = "" if self.texts else text
+        if not self.texts and self._prompt:
+            text = text.removeprefix(self._prompt)
         ending = part.reason is not None or part.last
         if not part.whole:
             first = bool(text) and not self.texts

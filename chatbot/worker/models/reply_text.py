@@ -31,6 +31,11 @@ class ReplyText:
         self._held = text[decided:]
         return self._out(text[:decided])
 
+    @property
+    def held(self) -> str:
+        """The text held back."""
+        return self._held
+
     def end(self) -> str:
         """The text still held back, once no more chunks come."""
         text, self._held = self._held.rstrip(), ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 #: How thinking begins and ends; special tokens of models, as servers without a reasoning parser send them.
 _TAGS = (
     ("<think>", "</think>"),
@@ -15,6 +17,20 @@ _TAGS = (
 )
 
 
+#: The end of thinking that began in the prompt, as some chat templates have it: the reply holds no opening tag.
+_BARE_END = "</think>"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A part of the text, divided."""
+
+    text: str = ""
+    thought: str = ""
+    #: All text before this part was thinking, too.
+    retracts: bool = False
+
+
 class Thinking:
     """Splits streamed text. Tags may be split over chunks; thinking that does not end is all thinking."""
 
@@ -22,36 +38,72 @@ class Thinking:
         self._held = ""
         #: The tag that ends the thinking; None before the first text and after the thinking.
         self._end: str | None = None
-        #: Whether the reply has begun: a tag in it is text.
+        #: Whether the reply has begun: an opening tag in it is text.
         self._replying = False
+        #: The reply so far, as long as it may turn out to be thinking; None once it cannot.
+        self._said: list[str] | None = []
 
-    def feed(self, chunk: str) -> tuple[str, str]:
-        """The text and the thinking in `chunk` and in what was held back."""
-        if self._replying or not (chunk or self._held):
-            return chunk, ""
+    def feed(self, chunk: str) -> Split:
+        """What `chunk` and what was held back are."""
         text, self._held = self._held + chunk, ""
+        if self._replying:
+            return self._reply(text)
         if self._end is None:
             start = text.lstrip()
-            for begin, end in _TAGS:
-                if start.startswith(begin):
-                    self._end = end
-                    text = start.removeprefix(begin)
-                    break
-            else:
-                if any(begin.startswith(start) for begin, _ in _TAGS):
-                    self._held = text
-                    return "", ""
+            if any(begin.startswith(start) for begin, _ in _TAGS):
+                self._held = text
+                return Split()
+            tags = next((pair for pair in _TAGS if start.startswith(pair[0])), None)
+            if tags is None:
                 self._replying = True
-                return text, ""
+                return self._reply(text)
+            self._end, self._said = tags[1], None
+            text = start.removeprefix(tags[0])
         thought, tag, reply = text.partition(self._end)
         if tag:
             self._replying = True
-            return reply, thought
-        keep = next((n for n in range(len(self._end) - 1, 0, -1) if text.endswith(self._end[:n])), 0)
-        self._held = text[len(text) - keep :]
-        return "", text[: len(text) - keep]
+            return Split(reply, thought)
+        self._held = _partial(text, self._end)
+        return Split("", text.removesuffix(self._held))
 
-    def end(self) -> tuple[str, str]:
-        """What was held back, once no more chunks come."""
+    def end(self) -> Split:
+        """What was held back is, once no more chunks come."""
         held, self._held = self._held, ""
-        return ("", held) if self._end is not None and not self._replying else (held, "")
+        if self._end is not None and not self._replying:
+            return Split("", held)
+        if held.strip() == _BARE_END and self._said and self._ends_thinking(""):
+            return Split("", "", retracts=True)
+        return Split(held)
+
+    def _reply(self, text: str) -> Split:
+        """A part of the reply. A bare end of thinking counts once, on a line of its own or before an empty one."""
+        if self._said is None:
+            return Split(text)
+        before, tag, after = text.partition(_BARE_END)
+        if not tag:
+            self._held = _partial(text, _BARE_END)
+            text = text.removesuffix(self._held)
+            self._said.append(text)
+            return Split(text)
+        if after in ("", "\n"):
+            self._held = tag + after
+            self._said.append(before)
+            return Split(before)
+        said = len(self._said)
+        self._said.append(before)
+        if self._ends_thinking(after):
+            self._said = None
+            return Split(after, before, retracts=True)
+        self._said[said:] = [before + tag]
+        rest = self._reply(after)
+        return rest if rest.retracts else Split(before + tag + rest.text)
+
+    def _ends_thinking(self, after: str) -> bool:
+        said = "".join(self._said or ())
+        alone = (not said or said.endswith("\n")) and after[:1] in ("", "\n")
+        return (alone or after.startswith("\n\n")) and said.count("```") % 2 == 0
+
+
+def _partial(text: str, tag: str) -> str:
+    """The end of the text that may be the beginning of the tag."""
+    return next((tag[:n] for n in range(len(tag) - 1, 0, -1) if text.endswith(tag[:n])), "")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from devtools.chaos.deployments import NetworkDeployment
 from devtools.chaos.experiments import run_experiment
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment
@@ -31,17 +32,33 @@ def breakable(model: ModelServer) -> Iterator[Deployment]:
         ("web-stop", 1),
         ("redis-kill", 2),
         ("queue-emptied", 1),
+        ("redis-restored", 1),
         ("sockets-cut", 2),
     ],
 )
 def test_nothing_is_lost_doubled_or_out_of_order(
     breakable: Deployment, model: ModelServer, name: str, times: int
 ) -> None:
+    check(breakable, model, name, times)
+
+
+@pytest.fixture(scope="module")
+def remote(model: ModelServer) -> Iterator[NetworkDeployment]:
+    with NetworkDeployment(model.url, webs=2, workers=2) as deployment:
+        yield deployment
+
+
+@pytest.mark.parametrize("name", ["pubsub-half-open", "worker-partition"])
+def test_nothing_is_lost_when_the_network_breaks(remote: NetworkDeployment, model: ModelServer, name: str) -> None:
+    check(remote, model, name, 1)
+
+
+def check(chat: Deployment, model: ModelServer, name: str, times: int) -> None:
     model.control(first=100, interval=50, tokens=20)
-    crowd = run_experiment(breakable, name, times, people=10)
+    crowd = run_experiment(chat, model, name, times, people=10, reply_length=1.0)
     assert crowd.outcome.problems == []
     assert crowd.outcome.kept, crowd.outcome
     assert crowd.outcome.acknowledged == crowd.outcome.answered > 0
     assert max(crowd.outcome.recoveries, default=0) < RECOVERY
-    for web in breakable.webs:
+    for web in chat.webs:
         assert "Traceback" not in web.log, web.log[-3000:]

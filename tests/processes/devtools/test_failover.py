@@ -26,7 +26,7 @@ def test_no_acknowledged_message_is_lost_and_all_are_served_again(
     breakable: SentinelDeployment, model: ModelServer, name: str
 ) -> None:
     model.control(first=100, interval=50, tokens=20)
-    crowd = run_experiment(breakable, name, 1, people=20)
+    crowd = run_experiment(breakable, model, name, 1, people=20)
     assert crowd.outcome.problems == []
     assert crowd.outcome.kept, crowd.outcome
     assert crowd.outcome.acknowledged == crowd.outcome.answered > 0

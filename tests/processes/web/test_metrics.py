@@ -250,6 +250,33 @@ def test_the_time_to_an_ack_and_the_lag_of_the_event_loop_are_measured(model: Mo
         assert scrape(chat.url())["chatbot_web_event_loop_lag_seconds_sum"] < 5
 
 
+def test_http_times_by_route_and_the_memory_of_each_process_are_shown(fresh: Deployment) -> None:
+    for path in ("/healthz", "/no/such/path", "/healthz"):
+        requests.get(fresh.url() + path, timeout=20)
+    with ChatClient(fresh.url()) as client:
+        client.ask("hello")
+    now = scrape(fresh.url())
+    times = {key: value for key, value in now.items() if key.startswith("chatbot_web_request_seconds_count")}
+    assert times["chatbot_web_request_seconds_count{route=/healthz}"] == 2
+    assert times["chatbot_web_request_seconds_count{route=none}"] == 1
+    assert not any("/chat" in key or "no/such" in key for key in times)
+    web = [value for key, value in now.items() if key.startswith("chatbot_web_memory_bytes")]
+    workers = [value for key, value in now.items() if key.startswith("chatbot_worker_memory_bytes")]
+    assert (len(web), len(workers)) == (1, 2)
+    assert all(20e6 < value < 1e9 for value in (*web, *workers))
+    assert abs(now["chatbot_web_event_loop_ran_timestamp_seconds"] - time.time()) < 5
+    fresh.workers[1].stop()
+    assert sum(key.startswith("chatbot_worker_memory_bytes") for key in scrape(fresh.url())) == 1
+
+
+def test_the_documentation_lists_every_metric_and_no_other(chat: Deployment) -> None:
+    table = (ROOT / "docs" / "operations.md").read_text("utf-8").split("| metric | what |")[1].split("\n\n")[0]
+    documented = {name for row in table.splitlines()[1:] for name in re.findall(r"`(chatbot_\w+)", row.split("|")[1])}
+    there = {re.sub(r"_(bucket|sum|count)$", "", name.partition("{")[0]) for name in scrape(chat.url())}
+    there = {name for name in there if name.startswith("chatbot_")} | {"chatbot_web_requests_refused_total"}
+    assert documented == there
+
+
 @pytest.mark.parametrize("file", ["alerts.yml", "dashboard.json"])
 def test_every_metric_that_is_asked_for_exists(chat: Deployment, file: str) -> None:
     text = re.sub("#.*", "", (MONITORING / file).read_text("utf-8"))

@@ -103,7 +103,8 @@ def test_a_replica_is_named(own_redis: str) -> None:
     with running_redis("--replicaof", f"127.0.0.1 {port}") as url:
         client = connect(url, 1, retries=0)
         problem = find_problem(client, SESSION_COMMANDS, "REDIS_URL")
-        assert problem == "Redis is a replica, which takes no writes: set REDIS_URL to the address of the master"
+        assert problem is not None
+        assert "it is a replica (REDIS_URL must name the master)" in problem
 
 
 def test_a_cluster_is_named() -> None:

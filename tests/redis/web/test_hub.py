@@ -11,11 +11,13 @@ import pytest
 import redis
 from wsproto.frame_protocol import FrameProtocol
 
+from chatbot.protocol import close_codes
 from chatbot.protocol.events import events_channel
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases, Progress
 from chatbot.sessions.messages import Sessions
 from chatbot.store.client import connect
+from chatbot.store.keys import session_keys
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.web.hub import Hub, Subscriber, replay
 from devtools.harness.deployment import eventually
@@ -181,6 +183,25 @@ def test_nothing_goes_out_past_a_gap_and_what_is_missing_comes_first(
     eventually(partial(_has, socket, ["a1", "a2", "a3"]))
     answer(sessions, leases, session, 4)
     eventually(partial(_has, socket, ["a1", "a2", "a3", "a4"]))
+
+
+def test_a_socket_that_is_ahead_of_a_restored_redis_is_closed_so_that_its_client_sends_again(
+    hub: Hub, sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    socket = Socket(hub, session)
+    socket.attach(sessions)
+    answer(sessions, leases, session, 1)
+    keys = [key for key in session_keys(session).own if redis_client.exists(key)]
+    for key in keys:
+        redis_client.copy(key, f"copy:{key}")
+    sessions.accept(session, "lost", "after the copy")
+    eventually(lambda: socket.replies() == ["a1"])
+    for key in session_keys(session).own:
+        redis_client.delete(key)
+    for key in keys:
+        redis_client.copy(f"copy:{key}", key)
+    hub.resync([socket.subscriber])
+    eventually(lambda: socket.ended == [close_codes.OUT_OF_DATE.code])
 
 
 def test_garbage_on_a_channel_does_no_harm(

@@ -44,8 +44,18 @@ def trims(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
+class Metrics:
+    """Records what the attendant measures."""
+
+    def __init__(self) -> None:
+        self.lags: list[float] = []
+        self.sizes: list[float] = []
+        self.observe_loop = self.lags.append
+        self.memory = SimpleNamespace(set=self.sizes.append)
+
+
 def worker_with(hub: Hub) -> Any:
-    metrics = SimpleNamespace(loop_lag=SimpleNamespace(observe=lambda _: None))
+    metrics = Metrics()
     wsgi = SimpleNamespace(extensions={"chatbot": SimpleNamespace(hub=hub, metrics=metrics)})
     return SimpleNamespace(alive=True, booted=True, wsgi=wsgi)
 
@@ -65,7 +75,7 @@ def test_a_process_listens_trims_its_memory_and_closes_its_sockets_on_shutdown(t
 def test_memory_is_not_trimmed_with_many_sockets(trims: list[str]) -> None:
     hub = Hub(sockets=gunicorn_hooks._TRIM_MAX_SOCKETS)
     worker = worker_with(hub)
-    thread = threading.Thread(target=gunicorn_hooks._attend, args=(worker, hub))
+    thread = threading.Thread(target=gunicorn_hooks._attend, args=(worker, hub, Metrics()))
     thread.start()
     thread.join(0.2)
     worker.alive = False
@@ -73,15 +83,19 @@ def test_memory_is_not_trimmed_with_many_sockets(trims: list[str]) -> None:
     assert trims == []
 
 
-def test_the_lag_of_the_event_loop_is_measured(trims: list[str]) -> None:
-    hub, lags = Hub(sockets=0), list[float]()
+def test_the_lag_of_the_event_loop_and_the_memory_are_measured(
+    trims: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gunicorn_hooks, "_MEMORY_INTERVAL", 0.01)
+    hub, metrics = Hub(sockets=0), Metrics()
     worker = worker_with(hub)
-    thread = threading.Thread(target=gunicorn_hooks._attend, args=(worker, hub, lags.append))
+    thread = threading.Thread(target=gunicorn_hooks._attend, args=(worker, hub, metrics))
     thread.start()
-    eventually(lambda: len(lags) >= 2)
+    eventually(lambda: len(metrics.lags) >= 2 and metrics.sizes)
     worker.alive = False
     thread.join(5)
-    assert all(0 <= lag < 5 for lag in lags)
+    assert all(0 <= lag < 5 for lag in metrics.lags)
+    assert 1e6 < metrics.sizes[0] < 1e11
 
 
 def test_the_master_raises_its_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:

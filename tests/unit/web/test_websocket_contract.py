@@ -25,6 +25,7 @@ from wsproto.events import BytesMessage, TextMessage
 from chatbot.protocol.close_codes import EXPIRED
 from chatbot.web import websocket
 from chatbot.web.websocket import WebSocket, create_sock
+from devtools.harness.deployment import eventually
 
 HANDSHAKE = {
     "HTTP_HOST": "chat.example",
@@ -227,3 +228,30 @@ def test_gunicorn_reads_from_a_connection_by_chunk_of_its_unreader_and_drains_bo
     assert "self.finish_body()" in inspect.getsource(parser.Parser.__next__)
     finish_body = inspect.getsource(parser).partition("def finish_body(")[2]
     assert "max_bytes" in finish_body.partition(")")[0]
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"\x88\x82\0\0\0\0\x0f\xa0", 4000),
+        (b"\x88\x80\0\0\0\0", 1005),
+        (b"\x81\xfe\0\x80\0\0\0\0" + b"x" * 128, 1009),
+        (b"", 1006),
+    ],
+)
+def test_the_code_of_a_close_frame_is_stored(peer: Peer, frame: bytes, code: int) -> None:
+    ws = WebSocket(peer.environ(), max_message_size=100)
+    peer.answer()
+    if frame:
+        peer.client.sendall(frame)
+    else:
+        peer.client.close()
+    eventually(lambda: not ws.connected)
+    assert ws.close_code == code
+
+
+def test_the_code_of_the_servers_own_close_frame_is_stored(peer: Peer) -> None:
+    ws = WebSocket(peer.environ())
+    peer.answer()
+    ws.end(EXPIRED)
+    assert ws.close_code == 1008

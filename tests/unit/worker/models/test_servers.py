@@ -8,6 +8,7 @@ import gzip
 import json
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,9 @@ WHOLE_REPLIES: dict[str, Body] = {
     "an empty choice first": lambda w: chunked(event(w.delta("")), *w.hello()),
     "a null text": lambda w: chunked(event(w.delta(None)), *w.hello()),
     "an error of null": lambda w: chunked(*(event(json.loads(e[6:]) | {"error": None}) for e in w.hello())),
+    "an error without content": lambda w: chunked(
+        *(event(json.loads(e[6:]) | {"error": {"message": None, "code": 0}}) for e in w.hello())
+    ),
     "gzip": lambda w: response(
         gzip.compress("".join(w.hello()).encode()), kind="text/event-stream", headers=("Content-Encoding: gzip",)
     ),
@@ -120,6 +124,14 @@ def test_a_finish_reason_with_every_chunk_is_not_the_end(server: ByteServer, wir
     server.script(chunked(*map(event, chunks[:2]), end=False))
     with pytest.raises(TransientModelError):
         reply(wire.model(server))
+
+
+@pytest.mark.parametrize("wire", [HF, COMPLETIONS], ids=lambda w: w.api)
+def test_a_prompt_that_the_server_repeats_is_no_part_of_the_reply(server: ByteServer, wire: Wire) -> None:
+    server.script(response(json.dumps(wire.whole("Human: hello\nBot: Hello there."))))
+    assert reply(wire.model(server)) == HELLO
+    server.script(chunked(event(wire.delta("Human: hello\nBot:")), *wire.hello()))
+    assert reply(wire.model(server)) == HELLO
 
 
 CUT: dict[str, Body] = {
@@ -355,7 +367,7 @@ def test_chat_servers_differ(server: ByteServer, case: str) -> None:
     assert reply(CHAT.model(server)) == HELLO
 
 
-THOUGHTS = {
+THOUGHTS: dict[str, list[dict[str, Any]]] = {
     "reasoning_content": [
         {"reasoning_content": "Let me see. "},
         {"reasoning_content": "Yes."},
@@ -364,6 +376,10 @@ THOUGHTS = {
     "reasoning": [{"reasoning": "Let me see. "}, {"reasoning": "Yes.", "content": ""}, {"content": "Hello there."}],
     "both": [{"reasoning": "Let me see. Yes.", "reasoning_content": "Let me see. Yes."}, {"content": "Hello there."}],
     "thinking": [{"thinking": "Let me see. Yes."}, {"content": "Hello there."}],
+    "reasoning_details": [
+        {"reasoning_details": [{"type": "reasoning.text", "text": "Let me see. Yes."}]},
+        {"content": "Hello there."},
+    ],
     "tags": [{"content": "<think>Let me see. Yes.</think>\n\nHello there."}],
     "split tags": [{"content": c} for c in "\n<think>\nLet me see. Yes.\n</think>\n\nHello there."],
     "Gemini's tags": [{"content": "<thought>Let me see."}, {"content": " Yes.</thought>Hello there."}],
@@ -377,7 +393,8 @@ def test_thinking_is_kept_apart(server: ByteServer, case: str) -> None:
     expected = Reply("Hello there.", "stop", "Let me see. Yes.")
     server.script(chunked(*map(event, deltas), event(CHAT.end())))
     assert reply(CHAT.model(server)) == expected
-    merged = {k: "".join(d.get(k, "") for d in THOUGHTS[case]) for d in THOUGHTS[case] for k in d}
+    said = {k: [d[k] for d in THOUGHTS[case] if k in d] for d in THOUGHTS[case] for k in d}
+    merged = {k: "".join(v) if isinstance(v[0], str) else v[0] for k, v in said.items()}
     server.script(response(json.dumps({"choices": [{"message": merged, "finish_reason": "stop"}]})))
     assert reply(CHAT.model(server)) == expected
 
@@ -397,6 +414,31 @@ def test_tags_are_thinking_in_each_protocol(server: ByteServer, wire: Wire) -> N
         chunked(event(wire.delta("Write <think> or")), event(wire.delta(" </think>.")), event(wire.end(whole="x")))
     )
     assert reply(wire.model(server)) == Reply("Write <think> or </think>.", "stop")
+
+
+BARE = {
+    "Let me see. Yes.\n</think>\n\nHello there.": Reply("Hello there.", "stop", "Let me see. Yes."),
+    "Let me see. Yes.</think>\n\nHello there.": Reply("Hello there.", "stop", "Let me see. Yes."),
+    "</think>\nHello there.": Reply("Hello there.", "stop"),
+    "Let me see.\n\nYes.\n</think>": Reply("", "stop", "Let me see.\n\nYes."),
+    "A tag: </think> ends it.\nYes.": Reply("A tag: </think> ends it.\nYes.", "stop"),
+    "A tag:\n```\n</think>\n\n```\nYes.": Reply("A tag:\n```\n</think>\n\n```\nYes.", "stop"),
+    "A tag: </th": Reply("A tag: </th", "stop"),
+    "<think>a</think>b\n</think>\n\nc": Reply("b\n</think>\n\nc", "stop", "a"),
+    "a\n</think>\n\nb\n</think>\n\nc": Reply("b\n</think>\n\nc", "stop", "a"),
+}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("text", BARE)
+def test_thinking_that_began_in_the_prompt_ends_with_a_tag_of_its_own(
+    server: ByteServer, wire: Wire, text: str
+) -> None:
+    for chunks in ([text], list(text), [text[:9], text[9:]]):
+        server.script(chunked(*(event(wire.delta(c)) for c in chunks), event(wire.end(whole=text))))
+        assert reply(wire.model(server)) == BARE[text]
+    server.script(response(json.dumps(wire.whole(text))))
+    assert reply(wire.model(server)) == BARE[text]
 
 
 @pytest.mark.parametrize("wire", WIRES)

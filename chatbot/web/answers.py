@@ -1,0 +1,33 @@
+"""What routes share: JSON answers, and the token of a request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, request
+
+from chatbot.protocol.events import to_json
+
+
+def json_answer(document: dict[str, Any], *, status: int = 200, cache: bool = True) -> Response:
+    """An answer with a document as JSON; without `cache`, browsers and proxies must not store it."""
+    return json_text_answer(to_json(document), status=status, cache=cache)
+
+
+def json_text_answer(text: str, *, status: int = 200, cache: bool = True) -> Response:
+    """The same for a text that is JSON already."""
+    response = Response(text, status=status, mimetype="application/json")
+    if not cache:
+        response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def bearer_token() -> str | None:
+    """The session's token, from the header or the query."""
+    return authorization() or request.args.get("token") or None
+
+
+def authorization() -> str | None:
+    """The bearer token in the header."""
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    return (value.strip() or None) if scheme.lower() == "bearer" else None

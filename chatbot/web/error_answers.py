@@ -1,0 +1,96 @@
+"""The answers to errors, as JSON, with a line in the log for each refusal."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException
+from wsproto.utilities import RemoteProtocolError
+
+from chatbot.errors import StoreUnavailable
+from chatbot.logs import bound
+from chatbot.protocol.client_errors import ClientError
+from chatbot.sessions.ids import session_id
+from chatbot.web import client_lines
+from chatbot.web.answers import bearer_token, json_answer
+from chatbot.web.chat_socket import UNAVAILABLE
+from chatbot.web.metrics import WebMetrics
+
+logger = logging.getLogger(__name__)
+
+
+def add_error_answers(app: Flask) -> None:
+    """Registers the answer to each kind of error."""
+    app.register_error_handler(ClientError, _client_error)
+    app.register_error_handler(StoreUnavailable, _store_unavailable)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(RemoteProtocolError, _bad_handshake)
+    app.register_error_handler(ConnectionError, _client_disconnected)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _metrics() -> WebMetrics:
+    found: WebMetrics = current_app.extensions["chatbot"].metrics
+    return found
+
+
+def _error(code: str, message: str, status: int) -> Response:
+    return json_answer({"error": {"code": code, "message": message}}, status=status, cache=False)
+
+
+def _client_error(error: ClientError) -> Response:
+    _metrics().requests_refused.labels(error.code).inc()
+    _log_refusal(error.code)
+    response = _error(error.code, error.message, error.status)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    return response
+
+
+def _log_refusal(code: str) -> None:
+    """Names the route: a client chooses path and method."""
+    what = f"{request.method} {request.url_rule.rule}" if request.url_rule else "a request without a route"
+    client_lines.refused(what, code, session=_session_of_token())
+
+
+def _session_of_token() -> str | None:
+    token = bearer_token()
+    return session_id(token) if token else None
+
+
+def _store_unavailable(error: StoreUnavailable) -> Response:
+    _metrics().redis_errors.inc()
+    with bound(session=_session_of_token(), code="unavailable"):
+        logger.warning("a request could not be served: %s", error)
+    response = _error("unavailable", UNAVAILABLE, 503)
+    response.headers["Retry-After"] = "1"
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    _log_refusal(str(status))
+    message = error.description or error.name
+    response = _error(error.name.lower().replace(" ", "_"), message, status)
+    for name, value in error.get_headers():
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
+    return response
+
+
+def _bad_handshake(_: RemoteProtocolError) -> Response:
+    return _error("bad_request", "The websocket handshake is not valid", 400)
+
+
+def _client_disconnected(error: ConnectionError) -> Response:
+    """The client disconnected during the handshake; this answer reaches no client."""
+    logger.info("a client disconnected: %s", error)
+    return _error("bad_request", "The connection is closed", 400)
+
+
+def _unexpected(error: Exception) -> Response:
+    _metrics().errors.inc()
+    logger.error("a request failed", exc_info=error)
+    return _error("internal_error", "Something went wrong on the server", 500)

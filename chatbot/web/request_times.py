@@ -1,0 +1,29 @@
+"""Measures how long HTTP requests take, by route. Websockets are left out: they last as long as the client stays."""
+
+from __future__ import annotations
+
+import time
+
+from flask import Flask, Response, g, request
+from prometheus_client import Histogram
+
+#: The label of requests that match no route; a path is chosen by the client.
+NO_ROUTE = "none"
+
+
+def time_requests(app: Flask, histogram: Histogram, *, without: str) -> None:
+    """Observes each request in `histogram`, labelled by route, but not those of the route `without`.
+
+    To be called before anything else adds a hook to the app, so that its hooks are included.
+    """
+
+    @app.before_request
+    def begin() -> None:
+        g.began = time.perf_counter()
+
+    @app.after_request
+    def observe(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else NO_ROUTE
+        if route != without:
+            histogram.labels(route).observe(time.perf_counter() - g.began)
+        return response

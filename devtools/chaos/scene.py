@@ -1,0 +1,65 @@
+"""What a fault is inflicted on, and whose replies it strikes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+from chatbot.store.keys import session_keys
+from devtools.chaos.crowd import Crowd, TrackedMessage
+from devtools.fake_model import ModelServer
+from devtools.harness.deployment import Deployment, Process
+
+#: Seconds for Redis to notice that the connections of a killed process are closed.
+_CLOSED = 0.05
+
+Kind = TypeVar("Kind", bound=Deployment)
+
+
+class Owed(NamedTuple):
+    """A message whose reply is in progress or owed."""
+
+    message: TrackedMessage
+    #: The web process of its user's socket.
+    url: str
+    #: The channel of the worker that holds the lease; '' when none does.
+    owner: str
+
+
+@dataclass
+class Scene(Generic[Kind]):
+    """A running chat, its model server, and the users who talk meanwhile."""
+
+    chat: Kind
+    model: ModelServer
+    crowd: Crowd
+    #: How often the fault was inflicted before.
+    round: int = 0
+
+    def owed(self) -> list[Owed]:
+        """The messages whose replies are in progress or owed now, as Redis has it."""
+        waiting = [(person, message) for person in self.crowd.people if (message := person.waiting)]
+        with self.chat.client.pipeline(transaction=False) as pipeline:
+            for person, _ in waiting:
+                keys = session_keys(person.session)
+                pipeline.get(keys.lease)
+                pipeline.hget(keys.state, "owed")
+            found = pipeline.execute()
+        answers = zip(waiting, found[::2], found[1::2], strict=True)
+        return [Owed(message, person.url, owner or "") for (person, message), owner, owed in answers if owed]
+
+    def strike(self) -> None:
+        """Records that a fault happens now: it strikes all replies that are in progress or owed."""
+        self.crowd.mark_fault(owed.message for owed in self.owed())
+
+    def kill_worker(self, worker: Process) -> None:
+        """SIGKILL of a worker, which strikes the replies whose leases it holds; another is started in its place."""
+        owed = self.owed()
+        worker.kill()
+        at = time.monotonic()
+        time.sleep(_CLOSED)
+        owners = sorted({one.owner for one in owed if one.owner})
+        counts = dict(self.chat.client.pubsub_numsub(*owners)) if owners else {}
+        self.crowd.mark_fault((one.message for one in owed if one.owner and not counts[one.owner]), at)
+        worker.start()
