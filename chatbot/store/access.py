@@ -66,7 +66,7 @@ def find_problem(client: redis.Redis, commands: str, variable: str) -> str | Non
         return f"Redis refuses the user or the password: correct {variable}, or REDIS_USER and REDIS_PASSWORD"
     except redis.ConnectionError as error:
         if "no longer the master" in str(error):
-            return f"Redis takes no writes: it is a replica ({variable} must name the master), or lacks replicas of its own"
+            return f"Redis takes no writes: it is a replica ({variable} must name the master), or lacks replicas"
         raise
     if "cluster" in (info.get("redis_mode"), info.get("server_mode")):
         return f"Redis is part of a Redis Cluster, which this program cannot use: set {variable} to a Redis of its own"

@@ -108,7 +108,8 @@ def test_a_replica_is_named(own_redis: str) -> None:
 
 
 def test_a_cluster_is_named() -> None:
-    with running_redis("--cluster-enabled", "yes") as url:
+    # By default the bus has the port plus 10 000, which may be above 65 535.
+    with running_redis("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as url:
         problem = find_problem(connect(url, 1, retries=0), SESSION_COMMANDS, "CELERY_BROKER_URL")
         assert problem is not None
         assert "set CELERY_BROKER_URL to a Redis of its own" in problem
