@@ -76,6 +76,9 @@ lock: $(VENV)/.dev ## Pin the image's packages with their hashes; ARGS="--upgrad
 VENDOR := chatbot/web/static/vendor
 MARKED := marked-18.2.1
 PURIFY := dompurify-3.4.18
+KATEX := katex-0.19.1
+HIGHLIGHT := highlightjs-cdn-assets-11.12.0
+LANGUAGES := bash c cpp csharp css diff go java javascript json kotlin php python ruby rust sql typescript xml yaml
 
 sbom: $(VENV)/.dev ## Write docker/sbom.cdx.json: what the image and the page are made of (CycloneDX)
 	$(BIN)/python -m devtools.sbom $(MARKED)=marked.esm.js $(PURIFY)=purify.min.js
@@ -87,11 +90,15 @@ package: $(VENV)/.dev ## Install the package into an empty environment and hold 
 	$(BIN)/python -m devtools.package $(ARGS)
 
 vendor: ## Fetch the page's libraries from npm again, and check them
-	@cd $$(mktemp -d) && npm pack --silent $(subst -,@,$(MARKED)) $(subst -,@,$(PURIFY)) > /dev/null \
+	@cd $$(mktemp -d) && npm pack --silent $(subst -,@,$(MARKED)) $(subst -,@,$(PURIFY)) $(subst -,@,$(KATEX)) \
+			@highlightjs/cdn-assets@$(lastword $(subst -, ,$(HIGHLIGHT))) > /dev/null \
 		&& for file in "$(MARKED) lib/marked.esm.js marked.esm.js" "$(MARKED) LICENSE marked.LICENSE.md" \
-			"$(PURIFY) dist/purify.min.js purify.min.js" "$(PURIFY) LICENSE purify.LICENSE.txt"; do set -- $$file; \
+			"$(PURIFY) dist/purify.min.js purify.min.js" "$(PURIFY) LICENSE purify.LICENSE.txt" \
+			"$(KATEX) dist/katex.min.js katex.min.js" "$(KATEX) LICENSE katex.LICENSE.txt" \
+			"$(HIGHLIGHT) es/core.min.js highlight-core.min.js" "$(HIGHLIGHT) LICENSE highlight.LICENSE.txt" \
+			$(foreach name,$(LANGUAGES),"$(HIGHLIGHT) es/languages/$(name).min.js highlight-$(name).min.js"); do set -- $$file; \
 			tar -xzOf $$1.tgz package/$$2 > $(CURDIR)/$(VENDOR)/$$3; done
-	@cd $(VENDOR) && sha256sum -c SHA256SUMS
+	@cd $(VENDOR) && sha256sum -c --quiet SHA256SUMS
 
 clean: ## Remove the virtual environment and caches, but not .data, where Redis stores the chats
 	rm -rf $(VENV) $(MODELS) build chatbot.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -111,6 +111,7 @@ class ModelSettings:
         "USE_CACHE", None, fields.boolean(), "true or false; a parameter of the text-generation protocol alone."
     )
     system_prompt: str = setting("SYSTEM_PROMPT", "", fields.text(), "Instructions for chat models.")
+    keep_reasoning: bool = setting("MODEL_KEEP_REASONING", False, fields.boolean(), "Prompts hold earlier thinking.")
     request_id_header: str = setting(
         "MODEL_REQUEST_ID_HEADER",
         "X-Request-Id",

@@ -94,8 +94,9 @@ class MessageSchema(Schema):
     timestamp = fields.String(required=True)
     reply_to = fields.String(required=True, allow_none=True)
     finish_reason = fields.String(
-        required=True, allow_none=True, validate=validate.OneOf(["stop", "length", "stopped"])
+        required=True, allow_none=True, validate=validate.OneOf(["stop", "length", "content_filter", "stopped"])
     )
+    reasoning = fields.String()
     #: The message that it follows, or the request when that had no reply yet; null at the beginning.
     parent = fields.String(allow_none=True)
     #: Of a reply to a regeneration: the regeneration's id.
@@ -133,10 +134,15 @@ def human_message(message_id: str, text: str, parent: str | None = None) -> dict
 
 
 def bot_message(
-    reply_id: str, text: str, reply_to: str, finish_reason: str, request: str | None = None
+    reply_id: str, text: str, reply_to: str, finish_reason: str, request: str | None = None, reasoning: str = ""
 ) -> dict[str, Any]:
-    """A reply in its stored form; `request` is the regeneration that it answers, if any."""
+    """A reply in its stored form; `request` is the regeneration that it answers, if any.
+
+    It has the field `reasoning` only when there is some.
+    """
     further = {"parent": reply_to} if request is None else {"parent": reply_to, "request": request}
+    if reasoning:
+        further["reasoning"] = reasoning
     return _message(reply_id, "bot", text, reply_to, finish_reason, further)
 
 

@@ -73,6 +73,11 @@ def delta(reply_id: str, reply_to: str, offset: int, text: str, request: str | N
     return frame if request is None else {**frame, "request": request}
 
 
+def reasoning(reply_id: str, reply_to: str, offset: int, text: str, request: str | None = None) -> dict[str, Any]:
+    """A part of what the model thinks before a reply; otherwise like `delta`."""
+    return {**delta(reply_id, reply_to, offset, text, request), "type": "reasoning"}
+
+
 def message(document: Mapping[str, Any]) -> dict[str, Any]:
     """A complete stored message."""
     return {"type": "message", **document}

@@ -77,15 +77,18 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Progress:
-    """What is new in a reply that is being generated: text to store, and the frame that publishes it.
+    """What is new in a reply that is being generated: text and reasoning to store, with the frames that publish them.
 
-    `offset` is the position of the text, in bytes of UTF-8; 0 replaces what is stored.
+    The offsets are the positions of the two, in bytes of UTF-8; 0 replaces what is stored.
     """
 
     assignment: Assignment
     text: str = ""
     offset: int = 0
     frame: dict[str, Any] | None = None
+    reasoning: str = ""
+    reasoning_offset: int = 0
+    reasoning_frame: dict[str, Any] | None = None
 
 
 class Leases:
@@ -140,6 +143,9 @@ class Leases:
                         "message": report.assignment.message_id,
                         "text": report.text,
                         "offset": report.offset,
+                        "reasoning": report.reasoning,
+                        "reasoning_offset": report.reasoning_offset,
+                        "reasoning_frame": to_json(report.reasoning_frame) if report.reasoning_frame else "",
                         **lease,
                     },
                 )
@@ -181,13 +187,14 @@ class Leases:
         *,
         go_on: bool,
         last_delta: dict[str, Any] | None = None,
+        reasoning: str = "",
     ) -> Assignment | None:
         """Stores and publishes the reply. Returns the next message if there is one and `go_on`, or releases the lease.
 
         `last_delta` is the frame with the text that was not published yet, so that all deltas together are the reply.
         Raises `LeaseLost`: then nothing was stored.
         """
-        reply = bot_message(work.reply_id, text, work.reply_to, finish_reason, work.regeneration)
+        reply = bot_message(work.reply_id, text, work.reply_to, finish_reason, work.regeneration, reasoning)
         return self._settle(
             "commit",
             work,

@@ -49,6 +49,8 @@ class Snapshot:
     pending: list[str]
     #: The text generated so far of the reply to `pending[0]`.
     partial: str
+    #: The model's reasoning so far, for that reply.
+    reasoning: str
     #: Ids of failed requests, each with the text shown to the user.
     failed: dict[str, str]
     #: Number of the last event that the snapshot includes.
@@ -167,7 +169,7 @@ class Sessions(Requests):
         )
         if answer[0] == "gone":
             raise SessionNotFound
-        _, name, start, ttl, length, recovered, messages, partial, pending, failed, event, *tree = answer
+        _, name, start, ttl, length, recovered, messages, partial, reasoning, pending, failed, event, *tree = answer
         leaf, requests, lineage = tree
         return Snapshot(
             name=json.loads(name),
@@ -178,6 +180,7 @@ class Sessions(Requests):
             messages=with_parents(json.loads(messages), lineage) if messages else [],
             pending=pending,
             partial=partial,
+            reasoning=reasoning,
             failed=dict(zip(failed[::2], failed[1::2], strict=True)),
             event=event,
             leaf=json.loads(leaf),

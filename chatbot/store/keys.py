@@ -40,6 +40,7 @@ class SessionKeys(NamedTuple):
     failed: str
     state: str
     partial: str
+    partial_reasoning: str
     sockets: str
     lease: str
     damaged: str

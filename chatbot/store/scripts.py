@@ -48,7 +48,10 @@ ARGUMENTS = {
     "end": ("session", "events"),
     "give_up": ("session", "attempts", "wrong_type", "events", "ttl_ms"),
     "claim": ("session", "prompt_size", *_LEASE),
-    "progress": ("session", "fence", "message", "text", "offset", "events", "frame", *_LEASE),
+    "progress": (
+        *("session", "fence", "message", "events", *_LEASE),
+        *("text", "offset", "frame", "reasoning", "reasoning_offset", "reasoning_frame"),
+    ),
     "commit": (*_SETTLE, "reply_id", "reply", "last_delta", *_HISTORY),
     "fail": (*_SETTLE, "failure"),
     "postpone": ("session", "fence", "delay_ms", "loading", "events", "frame"),

@@ -13,6 +13,8 @@ from flask import Blueprint, Flask, Response, abort, request
 FOLDER = Path(__file__).parent / "static"
 #: A URL with a version means the same bytes for ever.
 _FOR_EVER = "public, max-age=31536000, immutable"
+#: Scripts that are no module, or that the page loads when a message has a formula, or code.
+_LOADED_LATER = ("vendor/katex", "vendor/highlight", "theme.js")
 
 assets = Blueprint("assets", __name__)
 
@@ -51,8 +53,8 @@ class Assets:
 
     @property
     def modules(self) -> list[str]:
-        """The page's scripts, for its list of preloads: a browser needs no round trip for each nested import."""
-        return [name for name in self._files if name.endswith(".js")]
+        """The scripts that the page needs at once: preloaded, so that no nested import costs a round trip."""
+        return [name for name in self._files if name.endswith(".js") and not name.startswith(_LOADED_LATER)]
 
 
 _assets = Assets(FOLDER)

@@ -20,9 +20,10 @@ from chatbot.sessions.ids import session_id
 from chatbot.sessions.messages import Snapshot
 from chatbot.sessions.requests import Accepted
 from chatbot.web.client_lines import SocketLines, refused
-from chatbot.web.hub import Subscriber, replay
+from chatbot.web.hub import replay
 from chatbot.web.outbox import SEND_DEADLINE, text_frame
 from chatbot.web.services import Services
+from chatbot.web.subscriber import Subscriber
 from chatbot.web.websocket import WebSocket
 
 logger = logging.getLogger(__name__)

@@ -26,10 +26,11 @@ class PromptMessage:
     text: str
 
 
-def prompt_messages(messages: Sequence[Mapping[str, Any]]) -> list[PromptMessage]:
+def prompt_messages(messages: Sequence[Mapping[str, Any]], keep_reasoning: bool = False) -> list[PromptMessage]:
     """Stored messages as messages of a prompt: roles alternate, no text is empty, and the last is the one to answer.
 
-    A turn without a reply, or whose reply has no text, is left out: strict servers refuse both.
+    A turn without a reply, or whose reply has no text, is left out: strict servers refuse both. With `keep_reasoning`
+    each reply begins with its reasoning, as `<think>…</think>`.
     """
     conversation: list[PromptMessage] = []
     question = ""
@@ -39,7 +40,9 @@ def prompt_messages(messages: Sequence[Mapping[str, Any]]) -> list[PromptMessage
         elif message["msg"].strip() and (question or not conversation):
             if question:
                 conversation.append(PromptMessage("user", question))
-            conversation.append(PromptMessage("assistant", message["msg"]))
+            reasoning = message.get("reasoning", "") if keep_reasoning else ""
+            thoughts = f"<think>\n{reasoning}\n</think>\n\n" if reasoning else ""
+            conversation.append(PromptMessage("assistant", thoughts + message["msg"]))
             question = ""
     return [*conversation, PromptMessage("user", messages[-1]["msg"])]
 

@@ -26,6 +26,7 @@ from chatbot.telemetry.counters import (
 from chatbot.worker.models.base import Call, Model, Piece, Pieces
 from chatbot.worker.models.errors import (
     CallCancelled,
+    ContentRefused,
     ModelError,
     ModelLoading,
     ModelUnavailable,
@@ -60,6 +61,7 @@ class Replies:
         self._counts = counts
         instructions = estimated_tokens(settings.model.system_prompt) if settings.model.system_prompt else 0
         self._max_prompt_tokens = settings.model.max_prompt_tokens - instructions
+        self._keep_reasoning = settings.model.keep_reasoning
         self._timeout = settings.model.timeout
         self._max_attempts = settings.model.attempts
         self._loading_timeout = settings.model.loading_timeout
@@ -102,7 +104,7 @@ class Replies:
     def _answer(self, work: Assignment) -> Assignment | None:
         """Settles one message; returns the next one, if any."""
         if work.stopped:
-            return self._commit(work, "", "stopped")
+            return self._commit(work, "stopped", None)
         request_id = f"{work.session}:{work.message_id}"
         call = Call(self._timeout, request_id, work.session, loading_timeout=self._loading_timeout)
         stream = self._streams.open(work, call)
@@ -119,7 +121,7 @@ class Replies:
             # A bug must not leave the message unanswered, nor be retried for ever.
             logger.exception("generating a reply failed")
             return self._settle_failed(work, PermanentModelError("internal", "see the traceback above"))
-        return self._commit(work, stream.text, finish_reason, stream)
+        return self._commit(work, finish_reason, stream)
 
     def _generate(self, work: Assignment, call: Call, stream: Stream) -> str:
         """Streams the reply into `stream`; returns the finish reason."""
@@ -130,9 +132,11 @@ class Replies:
         try:
             with closing(self._pieces(work, call, stream)) as pieces:
                 for piece in pieces:
-                    stream.add(piece.text[: MAX_REPLY_LENGTH - len(stream.text)])
-                    chunks += bool(piece.text)
-                    if first is None and stream.text:
+                    if piece.retracts:
+                        stream.retract()
+                    stream.add(piece.text[: MAX_REPLY_LENGTH - len(stream.text)], piece.reasoning)
+                    chunks += bool(piece.text or piece.reasoning)
+                    if first is None and stream.begun:
                         first = time.monotonic() - began
                         self._counts.observe(FIRST_TOKEN, first)
                     finish_reason = piece.finish_reason or finish_reason
@@ -151,21 +155,23 @@ class Replies:
         return finish_reason
 
     def _pieces(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
-        """The reply's chunks. A prompt that the model finds too long is halved, and the model called again."""
-        conversation = fit(prompt_messages(work.messages), self._max_prompt_tokens)
+        """The reply's chunks. A refused prompt is asked again with less of the history: half of a prompt that is too
+        long, and only the newest message when a content filter refuses it, as the filter sees the whole prompt."""
+        conversation = fit(prompt_messages(work.messages, self._keep_reasoning), self._max_prompt_tokens)
         while True:
             try:
                 yield from self._model.generate(conversation, call)
                 return
-            except PromptTooLong as error:
-                if stream.text:
-                    # Prompt and reply together have filled the context.
+            except (PromptTooLong, ContentRefused) as error:
+                too_long = isinstance(error, PromptTooLong)
+                if stream.begun:
+                    # Prompt and reply together have filled the context, or the filter has seen the reply.
                     logger.warning("the reply is cut at %d characters: %s", len(stream.text), error)
-                    yield Piece("", "length")
+                    yield Piece("", "length" if too_long else "content_filter")
                     return
                 if len(conversation) == 1:
                     raise
-                conversation = conversation[(len(conversation) + 1) // 2 :]
+                conversation = conversation[(len(conversation) + 1) // 2 if too_long else -1 :]
                 logger.warning("retrying with the last %d messages: %s", len(conversation), error)
 
     def _settle_cancelled(self, work: Assignment, stream: Stream, reason: str) -> Assignment | None:
@@ -174,14 +180,14 @@ class Replies:
         if reason == "lease" or stream.lost:
             raise LeaseLost(work.session)
         if reason == "stop":
-            return self._commit(work, stream.text, "stopped", stream)
+            return self._commit(work, "stopped", stream)
         if reason == "shutdown":
             logger.info("handing the message back: this worker shuts down")
             self._retry_while_unavailable(lambda: self._leases.hand_back(work))
             return None
-        if stream.text:
+        if stream.begun:
             logger.warning("the reply took longer than MODEL_TIMEOUT and is cut at %d characters", len(stream.text))
-            return self._commit(work, stream.text, "length", stream)
+            return self._commit(work, "length", stream)
         return self._settle_failed(work, ModelUnavailable("timeout", "no text before the deadline"))
 
     def _settle_failed(self, work: Assignment, error: ModelError) -> Assignment | None:
@@ -200,12 +206,13 @@ class Replies:
         self._counts.add(RETRIES, "loading" if loading else "error")
         return None
 
-    def _commit(
-        self, work: Assignment, text: str, finish_reason: str, stream: Stream | None = None
-    ) -> Assignment | None:
-        last_delta = stream.last_delta() if stream else None
+    def _commit(self, work: Assignment, finish_reason: str, stream: Stream | None) -> Assignment | None:
+        """Commits what the stream holds, without one an empty reply."""
+        text, reasoning, last_delta = (stream.text, stream.reasoning, stream.last_delta()) if stream else ("", "", None)
         following = self._retry_while_unavailable(
-            lambda: self._leases.commit(work, text, finish_reason, go_on=not self.draining, last_delta=last_delta)
+            lambda: self._leases.commit(
+                work, text, finish_reason, go_on=not self.draining, last_delta=last_delta, reasoning=reasoning
+            )
         )
         self._counts.add(REPLIES, finish_reason)
         return following

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from chatbot.errors import StoreUnavailable
@@ -22,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two reports of a reply's text: short enough to look smooth. The first chunk does not wait.
 REPORT_INTERVAL = 0.04
+#: Characters of reasoning that are published and stored, and what follows them when there was more.
+MAX_REASONING_LENGTH = 50_000
+REASONING_CUT = "\n\n[The rest is left out.]"
 #: Seconds between two checks of leases and deadlines.
 _CHECK_INTERVAL = 0.25
 #: Seconds between two reports while Redis does not answer.
@@ -30,53 +34,99 @@ _PAUSE = 0.5
 _GIVE_UP_AFTER = 60.0
 
 
+class _Growing:
+    """A text that grows, and how much of it was reported, in code points and in bytes of UTF-8."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.reported = self.reported_bytes = 0
+
+    def take(self) -> tuple[str, int, int]:
+        """The text that was not reported, with its offset in code points and in bytes; it counts as reported."""
+        offset, byte_offset, text = self.reported, self.reported_bytes, self.text
+        self.reported = len(text)
+        new = text[offset:]
+        self.reported_bytes += len(new.encode())
+        return new, offset, byte_offset
+
+
 class Stream:
     """A reply in progress. The thread that reads from the model calls `add`."""
 
     def __init__(self, streams: Streams, assignment: Assignment, call: Call) -> None:
         self.assignment = assignment
         self.call = call
-        self.text = ""
+        self._text, self._reasoning = _Growing(), _Growing()
         #: Set once another worker holds the lease, or the session has ended.
         self.lost = False
         self._streams = streams
-        # Below, guarded by the lock of `streams`. Offsets are in code points.
-        self.reported = 0
-        self.reported_bytes = 0
+        # Below, guarded by the lock of `streams`, and so is what was reported of the texts.
         self.last_report = time.monotonic()
         self.last_answer = self.last_report
         self.queued = False
 
-    def add(self, text: str) -> None:
-        """Appends text, to be reported."""
-        if text:
-            self.text += text
+    @property
+    def text(self) -> str:
+        return self._text.text
+
+    @property
+    def reasoning(self) -> str:
+        return self._reasoning.text
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is text or reasoning."""
+        return bool(self._text.text or self._reasoning.text)
+
+    @property
+    def reported(self) -> bool:
+        """Whether something was reported. The caller holds the lock of `Streams`."""
+        return bool(self._text.reported or self._reasoning.reported)
+
+    def add(self, text: str, reasoning: str = "") -> None:
+        """Appends text and reasoning, to be reported. Too much reasoning is cut, and says so."""
+        room = MAX_REASONING_LENGTH - len(self._reasoning.text)
+        if len(reasoning) > room:
+            reasoning = f"{reasoning[:room]}{REASONING_CUT}" if room >= 0 else ""
+        if text or reasoning:
+            self._text.text += text
+            self._reasoning.text += reasoning
             self._streams.enqueue(self)
 
+    def retract(self) -> None:
+        """Turns all text so far into reasoning: the reply's text begins anew, at offset 0."""
+        with self._streams.lock:
+            thought, self._text = self._text.text, _Growing()
+        self.add("", thought)
+
     def report(self) -> Progress:
-        """The text since the last report. The caller holds the lock of `Streams`."""
-        text = self.text
-        offset, self.reported = self.reported, len(text)
-        byte_offset = self.reported_bytes
+        """What is new since the last report. The caller holds the lock of `Streams`."""
         self.last_report = time.monotonic()
-        new = text[offset:]
-        if not new:
-            return Progress(self.assignment)
-        self.reported_bytes += len(new.encode())
-        return Progress(self.assignment, new, byte_offset, self._delta(offset, new))
+        text, offset, byte_offset = self._text.take()
+        thought, thought_offset, thought_byte_offset = self._reasoning.take()
+        return Progress(
+            self.assignment,
+            text,
+            byte_offset,
+            self._frame(frames.delta, offset, text),
+            thought,
+            thought_byte_offset,
+            self._frame(frames.reasoning, thought_offset, thought),
+        )
 
     def last_delta(self) -> dict[str, Any] | None:
         """The text that was not reported before the stream was closed, as a `delta` frame."""
-        rest = self.text[self.reported :]
-        return self._delta(self.reported, rest) if rest else None
+        text, offset, _ = self._text.take()
+        return self._frame(frames.delta, offset, text)
 
-    def _delta(self, offset: int, text: str) -> dict[str, Any]:
+    def _frame(self, frame: Callable[..., dict[str, Any]], offset: int, text: str) -> dict[str, Any] | None:
         work = self.assignment
-        return frames.delta(work.reply_id, work.reply_to, offset, text, work.regeneration)
+        return frame(work.reply_id, work.reply_to, offset, text, work.regeneration) if text else None
 
     def start_over(self) -> None:
-        """Makes the next report hold the whole text. The caller holds the lock of `Streams`."""
-        self.reported = self.reported_bytes = 0
+        """Makes the next report hold all text. The caller holds the lock of `Streams`."""
+        for growing in (self._text, self._reasoning):
+            growing.reported = growing.reported_bytes = 0
 
 
 class Streams:
@@ -85,8 +135,8 @@ class Streams:
     def __init__(self, leases: Leases, counts: Counts | None = None) -> None:
         self._leases = leases
         self._counts = counts or Counts()
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self.lock = threading.Lock()
+        self._changed = threading.Condition(self.lock)
         self._open: dict[str, Stream] = {}
         #: Streams with unreported text.
         self._dirty: list[Stream] = []
@@ -125,14 +175,14 @@ class Streams:
 
     def stop(self, session: str) -> None:
         """Ends the model call of the session's reply, if this process makes it."""
-        with self._lock:
+        with self.lock:
             stream = self._open.get(session)
         if stream is not None:
             stream.call.cancel("stop")
 
     def cancel_all(self, reason: str) -> int:
         """Ends all model calls; returns how many."""
-        with self._lock:
+        with self.lock:
             streams = list(self._open.values())
         for stream in streams:
             stream.call.cancel(reason)
@@ -144,7 +194,7 @@ class Streams:
     def reporting(self) -> bool:
         """Whether a reply in progress is within its deadline and was reported to Redis lately."""
         now = time.monotonic()
-        with self._lock:
+        with self.lock:
             return any(s.call.deadline > now and now - s.last_answer < LEASE / 1000 for s in self._open.values())
 
     def enqueue(self, stream: Stream) -> None:
@@ -176,19 +226,19 @@ class Streams:
                 logger.exception("reporting replies in progress failed")
 
     def _check(self, now: float) -> None:
-        with self._lock:
+        with self.lock:
             streams = list(self._open.values())
         for stream in streams:
             if now >= stream.call.deadline:
                 stream.call.cancel("deadline")
-            with self._lock:
+            with self.lock:
                 if now - stream.last_report >= RENEW / 1000 and not stream.queued:
                     stream.queued = True
                     self._dirty.append(stream)
 
     def _report(self, now: float) -> None:
         with self._reporting:
-            with self._lock:
+            with self.lock:
                 ready = [s for s in self._dirty if _due(s) <= now]
                 if not ready:
                     return
@@ -216,7 +266,7 @@ class Streams:
                 stream.call.cancel("stop")
             elif answer == "behind":
                 # Redis was restored without the last reports.
-                with self._lock:
+                with self.lock:
                     stream.start_over()
                 self.enqueue(stream)
 
@@ -224,7 +274,7 @@ class Streams:
         """Reports the whole texts again after a pause, as the outcome of the last report is unknown."""
         now = time.monotonic()
         self._paused_until = now + _PAUSE
-        with self._lock:
+        with self.lock:
             for stream in streams:
                 stream.start_over()
                 if not stream.queued:

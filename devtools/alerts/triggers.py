@@ -184,11 +184,11 @@ def client_never_reads(live: LiveChat) -> Iterator[None]:
 
 @contextmanager
 def bug(live: LiveChat) -> Iterator[None]:
-    """Stores a broken document, which makes a request end with 500."""
+    """Stores bytes that are not UTF-8, which no code expects: a websocket's handler ends with an exception."""
     token = new_session(live.chat.url())["token"]
-    live.chat.client.execute_command("JSON.SET", session_keys(session_id(token)).document, "$", "5")
-    answer = requests.get(live.chat.url() + "/refresh_token", params={"token": token}, timeout=10)
-    assert answer.status_code == 500, answer.text
+    live.chat.client.hset(session_keys(session_id(token)).failed, "m1", b"\xff")
+    with contextlib.suppress(OSError, websocket.WebSocketException), ChatClient(live.chat.url(), token) as client:
+        client.receive()
     yield
 
 

@@ -14,12 +14,12 @@ from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment, eventually
 
 #: Seconds that the model takes for a reply, and until its first token, in tokens so many milliseconds apart.
-REPLY, FIRST, INTERVAL = 2.0, 0.1, 100
+REPLY, FIRST, INTERVAL = 2.0, 0.1, 380
 TOKENS = int((REPLY - FIRST) * 1000 / INTERVAL) + 1
 #: Bars, in seconds.
 LATE_RETRY, BEGUN_AGAIN = 4.0, 6.0
 #: One message of so many fails once, and gets a retry.
-FAILING = 3
+FAILING = 5
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,10 @@ It answers ``You said: TEXT .`` to the last human message, unless that begins wi
 - ``!fault=NAME``, or ``!fault=NAME*K`` to fail only the first K requests with exactly this text
 - ``!say=TEXT``, which must be the last order: the reply is TEXT, in tokens of 4 characters, with ``\\n`` for a new line
 
-``PUT /control`` gives the same orders for every request. ``GET /requests`` returns the requests and their outcomes.
+In a reply, ``<think>…</think>`` is reasoning, as servers without a reasoning parser send it.
+
+``PUT /control`` gives the same orders for every request, and makes the server strict about turns or contents.
+``GET /requests`` returns the requests and their outcomes.
 """
 
 from devtools.fake_model.faults import FAULTS

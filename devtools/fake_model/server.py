@@ -18,6 +18,7 @@ from devtools.fake_model.http_connection import Connection, Request
 from devtools.fake_model.orders import Order
 from devtools.fake_model.protocols import OpenAIRequest, TextGenerationRequest, to_bytes
 from devtools.fake_model.state import CLOSED, DONE, FAULT, REFUSED, Controls, Record
+from devtools.fake_model.turns import check_content, check_turns
 
 KEPT = 20_000  # bounds the memory: records, and texts that order a counted fault
 
@@ -75,6 +76,9 @@ class Server:
                 self.manage(connection, request)
             else:
                 ask = self.understand(request, record)
+                if self.settings.strict_turns:
+                    check_turns(ask)
+                check_content(ask, self.settings.refuse)
                 order = Order.parse(ask.human)
                 record.fault = self.choose_fault(order)
                 Answer(self, connection, record, ask, order).give()

@@ -42,4 +42,6 @@ class Controls:
     after: int = 3  # tokens before a fault within a stream
     estimated_time: float = 0.5
     retry_after: float = 1
+    strict_turns: bool = False  # refuse a prompt with an empty message, or whose roles do not alternate
+    refuse: str = ""  # a content filter refuses every prompt that holds this text
     to: str = "http://127.0.0.1:9/"  # where a redirect leads

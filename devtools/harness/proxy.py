@@ -35,6 +35,8 @@ class Proxy:
         #: Seconds by which each chunk from the server is late; what follows is late by the same, not by more.
         self.delay = 0.0
         self.links: set[Link] = set()
+        # The event loop holds its tasks weakly: one that waits for a swallowed connection would be collected.
+        self._connections: set[asyncio.Task[None] | None] = set()
         self._loop = asyncio.new_event_loop()
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -87,6 +89,8 @@ class Proxy:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = Link()
         self.links.add(link)
+        task = asyncio.current_task()
+        self._connections.add(task)
         far: asyncio.StreamWriter | None = None
         directions: list[asyncio.Future[None]] = []
         try:
@@ -101,8 +105,9 @@ class Proxy:
             return
         finally:
             self.links.discard(link)
-            for task in directions:
-                task.cancel()
+            self._connections.discard(task)
+            for direction in directions:
+                direction.cancel()
             for side in (writer, far):
                 if side is not None:
                     side.transport.abort()

@@ -79,9 +79,10 @@ def test_everything_can_be_done_with_the_keyboard(chromium: Browser, site: Deplo
     press("Enter")
     expect(page.locator(".foot:visible")).to_have_count(2)
     # Backwards from the composer.
-    for name in ("Copy the reply", "Code: code", "Copy code"):
+    replies = ("Bad reply", "Good reply", "Regenerate the reply", "Copy the reply")
+    for name in (*replies, "Code: code", "Copy code"):
         press("Shift+Tab")
-        if name == "Copy the reply":
+        if name in replies:
             expect(page.get_by_role("button", name=name).last).to_be_focused()
         else:
             expect(page.get_by_label(name, exact=True)).to_be_focused()
@@ -96,7 +97,7 @@ def test_everything_can_be_done_with_the_keyboard(chromium: Browser, site: Deplo
     press("Enter")
     expect(page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
     expect(user.draft).to_be_focused()
-    page.locator("#chats button").last.focus()
+    page.locator("#chats a").last.focus()
     press("Enter")
     expect(page.locator(".foot:visible")).to_have_count(2)
     expect(user.draft).to_be_focused()

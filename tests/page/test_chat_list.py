@@ -27,7 +27,7 @@ def test_earlier_chats_are_listed_and_can_be_opened(ada: PageUser) -> None:
     expect(ada.draft).to_have_value("")
     ada.ask("the second chat")
     expect(chats(ada)).to_have_text(["the second chat", "the first chat"])
-    ada.page.get_by_role("button", name="the first chat").click()
+    ada.page.get_by_role("link", name="the first chat").click()
     expect(ada.replies).to_contain_text("You said: the first chat")
     expect(ada.page.locator(".turn")).to_have_count(1)
     expect(ada.page.locator("#chats [aria-current]")).to_contain_text("the first chat")
@@ -44,7 +44,7 @@ def test_a_reply_continues_while_another_chat_is_open(ada: PageUser) -> None:
     expect(ada.replies).to_contain_text("w3")
     new_chat(ada)
     ada.ask("something else")
-    ada.page.get_by_role("button", name="!interval=50").click()
+    ada.page.get_by_role("link", name="!interval=50").click()
     expect(ada.replies).to_contain_text("w33")
     ada.expect_history()
 
@@ -76,11 +76,10 @@ def test_chats_whose_session_has_ended_are_removed_from_the_list(ada: PageUser, 
     )
     ada.page.reload()
     expect(chats(ada)).to_have_text(["the living one", found_by_opening])
-    ada.page.get_by_role("button", name=found_by_opening).click()
+    ada.page.get_by_role("link", name=found_by_opening).click()
     expect(ada.page.get_by_text("That chat has expired.")).to_be_visible()
-    ada.page.get_by_role("button", name="Start chatting").click()
-    expect(ada.state).to_have_text("Connected")
-    expect(chats(ada)).to_have_text(["New chat", "the living one"])
+    expect(ada.replies).to_contain_text("You said: the living one")
+    expect(chats(ada)).to_have_text(["the living one"])
     # Chromium logs the two HTTP errors.
     assert all("400" in text for text in ada.problems)
     ada.problems.clear()
@@ -160,3 +159,52 @@ def test_the_shown_chat_stays_when_no_new_one_can_be_created(eve: PageUser, site
     site.webs[0].start()
     expect(eve.state).to_have_text("Connected")
     expect(chats(eve)).to_have_text(["kept while the server is down"])
+
+
+def test_every_chat_has_an_address_that_back_and_forward_follow(ada: PageUser) -> None:
+    def address() -> str:
+        return f"{ada.url.rstrip('/')}/c/{session_id(ada.token)}"
+
+    ada.ask("the first chat")
+    first = address()
+    expect(ada.page).to_have_url(first)
+    new_chat(ada)
+    ada.ask("the second chat")
+    expect(ada.page).to_have_url(address())
+    ada.page.go_back()
+    expect(ada.replies).to_contain_text("You said: the first chat")
+    expect(ada.state).to_have_text("Connected")
+    ada.page.go_forward()
+    expect(ada.replies).to_contain_text("You said: the second chat")
+    expect(ada.state).to_have_text("Connected")
+    ada.page.goto(first)
+    expect(ada.replies).to_contain_text("You said: the first chat")
+    expect(ada.state).to_have_text("Connected")
+    ada.page.goto(f"{ada.url.rstrip('/')}/c/{'0' * 32}")
+    expect(ada.page.get_by_text("This browser does not have that chat.")).to_be_visible()
+    expect(chats(ada)).to_have_text(["the second chat", "the first chat"])
+
+
+def test_a_chat_can_be_renamed_and_found_by_its_title(ada: PageUser) -> None:
+    ada.ask("the first chat")
+    ada.page.get_by_role("button", name="More for this chat").click()
+    ada.page.get_by_role("button", name="Rename this chat").click()
+    ada.page.get_by_label("Title").fill("Blue whales")
+    ada.page.keyboard.press("Enter")
+    expect(ada.page.get_by_role("heading", name="Blue whales")).to_be_visible()
+    new_chat(ada)
+    ada.ask("the second chat")
+    expect(chats(ada)).to_have_text(["the second chat", "Blue whales"])
+    ada.page.get_by_label("Search your chats").fill("whale")
+    expect(ada.page.locator("#chats li:visible .title")).to_have_text(["Blue whales"])
+    ada.page.get_by_label("Search your chats").fill("shark")
+    expect(ada.page.get_by_text("No chat has these words in its title.")).to_be_visible()
+
+
+def test_forgetting_a_chat_opens_the_one_used_before(ada: PageUser) -> None:
+    ada.ask("the first chat")
+    new_chat(ada)
+    ada.ask("the second chat")
+    forget(ada)
+    expect(ada.replies).to_contain_text("You said: the first chat")
+    expect(chats(ada)).to_have_text(["the first chat"])

@@ -11,9 +11,10 @@ from tests.support.page_user import PageUser
 def test_a_failed_reply_is_shown_and_can_be_retried(ada: PageUser, model: ModelServer) -> None:
     model.fault("unauthorized", 1)
     ada.send("fail once")
-    expect(ada.page.get_by_text("The reply failed.", exact=True)).to_have_count(
-        2
-    )  # on the page and in the announcement
+    expect(ada.page.locator("#announcer")).to_have_text("The reply failed.")
+    expect(ada.page.locator(".failure:visible p")).to_have_text(
+        "The reply failed. The model could not answer this message. You can try again."
+    )
     expect(ada.state).to_have_text("Reply failed")
     ada.page.get_by_role("button", name="Retry").click()
     expect(ada.replies).to_contain_text("You said: fail once")

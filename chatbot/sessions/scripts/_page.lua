@@ -4,16 +4,36 @@
 -- Bytes of a message's JSON besides its text, roughly: `page` checks the result.
 local MESSAGE_OVERHEAD = 200
 
+-- Bytes of the reasoning of the messages from `start` to before `stop`; most have none.
+local function reasoning_bytes(start, stop)
+  local sum = 0
+  for _, size in ipairs(redis.call('JSON.STRLEN', document, '$.messages[' .. start .. ':' .. stop .. '].reasoning')) do
+    sum = sum + size
+  end
+  return sum
+end
+
 -- How many of the messages from `start` to before `stop` fit into a page, counted from the newest. Reads no text.
 local function fitting(start, stop)
   local sizes = redis.call('JSON.STRLEN', document, '$.messages[' .. start .. ':' .. stop .. '].msg')
-  local bytes, count = 0, 0
+  local most, bytes, count = tonumber(page_bytes), 0, 0
   for i = #sizes, 1, -1 do
-    bytes = bytes + sizes[i] + MESSAGE_OVERHEAD
-    if bytes > tonumber(page_bytes) and count > 0 then
+    local sum = bytes + sizes[i] + MESSAGE_OVERHEAD
+    if sum > most and count > 0 then
       break
     end
-    count = count + 1
+    bytes, count = sum, count + 1
+  end
+  while count > 1 do
+    local sum = bytes + reasoning_bytes(stop - count, stop)
+    if sum <= most then
+      break
+    end
+    local fewer = math.max(math.floor(count * most / sum), 1)
+    for i = #sizes - count + 1, #sizes - fewer do
+      bytes = bytes - sizes[i] - MESSAGE_OVERHEAD
+    end
+    count = fewer
   end
   return count
 end

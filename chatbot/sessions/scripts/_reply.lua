@@ -92,7 +92,7 @@ end
 -- The message has its reply or has failed: returns the next one, or releases the lease.
 local function settle()
   redis.call('LPOP', pending)
-  redis.call('DEL', partial)
+  redis.call('DEL', partial, partial_reasoning)
   local following = redis.call('LINDEX', pending, 0)
   redis.call('HDEL', state, 'attempts', 'hold', 'loading', 'stop')
   touch()

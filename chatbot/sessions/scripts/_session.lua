@@ -40,6 +40,12 @@ local function owns_lease()
   return redis.call('HGET', state, 'fence') == fence and exists()
 end
 
+-- Stands before the partial reasoning. A version without reasoning leaves that of an earlier claim stored: readers ignore
+-- what has another header.
+local function reasoning_header()
+  return (redis.call('HGET', state, 'fence') or '') .. ':'
+end
+
 -- Why a write is rejected.
 local function rejection()
   return exists() and 'lost' or 'ended'

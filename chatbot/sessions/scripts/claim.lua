@@ -19,7 +19,7 @@ local ready = not before[2] and redis.call('ZSCORE', waiting, session)
 -- What is claimed once is owed: should this worker die, the session goes ahead of new ones.
 redis.call('HSET', state, 'fence', string.format('%.0f', fence), 'looks', 0, 'owed', 1)
 expire_with_session(state)
-redis.call('DEL', partial)
+redis.call('DEL', partial, partial_reasoning)
 hold_lease()
 if ready_sessions() > 0 then
   local at = now()

@@ -8,7 +8,7 @@ if redis.call('HGET', state, 'stop') == redis.call('LINDEX', pending, 0) then
   -- The user has stopped the reply: the next worker only has to record that.
   due = time
 end
-redis.call('DEL', partial)
+redis.call('DEL', partial, partial_reasoning)
 if due > time then
   redis.call('HSET', state, 'hold', due)
   if loading == '1' then

@@ -1,5 +1,5 @@
--- During a reply: renews the lease, reads the stop flag, stores and publishes new text. `offset` is the byte at which
--- the text belongs; 0 replaces what is stored.
+-- During a reply: renews the lease, reads the stop flag, stores and publishes new text, and new reasoning before it. The
+-- offsets are the bytes at which they belong; 0 replaces what is stored.
 if not owns_lease() then
   return rejection()
 end
@@ -7,15 +7,25 @@ hold_lease()
 if redis.call('HGET', state, 'stop') == message then
   return 'stop'
 end
-if text ~= '' then
-  if offset == '0' then
-    redis.call('SET', partial, text)
-  elseif redis.call('STRLEN', partial) ~= tonumber(offset) then
-    return 'behind'
+
+-- Stores new text at its offset behind a header, and publishes it. Returns whether all text before it was stored.
+local function add(key, header, new, at, event)
+  if at == '0' then
+    redis.call('SET', key, header .. new)
+  elseif redis.call('STRLEN', key) ~= #header + at then
+    return false
   else
-    redis.call('APPEND', partial, text)
+    redis.call('APPEND', key, new)
   end
-  expire_with_session(partial)
-  publish(frame)
+  expire_with_session(key)
+  publish(event)
+  return true
+end
+
+if reasoning ~= '' and not add(partial_reasoning, reasoning_header(), reasoning, reasoning_offset, reasoning_frame) then
+  return 'behind'
+end
+if text ~= '' and not add(partial, '', text, offset, frame) then
+  return 'behind'
 end
 return 'on'

@@ -1,11 +1,14 @@
 /** The list of this browser's chats: which one to open first, and removal of chats whose sessions have ended. */
 
+import { showAddress } from './address.js';
 import { Chats, titleOf } from './chats.js';
 import { checkSession } from './session.js';
+import { sessionId } from './session-id.js';
 import { Sidebar } from './sidebar.js';
 import { browserStorage, tabStorage } from './storage.js';
 
 const LATEST = 'chat.token';
+const DEFAULT_TTL = 3600; // seconds, while the server has not named a session's time to live
 
 export class ChatList {
   #chats = new Chats();
@@ -28,10 +31,19 @@ export class ChatList {
       .find((token) => token && !this.#chats.isForgotten(token));
   }
 
-  /** Marks the Chat that the page shows, or null for none. */
-  show(chat) {
+  /** The entry with this id, or else, without an id, the most recently used one; undefined if there is none. */
+  find(id = null) {
+    return id ? this.#chats.withId(id) : this.#chats.all[0];
+  }
+
+  /** Marks the Chat that the page shows, or null for none, and shows its address. */
+  show(chat, { replace = false } = {}) {
     this.#shown = chat;
-    if (!chat) return;
+    if (!chat) {
+      this.draw();
+      return;
+    }
+    showAddress(sessionId(chat.token), { replace });
     tabStorage.set(LATEST, chat.token);
     browserStorage.set(LATEST, chat.token);
     if (!this.#chats.get(chat.token)) this.#chats.note(chat.token, { name: chat.name });
@@ -45,6 +57,11 @@ export class ChatList {
     this.#sidebar.close();
   }
 
+  /** Closes the drawer, and leaves the browser's history as it is. */
+  hide() {
+    this.#sidebar.hide();
+  }
+
   /** Moves the shown chat to the top. */
   noteMessage() {
     this.#chats.note(this.#shown.token, { used: Date.now() });
@@ -53,16 +70,23 @@ export class ChatList {
   /** Names the shown chat after a message, the first one that is loaded, once; returns the title. */
   title(text, isFirst) {
     const title = titleOf(text);
-    const known = this.#chats.get(this.#shown.token)?.title;
+    const { title: known, renamed } = this.#chats.get(this.#shown.token) ?? {};
+    if (renamed) return known;
     if (known === '') this.#chats.note(this.#shown.token, { title });
     return isFirst ? title : known || title;
+  }
+
+  /** Gives the shown chat a title that the user chose. */
+  rename(title) {
+    this.#chats.note(this.#shown.token, { title: titleOf(title), renamed: true });
+    this.draw();
   }
 
   /** The shown chat's session was used, and lives for `seconds` from now. */
   renew(seconds = this.#ttl) {
     if (seconds === null || !this.#shown || this.#shown.connection === 'expired') return;
     this.#ttl = seconds;
-    this.#chats.note(this.#shown.token, { name: this.#shown.name, expires: Date.now() + seconds * 1000 });
+    this.#chats.note(this.#shown.token, { name: this.#shown.name, expires: Date.now() + seconds * 1000, ttl: seconds });
     this.draw();
   }
 
@@ -87,11 +111,11 @@ export class ChatList {
 
   /** Asks the server for chats that should have ended by now: other clients may have used them. */
   async checkOverdue() {
-    for (const { token } of this.#chats.overdue) {
+    for (const { token, ttl } of this.#chats.overdue) {
       if (token === this.#shown?.token && this.#shown.connection !== 'expired') continue;
       try {
         await checkSession(token);
-        this.#chats.note(token, { expires: Date.now() + (this.#ttl ?? 0) * 1000 });
+        this.#chats.note(token, { expires: Date.now() + (ttl ?? this.#ttl ?? DEFAULT_TTL) * 1000 });
       } catch (error) {
         if (!error.expired) return;
         this.remove(token);

@@ -25,8 +25,8 @@ async function messagesToExport({ token, conversation, connection, hasEarlier })
   return messagesOf(conversation);
 }
 
-/** `shown()` returns the Chat that the page shows; `forget()` is called when the user confirms the dialog. */
-export function setUpChatMenu({ shown, forget }) {
+/** `shown()` returns the Chat that the page shows; `rename(title)` and `forget()` are called when the user confirms a dialog. */
+export function setUpChatMenu({ shown, rename, forget }) {
   for (const [id, type, suffix, write] of EXPORTS) {
     page[id].addEventListener('click', async () => {
       page.menu.hidePopover();
@@ -35,6 +35,22 @@ export function setUpChatMenu({ shown, forget }) {
       download(fileName(title, suffix), type, write(chat, await messagesToExport(chat), title));
     });
   }
+  page.rename.addEventListener('click', () => {
+    page.menu.hidePopover();
+    page.newTitle.value = page.title.textContent;
+    page.renaming.returnValue = '';
+    page.renaming.showModal();
+    page.newTitle.select();
+  });
+  page.newTitle.addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter' || event.isComposing) return;
+    event.preventDefault(); // the form's first button cancels
+    page.renaming.close('rename');
+  });
+  page.renaming.addEventListener('close', () => {
+    const title = page.newTitle.value.trim();
+    if (shown() && title && page.renaming.returnValue === 'rename') rename(title);
+  });
   page.forget.addEventListener('click', () => {
     page.menu.hidePopover();
     page.leave.showModal();

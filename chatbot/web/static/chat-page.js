@@ -1,11 +1,13 @@
 /** The chat page: opens one chat at a time, and draws all that depends on its state. */
 
+import { Branches } from './branches.js';
 import { Chat } from './chat.js';
 import { ChatStatus } from './chat-status.js';
 import { copy } from './clipboard.js';
 import { Composer } from './composer.js';
 import { ConversationView } from './conversation-view.js';
 import { plainText } from './markdown.js';
+import { isSendable } from './message-view.js';
 import { announce, notice, page, showView } from './page.js';
 import { Unsent } from './unsent.js';
 
@@ -23,6 +25,7 @@ export class ChatPage {
   );
   #status = new ChatStatus();
   #unsent = new Unsent();
+  #branches = new Branches(this.#composer, () => this.#chat);
   #drawScheduled = false;
 
   /** `parent` has named(name), called with the user's name, and left(hint), called when there is no chat to show. */
@@ -33,6 +36,10 @@ export class ChatPage {
       if (page.stop.matches(':focus-visible')) this.#composer.focus();
       else this.#composer.focusIfHandy();
       this.#chat.stop();
+    });
+    page.sendAll.addEventListener('click', () => {
+      for (const turn of this.#refused) this.#chat.sendAgain(turn);
+      this.#composer.focusIfHandy();
     });
     page.earlier.addEventListener('click', () => this.#chat.loadEarlier());
     page.suggestions.addEventListener('click', ({ target }) => {
@@ -47,8 +54,9 @@ export class ChatPage {
   }
 
   /** Opens a chat instead of the shown one. A `fresh` chat's session was just created. */
-  open(token, name, fresh) {
+  open(token, name, fresh, { replace = false } = {}) {
     this.#leave();
+    this.#branches.cancel();
     this.#view.clear();
     this.#status.reset();
     notice('');
@@ -56,10 +64,11 @@ export class ChatPage {
     const chat = new Chat(token, listener, { fresh });
     this.#chat = chat;
     chat.name = name;
-    this.#list.show(chat);
-    if (!fresh) chat.restore(this.#unsent.messagesOf(token));
+    this.#list.show(chat, { replace });
+    if (!fresh) chat.conversation.restore(this.#unsent.messagesOf(token));
     this.#composer.open(token, fresh ? this.#unsent.takeCarried() : '');
     showView('chat');
+    this.#view.place = fresh ? null : this.#unsent.placeOf(token);
     this.#draw();
     this.#composer.focusIfHandy();
     chat.open();
@@ -68,8 +77,20 @@ export class ChatPage {
   say(text) {
     if (this.leaveForgotten()) return;
     this.#view.follow();
-    this.#chat.send(text);
+    this.#chat.send(text, this.#branches.takeEdited());
     this.#list.noteMessage();
+  }
+
+  /** Leaves an edit, or else stops the reply that is being generated. */
+  stopReply() {
+    if (this.#branches.cancel()) return;
+    if (!page.stop.hidden && !page.stop.disabled) this.#chat.stop();
+  }
+
+  /** The messages that were not sent, and can be sent again now. */
+  get #refused() {
+    const canSend = ({ state, stored, error }) => state === 'failed' && !stored && isSendable(error);
+    return this.#chat.conversation.order.filter(canSend);
   }
 
   focus() {
@@ -78,7 +99,9 @@ export class ChatPage {
 
   /** Stores what the server does not have, for when the page is opened again. */
   save() {
-    if (this.#chat) this.#unsent.save(this.#chat, this.#composer.text);
+    if (!this.#chat) return;
+    this.#unsent.save(this.#chat, this.#composer.text);
+    this.#unsent.savePlace(this.#chat.token, this.#view.place);
   }
 
   /** Leaves the shown chat, and keeps nothing of it in this browser. */
@@ -95,6 +118,19 @@ export class ChatPage {
     this.#parent.left(hint);
   }
 
+  /** Leaves the shown chat for the start page. */
+  leave() {
+    this.#leave();
+    this.#chat = null;
+    this.#list.show(null);
+    this.#view.clear();
+  }
+
+  /** Draws the shown chat again. */
+  redraw() {
+    this.#draw();
+  }
+
   /** Leaves the shown chat if another tab has forgotten it, and returns whether it did. */
   leaveForgotten() {
     if (!this.#chat || !this.#list.isForgotten(this.#chat.token)) return false;
@@ -104,6 +140,7 @@ export class ChatPage {
 
   #leave() {
     if (!this.#chat) return;
+    this.#unsent.savePlace(this.#chat.token, this.#view.place);
     this.#unsent.leave(this.#chat, this.#composer.text);
     if (this.#chat.connection === 'expired') this.#composer.forget(this.#chat.token);
     this.#chat.close();
@@ -120,8 +157,9 @@ export class ChatPage {
       notice,
       changed: (turn) => this.#view.touch(turn),
       ordered: () => {
-        this.#view.arrange(own().conversation.order);
-        if (own() === this.#chat) this.save();
+        if (own() !== this.#chat) return;
+        this.#view.arrange(own().conversation);
+        this.#unsent.save(this.#chat, this.#composer.text);
       },
       finished: (turn) => {
         this.#list.renew();
@@ -134,6 +172,7 @@ export class ChatPage {
   #act(action, id, button) {
     const turn = this.#chat.conversation.get(id);
     if (action === 'copy') copy(turn.reply.text, button);
+    else if (this.#branches.act(action, turn, button)) return;
     else if (action === 'copyCode') copy(button.closest('.code').querySelector('code').textContent, button);
     else if (turn?.state !== 'failed') return;
     else if (action === 'edit') {
@@ -165,9 +204,12 @@ export class ChatPage {
     page.ended.hidden = !expired;
     this.#composer.enabled = !expired;
     page.empty.hidden = !empty || chat.connection !== 'online';
-    page.exports.hidden = empty;
+    page.exportChoices.hidden = empty;
     this.#drawEarlier(chat.hasEarlier && !expired);
     page.forget.hidden = expired;
+    const refused = this.#refused.length;
+    page.sendAll.hidden = refused < 2 || expired;
+    page.sendAll.textContent = `Send all ${refused} again`;
     this.#drawStop(chat.conversation.waiting.length > 0 && !expired);
   }
 

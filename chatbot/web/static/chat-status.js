@@ -5,13 +5,15 @@ import { announce, page } from './page.js';
 const CONNECTIONS = {
   connecting: ['busy', 'Connecting'],
   reconnecting: ['trouble', 'Reconnecting'],
+  offline: ['trouble', 'Offline'],
   unreachable: ['failed', 'Server unreachable'],
   expired: ['failed', 'Chat expired'],
 };
 
 /** [kind, text]; the kinds are calm, busy, trouble and failed. */
 function statusOf({ connection, conversation }) {
-  if (connection !== 'online') return CONNECTIONS[connection];
+  if (connection !== 'online')
+    return CONNECTIONS[connection === 'expired' || navigator.onLine ? connection : 'offline'];
   const { waiting, order } = conversation;
   if (waiting.some((turn) => turn.status?.state === 'loading')) return ['busy', 'Loading the model'];
   if (waiting.some((turn) => turn.status?.state === 'retrying')) return ['trouble', 'Trying again'];
@@ -33,6 +35,7 @@ export class ChatStatus {
     const [kind, text] = statusOf(chat);
     page.state.dataset.kind = kind;
     if (page.stateText.textContent !== text) page.stateText.textContent = text;
+    page.tryNow.hidden = !['reconnecting', 'unreachable'].includes(chat.connection);
     this.#announce(chat.connection, text);
   }
 

@@ -12,7 +12,7 @@ const ACK_CHECK_INTERVAL = 2_000;
 const FRAME_LIMIT = 64 * 1024; // bytes
 const UNREACHABLE_AFTER = 5; // attempts
 const RESENDS = 5;
-const CONVERSATION_FRAMES = new Set(['ack', 'status', 'delta', 'message']);
+const CONVERSATION_FRAMES = new Set(['ack', 'status', 'reasoning', 'delta', 'message', 'selected', 'feedback']);
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -77,23 +77,14 @@ export class Chat {
     this.#socket.close();
   }
 
-  send(text) {
-    this.#transmit(this.conversation.add(newId(), text, new Date().toISOString()));
+  /** Sends a message; with `edits` in the place of the message with that id. */
+  send(text, edits = null) {
+    this.#transmit(this.conversation.add(newId(), text, new Date().toISOString(), edits));
   }
 
-  /** Adds the messages that `unstored` returned before a refresh. */
-  restore(unstored) {
-    for (const { id, text, timestamp, error } of unstored) {
-      const turn = this.conversation.add(id, text, timestamp);
-      if (error) this.conversation.fail(turn, error);
-    }
-  }
-
-  /** Messages that the server has not stored: [{id, text, timestamp, error}]. */
-  get unstored() {
-    return this.conversation.order
-      .filter((turn) => !turn.stored)
-      .map(({ id, text, timestamp, error }) => ({ id, text, timestamp, error }));
+  /** Sends a frame that is not repeated; returns whether it was sent. */
+  sendOnce(frame) {
+    return this.#socket.send(frame);
   }
 
   sendAgain(turn) {
@@ -140,10 +131,9 @@ export class Chat {
   }
 
   #transmit(turn) {
-    const frame = { type: 'message', msg: turn.text, id: turn.id };
-    if (new TextEncoder().encode(JSON.stringify(frame)).length > FRAME_LIMIT) {
+    if (new TextEncoder().encode(JSON.stringify(turn.frame)).length > FRAME_LIMIT) {
       this.conversation.fail(turn, { code: 'message_too_long' });
-    } else if (this.#synced && this.#socket.send(frame)) {
+    } else if (this.#synced && this.#socket.send(turn.frame)) {
       turn.sentAt = Date.now();
     }
   }
@@ -156,19 +146,25 @@ export class Chat {
       case 'error':
         this.#error(frame);
         break;
+      case 'request':
+        this.conversation.regenerate(frame.id, frame.reply_to);
+        break;
       default:
+        if (frame.type === 'ack' && frame.reply_to) this.conversation.regenerate(frame.id, frame.reply_to);
+        if (frame.type === 'message' && frame.source === 'human') this.conversation.show(frame.id);
         if (CONVERSATION_FRAMES.has(frame.type) && !this.conversation.apply(frame)) this.#sync();
     }
   }
 
-  async #begin({ name, session_start: begun, expires_in: left, pending = [], recovered }) {
+  async #begin({ name, session_start: begun, expires_in: left, pending = [], recovered, leaf, requests }) {
     this.#connections += 1;
     this.#synced = false;
     const connection = this.#connections;
     this.#knownAs(name, begun);
     this.#listener.renewed(left);
     this.stopping = false;
-    const known = this.conversation.begin(pending);
+    const known = this.conversation.begin(pending, requests);
+    if (leaf) this.conversation.show(leaf);
     if (recovered === false) this.#history.noteGap();
     const gap = recovered === false || (recovered !== true && !this.#fresh) || !known;
     this.#fresh = false;
@@ -234,6 +230,7 @@ export class Chat {
         const loaded = await this.#history.loadNewest();
         if (!loaded) return;
         this.#knownAs(loaded.session.name, loaded.session.session_start);
+        if (loaded.session.leaf) this.conversation.show(loaded.session.leaf);
         if (!loaded.complete) this.#syncAgain = true;
         attempt = 0;
       } catch (error) {

@@ -1,5 +1,6 @@
 /** The chats of this browser, in its storage: the most recently used first. Every tab reads and writes them. */
 
+import { sessionId } from './session-id.js';
 import { browserStorage } from './storage.js';
 
 const KEY = 'chat.chats';
@@ -33,7 +34,10 @@ function storedList(key) {
 
 const isEntry = (entry) => typeof entry?.token === 'string' && typeof entry.used === 'number';
 
-/** Entries are {token, name, title, used, expires}, times in epoch milliseconds; `expires` is null while unknown. */
+/**
+ * Entries are {token, name, title, renamed, used, expires, ttl}, times in epoch milliseconds, `ttl` in seconds; `expires`
+ * and `ttl` are null while unknown. `renamed`: the user chose the title.
+ */
 export class Chats {
   get all() {
     return storedList(KEY).filter(isEntry);
@@ -41,6 +45,11 @@ export class Chats {
 
   get(token) {
     return this.all.find((entry) => entry.token === token);
+  }
+
+  /** The entry of the session with this id. */
+  withId(id) {
+    return this.all.find(({ token }) => sessionId(token) === id);
   }
 
   /** Entries whose session has ended by this computer's clock. */
@@ -53,7 +62,8 @@ export class Chats {
     if (this.isForgotten(token)) return;
     const others = this.all;
     const at = others.findIndex((entry) => entry.token === token);
-    const entry = at < 0 ? { token, name: '', title: '', used: Date.now(), expires: null } : others.splice(at, 1)[0];
+    const entry =
+      at < 0 ? { token, name: '', title: '', used: Date.now(), expires: null, ttl: null } : others.splice(at, 1)[0];
     this.#store([{ ...entry, ...changes }, ...others]);
   }
 

@@ -9,6 +9,7 @@ export class Composer {
   #field = document.getElementById('draft');
   #button = document.getElementById('send');
   #enabled = true;
+  onUp = null; // called for the arrow key in an empty field
   #width = 0;
   #key = '';
 
@@ -16,6 +17,11 @@ export class Composer {
   constructor(send) {
     this.#field.addEventListener('input', () => this.#changed());
     this.#field.addEventListener('keydown', (event) => {
+      if (event.key === 'ArrowUp' && !this.#field.value && !event.isComposing) {
+        event.preventDefault();
+        this.onUp?.();
+        return;
+      }
       if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
       event.preventDefault();
       this.#form.requestSubmit();
@@ -66,6 +72,13 @@ export class Composer {
     const typed = this.#field.value;
     this.#field.value = typed ? `${text}\n${typed}` : text;
     this.#field.setSelectionRange(text.length, text.length);
+    this.#changed();
+    this.focus();
+  }
+
+  /** Sets the text, to be edited. */
+  replace(text) {
+    this.#field.value = text;
     this.#changed();
     this.focus();
   }

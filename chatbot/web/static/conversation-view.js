@@ -11,7 +11,8 @@ export class ConversationView {
   #scroller = document.getElementById('scroller');
   #list = document.getElementById('turns');
   #jump = document.getElementById('jump');
-  #order = []; // the turns, in order
+  #conversation = null;
+  #order = []; // the turns that are shown, in order
   #views = new Map(); // turn id → MessageView
   #dirty = new Set(); // turns that have changed
   #behind = new Set(); // MessageViews that are not drawn completely
@@ -19,6 +20,7 @@ export class ConversationView {
   #misplaced = false;
   #scheduled = false;
   #top = 0;
+  #resumeAt = null; // {id, top}: where to continue reading, once it is drawn
 
   /**
    * `act(action, id, button)` is called for clicks: retry, sendAgain, edit, copy and copyCode; `nearStart()` when the
@@ -42,11 +44,14 @@ export class ConversationView {
   }
 
   clear() {
+    this.#conversation = null;
+    this.#misplaced = false;
     this.#order = [];
     this.#views.clear();
     this.#dirty.clear();
     this.#behind.clear();
     this.#list.replaceChildren();
+    this.#resumeAt = null;
     this.follow();
   }
 
@@ -56,17 +61,46 @@ export class ConversationView {
     this.#schedule();
   }
 
-  /** Turns were added or removed, or their order has changed. */
-  arrange(order) {
-    this.#order = order;
+  /** Turns of a Conversation were added or removed, or another path is shown. */
+  arrange(conversation) {
+    this.#conversation = conversation;
     this.#misplaced = true;
     this.#schedule();
   }
 
   /** Scrolls to the end, and stays there while the conversation grows. */
   follow() {
+    this.#resumeAt = null;
     this.following = true;
     this.#keepUp();
+  }
+
+  /** The first visible turn and its distance from the upper edge, {id, top}; null at the end. */
+  get place() {
+    if (this.#resumeAt) return this.#resumeAt;
+    const turn = this.following ? null : this.#firstVisible();
+    if (!turn) return null;
+    const edge = this.#scroller.getBoundingClientRect().top;
+    return { id: turn.dataset.id, top: Math.round(turn.getBoundingClientRect().top - edge) };
+  }
+
+  set place(place) {
+    this.#resumeAt = place;
+  }
+
+  #goToPlace() {
+    const { id, top } = this.#resumeAt;
+    if (this.#misplaced || this.#behind.size || !this.#order.length) return;
+    this.#resumeAt = null;
+    const root = this.#views.get(id)?.root;
+    if (!root) return; // the page with this turn is not loaded
+    this.following = false;
+    for (let pass = 0; pass < 3; pass += 1) {
+      // Each pass lays out what was only estimated before.
+      const edge = this.#scroller.getBoundingClientRect().top;
+      this.#scroller.scrollTop += root.getBoundingClientRect().top - edge - top;
+    }
+    this.#top = this.#scroller.scrollTop;
   }
 
   #schedule() {
@@ -89,6 +123,7 @@ export class ConversationView {
       if (performance.now() > deadline) break;
     }
     for (const view of this.#behind) this.#catchUp(view, deadline);
+    if (this.#resumeAt) this.#goToPlace();
     this.#keepUp();
     if (this.#misplaced || this.#dirty.size || this.#behind.size) this.#schedule();
   }
@@ -118,6 +153,7 @@ export class ConversationView {
   /** Puts the views in order, beginning with the newest, which the user sees first. */
   #place(deadline) {
     this.#misplaced = false;
+    this.#order = this.#conversation.path;
     const gone = new Set(this.#views.keys());
     let next = null;
     for (const turn of this.#order.toReversed()) {
@@ -145,7 +181,7 @@ export class ConversationView {
   }
 
   #fill(view, turn) {
-    view.fill(turn, () => this.touch(turn));
+    view.fill(turn, this.#conversation.paths, () => this.touch(turn));
     if (view.behind) this.#behind.add(view);
   }
 

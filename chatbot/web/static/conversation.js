@@ -4,69 +4,25 @@
  * A reply stands after the message that it answers. Turns are keyed by message id, so frames may arrive twice.
  */
 
-import { afterStored, skipped, withNewest, withOlder } from './log-order.js';
+import { afterStored, withNewest, withOlder } from './log-order.js';
 import { subjectOf, Turn } from './turn.js';
+import { TurnList } from './turn-list.js';
 
-export class Conversation {
-  #turns = new Map();
+export class Conversation extends TurnList {
   #alone = new Map(); // id of a message that is not loaded → the turn with its reply
   #failures = new Map(); // id of a message that is not loaded → the error frame about it
   #parked = []; // frames about messages that are not known yet
   #orderKnown = true;
-  #listener;
 
   /** `listener` may have changed(turn), ordered(), finished(turn) and failed(turn). */
   constructor(listener = {}) {
-    this.#listener = listener;
-    this.order = [];
+    super(listener);
     this.cursor = null; // id of the last message of the server's log that is known here
   }
 
-  get(id) {
-    return this.#turns.get(id);
-  }
-
-  /** Turns whose message has no ack, in the order of writing. */
-  get unsent() {
-    return this.order.filter((turn) => turn.state === 'sending');
-  }
-
-  /** Turns that wait for their reply. */
-  get waiting() {
-    return this.order.filter((turn) => turn.state === 'waiting');
-  }
-
-  add(id, text, timestamp = null) {
-    const turn = new Turn(id, text, { timestamp });
-    this.#insert(turn, this.order.length);
-    return turn;
-  }
-
-  remove(turn) {
-    this.#turns.delete(turn.id);
-    this.order = this.order.filter((other) => other !== turn);
-    this.#listener.ordered?.();
-  }
-
-  sendAgain(turn) {
-    turn.sendAgain();
-    this.#move(turn, this.order.length);
-    this.#changed(turn);
-  }
-
-  retry(turn) {
-    turn.retry();
-    this.#changed(turn);
-  }
-
-  fail(turn, error) {
-    if (turn.state === 'done') return;
-    turn.fail(error);
-    this.#changed(turn);
-  }
-
   /** A new connection, with the ids of its pending messages. Returns false when the history is needed. */
-  begin(pending) {
+  begin(pending, requests = {}) {
+    for (const [id, of] of Object.entries(requests)) this.regenerate(id, of);
     for (const turn of this.order) {
       turn.mentioned = false;
       turn.status = null;
@@ -77,7 +33,7 @@ export class Conversation {
       if (turn) this.#store(turn, true);
       else this.#orderKnown = false;
     }
-    for (const turn of this.waiting) this.#changed(turn);
+    for (const turn of this.waiting) this.changed(turn);
     return this.#orderKnown;
   }
 
@@ -89,13 +45,14 @@ export class Conversation {
   /** Applies a frame. Returns false when the history is needed: for an unknown message, or for a message's place. */
   apply(frame) {
     if (frame.type === 'message') this.cursor = frame.id;
+    if (frame.request) this.regenerate(frame.request, frame.reply_to);
     const subject = subjectOf(frame);
     if (subject === null || this.#about(subject)) {
-      this.#orderKnown = frame.source !== 'human' || this.#turns.has(frame.id);
+      this.#orderKnown = frame.source !== 'human' || this.turns.has(frame.id);
       this.#take(frame, subject);
       return this.#orderKnown;
     }
-    if (this.#turns.has(frame.id) || this.#failures.has(frame.id)) return true; // about a message that is not loaded
+    if (this.turns.has(frame.id) || this.#failures.has(frame.id)) return true; // about a message that is not loaded
     this.#parked.push(frame);
     return false;
   }
@@ -112,12 +69,12 @@ export class Conversation {
   merge(messages, mark = this.mark()) {
     const logged = this.#takeAll(messages);
     if (messages.length) this.cursor = messages.at(-1).id;
-    this.#setOrder(withNewest(this.order, logged, (turn) => mark.stored.has(turn)));
+    this.setOrder(withNewest(this.order, logged, (turn) => mark.stored.has(turn)));
     this.#parked.splice(0).forEach((frame, index) => {
       const subject = subjectOf(frame);
       if (this.#about(subject)) this.#take(frame, subject);
       else if (index >= mark.parked) this.#parked.push(frame);
-      else if (frame.type === 'message' || frame.type === 'delta') this.#take(frame, subject);
+      else if (['message', 'delta', 'reasoning'].includes(frame.type)) this.#take(frame, subject);
       else if (frame.type === 'error') this.#failures.set(frame.id, frame);
     });
     return this.#parked.length === 0;
@@ -126,37 +83,42 @@ export class Conversation {
   /** Adds an older page of the history, which ends before the oldest message that was loaded. */
   prepend(messages) {
     const logged = this.#takeAll(messages);
-    this.#setOrder(withOlder(this.order, logged));
+    this.setOrder(withOlder(this.order, logged));
   }
 
   /** Removes all that the server has stored. */
   forgetStored() {
-    for (const { id } of this.order.filter((turn) => turn.stored)) this.#turns.delete(id);
+    for (const { id } of this.order.filter((turn) => turn.stored)) this.turns.delete(id);
     this.#alone.clear();
-    this.#setOrder(this.order.filter((turn) => !turn.stored));
+    this.setOrder(this.order.filter((turn) => !turn.stored));
   }
 
   /** Takes messages of the history; returns their turns. */
   #takeAll(messages) {
-    for (const message of messages) this.#take({ ...message, type: 'message' }, message.reply_to ?? null);
-    return [...new Set(messages.map(({ id, reply_to: to }) => this.#about(to) ?? this.#turns.get(id)))];
+    for (const message of messages) {
+      if (message.request) this.regenerate(message.request, message.reply_to);
+      this.#take({ ...message, type: 'message' }, message.request ?? message.reply_to ?? null);
+    }
+    const turnOf = ({ id, reply_to: to, request }) => this.#about(request ?? to) ?? this.turns.get(id);
+    return [...new Set(messages.map(turnOf))];
   }
 
   /** The turn of a message, or of its reply alone. */
   #about(id) {
-    return this.#turns.get(id) ?? this.#alone.get(id);
+    return this.turns.get(id) ?? this.#alone.get(id);
   }
 
   #take(frame, subject) {
     const turn = this.#about(subject);
     switch (frame.type) {
       case 'ack':
-        this.#acknowledge(turn);
+        this.#acknowledge(turn, frame);
         break;
       case 'status':
         this.#noteStatus(turn, frame);
         break;
       case 'delta':
+      case 'reasoning':
         this.#write(turn ?? this.#withoutMessage(frame), frame);
         break;
       case 'message':
@@ -166,21 +128,40 @@ export class Conversation {
       case 'error':
         this.#takeError(turn, frame);
         break;
+      case 'selected':
+        this.show(frame.id);
+        break;
+      case 'feedback':
+        this.#rate(frame);
+        break;
       default:
     }
   }
 
-  #acknowledge(turn) {
+  #rate({ id, rating }) {
+    const turn = this.paths.turnOf(id);
+    if (turn?.reply?.id !== id) return;
+    turn.reply.rating = rating;
+    this.changed(turn);
+  }
+
+  #acknowledge(turn, { parent }) {
     if (turn.state === 'failed' && turn.stored && !turn.retrying) return;
     // The cursor stays before replies that have not arrived.
     if (!turn.stored && this.waiting.length === 0) this.cursor = turn.id;
+    if (!turn.stored) {
+      turn.parent = parent;
+      this.show(turn.id);
+    }
     // A repeated ack does not mention the turn: its reply may have failed since.
     this.#store(turn, !turn.stored || turn.retrying);
-    this.#changed(turn);
+    this.changed(turn);
   }
 
   #store(turn, mentioned) {
-    if (turn.markStored(mentioned)) this.#moveAfterStored(turn);
+    if (!turn.markStored(mentioned)) return;
+    this.#moveAfterStored(turn);
+    this.reordered();
   }
 
   /** Moves a turn behind all others whose messages are stored. */
@@ -188,21 +169,21 @@ export class Conversation {
     const last = afterStored(this.order) - 1;
     if (this.order[last] === turn) return;
     this.#orderKnown = false;
-    this.#move(turn, last);
+    this.move(turn, last);
   }
 
   #noteStatus(turn, { state, retry_in: retryIn }) {
     if (turn.state === 'done') return;
     this.#resume(turn);
     turn.status = { state, until: retryIn == null ? null : Date.now() + retryIn * 1000 };
-    this.#changed(turn);
+    this.changed(turn);
   }
 
   #write(turn, frame) {
     if (turn.reply?.complete) return;
     this.#resume(turn);
     turn.write(frame);
-    this.#changed(turn);
+    this.changed(turn);
   }
 
   #resume(turn) {
@@ -210,16 +191,17 @@ export class Conversation {
     turn.resume();
   }
 
-  #takeHuman({ id, msg, timestamp }) {
-    let turn = this.#turns.get(id);
+  #takeHuman({ id, msg, timestamp, parent }) {
+    let turn = this.turns.get(id);
     if (turn) {
       this.#store(turn, false);
       turn.text = msg;
+      turn.parent = parent;
       turn.timestamp = timestamp ?? turn.timestamp;
-      this.#changed(turn);
+      this.changed(turn);
     } else {
-      turn = new Turn(id, msg, { stored: true, timestamp });
-      this.#insert(turn, afterStored(this.order));
+      turn = new Turn(id, msg, { stored: true, timestamp, parent });
+      this.insert(turn, afterStored(this.order));
       this.#adopt(turn);
     }
   }
@@ -231,7 +213,7 @@ export class Conversation {
       this.#alone.delete(turn.id);
       this.remove(alone);
       turn.adopt(alone);
-      this.#changed(turn);
+      this.changed(turn);
     }
     const failure = this.#failures.get(turn.id);
     this.#failures.delete(turn.id);
@@ -240,13 +222,14 @@ export class Conversation {
 
   #finish(turn, frame) {
     if (turn.reply?.complete && turn.reply.id === frame.id) return;
-    const alone = this.#turns.get(frame.id);
+    const alone = this.turns.get(frame.id);
     if (alone && alone !== turn) this.remove(alone);
     const expected = turn.state !== 'done' && (turn.mentioned || turn.sentAt > 0);
     this.#store(turn, true);
     turn.finish(frame);
-    this.#changed(turn);
-    if (expected) this.#listener.finished?.(turn);
+    this.reordered();
+    this.changed(turn);
+    if (expected) this.listener.finished?.(turn);
   }
 
   #takeError(turn, { code, message, retry_after: retryAfter }) {
@@ -255,45 +238,17 @@ export class Conversation {
     if (code === 'not_retryable') return;
     if (code === 'model_error') this.#store(turn, true);
     this.fail(turn, { code, message, until: retryAfter ? Date.now() + retryAfter * 1000 : null });
-    this.#listener.failed?.(turn);
+    this.listener.failed?.(turn);
   }
 
   /** A turn for a reply whose message is not loaded. */
   #withoutMessage({ id, reply_to: subject = null }) {
-    let turn = this.#turns.get(id);
+    let turn = this.turns.get(id);
     if (!turn) {
       turn = new Turn(id, null, { stored: true });
-      this.#insert(turn, afterStored(this.order));
+      this.insert(turn, afterStored(this.order));
     }
     if (subject !== null) this.#alone.set(subject, turn);
     return turn;
-  }
-
-  #setOrder(order) {
-    if (order.length !== this.order.length || order.some((turn, index) => turn !== this.order[index])) {
-      this.order = order;
-      this.#listener.ordered?.();
-    }
-    for (const turn of skipped(order)) this.fail(turn, { code: 'model_error' });
-  }
-
-  #insert(turn, index) {
-    this.#turns.set(turn.id, turn);
-    this.order.splice(index, 0, turn);
-    this.#listener.ordered?.();
-    this.#changed(turn);
-  }
-
-  #move(turn, index) {
-    const from = this.order.indexOf(turn);
-    const to = Math.min(index, this.order.length - 1);
-    if (to <= from) return;
-    this.order.splice(from, 1);
-    this.order.splice(to, 0, turn);
-    this.#listener.ordered?.();
-  }
-
-  #changed(turn) {
-    this.#listener.changed?.(turn);
   }
 }

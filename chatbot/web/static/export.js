@@ -1,5 +1,7 @@
 /** A chat as a file. */
 
+import { quoted } from './thinking.js';
+
 /** The messages of a conversation, in the format of docs/protocol.md. */
 export function messagesOf({ order }) {
   const messages = [];
@@ -8,7 +10,7 @@ export function messagesOf({ order }) {
       messages.push({ id, source: 'human', msg: text, timestamp, reply_to: null, finish_reason: null });
     }
     if (reply?.complete) {
-      const { id: replyId, text: msg, timestamp: time, finishReason } = reply;
+      const { id: replyId, text: msg, timestamp: time, finishReason, reasoning } = reply;
       messages.push({
         id: replyId,
         source: 'bot',
@@ -16,6 +18,7 @@ export function messagesOf({ order }) {
         timestamp: time,
         reply_to: text === null ? null : id,
         finish_reason: finishReason,
+        ...(reasoning ? { reasoning } : {}),
       });
     }
   }
@@ -27,7 +30,11 @@ export function toJson({ name, begun }, messages) {
   return `${JSON.stringify({ name, session_start: begun, messages }, null, 2)}\n`;
 }
 
-const ENDINGS = { stopped: '*Stopped.*', length: '*Ended at the length limit.*' };
+const ENDINGS = {
+  stopped: '*Stopped.*',
+  length: '*Ended at the length limit.*',
+  content_filter: '*Cut off by the provider’s content filter.*',
+};
 
 /** A text as one line, escaped for Markdown. */
 function plainLine(text) {
@@ -63,9 +70,10 @@ function byTurns(messages) {
 export function toMarkdown({ name, begun, conversation }, messages, title) {
   const answered = new Set(messages.map(({ reply_to: to }) => to));
   const parts = [`# ${plainLine(title)}`, begun ? `Begun ${begun}` : ''];
-  byTurns(messages).forEach(({ id, source, msg, timestamp, finish_reason: reason }, index) => {
+  byTurns(messages).forEach(({ id, source, msg, reasoning, timestamp, finish_reason: reason }, index) => {
     if (index) parts.push('---');
-    parts.push(`**${source === 'human' ? plainLine(name) : 'Assistant'}** (${timestamp})`, withClosedFence(msg));
+    parts.push(`**${source === 'human' ? plainLine(name) : 'Assistant'}** (${timestamp})`);
+    parts.push(reasoning ? quoted(reasoning) : '', withClosedFence(msg));
     parts.push(ENDINGS[reason] ?? '');
     if (!answered.has(id) && conversation.get(id)?.state === 'failed') parts.push('---', '*The reply failed.*');
   });

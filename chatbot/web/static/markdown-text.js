@@ -3,6 +3,7 @@
  * A step takes a bounded time, whatever the length of the text.
  */
 
+import { colour } from './code-colours.js';
 import { appendCode, blocksOf, nodesOf } from './markdown.js';
 
 // Characters.
@@ -37,9 +38,10 @@ function openFence({ type, raw }, prefix) {
   const opening = type === 'code' && !prefix ? OPENING.exec(raw) : null;
   if (!opening) return null;
   const [line, mark] = opening;
+  const language = line.slice(mark.length).trim().split(/\s/, 1)[0];
   const end = `\\n {0,3}${mark[0]}{${mark.length},}[ \\t]*`;
   if (new RegExp(`${end}(?:\\n|$)`).test(raw.slice(line.length - 1))) return null;
-  return { head: line.length, end: new RegExp(`${end}\\n`), endAtLast: new RegExp(`${end}$`) };
+  return { language, head: line.length, end: new RegExp(`${end}\\n`), endAtLast: new RegExp(`${end}$`) };
 }
 
 export class MarkdownText {
@@ -139,6 +141,7 @@ export class MarkdownText {
     const taken = more.slice(0, (end ?? doubtful)?.index);
     const shown = end || final ? taken.replace(/\n+$/, '') : taken;
     appendCode(fence.code, fence.empty ? shown.slice(1) : shown);
+    if (taken) colour(fence.code, fence.language);
     fence.empty &&= taken === '';
     fence.from += taken.length;
     if (!end) return false;
@@ -158,8 +161,10 @@ export class MarkdownText {
   }
 
   #drawLast(blocks) {
+    const open = this.#last.map((node) => node.open === true);
     this.#removeLast();
     this.#last = blocks.length ? this.#append(blocks) : [];
+    for (const [index, node] of this.#last.entries()) if (open[index]) node.open = true;
   }
 
   #removeLast() {

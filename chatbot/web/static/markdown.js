@@ -3,17 +3,21 @@
  * sanitizer the second, and the page's content security policy the third.
  */
 
+import { colour } from './code-colours.js';
+import { extensions } from './markdown-marks.js';
+import { typeset } from './maths.js';
 import { Lexer, Marked } from './vendor/marked.esm.js';
 import './vendor/purify.min.js'; // defines DOMPurify
 
 const SAFE_LINK = /^(?:https?:\/\/|mailto:)/i;
 const HEADING_OFFSET = 1; // the page itself has the h1
-const TAGS = 'a blockquote br code del em h2 h3 h4 h5 h6 hr li ol p pre strong table tbody td th thead tr ul';
+const TAGS =
+  'a blockquote br code del details div em h2 h3 h4 h5 h6 hr kbd li ol p pre strong sub summary sup table tbody td th thead tr ul';
 const ALLOWED = {
   ALLOWED_TAGS: TAGS.split(' '),
-  ALLOWED_ATTR: ['align', 'data-language', 'href', 'start'],
+  ALLOWED_ATTR: ['align', 'data-language', 'data-maths', 'href', 'start'],
   ALLOWED_URI_REGEXP: SAFE_LINK,
-  ADD_URI_SAFE_ATTR: ['align', 'data-language', 'start'], // these hold no addresses
+  ADD_URI_SAFE_ATTR: ['align', 'data-language', 'data-maths', 'start'], // these hold no addresses
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,
@@ -51,7 +55,7 @@ const marked = new Marked({
   },
 });
 
-globalThis.DOMPurify.setConfig(ALLOWED);
+marked.use({ extensions: extensions(escapeHtml) });
 
 /** The blocks of a text, as tokens of marked. Their `raw` texts joined are the text. */
 export function blocksOf(text) {
@@ -60,7 +64,8 @@ export function blocksOf(text) {
 
 /** Sanitized nodes for blocks, as a document fragment. */
 export function nodesOf(blocks) {
-  const fragment = globalThis.DOMPurify.sanitize(marked.parser(blocks));
+  const fragment = globalThis.DOMPurify.sanitize(marked.parser(blocks), ALLOWED);
+  typeset(fragment);
   for (const link of fragment.querySelectorAll('a')) {
     link.target = '_blank';
     link.rel = 'noopener noreferrer nofollow';
@@ -104,6 +109,7 @@ function frameCode(pre) {
   const text = code.textContent.replace(/\n+$/, '');
   code.replaceChildren();
   appendCode(code, text);
+  colour(code, language);
 }
 
 const SEGMENT = 4000; // characters, laid out again whenever a line is added

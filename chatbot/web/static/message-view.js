@@ -1,6 +1,7 @@
 /** One message and its reply on the page, with their state. */
 
 import { MarkdownText } from './markdown-text.js';
+import { Thinking } from './thinking.js';
 
 const FAILURES = {
   model_error: 'The reply failed.',
@@ -12,7 +13,15 @@ const FAILURES = {
   expired: 'The chat expired before this was answered.',
 };
 const EDITABLE = new Set(['message_too_long', 'empty_message', 'invalid_id', 'expired']);
-const ENDINGS = { length: 'Ended at the length limit', stopped: 'Stopped' };
+
+/** Whether a message that failed with this error can be sent again as it is. */
+export const isSendable = ({ code, until }) => !EDITABLE.has(code) && !secondsUntil(until);
+
+const ENDINGS = {
+  length: 'Ended at the length limit',
+  content_filter: 'Cut off by the provider’s content filter',
+  stopped: 'Stopped',
+};
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });
 const template = (id) => document.getElementById(id).content.firstElementChild;
@@ -39,7 +48,10 @@ function failureOf({ state, error, stored }) {
   if (state !== 'failed') return null;
   const wait = secondsUntil(error.until);
   let text = FAILURES[error.code] ?? (error.message || 'Something went wrong.');
-  if (stored && error.code !== 'expired') text = FAILURES.model_error;
+  if (stored && error.code !== 'expired') {
+    const reason = error.code === 'model_error' ? error.message : '';
+    text = [FAILURES.model_error, reason].filter(Boolean).join(' ');
+  }
   if (!stored && error.code === 'expired') text = 'Not sent: the chat has expired.';
   if (wait) text += ` You can try again in ${seconds(wait)}.`;
   if (stored) return { text, wait, action: error.code === 'expired' ? '' : 'retry', label: 'Retry' };
@@ -63,12 +75,30 @@ function endingOf({ finishReason, text }) {
   return ENDINGS[finishReason] ?? (text ? '' : 'The model returned no text');
 }
 
+/** Shows ‹ 2/3 › for alternatives, as turns; the shown one is that for which `isShown`. */
+function showPlace(side, turns, isShown) {
+  const node = side.querySelector('.siblings');
+  node.hidden = turns.length < 2;
+  if (node.hidden) return;
+  const at = turns.findIndex(isShown);
+  setText(node.querySelector('.place'), `${at + 1}/${turns.length}`);
+  const [back, on] = node.querySelectorAll('button');
+  for (const [button, other] of [
+    [back, turns[at - 1]],
+    [on, turns[at + 1]],
+  ]) {
+    button.ariaDisabled = String(!other);
+    button.dataset.other = other?.id ?? '';
+  }
+}
+
 export class MessageView {
   #timer = 0;
   #said;
   #reply;
   #foot;
   #body;
+  #thinking;
   #progress = null;
   #failures = new Map();
 
@@ -79,10 +109,11 @@ export class MessageView {
     this.#reply = this.root.querySelector('.reply');
     this.#foot = this.root.querySelector('.foot');
     this.#body = new MarkdownText(this.#reply.querySelector('.text'));
+    this.#thinking = new Thinking(this.#reply.querySelector('.text'));
   }
 
-  /** Draws the state of a turn. `again` is called when a countdown in it changes. */
-  fill(turn, again) {
+  /** Draws the state of a turn; `paths` are those of its conversation. `again` is called when a countdown changes. */
+  fill(turn, paths, again) {
     const { text, state, stored, reply } = turn;
     const failure = failureOf(turn);
     const progress = progressOf(turn);
@@ -93,15 +124,22 @@ export class MessageView {
     this.#said.dataset.state = state;
     setText(saidMeta, state === 'sending' ? 'Sending' : stored ? timeOf(turn.timestamp) : '');
     this.#showFailure(this.#said, stored ? null : failure);
+    this.#said.querySelector('.edit').hidden = !stored;
+    showPlace(this.#said, paths.messagesBeside(turn), (other) => other.of === turn.of);
+    showPlace(this.#reply, paths.repliesBeside(turn), (other) => other === turn);
 
     this.#reply.hidden = !reply && progress === null && !(failure && stored);
+    this.#thinking.set(reply?.reasoning ?? '');
     this.#body.set(reply?.text ?? '', reply?.complete ?? true);
     this.#reply.querySelector('.text').hidden = !reply?.text;
     this.#reply.classList.toggle('growing', state === 'waiting' && Boolean(reply?.text));
     this.#showProgress(progress);
     this.#foot.hidden = !reply?.complete;
     setText(this.#foot.querySelector('.meta'), reply ? endingOf(reply) : '');
-    this.#foot.querySelector('button').hidden = !reply?.text;
+    this.#foot.querySelector('.copy').hidden = !reply?.text;
+    for (const button of this.#foot.querySelectorAll('[data-rating]')) {
+      button.ariaPressed = String(button.dataset.rating === reply?.rating);
+    }
     this.#showFailure(this.#reply, stored ? failure : null);
 
     clearTimeout(this.#timer);

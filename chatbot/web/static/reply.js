@@ -36,7 +36,16 @@ function unitIndex(text, points, offset) {
   return index;
 }
 
+/** text[:offset] + msg; `points` counts the code points of the text. At its end the cost depends on `msg` only. */
+function written({ text, points }, offset, msg) {
+  const cut = offset < points;
+  const start = cut ? text.slice(0, unitIndex(text, points, offset)) : text;
+  return { text: start + msg, points: (cut ? Math.max(0, offset) : points) + countPoints(msg) };
+}
+
 export class Reply {
+  #thinking = { text: '', points: 0 };
+
   constructor(id) {
     this.id = id;
     this.text = '';
@@ -44,24 +53,32 @@ export class Reply {
     this.complete = false;
     this.finishReason = null;
     this.timestamp = null;
+    this.rating = null; // up or down
   }
 
-  /** text = text[:offset] + msg. At the end of the text the cost depends on `msg` only. */
+  /** What the model thought before the text. */
+  get reasoning() {
+    return this.#thinking.text;
+  }
+
   write(offset, msg) {
-    if (offset < this.points) {
-      this.text = this.text.slice(0, unitIndex(this.text, this.points, offset));
-      this.points = Math.max(0, offset);
-    }
-    this.text += msg;
-    this.points += countPoints(msg);
+    Object.assign(this, written(this, offset, msg));
+  }
+
+  /** Thinking from the beginning begins the reply anew. */
+  think(offset, msg) {
+    if (offset === 0) this.write(0, '');
+    this.#thinking = written(this.#thinking, offset, msg);
   }
 
   /** Sets the final text, whatever was written before. */
-  finish({ msg, finish_reason: finishReason = null, timestamp = null }) {
+  finish({ msg, reasoning = '', finish_reason: finishReason = null, timestamp = null, feedback = null }) {
     this.text = msg;
     this.points = countPoints(msg);
+    this.#thinking = { text: reasoning, points: countPoints(reasoning) };
     this.finishReason = finishReason;
     this.timestamp = timestamp;
+    this.rating = feedback?.rating ?? null;
     this.complete = true;
   }
 }

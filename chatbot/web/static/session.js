@@ -1,5 +1,7 @@
 /** The session's HTTP routes, the address of its socket, and ids for messages. See docs/protocol.md. */
 
+import { routeUrl } from './address.js';
+
 export class ApiError extends Error {
   constructor(code, message, { status = 0, retryAfter = null } = {}) {
     super(message);
@@ -17,7 +19,7 @@ async function request(path, options) {
   let response;
   let body = null;
   try {
-    response = await fetch(new URL(path, document.baseURI), { cache: 'no-store', ...options });
+    response = await fetch(routeUrl(path), { cache: 'no-store', ...options });
   } catch {
     throw new ApiError('network', 'The server cannot be reached.');
   }
@@ -79,9 +81,8 @@ export function endSession(token) {
 }
 
 export function socketUrl(token, after) {
-  const url = new URL('chat', document.baseURI);
+  const url = routeUrl('chat');
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-  url.hash = '';
   url.search = new URLSearchParams(after ? { token, after } : { token });
   return url.href;
 }

@@ -1,10 +1,15 @@
 /** The list of chats: beside the conversation on wide screens, else a drawer over it. */
 
+import { chatPath } from './address.js';
+import { sessionId } from './session-id.js';
+
 const side = document.getElementById('side');
 const stage = document.getElementById('stage');
 const shade = document.getElementById('shade');
 const list = document.getElementById('chats');
 const opener = document.getElementById('openChats');
+const search = document.getElementById('search');
+const noneFound = document.getElementById('noneFound');
 const lifetime = document.getElementById('lifetime');
 
 const wide = window.matchMedia('(min-width: 60rem)');
@@ -32,12 +37,15 @@ export class Sidebar {
 
   /** `open(token)` is called for the chat that the user chooses. */
   constructor(open) {
-    list.addEventListener('click', ({ target }) => {
-      const button = target.closest('button[data-token]');
-      if (!button) return;
-      this.close();
-      open(button.dataset.token);
+    list.addEventListener('click', (event) => {
+      const { target } = event;
+      const link = target.closest('a[data-token]');
+      if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return; // those open another tab or window
+      event.preventDefault();
+      this.hide();
+      open(link.dataset.token);
     });
+    search.addEventListener('input', () => this.#filter());
     opener.addEventListener('click', () => this.#open());
     shade.addEventListener('click', () => this.close());
     document.getElementById('closeChats').addEventListener('click', () => this.close());
@@ -54,11 +62,23 @@ export class Sidebar {
     this.#drawn = drawn;
     const focused = document.activeElement?.dataset?.token;
     list.replaceChildren(...entries.map((entry) => this.#item(entry, entry.token === current)));
+    document.body.dataset.chats = entries.length;
+    search.hidden = entries.length < 2;
+    if (search.hidden) search.value = '';
+    this.#filter();
     if (focused) list.querySelector(`[data-token="${CSS.escape(focused)}"]`)?.focus();
     lifetime.textContent = ttl ? `A chat is kept for ${duration(ttl)} after its last use.` : '';
   }
 
+  /** Closes the drawer, and removes its entry from the browser's history. */
   close() {
+    const isOpen = side.classList.contains('open');
+    this.hide();
+    if (isOpen && window.history.state?.drawer) window.history.back();
+  }
+
+  /** Closes the drawer. */
+  hide() {
     if (!side.classList.contains('open')) return;
     const inside = side.contains(document.activeElement);
     side.classList.remove('open');
@@ -73,16 +93,30 @@ export class Sidebar {
     shade.hidden = false;
     stage.inert = true;
     opener.ariaExpanded = 'true';
+    window.history.pushState({ drawer: true }, ''); // Back closes the drawer
     (list.querySelector('[aria-current]') ?? document.getElementById('closeChats')).focus();
+  }
+
+  /** Shows the chats whose title holds every word of the search. */
+  #filter() {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let found = 0;
+    for (const item of list.children) {
+      const title = item.querySelector('.title').textContent.toLowerCase();
+      item.hidden = !words.every((word) => title.includes(word));
+      found += item.hidden ? 0 : 1;
+    }
+    noneFound.hidden = found > 0 || !words.length;
   }
 
   #item({ token, title, used }, current) {
     const item = document.importNode(document.getElementById('chatEntry').content.firstElementChild, true);
-    const button = item.querySelector('button');
-    button.dataset.token = token;
-    if (current) button.setAttribute('aria-current', 'true');
-    button.querySelector('.title').textContent = title || 'New chat';
-    button.querySelector('time').textContent = when(used);
+    const link = item.querySelector('a');
+    link.dataset.token = token;
+    link.href = chatPath(sessionId(token));
+    if (current) link.setAttribute('aria-current', 'true');
+    link.querySelector('.title').textContent = title || 'New chat';
+    link.querySelector('time').textContent = when(used);
     return item;
   }
 }

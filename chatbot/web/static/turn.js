@@ -4,13 +4,17 @@ import { Reply } from './reply.js';
 
 /** The id of the turn that a frame is about, or null. */
 export function subjectOf(frame) {
-  if (frame.type === 'message' || frame.type === 'delta') return frame.reply_to ?? null;
+  if (['message', 'delta', 'reasoning'].includes(frame.type)) return frame.request ?? frame.reply_to ?? null;
+  if (frame.type === 'selected' || frame.type === 'feedback') return null;
   return frame.id ?? null;
 }
 
 export class Turn {
-  constructor(id, text, { stored = false, timestamp = null } = {}) {
-    this.id = id;
+  constructor(id, text, { stored = false, timestamp = null, of = id, parent = undefined, edits = null } = {}) {
+    this.id = id; // of the request: the message's, or a regeneration's own
+    this.of = of; // id of the human message
+    this.parent = parent; // id of what the message follows, null at the beginning, undefined while unknown
+    this.edits = edits; // id of the message in whose place this one is to stand, until it is stored
     this.text = text; // null when the message of a reply is not known
     this.timestamp = timestamp;
     this.stored = stored; // the server has stored the message
@@ -30,6 +34,12 @@ export class Turn {
     this.error = null;
     this.sentAt = 0;
     this.refusals = 0;
+  }
+
+  /** The frame that sends the message. */
+  get frame() {
+    const { id, text: msg, edits } = this;
+    return edits ? { type: 'edit', of: edits, msg, id } : { type: 'message', msg, id };
   }
 
   /** Another reply was requested. */
@@ -73,10 +83,11 @@ export class Turn {
     Object.assign(this, { reply, state, status, error, mentioned });
   }
 
-  /** A chunk of the reply. */
-  write({ id, offset, msg }) {
+  /** A chunk of the reply, or of the thinking before it. */
+  write({ type, id, offset, msg }) {
     if (this.reply?.id !== id) this.reply = new Reply(id);
-    this.reply.write(offset, msg);
+    if (type === 'reasoning') this.reply.think(offset, msg);
+    else this.reply.write(offset, msg);
   }
 
   /** The complete reply. */

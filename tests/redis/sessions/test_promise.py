@@ -9,7 +9,7 @@ must be able to settle every acknowledged message.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from chatbot.protocol.client_errors import ClientError, SessionNotFound
+from chatbot.protocol.client_frames import OnBusy
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress
 from chatbot.sessions.messages import Sessions
@@ -39,6 +40,7 @@ LONG = 120_000
 SEVERAL = 6
 
 WORKERS = st.integers(0, 1)
+ON_BUSY: st.SearchStrategy[OnBusy] = st.sampled_from(["queue", "queue", "interrupt", "reject"])
 SESSIONS = st.integers(0, 1)
 
 
@@ -47,15 +49,52 @@ class Conversation:
     """What must be true of one session."""
 
     id: str
-    #: Human messages in the order of their first acknowledgement.
+    #: Requests in the order of their first acknowledgement: human messages and regenerations.
     acknowledged: list[str] = field(default_factory=list)
-    #: Unanswered messages in the order in which they must be answered.
+    #: The human message of each request.
+    human: dict[str, str] = field(default_factory=dict)
+    #: For each human message the request that it follows.
+    parent: dict[str, str | None] = field(default_factory=dict)
+    #: For each human message what it names as its parent.
+    stored_parent: dict[str, str | None] = field(default_factory=dict)
+    #: The request at the end of the path that is shown.
+    leaf: str | None = None
+    #: Unanswered requests in the order in which they must be answered.
     pending: list[str] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
     replies: dict[str, str] = field(default_factory=dict)
     #: Ids in the order in which they were stored.
     log: list[str] = field(default_factory=list)
     alive: bool = True
+
+    def some(self, which: int) -> str:
+        return self.acknowledged[which % len(self.acknowledged)]
+
+    def path(self, request: str | None) -> list[str]:
+        """The requests from this one back to the beginning."""
+        steps = []
+        while request is not None:
+            steps.append(request)
+            request = self.parent[self.human[request]]
+        return steps
+
+    def last_id(self, request: str | None) -> str | None:
+        """The last message of a request's turn."""
+        if request is None:
+            return None
+        return reply_id(self.id, request) if request in self.replies else self.human[request]
+
+    def add(self, request: str, human: str, parent: str | None, stored_parent: str | None = "") -> None:
+        if request == human:
+            if stored_parent == "":
+                stored_parent = reply_id(self.id, parent) if parent in self.replies else parent
+            self.stored_parent[human] = stored_parent
+            self.parent[human] = parent
+            self.log.append(human)
+        self.human[request] = human
+        self.acknowledged.append(request)
+        self.pending.append(request)
+        self.leaf = request
 
 
 class Chat(RuleBasedStateMachine):
@@ -80,35 +119,66 @@ class Chat(RuleBasedStateMachine):
 
     # Users
 
-    @rule(chat=SESSIONS)
-    def send(self, chat: int) -> None:
+    @rule(chat=SESSIONS, on_busy=ON_BUSY)
+    def send(self, chat: int, on_busy: OnBusy = "queue") -> None:
+        found, message = self.chats[chat], self._new_id()
+        if self._request(found, on_busy, lambda: self.sessions.accept(found.id, message, "text", on_busy=on_busy)):
+            found.add(message, message, found.leaf)
+
+    @precondition(lambda self: any(chat.alive and chat.acknowledged for chat in self.chats))
+    @rule(chat=SESSIONS, which=st.integers(0, 7), on_busy=ON_BUSY)
+    def edit(self, chat: int, which: int, on_busy: OnBusy) -> None:
+        """A sibling of a human message."""
+        found, message = self.chats[chat], self._new_id()
+        of = found.human[found.some(which)] if found.acknowledged else "none"
+        if self._request(
+            found, on_busy, lambda: self.sessions.edit(found.id, of, message, "edited", on_busy=on_busy), of
+        ):
+            found.add(message, message, found.parent[of], found.stored_parent[of])
+
+    @precondition(lambda self: any(chat.alive and chat.acknowledged for chat in self.chats))
+    @rule(chat=SESSIONS, which=st.integers(0, 7), by_reply=st.booleans(), on_busy=ON_BUSY)
+    def regenerate(self, chat: int, which: int, by_reply: bool, on_busy: OnBusy) -> None:
+        """Another reply to a human message, which is named by its id or by that of one of its replies."""
+        found, request = self.chats[chat], self._new_id()
+        about = found.some(which) if found.acknowledged else "none"
+        of = reply_id(found.id, about) if by_reply and about in found.replies else found.human.get(about, "none")
+        if self._request(found, on_busy, lambda: self.sessions.regenerate(found.id, of, request, on_busy=on_busy), of):
+            found.add(request, found.human[about], found.parent[found.human[about]])
+
+    @precondition(lambda self: any(chat.alive and chat.acknowledged for chat in self.chats))
+    @rule(chat=SESSIONS, which=st.integers(0, 7), by_reply=st.booleans())
+    def select(self, chat: int, which: int, by_reply: bool) -> None:
         found = self.chats[chat]
-        self.count += 1
-        message = f"m{self.count}"
-        try:
-            self.sessions.accept(found.id, message, f"text {message}")
-        except SessionNotFound:
-            assert not found.alive
-        except ClientError as error:
-            assert error.code == "too_many_pending"
-            assert len(found.pending) >= MAX_PENDING
-        else:
-            assert found.alive
-            found.acknowledged.append(message)
-            found.pending.append(message)
-            found.log.append(message)
+        if not (found.alive and found.acknowledged):
+            return
+        request = found.some(which)
+        by_reply = by_reply and request in found.replies
+        self.sessions.select(found.id, reply_id(found.id, request) if by_reply else found.human[request])
+        below = [
+            other
+            for other in found.acknowledged
+            if any(
+                step == request if by_reply else found.human[step] == found.human[request] for step in found.path(other)
+            )
+        ]
+        found.leaf = below[-1]
 
     @precondition(lambda self: any(chat.alive and chat.acknowledged for chat in self.chats))
     @rule(chat=SESSIONS, which=st.integers(0, 7))
     def send_again(self, chat: int, which: int) -> None:
-        """The same id again is not a second message."""
+        """The same id again is not a second request."""
         found = self.chats[chat]
         if not (found.alive and found.acknowledged):
             return
-        message = found.acknowledged[which % len(found.acknowledged)]
-        accepted = self.sessions.accept(found.id, message, "another text")
-        assert (accepted.reply or {}).get("msg") == found.replies.get(message)
-        assert (accepted.failure is not None) == (message in found.failed)
+        request = found.some(which)
+        human = found.human[request]
+        if human == request:
+            accepted = self.sessions.accept(found.id, request, "another text", on_busy="interrupt")
+        else:
+            accepted = self.sessions.regenerate(found.id, human, request, on_busy="interrupt")
+        assert (accepted.reply or {}).get("msg") == found.replies.get(request)
+        assert (accepted.failure is not None) == (request in found.failed)
 
     @precondition(lambda self: any(chat.alive and chat.acknowledged for chat in self.chats))
     @rule(chat=SESSIONS, which=st.integers(0, 7))
@@ -281,9 +351,16 @@ class Chat(RuleBasedStateMachine):
                 continue
             stored = json.loads(document)["messages"]
             assert [message["id"] for message in stored] == found.log
-            replied = [message["reply_to"] for message in stored if message["source"] == "bot"]
-            assert len(replied) == len(set(replied)), "two replies to one message"
-            assert {m["reply_to"]: m["msg"] for m in stored if m["source"] == "bot"} == found.replies
+            replies = [(m.get("request", m["reply_to"]), m) for m in stored if m["source"] == "bot"]
+            replied = [request for request, _ in replies]
+            assert len(replied) == len(set(replied)), "two replies to one request"
+            assert {request: m["msg"] for request, m in replies} == found.replies
+            assert all(m["reply_to"] == m["parent"] == found.human[request] for request, m in replies), "a wrong parent"
+            parents = {m["id"]: m["parent"] for m in stored if m["source"] == "human"}
+            assert parents == found.stored_parent, "a wrong parent"
+            assert self.sessions.snapshot(found.id, touch=False).leaf == found.last_id(found.leaf), (
+                "another path is shown"
+            )
             assert pending == found.pending, "pending"
             assert set(failed) == found.failed, "failed"
             assert due is not None or not found.pending, "no sweep will ever find this session"
@@ -307,16 +384,46 @@ class Chat(RuleBasedStateMachine):
         assert not any(found.pending for found in self.chats if found.alive)
         self.the_stored_session_agrees()
 
+    def _new_id(self) -> str:
+        self.count += 1
+        return f"m{self.count}"
+
+    def _request(self, found: Conversation, on_busy: OnBusy, step: Callable[[], object], of: str = "") -> bool:
+        """Whether the step was accepted; a refusal stores nothing, which the invariants check."""
+        running = found.pending[0] if found.pending else None
+        try:
+            step()
+        except SessionNotFound:
+            assert not found.alive
+            return False
+        except ClientError as error:
+            if error.code == "busy":
+                assert (on_busy, bool(running)) == ("reject", True)
+            elif error.code == "message_not_found":
+                assert of == "none"
+            else:
+                assert error.code == "too_many_pending"
+                assert len(found.pending) >= MAX_PENDING
+            return False
+        assert found.alive
+        assert not (on_busy == "reject" and running)
+        if on_busy == "interrupt" and running:
+            assert self.client.hget(session_keys(found.id).state, "stop") == running, "what runs was not stopped"
+        return True
+
     def _assigned(self, worker: int, found: Conversation, work: Assignment) -> None:
         assert found.alive
-        assert work.message_id == found.pending[0], "out of order"
+        assert found.pending[:1] == [work.message_id], "out of order"
         assert work.reply_id == reply_id(found.id, work.message_id)
         prompt = [message["id"] for message in work.messages]
-        before = found.acknowledged[: found.acknowledged.index(work.message_id)]
+        assert work.reply_to == found.human[work.message_id]
         turns = [
-            part for message in before if found.replies.get(message) for part in (message, reply_id(found.id, message))
+            part
+            for request in reversed(found.path(work.message_id)[1:])
+            if found.replies.get(request)
+            for part in (found.human[request], reply_id(found.id, request))
         ]
-        assert prompt == [*turns, work.message_id][-HISTORY:], "the prompt is not the answered turns before the message"
+        assert prompt == [*turns, work.reply_to][-HISTORY:], "the prompt is not the answered turns of its path"
         self.held.append((worker, found, work))
 
     def _following(self, worker: int, found: Conversation, following: Assignment | None, go_on: bool) -> None:
@@ -392,6 +499,36 @@ def fault(monkeypatch: pytest.MonkeyPatch, script: str, line: str, instead: str)
             "redis.call('ZADD', ledger, 'NX', time + check_after_ms + 2 * math.floor(wait), session)",
             "",
             id="a message is stored without its entry in the ledger",
+        ),
+        pytest.param(
+            "regenerate",
+            "return await_reply(wait, number, id)",
+            "return {'accepted', 0, 0, id}",
+            id="a regeneration is acknowledged and never answered",
+        ),
+        pytest.param(
+            "claim",
+            "local at = branched and branch(turn) or turn - 1",
+            "local at = turn - 1",
+            id="a prompt is the log instead of its path",
+        ),
+        pytest.param(
+            "accept",
+            "  parent = branch(turn)\n",
+            "  parent = leaf()\n",
+            id="an edited message follows the leaf",
+        ),
+        pytest.param(
+            "accept",
+            "    stop_reply()\n",
+            "",
+            id="an interruption stops nothing",
+        ),
+        pytest.param(
+            "select",
+            "under = human and first == turn or from and below[from]",
+            "under = from and below[from]",
+            id="a message is shown without its newest reply",
         ),
     ],
 )

@@ -19,7 +19,8 @@ from chatbot.sessions.messages import Sessions
 from chatbot.store.client import connect
 from chatbot.store.keys import session_keys
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
-from chatbot.web.hub import Hub, Subscriber, replay
+from chatbot.web.hub import Hub, replay
+from chatbot.web.subscriber import Subscriber
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import store_turns
 

@@ -1,0 +1,21 @@
+/** Keys that work anywhere on the page, and their list. */
+
+import { page } from './page.js';
+
+const isField = (node) => node?.matches?.('input, textarea, select, [contenteditable]');
+const isOpen = () => document.querySelector('dialog[open], :popover-open, .side.open') !== null;
+
+function showList() {
+  page.menu.hidePopover();
+  page.shortcuts.showModal();
+}
+
+/** `stop()` is called for Escape, when nothing is open that Escape closes. */
+export function setUpShortcuts({ stop }) {
+  page.showShortcuts.addEventListener('click', showList);
+  document.addEventListener('keydown', (event) => {
+    if (event.defaultPrevented || event.isComposing || isOpen()) return;
+    if (event.key === 'Escape') stop();
+    else if (event.key === '?' && !isField(event.target)) showList();
+  });
+}

@@ -1,0 +1,279 @@
+"""How replies are generated and settled, with a model that does what a test prescribes, against a real Redis."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+import redis
+
+from chatbot.config import ModelAddress, ModelSettings, Settings
+from chatbot.protocol.events import Event, events_channel
+from chatbot.sessions.leases import Leases
+from chatbot.sessions.messages import Sessions
+from chatbot.store.keys import session_keys
+from chatbot.telemetry.counters import Counts
+from chatbot.web.hub import replay
+from chatbot.worker.models.base import Call, Model, Piece, Pieces
+from chatbot.worker.models.errors import ContentRefused, ModelError, PromptTooLong, TransientModelError
+from chatbot.worker.prompts import PromptMessage
+from chatbot.worker.replies import Replies
+from chatbot.worker.streams import MAX_REASONING_LENGTH, REASONING_CUT, Streams
+from devtools.harness.deployment import eventually
+from devtools.harness.histories import stored_messages
+
+REFUSED = ContentRefused("content_filter", "400: refused")
+TOO_LONG = PromptTooLong("too_long", "400: too long")
+
+
+class Script(Model):
+    """A model: for each call a step, which is a list of pieces, an error to raise, or a function that gives pieces."""
+
+    def __init__(self, *steps: Any) -> None:
+        self.steps = list(steps)
+        self.prompts: list[list[str]] = []
+
+    def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
+        self.prompts.append([message.text for message in conversation])
+        step = self.steps.pop(0)
+        for piece in step(call) if callable(step) else [step] if isinstance(step, Exception) else step:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+
+def said(text: str) -> list[Piece]:
+    return [Piece(text), Piece("", "stop")]
+
+
+class Talk:
+    """One session and a worker."""
+
+    def __init__(self, client: redis.Redis, sessions: Sessions, leases: Leases, session: str) -> None:
+        self.client, self.sessions, self.leases, self.session = client, sessions, leases, session
+        self.count = 0
+        self.settings: dict[str, Any] = {}
+
+    def worker(self, model: Model) -> Replies:
+        server = (ModelAddress("http://127.0.0.1:9/", "huggingface"),)
+        settings = Settings(model=ModelSettings(servers=server, **self.settings))
+        return Replies(self.leases, Streams(self.leases), model, settings, Counts())
+
+    def send(self, text: str) -> str:
+        self.count += 1
+        self.sessions.accept(self.session, f"m{self.count}", text)
+        return f"m{self.count}"
+
+    def ask(self, text: str, *steps: Any) -> list[list[str]]:
+        """Sends a message, and answers all; returns the texts of each prompt."""
+        self.send(text)
+        return self.answer(*steps)
+
+    def answer(self, *steps: Any) -> list[list[str]]:
+        model = Script(*steps)
+        self.worker(model).answer(self.session)
+        assert not model.steps
+        return model.prompts
+
+    def last(self) -> dict[str, Any]:
+        return stored_messages(self.sessions, self.session)[-1]
+
+    def failures(self) -> dict[str, str]:
+        return self.sessions.snapshot(self.session).failed
+
+
+@pytest.fixture
+def talk(redis_client: redis.Redis, sessions: Sessions, leases: Leases, session: str) -> Talk:
+    return Talk(redis_client, sessions, leases, session)
+
+
+@pytest.fixture
+def frames(redis_client: redis.Redis, session: str) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Returns the frames of replies that were published since the start of the test."""
+    listening = redis_client.pubsub()
+    listening.subscribe(events_channel(session))
+    listening.get_message(timeout=5)
+
+    def published() -> list[dict[str, Any]]:
+        # Whatever was published before this is received before it.
+        redis_client.publish(events_channel(session), "end")
+        found = []
+        while (message := listening.get_message(timeout=5)) and message["data"] != "end":
+            found.append(json.loads(Event.decode(message["data"]).frame))
+        return [frame for frame in found if frame.get("source") != "human"]
+
+    yield published
+    listening.close()
+
+
+def test_a_refused_prompt_is_asked_once_more_with_the_newest_message_alone(talk: Talk) -> None:
+    talk.ask("q1", said("a1"))
+    assert talk.ask("q2", REFUSED, said("a2")) == [["q1", "a1", "q2"], ["q2"]]
+    assert talk.failures() == {}
+    assert talk.last()["msg"] == "a2"
+
+
+def test_a_message_that_the_filter_refuses_alone_fails_and_is_left_out_until_it_is_answered(talk: Talk) -> None:
+    talk.ask("q1", said("a1"))
+    assert talk.ask("bad", REFUSED, REFUSED) == [["q1", "a1", "bad"], ["bad"]]
+    assert talk.failures() == {"m2": REFUSED.public}
+    assert "refused" in REFUSED.public
+    assert talk.ask("q2", said("a2")) == [["q1", "a1", "q2"]]
+    talk.sessions.retry(talk.session, "m2")
+    assert talk.answer(said("good after all")) == [["q1", "a1", "bad"]]
+    assert talk.ask("q3", said("a3")) == [["good after all", "q2", "a2", "q3"]]
+
+
+def test_a_first_message_that_is_refused_is_asked_once(talk: Talk) -> None:
+    assert talk.ask("bad", REFUSED) == [["bad"]]
+    assert talk.failures() == {"m1": REFUSED.public}
+
+
+def test_a_message_that_is_too_long_alone_fails_and_is_left_out(talk: Talk) -> None:
+    talk.ask("q1", said("a1"))
+    assert talk.ask("long", TOO_LONG, TOO_LONG) == [["q1", "a1", "long"], ["long"]]
+    assert talk.failures() == {"m2": TOO_LONG.public}
+    assert talk.ask("q2", said("a2")) == [["q1", "a1", "q2"]]
+
+
+def test_a_prompt_that_is_halved_may_still_be_refused(talk: Talk) -> None:
+    talk.ask("q1", said("a1"))
+    talk.ask("q2", said("a2"))
+    assert talk.ask("q3", TOO_LONG, REFUSED, said("a3")) == [["a1", "q2", "a2", "q3"], ["a2", "q3"], ["q3"]]
+
+
+@pytest.mark.parametrize(("error", "reason"), [(REFUSED, "content_filter"), (TOO_LONG, "length")])
+@pytest.mark.parametrize("begun", [Piece("half"), Piece("", reasoning="half")])
+def test_a_refusal_of_what_was_begun_cuts_the_reply(talk: Talk, error: ModelError, reason: str, begun: Piece) -> None:
+    talk.ask("q1", said("a1"))
+    assert len(talk.ask("q2", [begun, error])) == 1
+    assert (talk.last()["msg"], talk.last()["finish_reason"]) == (begun.text, reason)
+
+
+def test_a_reply_that_a_filter_cuts_says_so(talk: Talk, frames: Callable[[], list[dict[str, Any]]]) -> None:
+    talk.ask("q1", [Piece("half"), Piece("", "content_filter")])
+    assert talk.last()["finish_reason"] == "content_filter"
+    assert frames()[-1] == {"type": "message", **talk.last()}
+
+
+def test_reasoning_is_streamed_and_stored_apart_from_the_reply(
+    talk: Talk, frames: Callable[[], list[dict[str, Any]]]
+) -> None:
+    thoughts = [Piece("", reasoning="ünd "), Piece("", reasoning="so")]
+    talk.ask("q1", [*thoughts, Piece("He", reasoning="!"), Piece("llo", "stop")])
+    reply = talk.last()
+    assert (reply["msg"], reply["reasoning"]) == ("Hello", "ünd so!")
+    published = frames()
+    assert published[-1] == {"type": "message", **reply}
+    shown = {"reasoning": "", "delta": ""}
+    for frame in published[:-1]:
+        assert (frame["id"], frame["reply_to"]) == (reply["id"], "m1")
+        shown[frame["type"]] = shown[frame["type"]][: frame["offset"]] + frame["msg"]
+    assert shown["delta"] == "Hello"
+    assert talk.ask("q2", said("a2")) == [["q1", "Hello", "q2"]]
+
+
+def test_reasoning_is_in_prompts_when_the_setting_wants_it(talk: Talk) -> None:
+    talk.settings["keep_reasoning"] = True
+    talk.ask("q1", [Piece("", reasoning="hm"), Piece("a1", "stop")])
+    talk.ask("q2", [Piece("", reasoning="only this"), Piece("", "stop")])
+    assert talk.ask("q3", said("a3")) == [["q1", "<think>\nhm\n</think>\n\na1", "q3"]]
+
+
+def test_a_reply_without_reasoning_has_no_field_for_it(talk: Talk) -> None:
+    talk.ask("q1", said("a1"))
+    assert "reasoning" not in talk.last()
+    assert not talk.client.exists(session_keys(talk.session).partial_reasoning)
+
+
+def test_reasoning_is_bounded_and_says_so(talk: Talk) -> None:
+    many = [Piece("", reasoning="x" * 999) for _ in range(60)]
+    talk.ask("q1", [*many, Piece("a1", "stop")])
+    assert talk.last()["reasoning"] == "x" * MAX_REASONING_LENGTH + REASONING_CUT
+    assert talk.last()["msg"] == "a1"
+
+
+def test_reasoning_of_just_the_bound_is_whole(talk: Talk) -> None:
+    talk.ask("q1", [Piece("", reasoning="x" * MAX_REASONING_LENGTH), Piece("a1", "stop")])
+    assert talk.last()["reasoning"] == "x" * MAX_REASONING_LENGTH
+
+
+def until_cancelled(*pieces: Piece) -> Callable[[Call], Iterator[Piece]]:
+    """Gives the pieces, and then waits until the call is ended."""
+
+    def give(call: Call) -> Iterator[Piece]:
+        call.begin()
+        yield from pieces
+        eventually(lambda: call.cancelled is not None, 10, "the call is ended")
+        call.check()
+
+    return give
+
+
+def test_a_stop_during_thinking_commits_an_empty_reply_with_its_reasoning(talk: Talk) -> None:
+    talk.ask("q0", said("a0"))
+    talk.send("q1")
+    worker = talk.worker(Script(until_cancelled(Piece("", reasoning="hm"))))
+    thread = threading.Thread(target=worker.answer, args=(talk.session,))
+    thread.start()
+    eventually(lambda: talk.sessions.snapshot(talk.session).reasoning == "hm", 10, "the reasoning is stored")
+    reconnected = list(replay(talk.session, talk.sessions.snapshot(talk.session)))
+    assert [(f["type"], f["offset"], f["msg"], f["reply_to"]) for f in reconnected] == [("reasoning", 0, "hm", "m2")]
+    talk.sessions.stop(talk.session)
+    thread.join()
+    reply = talk.last()
+    assert (reply["msg"], reply["reasoning"], reply["finish_reason"]) == ("", "hm", "stopped")
+    assert not talk.client.exists(session_keys(talk.session).partial_reasoning)
+    assert talk.ask("q2", said("a2")) == [["q0", "a0", "q2"]]
+
+
+def test_a_client_that_reconnects_gets_the_reasoning_and_then_the_text(talk: Talk) -> None:
+    talk.send("q1")
+    worker = talk.worker(Script(until_cancelled(Piece("", reasoning="hm"), Piece("Hel"), Piece("lo"))))
+    thread = threading.Thread(target=worker.answer, args=(talk.session,))
+    thread.start()
+    eventually(lambda: talk.sessions.snapshot(talk.session).partial == "Hello", 10, "the text is stored")
+    reconnected = list(replay(talk.session, talk.sessions.snapshot(talk.session)))
+    assert [(f["type"], f["offset"], f["msg"]) for f in reconnected] == [("reasoning", 0, "hm"), ("delta", 0, "Hello")]
+    talk.sessions.stop(talk.session)
+    thread.join()
+
+
+def test_thinking_past_the_deadline_is_a_reply_that_was_cut(talk: Talk) -> None:
+    talk.settings["timeout"] = 0.1
+    talk.ask("q1", until_cancelled(Piece("", reasoning="hm")))
+    assert (talk.last()["msg"], talk.last()["reasoning"], talk.last()["finish_reason"]) == ("", "hm", "length")
+
+
+def test_a_reply_that_is_tried_again_thinks_from_the_beginning(talk: Talk) -> None:
+    cut = TransientModelError("cut_off", "the stream ended")
+    talk.ask("q1", [Piece("", reasoning="first thought"), cut])
+    assert talk.sessions.snapshot(talk.session).reasoning == ""
+    talk.client.hdel(session_keys(talk.session).state, "hold")
+    talk.answer([Piece("", reasoning="second"), Piece("a1", "stop")])
+    assert (talk.last()["msg"], talk.last()["reasoning"]) == ("a1", "second")
+
+
+def test_text_that_turns_out_to_be_thinking_is_no_part_of_the_reply(
+    talk: Talk, frames: Callable[[], list[dict[str, Any]]]
+) -> None:
+    shown = threading.Event()
+
+    def late(call: Call) -> Iterator[Piece]:
+        yield Piece("Let me see. ")
+        eventually(lambda: talk.sessions.snapshot(talk.session).partial, 10, "the text is reported")
+        shown.set()
+        yield Piece("Four", None, "Yes.", retracts=True)
+        yield Piece(".", "stop")
+
+    talk.ask("two and two?", late)
+    assert shown.is_set()
+    assert (talk.last()["msg"], talk.last()["reasoning"]) == ("Four.", "Let me see. Yes.")
+    text = ""
+    for frame in frames():
+        if frame["type"] == "delta":
+            text = text[: frame["offset"]] + frame["msg"]
+    assert text == "Four."
