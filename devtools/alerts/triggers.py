@@ -16,10 +16,11 @@ import requests
 import websocket
 
 from chatbot.sessions.ids import session_id
+from chatbot.store.access import LEAST_ACL
 from chatbot.store.keys import session_keys
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, Closed, new_session
-from devtools.harness.deployment import Deployment, Process, eventually
+from devtools.harness.deployment import USER, Deployment, Process, eventually
 
 #: Sockets that the second web process accepts, those of the talking users included.
 MAX_SOCKETS = 20
@@ -91,9 +92,9 @@ def broker_killed(live: LiveChat) -> Iterator[None]:
 
 @contextmanager
 def listener_deaf(live: LiveChat) -> Iterator[None]:
-    live.chat.client.execute_command("ACL", "SETUSER", "default", "resetchannels")
+    live.chat.client.execute_command("ACL", "SETUSER", USER, "resetchannels")
     yield
-    live.chat.client.execute_command("ACL", "SETUSER", "default", "allchannels")
+    live.chat.client.execute_command("ACL", "SETUSER", USER, *LEAST_ACL.split())
 
 
 @contextmanager
