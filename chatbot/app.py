@@ -47,7 +47,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     time_requests(app, services.metrics.request_time, without=WEBSOCKET)
     add_assets(app)
     add_routes(app)
-    trust_proxies(app, settings.web.trusted_proxies)
+    trust_proxies(app, settings.web.trusted_proxies, settings.web.prefix)
     _add_commands(app, services)
     return app
 

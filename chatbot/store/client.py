@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
@@ -49,6 +50,12 @@ def connect(url: str, max_connections: int, *, retries: int = 1) -> redis.Redis:
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
     return redis.Redis(connection_pool=pool)
+
+
+def database(url: str) -> int:
+    """The number of the database that a URL names."""
+    options = SentinelAddress.parse(url).redis_options if is_sentinel(url) else parse_url(url)
+    return int(options.get("db", 0))
 
 
 def clock(answer: tuple[int, int]) -> float:

@@ -5,6 +5,7 @@ Neither an existing process nor an answered ping shows that tasks are run; see w
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,17 @@ def read_workers(client: redis.Redis, timeout: float) -> WorkerAges:
     except redis.RedisError as error:
         raise StoreUnavailable(f"read_workers: {type(error).__name__}: {error}") from error
     return WorkerAges({str(name): max(now - float(score), 0.0) for name, score in found}, timeout)
+
+
+def runs_here(pid: str) -> bool:
+    """Whether a process with this id runs on this machine, or in this container."""
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (ValueError, OverflowError, OSError):
+        return False
+    return True
 
 
 def read_memory(client: redis.Redis, workers: WorkerAges) -> dict[str, int]:

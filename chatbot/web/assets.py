@@ -8,7 +8,7 @@ import mimetypes
 from dataclasses import dataclass
 from pathlib import Path
 
-from flask import Blueprint, Flask, Response, abort, request, url_for
+from flask import Blueprint, Flask, Response, abort, request
 
 FOLDER = Path(__file__).parent / "static"
 #: A URL with a version means the same bytes for ever.
@@ -76,7 +76,7 @@ def asset(version: str, name: str) -> Response:
 
 
 def add_assets(app: Flask) -> None:
-    """Adds the route, and for templates `asset(name)`, a file's URL, and `modules`."""
+    """Adds the route, and for templates `asset(name)`, a file's URL relative to the page's, and `modules`."""
     app.register_blueprint(assets)
-    app.jinja_env.globals["asset"] = lambda name: url_for("assets.asset", version=_assets.version, name=name)
+    app.jinja_env.globals["asset"] = lambda name: f"static/{_assets.version}/{name}"
     app.jinja_env.globals["modules"] = _assets.modules

@@ -33,7 +33,7 @@ GET_TIMEOUT = 120.0
 _RECEIVE_BYTES = 2048
 #: Bytes of an unused body that are read, so that its answer arrives, before the connection is closed.
 _DRAIN_BYTES = 256 * 1024
-#: Has no timeout.
+#: Has no timeout; may stand behind the prefix that a proxy leaves.
 _WEBSOCKET_PATH = "/chat"
 
 #: Status, code and message for each error of gunicorn's parser; the first that matches counts.
@@ -74,6 +74,11 @@ RequestParser.finish_body = partialmethod(RequestParser.finish_body, max_bytes=_
 StreamServer.max_accept = 1
 
 
+def _is_handshake(req: Any) -> bool:
+    """Whether a request, perhaps below a path, opens a websocket."""
+    return req.method == "GET" and any(name == "SEC-WEBSOCKET-KEY" for name, _ in req.headers)
+
+
 class GunicornWorker(GeventWorker):  # type: ignore[misc]
     """The `worker_class` in gunicorn.conf.py."""
 
@@ -84,7 +89,7 @@ class GunicornWorker(GeventWorker):  # type: ignore[misc]
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> Any:
         """Serves one request, after all that is ready has run: the next request may be in the buffer already."""
         gevent.sleep(0)
-        if req.path == _WEBSOCKET_PATH:
+        if req.path == _WEBSOCKET_PATH or (req.path.endswith(_WEBSOCKET_PATH) and _is_handshake(req)):
             return super().handle_request(listener_name, req, sock, addr)
         allowed = POST_TIMEOUT if req.method == "POST" else GET_TIMEOUT
         timeout = gevent.Timeout.start_new(allowed)

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
 import celery.apps.worker
+import redis
 from celery.app.events import Events
 from celery.events import EventDispatcher
 from celery.worker import consumer
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: Events that are sent without waiting for the next heartbeat: some MB.
 _MAX_BUFFERED_EVENTS = 5000
+#: Seconds between two attempts after an error that Redis itself answered.
+_REFUSED_INTERVAL = 2.0
 
 
 class SoloConsumer(consumer.Consumer):  # type: ignore[misc]
@@ -35,6 +39,12 @@ class SoloConsumer(consumer.Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "without_mingle": True, "without_gossip": True})
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        super().on_connection_error_after_connected(exc)
+        if isinstance(exc, redis.ResponseError):
+            # Redis answers and refuses, for example for want of a right: Celery would try again at once.
+            time.sleep(_REFUSED_INTERVAL)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
         receive = super().create_task_handler(*args, **kwargs)

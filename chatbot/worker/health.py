@@ -45,12 +45,17 @@ def main(arguments: list[str] | None = None) -> int:
 def _report(workers: liveness.WorkerAges, node: str | None) -> int:
     host = socket.gethostname()
     wanted = node.replace("%h", host) if node else None
-    newest: dict[str, float] = {}
+    found: dict[str, list[tuple[float, bool]]] = {}
     for worker, age in workers.ages.items():
-        name = worker.rpartition(" ")[0]
+        name, _, pid = worker.rpartition(" ")
         if name == wanted or (wanted is None and name.endswith(f"@{host}")):
-            # A restarted worker is listed twice for a while: with its old and its new process id.
-            newest[name] = min(age, newest.get(name, age))
+            found.setdefault(name, []).append((age, name.endswith(f"@{host}") and liveness.runs_here(pid)))
+    # A restarted worker is listed twice for a while, with its old and its new process id. Two that run under one name
+    # are listed twice too: neither may be silent.
+    newest = {
+        name: max((age for age, runs in ages if runs), default=min(age for age, _ in ages))
+        for name, ages in found.items()
+    }
     if not newest:
         print(f"no sign of {wanted or f'any worker on {host}'}")
         return 1

@@ -36,7 +36,7 @@ from chatbot.worker.models.http import check_certificate
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots
 from chatbot.worker.replies import Replies
-from chatbot.worker.start_checks import NO_BEAT, check_options, given
+from chatbot.worker.start_checks import NoBeat, check_options, given, wait_until_usable, warn_of_namesake
 from chatbot.worker.streams import Streams
 from chatbot.worker.tasks import add_tasks
 
@@ -136,6 +136,7 @@ def create_worker(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        beat_scheduler=f"{NoBeat.__module__}:{NoBeat.__name__}",
         worker_consumer=f"{SoloConsumer.__module__}:{SoloConsumer.__name__}",
     )
     services = WorkerServices(settings)
@@ -144,7 +145,6 @@ def create_worker(settings: Settings) -> Celery:
     signals.celeryd_init.connect(partial(_apply_options, celery, services), weak=False)
     signals.celeryd_init.connect(partial(_set_up_output, settings), weak=False)
     signals.setup_logging.connect(_set_up_logging)
-    signals.beat_init.connect(_refuse_beat, weak=False)
     signals.celeryd_after_setup.connect(partial(_check_certificate, settings), weak=False)
     signals.celeryd_after_setup.connect(partial(_set_up_threads, celery, services, settings), weak=False)
     return celery
@@ -154,10 +154,6 @@ def _apply_options(celery: Celery, services: WorkerServices, **_: Any) -> None:
     threads = check_options()
     if threads is not None:
         services.slots = celery.conf.worker_concurrency = threads
-
-
-def _refuse_beat(**_: Any) -> None:
-    raise SystemExit(NO_BEAT)
 
 
 def _set_up_output(settings: Settings, *, sender: str, options: dict[str, Any], **_: Any) -> None:
@@ -191,6 +187,8 @@ def _set_up_threads(
     celery: Celery, services: WorkerServices, settings: Settings, *, sender: str, instance: Any, **_: Any
 ) -> None:
     """Adds the canary's queue before the worker starts; `sender` is the node's name, `instance` the worker."""
+    wait_until_usable(settings)
+    warn_of_namesake(services.client, sender, settings.worker.health_timeout)
     canary = Canary(
         celery,
         lambda: services.client,

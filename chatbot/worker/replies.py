@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -65,27 +66,29 @@ class Replies:
         self._timeout = settings.model.timeout
         self._max_attempts = settings.model.attempts
         self._loading_timeout = settings.model.loading_timeout
+        # Failures that this thread has recorded in the present `answer`.
+        self._failures = threading.local()
         #: Set when the worker shuts down: no further message is begun.
         self.draining = False
 
     def answer(self, session: str) -> int:
-        """Answers the session's unanswered messages until none is left; returns how many were settled.
+        """Answers the session's requests until none is left; returns for how many a failure was recorded.
 
         Settles none when another worker holds the lease. Raises `StoreUnavailable`; the ledger then has the rest.
         """
+        self._failures.count = 0
         try:
-            return self._answer_all(session)
+            self._answer_all(session)
         except DamagedSession as damage:
             with bound(session=session):
                 last = self._leases.give_up(session, damage)
                 after = ", and is given up" if last else ""
                 logger.error("the session is damaged%s: %s", after, damage)  # noqa: TRY400 - the text says it all
-            return 0
+        return int(self._failures.count)
 
-    def _answer_all(self, session: str) -> int:
-        settled = 0
+    def _answer_all(self, session: str) -> None:
         if self.draining:
-            return settled
+            return
         work = self._leases.claim(session)
         while work is not None:
             with bound(session=session, message_id=work.message_id):
@@ -93,13 +96,11 @@ class Replies:
                     work = self._answer(work)
                 except SessionEnded:
                     logger.info("the session ended while its reply was generated")
-                    return settled
+                    return
                 except LeaseLost:
                     self._counts.add(TAKEOVERS)
                     logger.info("another worker has taken over")
-                    return settled
-            settled += 1
-        return settled
+                    return
 
     def _answer(self, work: Assignment) -> Assignment | None:
         """Settles one message; returns the next one, if any."""
@@ -200,6 +201,7 @@ class Replies:
                 lambda: self._leases.fail(work, error.public, go_on=not self.draining)
             )
             self._counts.add(REPLIES, "failed")
+            self._failures.count += 1
             return following
         logger.warning("the model gave no reply, retrying in %.1f s: %s", delay, error)
         self._retry_while_unavailable(lambda: self._leases.postpone(work, delay, loading=loading))

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+import time
 from typing import Any
 
 import click
+import redis
 from click.core import ParameterSource
+
+from chatbot.config import Settings
+from chatbot.errors import StoreUnavailable
+from chatbot.store.access import SESSION_COMMANDS, find_problem, queue_commands
+from chatbot.store.client import connect, database
+from chatbot.store.sentinel import is_sentinel
+from chatbot.telemetry import liveness
+
+logger = logging.getLogger(__name__)
 
 NO_BEAT = "there is no Celery beat in this program, as workers send what is overdue: run celery -A celery_worker worker"
 _QUEUE = "celery"
 _MOST_THREADS = 10_000
+#: Seconds between two attempts to use Redis at start.
+_RETRY_INTERVAL = 1.0
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 #: Celery's names of options, and what to do without them.
 _REFUSED = {
@@ -24,6 +39,13 @@ _REFUSED = {
     "disable_prefetch": "--disable-prefetch does not work with this program's queue: leave it out",
     "prefetch_multiplier": "--prefetch-multiplier would make messages wait in one worker: leave it out",
 }
+
+
+class NoBeat:
+    """For `beat_scheduler`: ends Celery beat before it writes a file of its own."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise SystemExit(NO_BEAT)
 
 
 def given(name: str) -> Any:
@@ -65,3 +87,58 @@ def _chosen_pool(arguments: list[str]) -> str:
         elif argument.startswith("-P"):
             chosen = argument.removeprefix("-P")
     return chosen
+
+
+def wait_until_usable(settings: Settings) -> None:
+    """Waits until Redis and the broker can be used, and logs once what keeps this worker from it.
+
+    A broker that does not answer delays nothing: replies that are owed need none.
+    """
+    url, broker = settings.redis.url, settings.redis.broker_url
+    commands = queue_commands(database(broker))
+    if broker == url:
+        _wait(url, f"{SESSION_COMMANDS}|{commands}", "REDIS_URL", needed=True)
+        return
+    _wait(url, SESSION_COMMANDS, "REDIS_URL", needed=True)
+    _wait(broker, commands, "CELERY_BROKER_URL", needed=False)
+
+
+def _wait(url: str, commands: str, variable: str, *, needed: bool) -> None:
+    client = connect(url, 1, retries=0)
+    reported = None
+    try:
+        while True:
+            try:
+                problem = find_problem(client, commands, variable)
+            except redis.RedisError as error:
+                if not needed:
+                    return
+                problem = f"no {'master' if is_sentinel(url) else 'Redis'} answers where {variable} says: {error}"
+            if problem is None:
+                break
+            if problem != reported:
+                logger.error("this worker waits: %s", problem)
+                reported = problem
+            time.sleep(_RETRY_INTERVAL)
+    finally:
+        client.connection_pool.disconnect()
+    if reported:
+        logger.info("this worker can use Redis now")
+
+
+def warn_of_namesake(client: redis.Redis, node: str, timeout: float) -> None:
+    """Logs that another worker that runs on this machine has the name `node`."""
+    try:
+        ages = liveness.read_workers(client, timeout).ages
+    except StoreUnavailable:
+        # The worker's own first steps report it.
+        return
+    for worker in ages:
+        name, _, pid = worker.rpartition(" ")
+        if name == node and pid != str(os.getpid()) and liveness.runs_here(pid):
+            logger.warning(
+                "process %s is a worker with the name %s too, and Flower shows them as one: start this one with -n "
+                "worker2@%%h or the like",
+                pid,
+                node,
+            )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import redis
 from celery import Celery
 
-from chatbot.errors import StoreUnavailable
+from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.queue.celery_app import CANARY, GENERATE_REPLY
 from chatbot.telemetry import liveness
 from chatbot.telemetry.counters import WORKER_REDIS_ERRORS, Counts
@@ -18,16 +18,23 @@ from chatbot.worker.replies import Replies
 logger = logging.getLogger(__name__)
 
 
+class ReplyFailed(ChatbotError):
+    """The model gave no reply to some messages of a task; each failure is recorded and may be retried."""
+
+
 def add_tasks(
     celery: Celery, replies: Callable[[], Replies], client: Callable[[], redis.Redis], counts: Counts
 ) -> None:
     """Adds the tasks to the app; `replies` and `client` are called when a task runs, in its process."""
 
-    @celery.task(name=GENERATE_REPLY, throws=(StoreUnavailable,))
+    @celery.task(name=GENERATE_REPLY, throws=(StoreUnavailable, ReplyFailed))
     def generate_reply(session_id: str) -> None:
         """Answers the unanswered messages of a session. Idempotent: may run twice, late or out of order."""
         with counting_outages(counts):
-            replies().answer(session_id)
+            failures = replies().answer(session_id)
+        if failures:
+            # The failures are recorded, and the task is done; Flower shows it as failed.
+            raise ReplyFailed(f"{failures} without a reply: the worker's log says why")
 
     @celery.task(name=CANARY, send_events=False, throws=(StoreUnavailable,))
     def canary(worker: str) -> None:

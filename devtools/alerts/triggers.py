@@ -16,10 +16,11 @@ import requests
 import websocket
 
 from chatbot.sessions.ids import session_id
+from chatbot.store.access import LEAST_ACL
 from chatbot.store.keys import session_keys
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, Closed, new_session
-from devtools.harness.deployment import Deployment, Process, eventually
+from devtools.harness.deployment import USER, Deployment, Process, eventually
 
 #: Sockets that the second web process accepts, those of the talking users included.
 MAX_SOCKETS = 20
@@ -91,9 +92,9 @@ def broker_killed(live: LiveChat) -> Iterator[None]:
 
 @contextmanager
 def listener_deaf(live: LiveChat) -> Iterator[None]:
-    live.chat.client.execute_command("ACL", "SETUSER", "default", "resetchannels")
+    live.chat.client.execute_command("ACL", "SETUSER", USER, "resetchannels")
     yield
-    live.chat.client.execute_command("ACL", "SETUSER", "default", "allchannels")
+    live.chat.client.execute_command("ACL", "SETUSER", USER, *LEAST_ACL.split())
 
 
 @contextmanager
@@ -183,11 +184,11 @@ def client_never_reads(live: LiveChat) -> Iterator[None]:
 
 @contextmanager
 def bug(live: LiveChat) -> Iterator[None]:
-    """Stores a broken document, which makes a request end with 500."""
+    """Stores bytes that are not UTF-8, which no code expects: a websocket's handler ends with an exception."""
     token = new_session(live.chat.url())["token"]
-    live.chat.client.execute_command("JSON.SET", session_keys(session_id(token)).document, "$", "5")
-    answer = requests.get(live.chat.url() + "/refresh_token", params={"token": token}, timeout=10)
-    assert answer.status_code == 500, answer.text
+    live.chat.client.hset(session_keys(session_id(token)).failed, "m1", b"\xff")
+    with contextlib.suppress(OSError, websocket.WebSocketException), ChatClient(live.chat.url(), token) as client:
+        client.receive()
     yield
 
 

@@ -97,7 +97,7 @@ class Person:
     async def _converse(self, number: int) -> None:
         message = TrackedMessage(f"m{number}", time.monotonic())
         self.messages.append(message)
-        asked = f"{self._crowd.order(number)}person {self.number} asks {number}"
+        asked = f"{self._crowd.order(self.number + number)}person {self.number} asks {number}"
         cut_at = self._random.randint(1, 8) if self._crowd.cut_often and self._random.random() < 0.5 else 0
         while not message.answered_at:
             if self._ending.is_set() and not message.acknowledged_at and message.refused:
@@ -237,8 +237,11 @@ class Crowd:
         order: Callable[[int], str] = lambda _: "",
         addresses: int = 1,
     ) -> None:
-        """`reply_length` is how long the model takes for a reply, in seconds. `order(number)` goes before the text of
-        a user's message of that number: an order to the model server. The users have so many `addresses`."""
+        """`reply_length` is how long the model takes for a reply, in seconds. The users have so many `addresses`.
+
+        `order(n)` goes before the text of a message, where n is the user's number plus the message's: an order to the
+        model server.
+        """
         self.urls = urls
         self.cut_often = cut_often
         self.lost_after = lost_after

@@ -20,6 +20,7 @@ import redis
 import requests
 
 from chatbot.config.reader import ALIASES, variables
+from chatbot.store.access import LEAST_ACL
 from chatbot.store.client import connect
 from devtools.local.redis_server import redis_command
 from devtools.paths import BIN, PARENT_WATCH, ROOT
@@ -33,6 +34,10 @@ STOP_TIMEOUT = 30.0
 _SETTINGS = frozenset({*(name for name, _, _ in variables()), *ALIASES.values()})
 #: Read by gunicorn and Flower themselves, which take no empty value.
 _NO_EMPTY_VALUE = frozenset({"WEB_CONCURRENCY", *(name for name in _SETTINGS if name.startswith("FLOWER_"))})
+
+#: The user of the docs' "A user with few rights", as arguments of redis-server.
+USER, USER_PASSWORD = "chat", "few-rights"
+USER_ARGUMENTS = ("--user", USER, "on", f">{USER_PASSWORD}", *LEAST_ACL.split())
 
 _returned_ports: set[int] = set()
 
@@ -147,7 +152,8 @@ class Deployment:
         clean = {k: v for k, v in os.environ.items() if k not in _SETTINGS}
         self.env = {
             **clean,
-            "REDIS_URL": self.redis_url,
+            # The user with few rights, unless a login is given. Tests and tools are the default user, who may do all.
+            "REDIS_URL": self.redis_url if "redis_password" in settings else self._user_url(),
             "MODEL_URL": model_url,
             "PYTHONUNBUFFERED": "1",
             # An empty value counts as unset, and a developer's .env does not override it.
@@ -159,10 +165,13 @@ class Deployment:
         }
         data = self.folder / "redis"
         data.mkdir()
-        self.redis = self._process("redis", redis_command(self.redis_port, data, redis_args))
+        self.redis = self._process("redis", redis_command(self.redis_port, data, (*USER_ARGUMENTS, *redis_args)))
         self.webs = [self.web(i) for i in range(webs)]
         self.workers = [self.worker(i) for i in range(workers)]
         self._client: redis.Redis | None = None
+
+    def _user_url(self) -> str:
+        return f"redis://{USER}:{USER_PASSWORD}@127.0.0.1:{self.redis_port}/0"
 
     def web(self, number: int, **env: str) -> Process:
         """A web process that is not started yet."""

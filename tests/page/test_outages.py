@@ -108,7 +108,7 @@ def test_an_expired_chat_can_still_be_read(eve: PageUser, site: Deployment) -> N
     eve.page.get_by_role("button", name="Start a new chat").click()
     expect(eve.state).to_have_text("Connected")
     expect(eve.page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
-    expect(eve.page.locator("#chats").get_by_role("button")).to_have_count(1)
+    expect(eve.page.locator("#chats").get_by_role("link")).to_have_count(1)
     expect(eve.draft).to_have_value("half a thought")
 
 

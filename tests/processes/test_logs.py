@@ -125,7 +125,8 @@ def test_web_logs_the_beginning_and_the_end_of_a_socket_and_each_refusal(guarded
     session_line = "a session begins, from 127.0.0.1"
 
     def found(session: str) -> list[dict[str, Any]]:
-        return [line for line in lines(chat.webs[0]) if line.get("session") == session]
+        ours = [line for line in lines(chat.webs[0]) if line.get("session") == session]
+        return [line for line in ours if line["logger"] == "chatbot.web.client_lines"]
 
     with ChatClient(chat.url()) as client:
         session = session_id(client.token)
@@ -221,8 +222,14 @@ def test_flower_shows_names_and_hashes_and_neither_tokens_texts_nor_passwords(
             )
 
         task = eventually(listed, 30, "Flower lists the task")
-        client.send("!fault=unauthorized " + TEXT, "m2")
-        client.until("error")
+
+        def failed() -> bool:
+            client.send("!fault=unauthorized " + TEXT)
+            client.until("error", code="model_error")
+            tasks = json.loads(guarded.flower_answers("/api/tasks") or "{}").values()
+            return any(t["state"] == "FAILURE" and "ReplyFailed" in (t["exception"] or "") for t in tasks)
+
+        eventually(failed, 30, "Flower lists a reply without text as failed")
     assert model.requests()[-1].headers["authorization"] == f"Bearer {MODEL_TOKEN}"
     assert (task["name"], task["args"]) == ("chatbot.generate_reply", f"('{session_id(client.token)}',)")
     workers = json.loads(guarded.flower_answers("/api/workers?refresh=1"))

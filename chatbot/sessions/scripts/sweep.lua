@@ -1,8 +1,7 @@
 -- Returns up to `limit` overdue sessions in two lists, and gives each a later due time. First those that are owed a
 -- reply: a worker claimed them and died or postponed them, or sessions that became ready later were claimed before them,
--- so that their task was lost. Then those that no worker has claimed yet. A task may only wait in a long queue, and one
--- more for the same session lengthens that queue: so the interval between the checks of a session doubles, from
--- `first_wait_ms` up to `longest_wait_ms`, or four times the first if it is owed.
+-- so that their task was lost. Then those that no worker has claimed yet: their task may only wait in a long queue, so
+-- the interval between their checks doubles, from `first_wait_ms` up to `longest_wait_ms`.
 if not redis.call('SET', swept, 1, 'NX', 'PX', interval_ms) then
   return {'swept already'}
 end
@@ -41,18 +40,18 @@ for i = 1, #entries, 2 do
         release_lease()
         redis.call('ZADD', waiting, time, session)
       end
-      local checks = redis.call('HINCRBY', state, 'looks', 1)
-      local wait, longest = first_wait_ms * 2 ^ (checks - 1), longest_wait_ms
+      local wait = tonumber(first_wait_ms)
       local stored = redis.call('HMGET', state, 'owed', 'hold')
       local ready = tonumber(redis.call('ZSCORE', waiting, session) or time)
       if owner or stored[1] or stored[2] or ready < claimed then
         owed[#owed + 1] = session
-        longest = 4 * first_wait_ms
       else
+        local checks = redis.call('HINCRBY', state, 'looks', 1)
+        wait = math.min(wait * 2 ^ (checks - 1), longest_wait_ms)
         unclaimed[#unclaimed + 1] = session
       end
       expire_with_session(state)
-      redis.call('ZADD', ledger, time + math.min(wait, longest), session)
+      redis.call('ZADD', ledger, time + wait, session)
     end
   end)
   if not readable and due then

@@ -15,9 +15,10 @@ import requests
 
 from chatbot.config import RedisSettings, Settings
 from chatbot.queue.celery_app import create_celery
+from chatbot.store.access import LEAST_ACL
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient
-from devtools.harness.deployment import Deployment, eventually, running_redis
+from devtools.harness.deployment import USER, Deployment, eventually, running_redis
 from devtools.paths import BIN, ROOT
 
 #: Seconds after which a worker counts as silent here.
@@ -117,13 +118,14 @@ def test_a_worker_that_waits_for_a_silent_model_does_not_count_as_silent(
 def test_a_worker_whose_threads_are_stuck_counts_as_silent_and_ends_itself(watched: Deployment) -> None:
     name = f"stuck@{socket.gethostname()}"
     worker = watched.worker(7)
-    worker.command = [str(BIN / "celery"), "-A", "tests.support.stuck_worker", "worker", "-n", name, "-Q", "stuck"]
+    app = ("-A", "tests.support.stuck_worker")
+    worker.command = [str(BIN / "celery"), *app, "worker", "-n", name, "-Q", "celery,celery-stuck"]
     celery = create_celery(Settings(redis=RedisSettings(broker_url=watched.redis_url)))
     try:
         worker.start()
         eventually(lambda: health(watched, name)[0] == 0, 30, "the worker lives")
         for _ in range(2):
-            celery.send_task("tests.stuck", queue="stuck")
+            celery.send_task("tests.stuck", queue="celery-stuck")
         eventually(lambda: health(watched, name)[0] == 1, 30, "the stuck worker is noticed")
         # It still answers pings.
         assert celery.control.ping([name], timeout=5)
@@ -156,17 +158,17 @@ def test_without_redis_the_state_of_a_worker_is_unknown(watched: Deployment) -> 
     assert output.startswith("unknown")
 
 
-def test_a_listener_that_receives_nothing_makes_the_web_process_unready_and_is_named(model: ModelServer) -> None:
+def test_a_right_that_redis_takes_away_makes_the_web_process_unready_and_is_named(model: ModelServer) -> None:
     with Deployment(model.url, workers=0) as chat:
         try:
             # Redis answers every command, but delivers no messages.
-            chat.client.execute_command("ACL", "SETUSER", "default", "resetchannels")
-            answer = eventually(lambda: _unready(chat), 20, "the listener is reported")
-            assert answer["redis"] == answer["redisjson"] == "ok"
-            assert answer["error"]["message"] == "Not ready: listener"
+            chat.client.execute_command("ACL", "SETUSER", USER, "resetchannels")
+            answer = eventually(lambda: _unready(chat), 20, "the missing right is reported")
+            assert "the channel chat:access for PUBLISH, SUBSCRIBE" in answer["redis"]
+            assert "the channel chat:access for PUBLISH, SUBSCRIBE" in answer["error"]["message"]
         finally:
-            chat.client.execute_command("ACL", "SETUSER", "default", "allchannels")
-        eventually(chat.ready, 20, "the listener receives again")
+            chat.client.execute_command("ACL", "SETUSER", USER, *LEAST_ACL.split())
+        eventually(chat.ready, 20, "the right is back")
 
 
 def _unready(chat: Deployment) -> Any:

@@ -307,23 +307,6 @@ def test_one_of_many_workers_sweeps_each_second(redis_client: redis.Redis) -> No
     assert [ledger.overdue() is None for ledger in ledgers] == [False, True, True, True, True]
 
 
-def test_what_is_owed_is_checked_less_and_less_often_while_it_waits_for_a_slot(
-    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
-) -> None:
-    sessions.accept(session, "m1", "hello")
-    leases.postpone(claimed(leases, session), 0.001, loading=False)
-    waits = []
-    for _ in range(4):
-        redis_client.zadd(LEDGER, {session: 1})
-        assert sweep(redis_client).owed == [session]
-        seconds, microseconds = redis_client.time()
-        due = float(redis_client.zscore(LEDGER, session) or 0) / 1000
-        waits.append(round(due - seconds - microseconds / 1e6))
-    assert waits == [2, 4, 8, 8]
-    claimed(leases, session)
-    assert redis_client.hget(session_keys(session).state, "looks") == "0"
-
-
 def test_what_a_worker_has_claimed_is_owed_and_what_none_has_is_not(
     sessions: Sessions, leases: Leases, redis_client: redis.Redis
 ) -> None:

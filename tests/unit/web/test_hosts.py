@@ -88,7 +88,7 @@ def test_a_forwarded_host_counts_from_trusted_proxies_and_beside_the_own_one(
     def check() -> None:
         found.append(request_allowed(request, served_hosts("127.0.0.1", ["chat.example"])))
 
-    trust_proxies(app, trusted)
+    trust_proxies(app, trusted, "")
     headers = {"Host": host, **({"X-Forwarded-Host": forwarded} if forwarded else {})}
     app.test_client().get("/", headers=headers)
     assert found == [allowed]

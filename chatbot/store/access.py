@@ -1,0 +1,122 @@
+"""Whether a Redis can be used: the rights of its user, RedisJSON, and whether it takes writes.
+
+Rights are asked for within MULTI: Redis checks them when it queues a command, and DISCARD runs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
+
+from chatbot.store.keys import session_keys
+
+_SECTION = '"A user with few rights"'
+#: The rules of a user of Redis that is used for nothing else.
+LEAST_ACL = (
+    "~chat:* ~celery* ~_kombu* ~canary* ~*.pidbox* &chat:* &/0.celery.pidbox &/0.celeryev/* "
+    "+@read +@write +@pubsub +@scripting +@transaction +@connection "
+    "+json.set +json.get +json.del +json.arrappend +json.arrlen +json.arrtrim +json.strlen +json.debug +json.type "
+    "-@admin -@dangerous +info +time +wait"
+)
+
+_keys = session_keys("access")
+_D, _S, _L = _keys.document, _keys.state, _keys.pending
+#: What web and workers do with the Redis of the sessions; the second word is the key or the channel.
+SESSION_COMMANDS = (
+    f"JSON.SET {_D} . 1|JSON.GET {_D}|JSON.DEL {_D}|JSON.ARRAPPEND {_D} . 1|JSON.ARRLEN {_D} .|JSON.ARRTRIM {_D} . 0 1|"
+    f"JSON.TYPE {_D}|JSON.STRLEN {_D} .|JSON.DEBUG MEMORY {_D}|"
+    f"GET {_S}|SET {_S} 1|INCR {_S}|APPEND {_S} x|STRLEN {_S}|DEL {_S}|EXISTS {_S}|PEXPIRE {_S} 1|PTTL {_S}|"
+    f"HGET {_S} x|HSET {_S} x 1|HSETNX {_S} x 1|HMGET {_S} x|HGETALL {_S}|HKEYS {_S}|HVALS {_S}|HLEN {_S}|HDEL {_S} x|"
+    f"HEXISTS {_S} x|HINCRBY {_S} x 1|HINCRBYFLOAT chat:metrics x 1|"
+    f"RPUSH {_L} x|LPOP {_L}|LINDEX {_L} 0|LLEN {_L}|LPOS {_L} x|LRANGE {_L} 0 1|LSET {_L} 0 x|"
+    "ZADD chat:ledger 1 x|ZREM chat:ledger x|ZCARD chat:waiting|ZCOUNT chat:waiting 0 1|ZRANGE chat:waiting 0 1|"
+    "ZRANGEBYSCORE chat:ledger 0 1|ZREMRANGEBYSCORE chat:workers 0 1|ZSCORE chat:ledger x|"
+    "PUBLISH chat:access x|SUBSCRIBE chat:access|PUBSUB NUMSUB chat:access|"
+    f"EVALSHA {'0' * 40} 1 {_S}|SCRIPT LOAD x|SCAN 0|TIME|INFO memory|WAIT 0 1"
+)
+#: What Celery's transport does with the Redis of the queue, in database 0.
+_QUEUE_COMMANDS = (
+    "BRPOP celery 1|RPUSH celery x|LPUSH celery x|LLEN celery|DEL celery|SADD _kombu.binding.celery x|"
+    "SREM _kombu.binding.celery x|SMEMBERS _kombu.binding.celery|LPUSH canary x|RPUSH access.reply.celery.pidbox x|"
+    "PUBLISH /0.celeryev/worker.heartbeat x|SUBSCRIBE /0.celery.pidbox|PSUBSCRIBE /0.celery.pidbox"
+)
+JSON_MISSING = "RedisJSON is missing: use Redis 8, or load the module"
+#: Commands whose key stands behind a part of their name.
+_TWO_WORDS = ("JSON.DEBUG MEMORY", "PUBSUB NUMSUB", "SCRIPT LOAD")
+
+
+def queue_commands(db: int) -> str:
+    """What Celery's transport does with the Redis of the queue in database `db`, whose number its channels name."""
+    return _QUEUE_COMMANDS.replace(" /0.", f" /{db}.")
+
+
+def find_problem(client: redis.Redis, commands: str, variable: str) -> str | None:
+    """A sentence that says why the Redis that `variable` names cannot be used; None if it can.
+
+    Raises redis-py's `ConnectionError` and `TimeoutError` when it does not answer.
+    """
+    try:
+        answers, info = _ask(client, [command.split(" ") for command in commands.split("|")])
+    except NoPermissionError:
+        return f"the user of {variable} may not use MULTI; give it the rights of docs/operations.md, {_SECTION}"
+    except AuthenticationError:
+        return f"Redis refuses the user or the password: correct {variable}, or REDIS_USER and REDIS_PASSWORD"
+    except redis.ConnectionError as error:
+        if "no longer the master" in str(error):
+            return f"Redis takes no writes: it is a replica ({variable} must name the master), or lacks replicas"
+        raise
+    if "cluster" in (info.get("redis_mode"), info.get("server_mode")):
+        return f"Redis is part of a Redis Cluster, which this program cannot use: set {variable} to a Redis of its own"
+    missing: dict[str, list[str]] = {}
+    for command, answer in zip(commands.split("|"), answers, strict=True):
+        if isinstance(answer, NoPermissionError):
+            name, subject = _name(command, str(answer))
+            missing.setdefault(subject, []).append(name)
+    if missing:
+        listed = "; ".join(f"{subject} {', '.join(names)}" for subject, names in missing.items())
+        listed += f"; give it those of docs/operations.md, {_SECTION}"
+        return f"the user of {variable} lacks rights: {listed}"
+    if any(isinstance(answer, ResponseError) and "unknown command" in str(answer) for answer in answers):
+        return JSON_MISSING
+    return None
+
+
+def _ask(client: redis.Redis, commands: Sequence[Sequence[str]]) -> tuple[list[Any], dict[str, Any]]:
+    """The answers of a transaction that queues `commands`, errors included, and INFO's, {} without the right to it."""
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        connection.send_packed_command(connection.pack_commands([("MULTI",), *commands, ("DISCARD",)]))
+        answers = [_read(connection) for _ in range(len(commands) + 2)]
+    except BaseException:
+        connection.disconnect()
+        raise
+    finally:
+        pool.release(connection)
+    if isinstance(answers[0], NoPermissionError):
+        raise answers[0]
+    try:
+        return answers[1:-1], client.info("server")
+    except ResponseError:
+        return answers[1:-1], {}
+
+
+def _read(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except AuthenticationError:
+        raise
+    except ResponseError as error:
+        return error
+
+
+def _name(command: str, error: str) -> tuple[str, str]:
+    """A command that was refused, and what for: `the command`, or its key or channel."""
+    name = next((words for words in _TWO_WORDS if command.startswith(words)), command.partition(" ")[0])
+    subject = command.removeprefix(name).strip().partition(" ")[0]
+    if "command" in error or not subject:
+        return name, "the command"
+    return name, f"the {'channel' if 'channel' in error else 'key'} {subject} for"

@@ -1,0 +1,145 @@
+"""The user of Redis with few rights, and what is said about a Redis that cannot be used."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import redis
+
+from chatbot.store.access import (
+    JSON_MISSING,
+    LEAST_ACL,
+    SESSION_COMMANDS,
+    find_problem,
+    queue_commands,
+)
+from chatbot.store.client import connect
+from chatbot.telemetry.liveness import WorkerAges
+from chatbot.worker import health
+from devtools.harness.deployment import Process, eventually, free_port, running_redis
+from devtools.local.redis_server import redis_command
+from devtools.paths import ROOT
+
+ALL = f"{SESSION_COMMANDS}|{queue_commands(0)}"
+
+
+@pytest.fixture(scope="module")
+def own_redis() -> Iterator[str]:
+    with running_redis() as url:
+        yield url
+
+
+@pytest.fixture
+def admin(own_redis: str) -> Iterator[redis.Redis]:
+    """The default user of a Redis in which the user `chat` has the rights of the docs."""
+    client = connect(own_redis, 2)
+    client.execute_command("ACL", "SETUSER", "chat", "reset", "on", ">pw", *LEAST_ACL.split())
+    yield client
+    client.connection_pool.disconnect()
+
+
+@pytest.fixture
+def user(own_redis: str) -> Iterator[redis.Redis]:
+    client = connect(own_redis.replace("//", "//chat:pw@"), 2)
+    yield client
+    client.connection_pool.disconnect()
+
+
+def test_the_rights_stand_in_the_docs() -> None:
+    assert LEAST_ACL in " ".join((ROOT / "docs" / "operations.md").read_text("utf-8").replace("\\\n", " ").split())
+
+
+def test_every_command_of_a_script_is_asked_for() -> None:
+    called = set()
+    for script in (files("chatbot.sessions") / "scripts").iterdir():
+        called |= set(re.findall(r"redis\.p?call\('([A-Z.]+)'", Path(str(script)).read_text("utf-8")))
+    assert called
+    assert called <= {command.split(" ")[0] for command in SESSION_COMMANDS.split("|")}
+
+
+def test_the_user_of_the_docs_has_all_rights_and_nothing_is_written(admin: redis.Redis, user: redis.Redis) -> None:
+    assert find_problem(user, ALL, "REDIS_URL") is None
+    assert admin.dbsize() == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "named"),
+    [
+        (("-wait",), "the command WAIT"),
+        (("-json.arrtrim",), "the command JSON.ARRTRIM"),
+        (("-publish",), "the command PUBLISH"),
+        (("-multi",), None),
+        (("resetchannels", "&chat:*"), "the channel /0.celery.pidbox for SUBSCRIBE, PSUBSCRIBE"),
+        (("resetkeys", "~chat:*"), "the key celery for BRPOP, RPUSH, LPUSH, LLEN, DEL"),
+    ],
+)
+def test_a_missing_right_is_named(
+    admin: redis.Redis, user: redis.Redis, rule: tuple[str, ...], named: str | None
+) -> None:
+    admin.execute_command("ACL", "SETUSER", "chat", *rule)
+    problem = find_problem(user, ALL, "REDIS_URL")
+    if named is None:
+        assert problem is not None
+        assert "MULTI" in problem
+        return
+    assert problem is not None
+    assert problem.startswith("the user of REDIS_URL lacks rights: ")
+    assert named in problem
+
+
+def test_a_wrong_password_is_named(admin: redis.Redis, own_redis: str) -> None:
+    stranger = connect(own_redis.replace("//", "//chat:SECRET@"), 1)
+    problem = find_problem(stranger, ALL, "REDIS_URL")
+    assert problem == "Redis refuses the user or the password: correct REDIS_URL, or REDIS_USER and REDIS_PASSWORD"
+
+
+def test_a_replica_is_named(own_redis: str) -> None:
+    port = own_redis.rpartition(":")[2].removesuffix("/0")
+    with running_redis("--replicaof", f"127.0.0.1 {port}") as url:
+        client = connect(url, 1, retries=0)
+        problem = find_problem(client, SESSION_COMMANDS, "REDIS_URL")
+        assert problem is not None
+        assert "it is a replica (REDIS_URL must name the master)" in problem
+
+
+def test_a_cluster_is_named() -> None:
+    # By default the bus has the port plus 10 000, which may be above 65 535.
+    with running_redis("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as url:
+        problem = find_problem(connect(url, 1, retries=0), SESSION_COMMANDS, "CELERY_BROKER_URL")
+        assert problem is not None
+        assert "set CELERY_BROKER_URL to a Redis of its own" in problem
+
+
+def test_a_redis_without_json_is_named(tmp_path: Path) -> None:
+    port = free_port()
+    command = [part for part in redis_command(port, tmp_path) if part != "--loadmodule" and not part.endswith(".so")]
+    process = Process("redis", command, dict(os.environ), tmp_path / "log").start()
+    client = connect(f"redis://127.0.0.1:{port}/0", 1)
+    try:
+
+        def problem() -> str | None:
+            try:
+                return find_problem(client, ALL, "REDIS_URL")
+            except redis.ConnectionError:
+                return None
+
+        assert eventually(problem) == JSON_MISSING
+    finally:
+        client.connection_pool.disconnect()
+        process.kill()
+
+
+def test_of_two_workers_under_one_name_a_frozen_one_does_not_count_as_alive(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "host")
+    gone = {"celery@host 1999999999": 60.0, f"celery@host {os.getpid()}": 1.0}
+    assert health._report(WorkerAges(gone, 15.0), None) == 0
+    frozen = {f"celery@host {os.getpid()}": 60.0, f"celery@host {os.getppid()}": 1.0}
+    assert health._report(WorkerAges(frozen, 15.0), None) == 1
+    assert "celery@host is SILENT" in capsys.readouterr().out
