@@ -75,8 +75,13 @@ def asset(version: str, name: str) -> Response:
     return response
 
 
+def _address(name: str) -> str:
+    """A file's address relative to the page's, which may be below a path: `static/…` or, at `/c/ID`, `../static/…`."""
+    return "../" * (request.path.count("/") - 1) + f"static/{_assets.version}/{name}"
+
+
 def add_assets(app: Flask) -> None:
     """Adds the route, and for templates `asset(name)`, a file's URL relative to the page's, and `modules`."""
     app.register_blueprint(assets)
-    app.jinja_env.globals["asset"] = lambda name: f"static/{_assets.version}/{name}"
+    app.jinja_env.globals["asset"] = _address
     app.jinja_env.globals["modules"] = _assets.modules

@@ -5,3 +5,7 @@ try {
 } catch {
   // The browser forbids storage: the system's theme counts.
 }
+
+// Its address is relative: the browser would look it up again under each chat's address.
+const icon = document.querySelector('link[rel="icon"]');
+icon.setAttribute('href', icon.href);
