@@ -11,7 +11,7 @@ from tests.support.page_user import PageUser
 def test_a_reply_can_be_copied_as_it_was_written(ada: PageUser) -> None:
     ada.ask("!say=**bold** and `code`")
     ada.page.get_by_role("button", name="Copy the reply").click()
-    expect(ada.page.locator(".copy:visible")).to_have_text("Copied")
+    expect(ada.page.locator("[data-act=copy]:visible")).to_have_text("Copied")
     assert ada.page.evaluate("navigator.clipboard.readText()") == "**bold** and `code`"
 
 
@@ -20,7 +20,7 @@ def test_copying_works_without_the_clipboard_api(chromium: Browser, site: Deploy
     user.page.add_init_script("delete Navigator.prototype.clipboard")
     user.start_chat().ask("!say=over plain HTTP")
     user.page.get_by_role("button", name="Copy the reply").click()
-    expect(user.page.locator(".copy:visible")).to_have_text("Copied")
+    expect(user.page.locator("[data-act=copy]:visible")).to_have_text("Copied")
     user.draft.focus()
     user.page.keyboard.press("Control+V")
     expect(user.draft).to_have_value("over plain HTTP")

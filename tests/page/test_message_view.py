@@ -52,7 +52,7 @@ async ([base, seconds]) => {
   const conversation = new Conversation();
   const turn = conversation.add('m1', 'too quick');
   const view = new MessageView('m1');
-  const draw = () => view.fill(turn, draw);
+  const draw = () => view.fill(turn, conversation.paths, draw);
   conversation.apply({ type: 'error', code: 'rate_limited', message: '', id: 'm1', retry_after: seconds });
   draw();
   document.getElementById('turns').append(view.root);
@@ -81,7 +81,7 @@ async (base) => {
   const turn = conversation.add('m1', 'say nothing');
   const view = new MessageView('m1');
   conversation.apply({ type: 'message', id: 'r1', source: 'bot', msg: '', reply_to: 'm1', finish_reason: 'stop' });
-  view.fill(turn, () => {});
+  view.fill(turn, conversation.paths, () => {});
   document.getElementById('turns').append(view.root);
 }
 """

@@ -22,7 +22,7 @@ async ([base, frames]) => {
   }
   const { conversation, view } = window.shown;
   for (const frame of frames) conversation.apply(frame);
-  view.fill(conversation.get('m1'), () => {});
+  view.fill(conversation.get('m1'), conversation.paths, () => {});
   while (view.behind) view.step();
 }
 """

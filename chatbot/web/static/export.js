@@ -5,9 +5,10 @@ import { quoted } from './thinking.js';
 /** The messages of a conversation, in the format of docs/protocol.md. */
 export function messagesOf({ order }) {
   const messages = [];
-  for (const { id, text, timestamp, stored, reply } of order) {
-    if (text !== null && stored) {
-      messages.push({ id, source: 'human', msg: text, timestamp, reply_to: null, finish_reason: null });
+  for (const { id, of, parent = null, text, timestamp, stored, reply } of order) {
+    // A regeneration repeats its message.
+    if (text !== null && stored && id === of) {
+      messages.push({ id, source: 'human', msg: text, timestamp, reply_to: null, finish_reason: null, parent });
     }
     if (reply?.complete) {
       const { id: replyId, text: msg, timestamp: time, finishReason, reasoning } = reply;
@@ -16,8 +17,10 @@ export function messagesOf({ order }) {
         source: 'bot',
         msg,
         timestamp: time,
-        reply_to: text === null ? null : id,
+        reply_to: text === null ? null : of,
         finish_reason: finishReason,
+        parent: text === null ? null : of,
+        ...(id === of ? {} : { request: id }),
         ...(reasoning ? { reasoning } : {}),
       });
     }
