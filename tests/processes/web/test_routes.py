@@ -68,7 +68,7 @@ def test_a_session_is_read_with_the_token_in_the_query_or_the_header(chat: Deplo
     in_header = requests.get(
         chat.url(1) + "/refresh_token", headers={"Authorization": f"Bearer {session['token']}"}, timeout=10
     )
-    assert in_query.json() == in_header.json() == {**session, "more": False, "before": None}
+    assert in_query.json() == in_header.json() == {**session, "more": False, "before": None, "leaf": None}
 
 
 @pytest.mark.parametrize("query", ["", "?token=", "?token=made-up", "?token=%ff%00"])
