@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from chatbot.config import Settings
 from chatbot.errors import DamagedSession, StoreUnavailable
@@ -51,6 +50,15 @@ MAX_REPLY_LENGTH = 200_000
 T = TypeVar("T")
 
 
+class _Settled(NamedTuple):
+    """What became of a request."""
+
+    #: The session's next request, under the same lease.
+    following: Assignment | None
+    #: Whether a failure was recorded.
+    failed: bool = False
+
+
 class Replies:
     """Settles messages: each that a worker claims gets its reply or a recorded failure, or stays in the ledger for
     another worker."""
@@ -66,8 +74,6 @@ class Replies:
         self._timeout = settings.model.timeout
         self._max_attempts = settings.model.attempts
         self._loading_timeout = settings.model.loading_timeout
-        # Failures that this thread has recorded in the present `answer`.
-        self._failures = threading.local()
         #: Set when the worker shuts down: no further message is begun.
         self.draining = False
 
@@ -76,24 +82,26 @@ class Replies:
 
         Settles none when another worker holds the lease. Raises `StoreUnavailable`; the ledger then has the rest.
         """
-        self._failures.count = 0
+        failures = 0
         try:
-            self._answer_all(session)
+            for failed in self._settle_all(session):
+                failures += failed
         except DamagedSession as damage:
             with bound(session=session):
                 last = self._leases.give_up(session, damage)
                 after = ", and is given up" if last else ""
                 logger.error("the session is damaged%s: %s", after, damage)  # noqa: TRY400 - the text says it all
-        return int(self._failures.count)
+        return failures
 
-    def _answer_all(self, session: str) -> None:
+    def _settle_all(self, session: str) -> Iterator[bool]:
+        """Settles the session's requests; yields for each whether a failure was recorded."""
         if self.draining:
             return
         work = self._leases.claim(session)
         while work is not None:
             with bound(session=session, message_id=work.message_id):
                 try:
-                    work = self._answer(work)
+                    work, failed = self._answer(work)
                 except SessionEnded:
                     logger.info("the session ended while its reply was generated")
                     return
@@ -101,9 +109,10 @@ class Replies:
                     self._counts.add(TAKEOVERS)
                     logger.info("another worker has taken over")
                     return
+            yield failed
 
-    def _answer(self, work: Assignment) -> Assignment | None:
-        """Settles one message; returns the next one, if any."""
+    def _answer(self, work: Assignment) -> _Settled:
+        """Settles one message."""
         if work.stopped:
             return self._commit(work, "stopped", None)
         request_id = f"{work.session}:{work.message_id}"
@@ -175,7 +184,7 @@ class Replies:
                 conversation = conversation[(len(conversation) + 1) // 2 if too_long else -1 :]
                 logger.warning("retrying with the last %d messages: %s", len(conversation), error)
 
-    def _settle_cancelled(self, work: Assignment, stream: Stream, reason: str) -> Assignment | None:
+    def _settle_cancelled(self, work: Assignment, stream: Stream, reason: str) -> _Settled:
         if reason == "ended":
             raise SessionEnded(work.session)
         if reason == "lease" or stream.lost:
@@ -185,13 +194,13 @@ class Replies:
         if reason == "shutdown":
             logger.info("handing the message back: this worker shuts down")
             self._retry_while_unavailable(lambda: self._leases.hand_back(work))
-            return None
+            return _Settled(None)
         if stream.begun:
             logger.warning("the reply took longer than MODEL_TIMEOUT and is cut at %d characters", len(stream.text))
             return self._commit(work, "length", stream)
         return self._settle_failed(work, ModelUnavailable("timeout", "no text before the deadline"))
 
-    def _settle_failed(self, work: Assignment, error: ModelError) -> Assignment | None:
+    def _settle_failed(self, work: Assignment, error: ModelError) -> _Settled:
         delay = retry_delay(work, error, max_attempts=self._max_attempts, loading_timeout=self._loading_timeout)
         loading = isinstance(error, ModelLoading)
         self._counts.add(MODEL_ERRORS, error.kind)
@@ -201,14 +210,13 @@ class Replies:
                 lambda: self._leases.fail(work, error.public, go_on=not self.draining)
             )
             self._counts.add(REPLIES, "failed")
-            self._failures.count += 1
-            return following
+            return _Settled(following, failed=True)
         logger.warning("the model gave no reply, retrying in %.1f s: %s", delay, error)
         self._retry_while_unavailable(lambda: self._leases.postpone(work, delay, loading=loading))
         self._counts.add(RETRIES, "loading" if loading else "error")
-        return None
+        return _Settled(None)
 
-    def _commit(self, work: Assignment, finish_reason: str, stream: Stream | None) -> Assignment | None:
+    def _commit(self, work: Assignment, finish_reason: str, stream: Stream | None) -> _Settled:
         """Commits what the stream holds, without one an empty reply."""
         text, reasoning, last_delta = (stream.text, stream.reasoning, stream.last_delta()) if stream else ("", "", None)
         following = self._retry_while_unavailable(
@@ -217,7 +225,7 @@ class Replies:
             )
         )
         self._counts.add(REPLIES, finish_reason)
-        return following
+        return _Settled(following)
 
     def _retry_while_unavailable(self, step: Callable[[], T]) -> T:
         """Runs a step that settles a message, retrying while Redis is unavailable; the fence makes that idempotent."""
