@@ -139,7 +139,7 @@ class ModelEndpoint:
 
     def __init__(self, url: str, settings: Settings) -> None:
         self.url = url
-        self._public_address = public_address(url)
+        self.public_address = public_address(url)
         self._connect_timeout, self._read_timeout = settings.model.connect_timeout, settings.model.read_timeout
         #: Seconds of silence before the first token: a server may load the model at the first request, and stop
         #: loading when the client hangs up.
@@ -179,7 +179,7 @@ class ModelEndpoint:
             with self._post(document, call, url or self.url) as response:
                 yield response
         except ModelError as error:
-            error.detail = f"{error.detail} (asked {self._public_address})"
+            error.detail = f"{error.detail} (asked {self.public_address})"
             raise
 
     @contextmanager

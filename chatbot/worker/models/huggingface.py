@@ -15,7 +15,7 @@ from chatbot.config import Settings
 from chatbot.worker.models.base import Call, ModelProtocol, Pieces
 from chatbot.worker.models.dialect import Dialect
 from chatbot.worker.models.errors import PermanentModelError
-from chatbot.worker.models.http import ModelEndpoint, public_address
+from chatbot.worker.models.http import ModelEndpoint
 from chatbot.worker.models.reading import read_reply
 from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, completion_prompt
 
@@ -49,7 +49,7 @@ class TextGenerationProtocol(ModelProtocol):
         if settings.model.use_cache is not None:
             self._parameters["use_cache"] = settings.model.use_cache
         droppable = [name for name in self._parameters if name != "max_new_tokens"]
-        self.dialect = Dialect(public_address(endpoint.url), droppable=droppable)
+        self.dialect = Dialect(endpoint.public_address, droppable=droppable)
         #: `/generate` never streams; `/generate_stream` does, but not every server has it.
         self._stream_url = _stream_url(endpoint.url)
         self._plain_until = 0.0

@@ -11,7 +11,7 @@ from typing import Any
 from chatbot.config import OPENAI_CHAT, Settings
 from chatbot.worker.models.base import Call, ModelProtocol, Pieces
 from chatbot.worker.models.dialect import Change, Dialect
-from chatbot.worker.models.http import ModelEndpoint, public_address
+from chatbot.worker.models.http import ModelEndpoint
 from chatbot.worker.models.reading import read_reply
 from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, chat_messages, completion_prompt
 
@@ -37,7 +37,7 @@ class OpenAIProtocol(ModelProtocol):
             self.stop_sequences = STOP_SEQUENCES
             self._parameters["stop"] = list(STOP_SEQUENCES)
         renames = _CHAT_RENAMES if self._chat else None
-        self.dialect = Dialect(public_address(endpoint.url), droppable=_DROPPABLE, renames=renames)
+        self.dialect = Dialect(endpoint.public_address, droppable=_DROPPABLE, renames=renames)
 
     def _request(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         yield from self._adapted(

@@ -18,6 +18,7 @@ import urllib3
 
 from chatbot.worker.models.answers import Part, part_of
 from chatbot.worker.models.base import Piece, Pieces
+from chatbot.worker.models.error_documents import MAX_TEXT, one_line
 from chatbot.worker.models.errors import ContentRefused, PermanentModelError, TransientModelError
 from chatbot.worker.models.http import ModelResponse
 from chatbot.worker.models.http_errors import raise_for_error
@@ -36,7 +37,6 @@ _DONE = re.compile(r'"?\[?done\]?"?', re.IGNORECASE)
 _KEEP_ALIVE = re.compile(r"\W*(ping|pong|keep[-_ ]?alive|heartbeat|processing|null)?\W*", re.IGNORECASE)
 #: The first bytes of an event stream.
 _STREAM = re.compile(rb"(data|event|id|retry)?:")
-_MAX_EXCERPT = 2000
 
 
 def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | None = None) -> Pieces:
@@ -218,5 +218,5 @@ def _loads(text: str) -> Any:
 def _not_json(body: bytes) -> TransientModelError:
     what = "HTML" if body.lstrip().startswith(b"<") else "not JSON"
     error = TransientModelError("bad_answer", f"the answer is {what}, {len(body)} bytes")
-    error.server_text = " ".join(body.decode("utf-8", "replace").split())[:_MAX_EXCERPT]
+    error.server_text = one_line(body.decode("utf-8", "replace"))[:MAX_TEXT]
     return error
