@@ -77,10 +77,17 @@ def redis_killed(live: LiveChat) -> Iterator[None]:
 
 
 @contextmanager
-def redis_full(live: LiveChat) -> Iterator[None]:
-    live.chat.client.config_set("maxmemory", 1)
+def _redis_setting(live: LiveChat, name: str, value: int) -> Iterator[None]:
+    """Changes a setting of Redis whose usual value is 0."""
+    live.chat.client.config_set(name, value)
     yield
-    live.chat.client.config_set("maxmemory", 0)
+    live.chat.client.config_set(name, 0)
+
+
+@contextmanager
+def redis_full(live: LiveChat) -> Iterator[None]:
+    with _redis_setting(live, "maxmemory", 1):
+        yield
 
 
 @contextmanager
@@ -100,9 +107,8 @@ def listener_deaf(live: LiveChat) -> Iterator[None]:
 @contextmanager
 def replicas_missing(live: LiveChat) -> Iterator[None]:
     """Redis answers reads and refuses writes."""
-    live.chat.client.config_set("min-replicas-to-write", 1)
-    yield
-    live.chat.client.config_set("min-replicas-to-write", 0)
+    with _redis_setting(live, "min-replicas-to-write", 1):
+        yield
 
 
 @contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable, Sequence
 
 from chatbot.queue.celery_app import NEW
 from devtools.chaos.scene import Scene
-from devtools.harness.deployment import Deployment, eventually
+from devtools.harness.deployment import Deployment, Process, eventually
 from devtools.harness.sentinel_deployment import SentinelDeployment
 
 #: Seconds for which a worker stays frozen: longer than its lease.
@@ -23,14 +24,27 @@ MASTER_FROZEN = 2.0
 QUEUE_LISTS = ("celery", f"celery\x06\x16{NEW}")
 
 
+def _in_turn(scene: Scene[Deployment], processes: Sequence[Process]) -> Process:
+    """The process that this round of the fault is for."""
+    return processes[scene.round % len(processes)]
+
+
+def _restart_web(scene: Scene[Deployment], end: Callable[[Process], object]) -> None:
+    web = _in_turn(scene, scene.chat.webs)
+    scene.strike()
+    end(web)
+    web.start()
+    eventually(lambda: scene.chat.ready(scene.chat.webs.index(web)), 30, "the web process is back")
+
+
 def kill_worker(scene: Scene[Deployment]) -> None:
     """SIGKILL of a worker during replies; another is started in its place, as a service manager does."""
-    scene.kill_worker(scene.chat.workers[scene.round % len(scene.chat.workers)])
+    scene.kill_worker(_in_turn(scene, scene.chat.workers))
 
 
 def freeze_worker(scene: Scene[Deployment]) -> None:
     """SIGSTOP of a worker for longer than its lease, then SIGCONT: others have taken over its sessions."""
-    worker = scene.chat.workers[scene.round % len(scene.chat.workers)]
+    worker = _in_turn(scene, scene.chat.workers)
     scene.strike()
     worker.signal(signal.SIGSTOP)
     time.sleep(FREEZE)
@@ -39,11 +53,7 @@ def freeze_worker(scene: Scene[Deployment]) -> None:
 
 def kill_web(scene: Scene[Deployment]) -> None:
     """SIGKILL of a web process with its sockets."""
-    web = scene.chat.webs[scene.round % len(scene.chat.webs)]
-    scene.strike()
-    web.kill()
-    web.start()
-    eventually(lambda: scene.chat.ready(scene.round % len(scene.chat.webs)), 30, "the web process is back")
+    _restart_web(scene, Process.kill)
 
 
 def kill_redis(scene: Scene[Deployment]) -> None:
@@ -65,7 +75,7 @@ def empty_queue(scene: Scene[Deployment]) -> None:
 
 def stop_worker(scene: Scene[Deployment]) -> None:
     """SIGTERM of a worker, as at every release."""
-    worker = scene.chat.workers[scene.round % len(scene.chat.workers)]
+    worker = _in_turn(scene, scene.chat.workers)
     scene.strike()
     worker.stop()
     worker.start()
@@ -73,11 +83,7 @@ def stop_worker(scene: Scene[Deployment]) -> None:
 
 def stop_web(scene: Scene[Deployment]) -> None:
     """SIGTERM of a web process."""
-    web = scene.chat.webs[scene.round % len(scene.chat.webs)]
-    scene.strike()
-    web.stop()
-    web.start()
-    eventually(lambda: scene.chat.ready(scene.round % len(scene.chat.webs)), 30, "the web process is back")
+    _restart_web(scene, Process.stop)
 
 
 def cut_sockets(scene: Scene[Deployment]) -> None:
