@@ -6,6 +6,7 @@ import gzip
 import hmac
 import json
 import logging
+from functools import lru_cache
 from typing import Any
 
 from flask import Blueprint, Flask, Response, abort, current_app, g, render_template, request
@@ -44,6 +45,12 @@ def services() -> Services:
     return found
 
 
+# The page differs only by the depth of its address.
+@lru_cache(maxsize=4)
+def _compressed(html: str) -> bytes:
+    return gzip.compress(html.encode(), 6, mtime=0)
+
+
 @routes.get("/")
 @routes.get("/c/<id>")
 def page(id: str = "") -> Response:  # noqa: ARG001 - the page's script reads the chat's id from the address
@@ -51,7 +58,7 @@ def page(id: str = "") -> Response:  # noqa: ARG001 - the page's script reads th
     html = render_template("chat.html", model=services().settings.model)
     response = Response(html, mimetype="text/html")
     if request.accept_encodings.quality("gzip") > 0:
-        response.set_data(gzip.compress(html.encode(), 6, mtime=0))
+        response.set_data(_compressed(html))
         response.headers["Content-Encoding"] = "gzip"
     response.headers["Vary"] = "Accept-Encoding"
     response.headers["Cache-Control"] = "no-cache"
