@@ -81,7 +81,8 @@ HIGHLIGHT := highlightjs-cdn-assets-11.12.0
 LANGUAGES := bash c cpp csharp css diff go java javascript json kotlin php python ruby rust sql typescript xml yaml
 
 sbom: $(VENV)/.dev ## Write docker/sbom.cdx.json: what the image and the page are made of (CycloneDX)
-	$(BIN)/python -m devtools.sbom $(MARKED)=marked.esm.js $(PURIFY)=purify.min.js
+	$(BIN)/python -m devtools.sbom $(MARKED)=marked.esm.js $(PURIFY)=purify.min.js $(KATEX)=katex.min.js \
+		'$(subst highlightjs-,@highlightjs/,$(HIGHLIGHT))=highlight-*.min.js'
 
 digests: $(VENV)/.dev ## Pin the container images by their digests of today (needs crane, skopeo or docker buildx)
 	$(BIN)/python -m devtools.digests

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
@@ -41,7 +42,7 @@ IMAGE = {
 def main(arguments: list[str] | None = None) -> int:
     """Writes the file; exit status 1, and the reason, when what would be written is not valid."""
     parser = argparse.ArgumentParser(prog="python -m devtools.sbom", description="Writes docker/sbom.cdx.json")
-    parser.add_argument("vendored", nargs="*", help="the page's libraries, for example marked-18.2.1=marked.esm.js")
+    parser.add_argument("vendored", nargs="*", help="the page's libraries: marked-18.2.1=marked.esm.js")
     document = describe(parser.parse_args(arguments).vendored)
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     problem = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
@@ -84,10 +85,11 @@ def locked_packages() -> Iterator[tuple[str, str]]:
 
 
 def _library(vendored: str) -> dict[str, Any]:
-    release, _, file = vendored.partition("=")
+    """A library of the page, from `name-version=pattern`, its name on npm and its files among the vendored ones."""
+    release, _, pattern = vendored.partition("=")
     name, _, version = release.rpartition("-")
     sums = {name: digest for digest, name in map(str.split, (VENDOR / "SHA256SUMS").read_text("utf-8").splitlines())}
-    purl = f"pkg:npm/{name}@{version}"
+    purl = f"pkg:npm/{quote(name)}@{version}"
     return {
         "type": "library",
         "bom-ref": purl,
@@ -97,10 +99,11 @@ def _library(vendored: str) -> dict[str, Any]:
         "components": [
             {
                 "type": "file",
-                "bom-ref": f"{purl}#{file}",
-                "name": str((VENDOR / file).relative_to(ROOT)),
-                "hashes": [{"alg": "SHA-256", "content": sums[file]}],
+                "bom-ref": f"{purl}#{path.name}",
+                "name": str(path.relative_to(ROOT)),
+                "hashes": [{"alg": "SHA-256", "content": sums[path.name]}],
             }
+            for path in sorted(VENDOR.glob(pattern))
         ],
     }
 

@@ -23,9 +23,15 @@ def test_the_bill_of_materials_names_all_that_is_pinned() -> None:
     packages = {f"pkg:pypi/{pin.replace('==', '@').lower()}" for pin, _ in sbom.locked_packages()}
     makefile = (ROOT / "Makefile").read_text("utf-8")
     libraries = {
-        f"pkg:npm/{n}@{v}" for n, v in re.findall(r"^(?:MARKED|PURIFY) := (\w+)-(\S+)$", makefile, re.MULTILINE)
+        f"pkg:npm/{name.replace('highlightjs-', '%40highlightjs/')}@{version}"
+        for name, version in re.findall(
+            r"^(?:MARKED|PURIFY|KATEX|HIGHLIGHT) := ([\w-]+)-(\S+)$", makefile, re.MULTILINE
+        )
     }
-    assert len(libraries) == 2
+    assert len(libraries) == 4
+    # Every file that the page loads from there belongs to one of them.
+    scripts = [file["name"] for library in document["components"] for file in library.get("components", ())]
+    assert sorted(scripts) == sorted(str(path.relative_to(ROOT)) for path in sbom.VENDOR.glob("*.js"))
     images = {f"oci:{image.partition('@')[0].rpartition(':')[0]}" for image in digests.images()}
     assert listed == packages | libraries | images, "run `make sbom`"
     versions = {component["name"]: component["version"] for component in document["components"]}
