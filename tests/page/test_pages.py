@@ -86,9 +86,10 @@ def test_scrolling_up_loads_earlier_messages_and_moves_nothing_on_the_screen(rea
 
 def test_a_button_loads_earlier_messages_until_all_are_shown(reader: PageUser) -> None:
     button = reader.page.get_by_role("button", name="Earlier messages")
-    button.click()
+    # A real click would scroll to the button first, which loads a page by itself.
+    button.dispatch_event("click")
     expect(turns(reader)).to_have_count(200)
-    button.click()
+    button.dispatch_event("click")
     expect(turns(reader)).to_have_count(250)
     expect(button).to_be_hidden()
     assert questions(reader) == [f"question {n}" for n in range(250)]
