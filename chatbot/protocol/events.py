@@ -10,11 +10,14 @@ are numbered without gaps, so that a subscriber knows which ones a snapshot incl
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 #: A user stopped a reply; the payload is the session's id. Workers subscribe.
 STOP_CHANNEL = "chat:stop"
+#: How such a frame begins: scripts/accept.lua and regenerate.lua write it. A reply's id is never that of a request.
+_REQUEST = re.compile(r'\{"type":"(?:message|request)","id":"([^"]+)"')
 
 
 def events_channel(session_id: str) -> str:
@@ -29,6 +32,12 @@ class Event:
     number: int
     position: int | None
     frame: str
+
+    @property
+    def request(self) -> str:
+        """The id of the request that the frame publishes, a human message or a regeneration; '' for other frames."""
+        found = _REQUEST.match(self.frame)
+        return found[1] if found else ""
 
     @classmethod
     def decode(cls, payload: str) -> Event:

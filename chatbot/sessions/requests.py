@@ -33,8 +33,8 @@ class Accepted:
 
     id: str
     wake: bool = False
-    #: Number of the event that published a new request; 0 for a repeated one.
-    event: int = 0
+    #: Whether an event published the request: not for a repeated one, nor for a retry.
+    published: bool = False
     #: The reply of a repeated request, if it has one.
     reply: dict[str, Any] | None = None
     #: The text shown to the user when the repeated request failed.
@@ -195,7 +195,7 @@ class Requests:
         """The result of a step, and what its script says of the request besides. Raises `ClientError`."""
         status, *rest = answer
         if status == "accepted":
-            return Accepted(request_id, wake=not rest[0], event=rest[1]), rest[2]
+            return Accepted(request_id, wake=not rest[0], published=bool(rest[1])), rest[2]
         if status == "known":
             reply = json.loads(rest[0]) if rest[0] else None
             return Accepted(request_id, reply=reply, failure=rest[1] or None), rest[2]

@@ -212,9 +212,10 @@ class ChatSocket:
         try:
             accepted = self._accept(session, frame, given)
         except ClientError:
-            self._subscriber.sent(given, 0)
+            self._subscriber.not_published(given)
             raise
-        self._subscriber.sent(given, accepted.event)
+        if not accepted.published:
+            self._subscriber.not_published(given)
         self._renewed(session)
         self._acknowledge(accepted)
         self._metrics.ack_time.observe(time.monotonic() - began)

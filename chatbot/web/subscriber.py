@@ -40,9 +40,9 @@ class Subscriber:
         self.attached = False
         #: Frames that were sent.
         self.frames_sent = 0
-        # Human messages of this socket that were not passed over yet, and the events that publish them.
+        # Ids of this socket's own requests whose events have not come yet. They are known by id, not by the event's
+        # number: when storing one fails, its event may come all the same.
         self._own: set[str] = set()
-        self._own_events: dict[int, str] = {}
 
     def deliver(self, event: Event, frame: bytes) -> bool:
         """Passes a live event on, or holds it; false when an event before it is missing.
@@ -71,8 +71,7 @@ class Subscriber:
             if snapshot is not None:
                 self.position = snapshot.length
                 self._event = snapshot.event
-                for number in [number for number in self._own_events if number <= snapshot.event]:
-                    self._own.discard(self._own_events.pop(number))
+                self._own.difference_update(message["id"] for message in snapshot.messages)
                 self._gap = False
                 self.attached = True
             self._holds -= 1
@@ -87,21 +86,18 @@ class Subscriber:
             return self._event > snapshot.event or self.position > snapshot.length
 
     def owns(self, message_id: str) -> bool:
-        """Whether this socket has sent the message, and waits for no copy of it."""
+        """Whether this socket has sent the request, and gets no copy of it."""
         return message_id in self._own
 
     def sending(self, message_id: str) -> None:
-        """This socket's own message is about to be stored: it is not sent back."""
+        """This socket's own request is about to be stored and published: it is not sent back."""
         with self._lock:
             self._own.add(message_id)
 
-    def sent(self, message_id: str, event: int) -> None:
-        """The message was published by the event of that number, or by none for 0. Call it during a hold."""
+    def not_published(self, message_id: str) -> None:
+        """No event comes for the request: it was refused, or published before."""
         with self._lock:
-            if event > self._event:
-                self._own_events[event] = message_id
-            else:
-                self._own.discard(message_id)
+            self._own.discard(message_id)
 
     def send(self, frame: bytes) -> None:
         """Sends a frame at once, held events or not."""
@@ -120,8 +116,8 @@ class Subscriber:
                 return False
             self._event = event.number
             self.position = event.position or self.position
-            if event.number in self._own_events:
-                self._own.discard(self._own_events.pop(event.number))
+            if self._own and (request := event.request) in self._own:
+                self._own.discard(request)
             else:
                 self.send(frame)
         return True

@@ -79,7 +79,7 @@ def send(socket: Socket, sessions: Sessions, message_id: str) -> None:
     socket.subscriber.hold()
     socket.subscriber.sending(message_id)
     accepted = sessions.accept(socket.subscriber.session, message_id, "mine")
-    socket.subscriber.sent(message_id, accepted.event)
+    assert accepted.published
     socket.subscriber.release()
 
 
@@ -286,3 +286,19 @@ def test_a_socket_that_missed_more_than_a_page_is_closed_to_reconnect(
     cut_pubsub(redis_client)
     eventually(lambda: socket.ended == [1001])
     assert socket.frames == []
+
+
+def test_a_socket_never_gets_its_own_message_also_when_storing_it_failed(
+    hub: Hub, sessions: Sessions, leases: Leases, session: str
+) -> None:
+    """As when Redis dies after it has published a message, before the replicas have it: the message may be lost."""
+    socket = Socket(hub, session)
+    socket.attach(sessions)
+    socket.subscriber.hold()
+    socket.subscriber.sending("mine")
+    sessions.accept(session, "mine", "not replicated")
+    sessions.accept(session, "theirs", "from another tab")
+    eventually(lambda: len(socket.subscriber._held) == 2)
+    # Then `accept` raises StoreUnavailable.
+    assert socket.subscriber.release()
+    eventually(lambda: [f["id"] for f in socket.frames] == ["theirs"])
