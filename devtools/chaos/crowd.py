@@ -266,13 +266,13 @@ class Crowd:
         for person in self.people:
             self._loop.call_soon_threadsafe(person.end)
         self._thread.join()
-        stored = self._http.map(
-            lambda person: history(self.urls()[0], person.token) if person.token else [], self.people
-        )
-        for person, messages in zip(self.people, stored, strict=True):
-            self._check(person, messages)
-        self._http.shutdown()
         self._loop.close()
+        with self._http:
+            stored = self._http.map(
+                lambda person: history(self.urls()[0], person.token) if person.token else [], self.people
+            )
+            for person, messages in zip(self.people, stored, strict=True):
+                self._check(person, messages)
         for at, message in self.struck:
             if message.answered_at > at:
                 self.outcome.recoveries.append(max(message.answered_at - at - self._reply_length, 0.0))
