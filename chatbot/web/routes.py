@@ -9,7 +9,7 @@ import logging
 from functools import lru_cache
 from typing import Any
 
-from flask import Blueprint, Flask, Response, abort, current_app, g, render_template, request
+from flask import Blueprint, Flask, Response, abort, g, render_template, request
 from gunicorn.http.errors import ParseException
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -20,12 +20,11 @@ from chatbot.sessions.pages import parse_before, parse_limit
 from chatbot.web import client_lines, hosts, origins
 from chatbot.web.answers import authorization, bearer_token, json_answer, json_text_answer
 from chatbot.web.chat_socket import ChatSocket
+from chatbot.web.context import network, services
 from chatbot.web.disconnects import raise_if_disconnected
 from chatbot.web.error_answers import add_error_answers
-from chatbot.web.rates import network_of
 from chatbot.web.readiness import readiness
 from chatbot.web.security_headers import add_security_headers
-from chatbot.web.services import Services
 from chatbot.web.websocket import WebSocket, create_sock
 
 logger = logging.getLogger(__name__)
@@ -37,12 +36,6 @@ MAX_BODY = 16 * 1024
 WEBSOCKET = "/chat"
 
 routes = Blueprint("chat", __name__)
-
-
-def services() -> Services:
-    """The parts of the current app."""
-    found: Services = current_app.extensions["chatbot"]
-    return found
 
 
 # The page differs only by the depth of its address.
@@ -69,10 +62,10 @@ def page(id: str = "") -> Response:  # noqa: ARG001 - the page's script reads th
 def token() -> Response:
     """Creates a session for `name`, given as JSON, as a form or in the query."""
     name = parse_name({"name": _given_name()})
-    services().rate_limits.new_session(_network())
+    services().rate_limits.new_session(network())
     session = services().sessions.create(name)
     services().metrics.sessions.inc()
-    client_lines.session_created(session_id(session["token"]), _network())
+    client_lines.session_created(session_id(session["token"]), network())
     return json_answer(session, cache=False)
 
 
@@ -80,7 +73,7 @@ def token() -> Response:
 def end_session() -> Response:
     """Ends the session, and deletes all that is stored of it."""
     limits = services().rate_limits
-    limits.end_session(_network())
+    limits.end_session(network())
     session = session_id(bearer_token() or "")
     if not services().sessions.end(session, limits.session_keys(session)):
         raise SessionNotFound
@@ -97,8 +90,8 @@ def refresh_token() -> Response:
     before, limit = parse_before(request.args.get("before")), parse_limit(request.args.get("limit"))
     found, session = services(), session_id(given)
     raise_if_disconnected(request.environ)
-    buckets = found.rate_limits.reads(session, _network())
-    sent = found.rate_limits.begin_sending(_network())
+    buckets = found.rate_limits.reads(session, network())
+    sent = found.rate_limits.begin_sending(network())
     try:
         page = found.sessions.read(session, before, limit, buckets)
         response = json_text_answer(page.to_json(given), cache=False)
@@ -176,10 +169,10 @@ def guard_websocket() -> None:
         abort(400, "This address takes websocket connections only, of version 13")
     found, reason = services(), "failed_handshakes"
     try:
-        found.address_limits.check_failures(_network())
+        found.address_limits.check_failures(network())
         reason = "too_many_of_address"
-        found.address_limits.open_socket(_network())
-        g.socket_network = _network()
+        found.address_limits.open_socket(network())
+        g.socket_network = network()
     except RateLimited:
         found.metrics.sockets_refused.labels(reason).inc()
         raise
@@ -188,9 +181,9 @@ def guard_websocket() -> None:
 @routes.teardown_request
 def count_closed_socket(_: BaseException | None) -> None:
     """After the websocket's end."""
-    network = g.pop("socket_network", None)
-    if network is not None:
-        services().address_limits.close_socket(network)
+    counted = g.pop("socket_network", None)
+    if counted is not None:
+        services().address_limits.close_socket(counted)
 
 
 def add_routes(app: Flask) -> None:
@@ -199,20 +192,12 @@ def add_routes(app: Flask) -> None:
 
     @sock.route(WEBSOCKET, bp=routes)
     def chat(ws: WebSocket) -> None:
-        ChatSocket(ws, services()).run(bearer_token(), request.args.get("after"), _network())
+        ChatSocket(ws, services()).run(bearer_token(), request.args.get("after"), network())
 
     sock.init_app(app)
     app.register_blueprint(routes)
     add_error_answers(app)
     app.after_request(_add_headers)
-
-
-def _network() -> str:
-    """The client's network, the unit that limits count."""
-    if "network" not in g:
-        g.network = network_of(request.remote_addr)
-    found: str = g.network
-    return found
 
 
 def _given_name() -> Any:
