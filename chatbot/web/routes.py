@@ -20,11 +20,12 @@ from chatbot.sessions.pages import parse_before, parse_limit
 from chatbot.web import client_lines, hosts, origins
 from chatbot.web.answers import authorization, bearer_token, json_answer, json_text_answer
 from chatbot.web.chat_socket import ChatSocket
-from chatbot.web.context import network, services
 from chatbot.web.disconnects import raise_if_disconnected
 from chatbot.web.error_answers import add_error_answers
+from chatbot.web.openai.routes import openai
 from chatbot.web.readiness import readiness
 from chatbot.web.security_headers import add_security_headers
+from chatbot.web.services import network, services
 from chatbot.web.websocket import WebSocket, create_sock
 
 logger = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ def guard_origin() -> Response | None:
     """Refuses requests from pages of other origins, and answers preflights."""
     if not origins.is_host(request.environ.get("HTTP_HOST", "x")):
         abort(400, "The Host header is not a valid host name")
-    if request.path not in origins.GUARDED:
+    if not origins.is_guarded(request.path):
         return None
     if not origins.origin_allowed(request, services().settings.web.allowed_origins):
         abort(403, "This page's origin may not connect: see ALLOWED_ORIGINS and TRUSTED_PROXIES")
@@ -181,9 +182,9 @@ def guard_websocket() -> None:
 @routes.teardown_request
 def count_closed_socket(_: BaseException | None) -> None:
     """After the websocket's end."""
-    counted = g.pop("socket_network", None)
-    if counted is not None:
-        services().address_limits.close_socket(counted)
+    network = g.pop("socket_network", None)
+    if network is not None:
+        services().address_limits.close_socket(network)
 
 
 def add_routes(app: Flask) -> None:
@@ -196,6 +197,7 @@ def add_routes(app: Flask) -> None:
 
     sock.init_app(app)
     app.register_blueprint(routes)
+    app.register_blueprint(openai)
     add_error_answers(app)
     app.after_request(_add_headers)
 
