@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from chatbot.sessions.leases import Assignment
 from chatbot.worker.models.dialect import Change, Dialect, apply
 from chatbot.worker.models.errors import CallCancelled, ModelError
 from chatbot.worker.models.reply_text import ReplyText
@@ -114,7 +115,13 @@ class Call:
     """
 
     def __init__(
-        self, timeout: float, request_id: str = "", session: str = "", *, loading_timeout: float = 0.0
+        self,
+        timeout: float,
+        request_id: str = "",
+        session: str = "",
+        *,
+        loading_timeout: float = 0.0,
+        assignment: Assignment | None = None,
     ) -> None:
         """Times in seconds: the reply may take `timeout` from its first token on, which may take `loading_timeout` or
         `timeout`, whichever is longer.
@@ -123,6 +130,8 @@ class Call:
         possible.
         """
         self.session = session
+        #: The request that is answered; None for a question of `model-check`.
+        self.assignment = assignment
         self.request_id = request_id
         self.deadline = time.monotonic() + max(timeout, loading_timeout)
         #: Whether the first token has arrived.
@@ -134,6 +143,7 @@ class Call:
         #: Kept besides the connection, which forgets it when the server will close it after the response.
         self._socket: socket.socket | None = None
         self._reason: str | None = None
+        self._on_cancel: Callable[[], object] | None = None
 
     @property
     def cancelled(self) -> str | None:
@@ -146,6 +156,17 @@ class Call:
             self._reason = self._reason or reason
             if self._socket is not None:
                 _shut_down(self._socket)
+            on_cancel, self._on_cancel = self._on_cancel, None
+        if on_cancel is not None:
+            on_cancel()
+
+    def when_cancelled(self, action: Callable[[], object]) -> None:
+        """Has `action` called once the call is ended, in the thread that ends it; at once if it has been."""
+        with self._lock:
+            if self._reason is None:
+                self._on_cancel = action
+                return
+        action()
 
     def using(self, connection: _HasSocket) -> None:
         """Sets the connection that the call waits for from now on. Raises `CallCancelled`."""
