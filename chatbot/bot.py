@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Chunk", "Context", "Message", "Retry"]
+__all__ = ["Chunk", "Context", "Message", "Retry", "Usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,16 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens of a reply, if the bot knows them: they are stored with the reply, logged and counted."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    #: Those of the prompt that the model did not have to read again.
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A part of a reply, where text alone does not say enough."""
 
@@ -30,6 +40,8 @@ class Chunk:
     finish_reason: str | None = None
     #: What the model thinks before its reply: shown apart from the reply, and no part of it.
     reasoning: str = ""
+    #: Of the whole reply; the last one counts.
+    usage: Usage | None = None
 
 
 class Retry(Exception):

@@ -17,8 +17,6 @@ from marshmallow import ValidationError
 
 from chatbot.config.addresses import PYTHON, compose_redis_url, model_address, names_user_alone, with_sentinel_login
 from chatbot.config.settings import (
-    BOT_HISTORY_MESSAGES,
-    BOT_PROMPT_TOKENS,
     FlowerSettings,
     LimitsSettings,
     LogSettings,
@@ -27,6 +25,7 @@ from chatbot.config.settings import (
     WebSettings,
     WorkerSettings,
 )
+from chatbot.config.settings.model import BOT_HISTORY_MESSAGES, BOT_PROMPT_TOKENS
 from chatbot.errors import ConfigurationError
 from chatbot.store.sentinel import is_sentinel
 

@@ -14,6 +14,7 @@ from chatbot.worker.bots.loader import load_callable, takes_context
 from chatbot.worker.models.base import Call, Model, Piece, Pieces
 from chatbot.worker.models.errors import ModelError, ModelUnavailable
 from chatbot.worker.models.reply_text import ReplyText
+from chatbot.worker.models.usage import Usage
 from chatbot.worker.prompts import PromptMessage
 
 logger = logging.getLogger(__name__)
@@ -42,14 +43,15 @@ class PythonModel(Model):
         bot_call = BotCall()
         arguments = self._arguments(conversation, call, bot_call)
         call.when_cancelled(lambda: self._caller.cancel(bot_call))
-        text, thoughts = ReplyText(), ReplyText()
+        text, thoughts, usage = ReplyText(), ReplyText(), None
         try:
             with closing(self._caller.chunks(bot_call, *arguments)) as chunks:
                 for chunk in chunks:
                     call.begin()
+                    usage = _usage(chunk) or usage
                     shown, thought = text.feed(chunk.text), thoughts.feed(chunk.reasoning)
                     if (reason := _finish_reason(chunk)) is not None:
-                        yield Piece(shown + text.end(), reason, thought + thoughts.end())
+                        yield Piece(shown + text.end(), reason, thought + thoughts.end(), usage=usage)
                         return
                     if shown or thought:
                         yield Piece(shown, None, thought)
@@ -59,7 +61,7 @@ class PythonModel(Model):
             call.check()
             raise self._failure(error) from error
         call.check()
-        yield Piece(text.end(), "stop", thoughts.end())
+        yield Piece(text.end(), "stop", thoughts.end(), usage=usage)
 
     def _arguments(
         self, conversation: Sequence[PromptMessage], call: Call, bot_call: BotCall
@@ -89,6 +91,12 @@ class PythonModel(Model):
             level = logging.WARNING if is_transient(error) else logging.ERROR
             logger.log(level, "%s raised an exception", self._name, exc_info=error)
         return failure(error, self._name)
+
+
+def _usage(chunk: Chunk) -> Usage | None:
+    if (usage := chunk.usage) is None:
+        return None
+    return Usage(int(usage.prompt_tokens), int(usage.cached_tokens), int(usage.completion_tokens))
 
 
 def _finish_reason(chunk: Chunk) -> str | None:

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from chatbot import logs
-from chatbot.bot import Chunk, Context, Message, Retry
+from chatbot.bot import Chunk, Context, Message, Retry, Usage
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.worker.bots.model import PythonModel
 from chatbot.worker.models.base import Call, Piece
 from chatbot.worker.models.errors import CallCancelled, ModelUnavailable, PermanentModelError, TransientModelError
+from chatbot.worker.models.usage import Usage as ModelUsage
 from chatbot.worker.prompts import PromptMessage
 from devtools.harness.deployment import eventually
 
@@ -106,18 +107,27 @@ def test_every_form_of_a_function_gets_the_conversation_and_replies(make: Make, 
     assert text(make(bot)) == "user:q1-assistant:a1-user:q2"
 
 
-def test_a_chunk_may_hold_thinking_and_the_reason_for_the_end(make: Make) -> None:
+def test_a_chunk_may_hold_thinking_the_tokens_and_the_reason_for_the_end(make: Make) -> None:
     def bot(_: list[Message]) -> Iterator[Any]:
         yield Chunk(reasoning="hm")
         yield "  half a pair: \ud83d"
         yield "\ude00 "
-        yield Chunk("cut", "length")
+        yield Chunk(usage=Usage(5, 1))
+        yield Chunk("cut", "length", usage=Usage(5, 6, cached_tokens=4))
         yield "never"
 
     pieces = list(make(bot).generate(QUESTION, Call(30)))
     assert pieces[0] == Piece("", None, "hm")
     assert "".join(piece.text for piece in pieces) == "half a pair: \U0001f600 cut"
-    assert pieces[-1].finish_reason == "length"
+    assert (pieces[-1].finish_reason, pieces[-1].usage) == ("length", ModelUsage(5, 4, 6))
+
+
+def test_the_usage_may_come_with_any_chunk(make: Make) -> None:
+    async def bot(_: list[Message]) -> AsyncIterator[Any]:
+        yield Chunk(usage=Usage(5, 6))
+        yield "text"
+
+    assert list(make(bot).generate(QUESTION, Call(30)))[-1] == Piece("", "stop", usage=ModelUsage(5, 0, 6))
 
 
 def test_all_async_bots_run_in_one_loop_and_plain_ones_in_threads_with_the_ids_of_log_lines(
