@@ -66,7 +66,7 @@ _PARTS = {
     "select": ("_log", "_tree"),
     "feedback": ("_log",),
     "stop": ("_stop",),
-    "snapshot": ("_log", "_tree", "_page"),
+    "snapshot": ("_rates", "_log", "_tree", "_page"),
     "end": ("_end",),
     "give_up": ("_end",),
     "claim": ("_pace", "_log", "_tree", "_reply"),

@@ -12,7 +12,7 @@ from simple_websocket import ConnectionClosed
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.protocol import close_codes, frames
-from chatbot.protocol.client_errors import ClientError, SessionNotFound
+from chatbot.protocol.client_errors import ClientError, SessionDamaged, SessionNotFound
 from chatbot.protocol.client_frames import ClientFrame, parse_frame
 from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import to_json
@@ -89,6 +89,8 @@ class ChatSocket:
                 return self._reject("too_many_in_session", close_codes.TOO_MANY_IN_SESSION)
         except SessionNotFound:
             return self._reject("not_authenticated", close_codes.NOT_AUTHENTICATED)
+        except SessionDamaged:
+            return self._reject("damaged", close_codes.DAMAGED)
         except StoreUnavailable as error:
             return self._reject_for_redis(error)
         try:
@@ -108,11 +110,14 @@ class ChatSocket:
                 self._hub.attach(self._subscriber)
                 if self._hub.leaving:
                     return self._reject("going_away", close_codes.GOING_AWAY)
-                snapshot = self._sessions.snapshot(session, after=after)
+                reads = self._rate_limits.reads(session, self._network)
+                snapshot = self._sessions.snapshot(session, after=after, buckets=reads)
             self._replay(session, snapshot)
             self._lines.opened(after, snapshot.recovered)
         except SessionNotFound:
             self._reject("not_authenticated", close_codes.NOT_AUTHENTICATED)
+        except SessionDamaged:
+            self._reject("damaged", close_codes.DAMAGED)
         except StoreUnavailable as error:
             self._reject_for_redis(error)
 
@@ -177,7 +182,8 @@ class ChatSocket:
             raise
         except ClientError as error:
             self._metrics.messages_refused.labels(error.code).inc()
-            refused("a frame", error.code, message_id=error.message_id or message_id)
+            error.message_id = error.message_id or message_id
+            refused("a frame", error.code, message_id=error.message_id)
             self._send(frames.error(error))
         except StoreUnavailable as error:
             self._metrics.redis_errors.inc()
