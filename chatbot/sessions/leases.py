@@ -7,7 +7,7 @@ another worker has claimed the session. So a worker that was frozen does no harm
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,13 +188,14 @@ class Leases:
         go_on: bool,
         last_delta: dict[str, Any] | None = None,
         reasoning: str = "",
+        usage: Mapping[str, Any] | None = None,
     ) -> Assignment | None:
         """Stores and publishes the reply. Returns the next message if there is one and `go_on`, or releases the lease.
 
         `last_delta` is the frame with the text that was not published yet, so that all deltas together are the reply.
         Raises `LeaseLost`: then nothing was stored.
         """
-        reply = bot_message(work.reply_id, text, work.reply_to, finish_reason, work.regeneration, reasoning)
+        reply = bot_message(work.reply_id, text, work.reply_to, finish_reason, work.regeneration, reasoning, usage)
         return self._settle(
             "commit",
             work,

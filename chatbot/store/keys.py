@@ -20,6 +20,8 @@ SWEPT = "chat:swept"
 WORKERS = "chat:workers"
 #: Before a worker's name in `WORKERS`: bytes of its resident memory.
 WORKER_MEMORY = "chat:memory:"
+#: Before a worker's name: its replies in progress and its slots, as two numbers.
+WORKER_LOAD = "chat:load:"
 #: A hash with the sums of what all workers counted: see telemetry/counters.py.
 METRICS = "chat:metrics"
 
