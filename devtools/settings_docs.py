@@ -1,4 +1,4 @@
-"""Writes `.env.example` and docs/settings.md from the declarations of the settings in chatbot/config/settings.py."""
+"""Writes `.env.example` and docs/settings.md from the declarations of the settings in chatbot/config/settings."""
 
 import argparse
 import dataclasses
@@ -41,7 +41,7 @@ def settings_page() -> str:
         "Settings come from the environment or from a file `.env` in the working folder; the environment wins.",
         "An empty value counts as not set. An invalid value ends the process with one line that names the variable.",
         "",
-        "*`make settings` writes this page and [.env.example](../.env.example) from chatbot/config/settings.py.*",
+        "*`make settings` writes this page and [.env.example](../.env.example) from chatbot/config/settings.*",
     ]
     for heading, fields in _groups():
         lines += ["", f"## {heading}", "", "| variable | default | meaning |", "|---|---|---|"]

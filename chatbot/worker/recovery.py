@@ -78,7 +78,7 @@ class Recovery:
             self._ending.wait(SWEEP_INTERVAL)
 
     def sweep(self) -> None:
-        """Gives each overdue session a worker, and adds what replies used to their API keys. Raises `StoreUnavailable`."""
+        """Gives each overdue session a worker, and settles the charges of API keys. Raises `StoreUnavailable`."""
         overdue = self._ledger().overdue()
         if overdue is None:
             return

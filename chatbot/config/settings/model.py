@@ -1,0 +1,87 @@
+"""Settings of the model and its servers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chatbot.config import fields
+from chatbot.config.addresses import MODEL_APIS, OPENAI_CHAT, ModelAddress
+from chatbot.config.declaration import setting
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The model"""
+
+    servers: tuple[ModelAddress, ...] = setting(
+        "MODEL_URL",
+        (ModelAddress("http://127.0.0.1:5001/v1/chat/completions", OPENAI_CHAT),),
+        fields.url_list("http", "https"),
+        "The address to post to; several, separated by commas, share the load, and each gets the token. The path gives "
+        "the protocol unless MODEL_API does: .../v1 and .../chat/completions mean openai-chat, .../completions means "
+        "openai-completions, any other huggingface.",
+        shown="http://127.0.0.1:5001/v1/chat/completions",
+    )
+    api: str | None = setting(
+        "MODEL_API", None, fields.choice(*MODEL_APIS), f"The protocol: {', '.join(MODEL_APIS)}.", shown=""
+    )
+    name: str = setting("MODEL_NAME", "EleutherAI/gpt-j-6B", fields.text(), "The model to ask for.")
+    note: str = setting("MODEL_NOTE", "", fields.text(), "Shown on the page after the model's name: its size, say.")
+    token: str | None = setting(
+        "HUGGINGFACE_INFERENCE_TOKEN",
+        None,
+        fields.credential(),
+        "Sent as a bearer token; the spelling HUGGINFACE_INFERENCE_TOKEN works too.",
+        secret=True,
+    )
+    client_certificate: tuple[str, ...] = setting(
+        "MODEL_CLIENT_CERT",
+        (),
+        fields.certificate(),
+        "A client certificate for https: a PEM file with its key, or two files, the certificate and the key without a "
+        "password, separated by a comma.",
+        shown="",
+    )
+    max_new_tokens: int = setting("MAX_NEW_TOKENS", 256, fields.integer(1, 1_000_000), "Tokens of a reply at most.")
+    history_messages: int = setting(
+        "HISTORY_MESSAGES", 4, fields.integer(1, 10_000), "Messages of the history in a prompt, the new one included."
+    )
+    max_prompt_tokens: int = setting(
+        "MAX_PROMPT_TOKENS",
+        1792,
+        fields.integer(1, 10_000_000),
+        "Older messages are left out of a prompt whose estimated length is above this; the newest message never is.",
+    )
+    temperature: float | None = setting(
+        "TEMPERATURE", None, fields.fraction(0, 5), "Left to the model server unless set, as are the next two."
+    )
+    top_p: float | None = setting("TOP_P", None, fields.fraction(0, 1), "Nucleus sampling.")
+    seed: int | None = setting("SEED", None, fields.integer(0, 2**31 - 1), "The seed of sampling.")
+    use_cache: bool | None = setting(
+        "USE_CACHE", None, fields.boolean(), "true or false; a parameter of the text-generation protocol alone."
+    )
+    system_prompt: str = setting("SYSTEM_PROMPT", "", fields.text(), "Instructions for chat models.")
+    keep_reasoning: bool = setting("MODEL_KEEP_REASONING", False, fields.boolean(), "Prompts hold earlier thinking.")
+    request_id_header: str = setting(
+        "MODEL_REQUEST_ID_HEADER",
+        "X-Request-Id",
+        fields.header(),
+        "The header with `<session id>:<message id>` for the model server's log; off sends none.",
+    )
+    connect_timeout: float = setting("MODEL_CONNECT_TIMEOUT", 5.0, fields.seconds(), "Seconds to connect.")
+    read_timeout: float = setting(
+        "MODEL_READ_TIMEOUT", 60.0, fields.seconds(), "Seconds of silence between two chunks of a reply."
+    )
+    timeout: float = setting("MODEL_TIMEOUT", 120.0, fields.seconds(), "Seconds for a reply, from its first token on.")
+    attempts: int = setting(
+        "MODEL_ATTEMPTS", 5, fields.integer(1, 100), "Calls for one message before its failure is recorded."
+    )
+    rest: float = setting(
+        "MODEL_REST", 30.0, fields.seconds(), "Seconds for which a failed server is avoided where there are several."
+    )
+    loading_timeout: float = setting(
+        "MODEL_LOADING_TIMEOUT",
+        300.0,
+        fields.seconds(),
+        "Seconds for which a server may load or be unavailable: report so, or be silent before the first token.",
+    )

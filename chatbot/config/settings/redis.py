@@ -1,0 +1,47 @@
+"""Settings of Redis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chatbot.config import fields
+from chatbot.config.declaration import setting
+
+
+@dataclass(frozen=True)
+class RedisSettings:
+    """Redis, with RedisJSON (Redis 8 has it built in)"""
+
+    url: str = setting(
+        "REDIS_URL",
+        "redis://127.0.0.1:6379/0",
+        fields.redis_url("percent-encode the password, or leave it out and set REDIS_PASSWORD"),
+        "Where Redis is: redis://, rediss:// for TLS, unix:///run/redis.sock, or with Sentinel "
+        "sentinel://[user:password@]host1[:26379],host2,host3/service[/db], sentinels:// for TLS.",
+        secret=True,
+    )
+    host: str | None = setting(
+        "REDIS_HOST", None, fields.redis_host(), "REDIS_URL in parts: the host.", shown="127.0.0.1"
+    )
+    port: int | None = setting("REDIS_PORT", None, fields.integer(1, 65535), "The port.", shown="6379")
+    user: str = setting("REDIS_USER", "", fields.text(), "User and password also complete a REDIS_URL without them.")
+    password: str = setting("REDIS_PASSWORD", "", fields.text(), "The password.", secret=True)
+    broker_url: str = setting(
+        "CELERY_BROKER_URL",
+        "redis://127.0.0.1:6379/0",
+        fields.redis_url("percent-encode the password"),
+        "The Redis of the queue, if it is another one than that of the sessions.",
+        secret=True,
+        shown="",
+    )
+    sentinel_user: str = setting("SENTINEL_USER", "", fields.text(), "The Sentinels' own user.")
+    sentinel_password: str = setting(
+        "SENTINEL_PASSWORD", "", fields.text(), "The Sentinels' own password.", secret=True
+    )
+    wait_replicas: int = setting(
+        "REDIS_WAIT_REPLICAS",
+        0,
+        fields.integer(0, 100),
+        "Replicas that must have a message before it is acknowledged; 1 by default with Sentinel, else 0.",
+        shown="",
+    )
