@@ -111,7 +111,7 @@ class Charges:
         `prompt` and `completion` are how many tokens these may have; settling corrects them. Raises `KeyUnknown` and
         `OverLimit`.
         """
-        now = datetime.now(UTC)
+        now = _now()
         day, month = now.strftime("%Y-%m-%d"), now.strftime("%Y-%m")
         charge = ":".join((key, session, message, secrets.token_hex(8), day, month, str(prompt)))
         status, *rest = self._scripts.run_replicated(
@@ -176,6 +176,10 @@ class Charges:
             return step()
         except redis.RedisError as error:
             raise StoreUnavailable(f"charges: {type(error).__name__}: {error}") from error
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _limits(answer: list[list[Any]], now: datetime) -> list[Limit]:

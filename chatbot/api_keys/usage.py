@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import redis
 
 from chatbot.errors import StoreUnavailable
-from chatbot.store.keys import api_key_keys
+from chatbot.store.keys import API_KEYS, api_key_keys
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,8 @@ class KeyUsage:
     reserved_requests: int = 0
     reserved_tokens: int = 0
 
-    @property
-    def tokens(self) -> int:
-        return self.prompt_tokens + self.completion_tokens
+    def plus(self, other: KeyUsage) -> KeyUsage:
+        return KeyUsage(self.period, *(getattr(self, name) + getattr(other, name) for name in _FIELDS))
 
 
 _FIELDS = tuple(name for name in KeyUsage.__dataclass_fields__ if name != "period")
@@ -52,9 +51,18 @@ def read_month(client: redis.Redis, key: str, month: str) -> KeyUsage:
     return _read(client, [(month, api_key_keys(key, month=month).month)])[0]
 
 
-def read_totals(client: redis.Redis, keys: Sequence[str]) -> list[KeyUsage]:
-    """The usage of each key since it was created. Raises `StoreUnavailable`."""
-    return _read(client, [("ever", api_key_keys(key).total) for key in keys])
+def read_by_name(client: redis.Redis) -> dict[str, KeyUsage]:
+    """What the keys of each name have used since they were created. Raises `StoreUnavailable`."""
+    try:
+        names = {str(id_): str(name) for id_, name in client.hgetall(API_KEYS).items()}
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"usage: {type(error).__name__}: {error}") from error
+    totals = _read(client, [("ever", api_key_keys(key).total) for key in names])
+    found: dict[str, KeyUsage] = {}
+    for name, used in zip(names.values(), totals, strict=True):
+        # A revoked key counts with the one that replaced it.
+        found[name] = used if name not in found else found[name].plus(used)
+    return found
 
 
 def _read(client: redis.Redis, hashes: Sequence[tuple[str, str]]) -> list[KeyUsage]:

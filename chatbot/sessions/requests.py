@@ -35,6 +35,8 @@ class Accepted:
     wake: bool = False
     #: Whether an event published the request: not for a repeated one, nor for a retry.
     published: bool = False
+    #: Whether the request was known before.
+    repeated: bool = False
     #: The reply of a repeated request, if it has one.
     reply: dict[str, Any] | None = None
     #: The text shown to the user when the repeated request failed.
@@ -157,7 +159,7 @@ class Requests:
         """Makes a failed request unanswered again. Raises `ClientError` `not_retryable` too."""
         answer = self._admit("retry", session, request_id, _for_no_text(buckets), address, "", "queue", charge)
         if answer == ["known"]:
-            return Accepted(request_id)
+            return Accepted(request_id, repeated=True)
         return self._accepted(request_id, answer)[0]
 
     def stop(self, session: str) -> bool:
@@ -211,7 +213,7 @@ class Requests:
             return Accepted(request_id, wake=not rest[0], published=bool(rest[1])), rest[2]
         if status == "known":
             reply = json.loads(rest[0]) if rest[0] else None
-            return Accepted(request_id, reply=reply, failure=rest[1] or None), rest[2]
+            return Accepted(request_id, repeated=True, reply=reply, failure=rest[1] or None), rest[2]
         raise refusal(status, self._max_queue_age, request_id, *rest)
 
     def _admit(
