@@ -93,11 +93,7 @@ end
 local function settle()
   redis.call('LPOP', pending)
   redis.call('DEL', partial, partial_reasoning)
-  local charge = redis.call('HGET', charges, message)
-  if charge then
-    redis.call('HDEL', charges, message)
-    redis.call('HSET', outbox, charge, usage)
-  end
+  settle_charge(message, usage)
   local following = redis.call('LINDEX', pending, 0)
   redis.call('HDEL', state, 'attempts', 'hold', 'loading', 'stop')
   touch()
