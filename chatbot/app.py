@@ -14,8 +14,8 @@ from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS
 from chatbot.web.address_limits import AddressLimits
 from chatbot.web.assets import add_assets
-from chatbot.web.chat_socket import MAX_FRAME
 from chatbot.web.enqueue import Enqueuer
+from chatbot.web.frame_handler import MAX_FRAME
 from chatbot.web.hub import Hub
 from chatbot.web.key_access import KeyAccess
 from chatbot.web.key_commands import key_commands

@@ -197,7 +197,7 @@ class Leases:
         `usage` is added to that of the API key, if the request has one.
         Raises `LeaseLost`: then nothing was stored.
         """
-        reply = bot_message(work.reply_id, text, work.reply_to, finish_reason, work.regeneration, reasoning)
+        reply = bot_message(work.reply_id, text, work.reply_to, finish_reason, work.regeneration, reasoning, usage)
         return self._settle(
             "commit",
             work,

@@ -27,6 +27,8 @@ CHARGES = "chat:charges"
 API_KEYS = "chat:keys"
 #: Exists for a while after old reservations were checked.
 CHARGES_CHECKED = "chat:charges:checked"
+#: Before a worker's name: its replies in progress and its slots, as two numbers.
+WORKER_LOAD = "chat:load:"
 #: A hash with the sums of what all workers counted: see telemetry/counters.py.
 METRICS = "chat:metrics"
 

@@ -15,7 +15,7 @@ from chatbot.protocol.client_errors import ClientError
 from chatbot.sessions.ids import session_id
 from chatbot.web import client_lines
 from chatbot.web.answers import bearer_token, json_answer
-from chatbot.web.chat_socket import UNAVAILABLE
+from chatbot.web.frame_handler import UNAVAILABLE
 from chatbot.web.metrics import WebMetrics
 from chatbot.web.origins import OPENAI
 

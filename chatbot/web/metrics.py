@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 from chatbot.api_keys.usage import KeyUsage, read_by_name
 from chatbot.errors import StoreUnavailable
 from chatbot.sessions.ledger import Ledger
-from chatbot.sessions.queue_delay import QueueDelay
+from chatbot.sessions.queue_delay import QueueDelay, expected_wait
 from chatbot.telemetry import counters, liveness
 from chatbot.telemetry.process_memory import resident_memory
 from chatbot.telemetry.redis_memory import RedisMemory, read_memory
@@ -131,6 +131,9 @@ class _Numbers:
 
     workers: liveness.WorkerAges
     queue_delay: float
+    expected_wait: float
+    #: Replies in progress, and slots.
+    load: tuple[int, int]
     sessions: int
     counts: dict[str, float]
     memory: RedisMemory
@@ -170,6 +173,11 @@ class SharedMetrics(Collector):
             "Seconds that the longest-waiting message has waited for a worker",
             numbers.queue_delay,
         )
+        yield _gauge(
+            "chatbot_expected_wait_seconds", "Seconds that a new message must expect to wait", numbers.expected_wait
+        )
+        yield _gauge("chatbot_replies_in_progress", "Replies that workers generate", numbers.load[0])
+        yield _gauge("chatbot_worker_slots", "Replies that all workers can generate at a time", numbers.load[1])
         yield _gauge("chatbot_ledger_sessions", "Sessions with unanswered messages", numbers.sessions)
         yield _gauge("chatbot_redis_memory_bytes", "Memory that Redis uses", numbers.memory.used)
         yield _gauge("chatbot_redis_memory_limit_bytes", "Its maxmemory, 0 for no limit", numbers.memory.limit)
@@ -186,6 +194,8 @@ class SharedMetrics(Collector):
         return _Numbers(
             workers,
             QueueDelay(client).read()[1],
+            expected_wait(client),
+            liveness.read_load(client, workers),
             Ledger(client).size(),
             counters.sums(client),
             read_memory(client),

@@ -111,6 +111,10 @@ class WorkerServices:
         """Whether a reply in progress is within its deadline and was reported to Redis lately."""
         return "streams" in self.__dict__ and self.streams.reporting()
 
+    def load(self) -> tuple[int, int]:
+        """The replies in progress, and how many there can be at a time."""
+        return len(self.streams) if "streams" in self.__dict__ else 0, self.slots + self.recovery_slots
+
     def drain(self) -> None:
         """Begins no further message, and hands back those still in progress after `WORKER_SHUTDOWN_TIMEOUT`."""
         if "_replies" not in self.__dict__:
@@ -201,6 +205,7 @@ def _set_up_threads(
         worker=f"{sender} {os.getpid()}",
         timeout=settings.worker.health_timeout,
         reporting=services.reporting,
+        load=services.load,
     )
     canary.add_queue()
     # Celery writes the banner past `sys.stdout`.

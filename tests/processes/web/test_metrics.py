@@ -74,6 +74,9 @@ def test_a_reply_is_counted_once_and_shown_by_every_web_host(fresh: Deployment) 
         now = scrape(fresh.url())
         assert now["chatbot_web_sockets"] == 1
         assert now["chatbot_workers"] == 2
+        assert now["chatbot_expected_wait_seconds"] == now["chatbot_replies_in_progress"] == 0
+        # Each worker has 500 slots, and one for every eight besides.
+        eventually(lambda: scrape(fresh.url())["chatbot_worker_slots"] == 2 * 562, 15, "both record their load")
         assert now["chatbot_web_redis_up"] == now["chatbot_web_broker_up"] == now["chatbot_web_processes"] == 1
     one, other = final_counts(fresh)
     for name in ("messages_accepted_total", "sessions_created_total"):
