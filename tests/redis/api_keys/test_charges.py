@@ -267,7 +267,11 @@ def test_what_a_reply_did_not_use_goes_back_to_quota_and_rate(
     with pytest.raises(OverLimit):
         charges.reserve(key.id, session, "m2", prompt=10, completion=90)
     leases.commit(
-        claimed(leases, session), "hi", "stop", go_on=True, usage={"prompt_tokens": 8, "completion_tokens": 2}
+        claimed(leases, session),
+        "hi",
+        "stop",
+        go_on=True,
+        usage={"prompt_tokens": 8, "completion_tokens": 2, "cached_tokens": 0},
     )
     charges.settle()
     left = {
