@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,11 @@ import redis
 from celery import Celery
 from kombu.exceptions import KombuError
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from chatbot.api_keys.usage import KeyUsage, read_by_name
 from chatbot.errors import StoreUnavailable
 from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.queue_delay import QueueDelay, expected_wait
@@ -138,6 +139,7 @@ class _Numbers:
     counts: dict[str, float]
     memory: RedisMemory
     worker_memory: dict[str, int]
+    key_usage: dict[str, KeyUsage]
 
 
 class SharedMetrics(Collector):
@@ -185,6 +187,7 @@ class SharedMetrics(Collector):
             memory.add_metric((worker,), used)
         yield memory
         yield from counters.families(numbers.counts)
+        yield from _key_families(numbers.key_usage)
 
     @staticmethod
     def _read(client: redis.Redis, worker_timeout: float) -> _Numbers:
@@ -198,6 +201,7 @@ class SharedMetrics(Collector):
             counters.sums(client),
             read_memory(client),
             liveness.read_memory(client, workers),
+            read_by_name(client),
         )
 
     def _queue_length(self) -> int:
@@ -245,3 +249,18 @@ class _Call(threading.Thread):
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=value)
+
+
+def _key_families(usage: Mapping[str, KeyUsage]) -> Iterator[CounterMetricFamily]:
+    """What the API keys have used, by the names that an operator gave them."""
+    requests = CounterMetricFamily(
+        "chatbot_api_key_requests_total", "Settled requests of an API key", labels=("key", "outcome")
+    )
+    tokens = CounterMetricFamily("chatbot_api_key_tokens_total", "Tokens of an API key", labels=("key", "kind"))
+    for name, used in usage.items():
+        requests.add_metric((name, "replied"), used.requests)
+        requests.add_metric((name, "failed"), used.failed)
+        tokens.add_metric((name, "prompt"), used.prompt_tokens)
+        tokens.add_metric((name, "completion"), used.completion_tokens)
+    yield requests
+    yield tokens

@@ -20,6 +20,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.nodenames import node_format
 
 from chatbot import logs
+from chatbot.api_keys.charges import Charges
 from chatbot.config import Settings
 from chatbot.errors import ConfigurationError
 from chatbot.protocol.events import STOP_CHANNEL
@@ -81,6 +82,10 @@ class WorkerServices:
     @cached_property
     def ledger(self) -> Ledger:
         return Ledger(self.client)
+
+    @cached_property
+    def charges(self) -> Charges:
+        return Charges(self.client)
 
     @cached_property
     def listener(self) -> Listener:
@@ -205,7 +210,14 @@ def _set_up_threads(
     canary.add_queue()
     # Celery writes the banner past `sys.stdout`.
     instance.quiet = instance.quiet or logs.is_json(settings)
-    recovery = Recovery(celery, lambda: services.ledger, services.replies, services.counts, services.recovery_slots)
+    recovery = Recovery(
+        celery,
+        lambda: services.ledger,
+        lambda: services.charges,
+        services.replies,
+        services.counts,
+        services.recovery_slots,
+    )
     # Without waiting for the broker, which recovery does not need.
     recovery.start()
     signals.worker_ready.connect(lambda **_: canary.start(), weak=False)
