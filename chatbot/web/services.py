@@ -12,6 +12,7 @@ from chatbot.sessions.messages import Sessions
 from chatbot.web.address_limits import AddressLimits
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import Hub
+from chatbot.web.key_access import KeyAccess
 from chatbot.web.metrics import SharedMetrics, WebMetrics
 from chatbot.web.rates import RateLimits, network_of
 from chatbot.web.socket_limit import SocketLimit
@@ -27,6 +28,7 @@ class Services:
     rate_limits: RateLimits
     socket_limit: SocketLimit
     address_limits: AddressLimits
+    key_access: KeyAccess
     metrics: WebMetrics
     shared_metrics: SharedMetrics
 

@@ -6,6 +6,7 @@ from flask import Blueprint, Response
 
 from chatbot.protocol.client_errors import ClientError
 from chatbot.web.answers import json_answer
+from chatbot.web.key_access import add_limit_headers
 from chatbot.web.openai.principal import principal
 from chatbot.web.services import services
 
@@ -16,6 +17,12 @@ openai = Blueprint("openai", __name__, url_prefix="/v1")
 def identify_caller() -> None:
     """Refuses a caller without access."""
     principal()
+
+
+@openai.after_request
+def add_key_headers(response: Response) -> Response:
+    """Says what the caller's API key has left."""
+    return add_limit_headers(response)
 
 
 @openai.get("/models")
