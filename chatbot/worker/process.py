@@ -32,6 +32,7 @@ from chatbot.telemetry.counters import Counts
 from chatbot.worker.celery_extensions import BatchEvents, SoloConsumer, log_notices
 from chatbot.worker.liveness_canary import Canary
 from chatbot.worker.models import create_model
+from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.models.http import check_certificate
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots
@@ -95,7 +96,8 @@ class WorkerServices:
     def _replies(self) -> Replies:
         self.listener.subscribe(STOP_CHANNEL, timeout=_FIRST_SUBSCRIPTION)
         self.listener.wait_until_receiving(_FIRST_SUBSCRIPTION)
-        return Replies(self.leases, self.streams, create_model(self._settings), self._settings, self.counts)
+        model, loop = create_model(self._settings), ModelLoop(self.slots)
+        return Replies(self.leases, self.streams, model, self._settings, self.counts, loop)
 
     def replies(self) -> Replies:
         """One object for all threads of the process."""
