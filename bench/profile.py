@@ -53,6 +53,8 @@ WEB_KINDS = (
     ("frames: reading, websocket protocol", "simple_websocket/"),
     ("frames: reading, websocket protocol", "wsproto/"),
     ("the rest of the socket", "chatbot/web/chat_socket.py"),
+    ("the rest of the socket", "chatbot/web/frame_handler.py"),
+    ("the rest of the socket", "chatbot/web/lifetime.py"),
     ("gevent's loop", "gevent/"),
 )
 

@@ -14,9 +14,11 @@ from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS
 from chatbot.web.address_limits import AddressLimits
 from chatbot.web.assets import add_assets
-from chatbot.web.chat_socket import MAX_FRAME
 from chatbot.web.enqueue import Enqueuer
+from chatbot.web.frame_handler import MAX_FRAME
 from chatbot.web.hub import Hub
+from chatbot.web.key_access import KeyAccess
+from chatbot.web.key_commands import key_commands
 from chatbot.web.metrics import SharedMetrics, WebMetrics
 from chatbot.web.proxies import trust_proxies
 from chatbot.web.rates import RateLimits
@@ -64,6 +66,8 @@ def _add_commands(app: Flask, services: Services) -> None:
         if not check(services.settings, click.echo):
             raise SystemExit(1)
 
+    app.cli.add_command(key_commands(services.key_access, services.client))
+
     def end(session: str) -> bool:
         return services.sessions.end(session, services.rate_limits.session_keys(session))
 
@@ -104,6 +108,7 @@ def _create_services(settings: Settings, celery: Celery) -> Services:
         rate_limits=RateLimits(settings, client),
         socket_limit=SocketLimit(sessions, hub.channel, settings.limits.max_sockets_per_session),
         address_limits=AddressLimits(settings),
+        key_access=KeyAccess(settings, client),
         metrics=metrics,
         shared_metrics=SharedMetrics(client, celery, settings.worker.health_timeout),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -85,6 +86,16 @@ class FeedbackSchema(Schema):
     text = fields.String(required=True, allow_none=True, validate=validate.Length(max=MAX_FEEDBACK_LENGTH))
 
 
+class UsageSchema(Schema):
+    """The tokens of a reply, thinking included; `cached_tokens` are those of the prompt that were not read again."""
+
+    prompt_tokens = fields.Integer(required=True, validate=validate.Range(min=0))
+    cached_tokens = fields.Integer(required=True, validate=validate.Range(min=0))
+    completion_tokens = fields.Integer(required=True, validate=validate.Range(min=0))
+    #: Whether the model server did not report the numbers.
+    estimated = fields.Boolean()
+
+
 class MessageSchema(Schema):
     """A stored message. Those of versions without branches have no `parent`."""
 
@@ -97,6 +108,7 @@ class MessageSchema(Schema):
         required=True, allow_none=True, validate=validate.OneOf(["stop", "length", "content_filter", "stopped"])
     )
     reasoning = fields.String()
+    usage = fields.Nested(UsageSchema)
     #: The message that it follows, or the request when that had no reply yet; null at the beginning.
     parent = fields.String(allow_none=True)
     #: Of a reply to a regeneration: the regeneration's id.
@@ -134,15 +146,23 @@ def human_message(message_id: str, text: str, parent: str | None = None) -> dict
 
 
 def bot_message(
-    reply_id: str, text: str, reply_to: str, finish_reason: str, request: str | None = None, reasoning: str = ""
+    reply_id: str,
+    text: str,
+    reply_to: str,
+    finish_reason: str,
+    request: str | None = None,
+    reasoning: str = "",
+    usage: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A reply in its stored form; `request` is the regeneration that it answers, if any.
 
-    It has the field `reasoning` only when there is some.
+    It has the fields `reasoning` and `usage` only when there are some.
     """
-    further = {"parent": reply_to} if request is None else {"parent": reply_to, "request": request}
+    further: dict[str, Any] = {"parent": reply_to} if request is None else {"parent": reply_to, "request": request}
     if reasoning:
         further["reasoning"] = reasoning
+    if usage:
+        further["usage"] = dict(usage)
     return _message(reply_id, "bot", text, reply_to, finish_reason, further)
 
 

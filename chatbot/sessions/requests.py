@@ -35,6 +35,8 @@ class Accepted:
     wake: bool = False
     #: Whether an event published the request: not for a repeated one, nor for a retry.
     published: bool = False
+    #: Whether the request was known before.
+    repeated: bool = False
     #: The reply of a repeated request, if it has one.
     reply: dict[str, Any] | None = None
     #: The text shown to the user when the repeated request failed.
@@ -49,7 +51,8 @@ class Requests:
 
     A new request takes a token from each of the `buckets`, or from none; a repetition takes none. In overload, requests
     of the `address` with most sessions in line are refused: see scripts/_admission.lua. `on_busy` says what happens
-    while the session has an unanswered request: the new one waits for it, stops its reply, or is refused.
+    while the session has an unanswered request: the new one waits for it, stops its reply, or is refused. `charge` is
+    what `Charges.reserve` returned for a request with an API key.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Requests:
         *,
         parent: str | None = LEAF,
         on_busy: OnBusy = "queue",
+        charge: str = "",
     ) -> Accepted:
         """Stores a message, which cannot be lost from then on. One with a known id is a repetition, and is not stored.
 
@@ -93,7 +97,7 @@ class Requests:
         shows. Raises `ClientError` `invalid_id` or `message_not_found` too.
         """
         given = message_id or uuid.uuid4().hex
-        return self._store(session, given, text, buckets, address, on_busy, parent_id=parent or "", sibling="")
+        return self._store(session, given, text, buckets, address, on_busy, charge, parent_id=parent or "", sibling="")
 
     def edit(
         self,
@@ -105,10 +109,11 @@ class Requests:
         address: str = "unknown",
         *,
         on_busy: OnBusy = "queue",
+        charge: str = "",
     ) -> Accepted:
         """Stores a message that follows what the human message `of` follows; like `accept` otherwise."""
         given = message_id or uuid.uuid4().hex
-        return self._store(session, given, text, buckets, address, on_busy, parent_id="", sibling=of)
+        return self._store(session, given, text, buckets, address, on_busy, charge, parent_id="", sibling=of)
 
     def regenerate(
         self,
@@ -119,6 +124,7 @@ class Requests:
         address: str = "unknown",
         *,
         on_busy: OnBusy = "queue",
+        charge: str = "",
     ) -> Accepted:
         """Requests another reply to the human message `of`, or to that of the reply `of`; a known id is a repetition.
 
@@ -133,6 +139,7 @@ class Requests:
             address,
             "",
             on_busy,
+            charge,
             of=of,
             events=events_channel(session),
         )
@@ -141,12 +148,18 @@ class Requests:
         return accepted
 
     def retry(
-        self, session: str, request_id: str, buckets: Sequence[Bucket] = (), address: str = "unknown"
+        self,
+        session: str,
+        request_id: str,
+        buckets: Sequence[Bucket] = (),
+        address: str = "unknown",
+        *,
+        charge: str = "",
     ) -> Accepted:
         """Makes a failed request unanswered again. Raises `ClientError` `not_retryable` too."""
-        answer = self._admit("retry", session, request_id, _for_no_text(buckets), address, "", "queue")
+        answer = self._admit("retry", session, request_id, _for_no_text(buckets), address, "", "queue", charge)
         if answer == ["known"]:
-            return Accepted(request_id)
+            return Accepted(request_id, repeated=True)
         return self._accepted(request_id, answer)[0]
 
     def stop(self, session: str) -> bool:
@@ -169,6 +182,7 @@ class Requests:
         buckets: Sequence[Bucket],
         address: str,
         on_busy: OnBusy,
+        charge: str,
         **place: Value,
     ) -> Accepted:
         answer = self._admit(
@@ -179,6 +193,7 @@ class Requests:
             address,
             text,
             on_busy,
+            charge,
             # The script knows the parent, the last field.
             content=to_json(human_message(message_id, text)).removesuffix("null}"),
             events=events_channel(session),
@@ -198,7 +213,7 @@ class Requests:
             return Accepted(request_id, wake=not rest[0], published=bool(rest[1])), rest[2]
         if status == "known":
             reply = json.loads(rest[0]) if rest[0] else None
-            return Accepted(request_id, reply=reply, failure=rest[1] or None), rest[2]
+            return Accepted(request_id, repeated=True, reply=reply, failure=rest[1] or None), rest[2]
         raise refusal(status, self._max_queue_age, request_id, *rest)
 
     def _admit(
@@ -210,6 +225,7 @@ class Requests:
         address: str,
         text: str,
         on_busy: OnBusy,
+        charge: str,
         **arguments: Value,
     ) -> list[Any]:
         answer: list[Any] = self._scripts.run_replicated(
@@ -224,6 +240,7 @@ class Requests:
             max_wait_ms=self._max_queue_age * 1000,
             on_busy=on_busy,
             stop_channel=STOP_CHANNEL,
+            charge=charge,
             **arguments,
         )
         return answer

@@ -15,8 +15,9 @@ from chatbot.protocol.client_errors import ClientError
 from chatbot.sessions.ids import session_id
 from chatbot.web import client_lines
 from chatbot.web.answers import bearer_token, json_answer
-from chatbot.web.chat_socket import UNAVAILABLE
+from chatbot.web.frame_handler import UNAVAILABLE
 from chatbot.web.metrics import WebMetrics
+from chatbot.web.origins import OPENAI
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,21 @@ def _metrics() -> WebMetrics:
     return found
 
 
-def _error(code: str, message: str, status: int) -> Response:
-    return json_answer({"error": {"code": code, "message": message}}, status=status, cache=False)
+def _error(code: str, message: str, status: int, param: str | None = None) -> Response:
+    error: dict[str, str | None] = {"code": code, "message": message}
+    if request.path.startswith(OPENAI):
+        # As OpenAI's clients expect it.
+        error |= {"type": error_type(status), "param": param}
+    return json_answer({"error": error}, status=status, cache=False)
+
+
+def error_type(status: int) -> str:
+    """The `type` of an error in OpenAI's interfaces."""
+    if status >= 500:
+        return "server_error"
+    return {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}.get(
+        status, "invalid_request_error"
+    )
 
 
 def _client_error(error: ClientError) -> Response:

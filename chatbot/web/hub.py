@@ -20,11 +20,10 @@ from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.logs import bound
 from chatbot.protocol import close_codes, frames
 from chatbot.protocol.client_errors import SessionNotFound
-from chatbot.protocol.events import Event, events_channel, to_json
+from chatbot.protocol.events import Event, events_channel
 from chatbot.sessions.ids import reply_id
 from chatbot.sessions.messages import Sessions, Snapshot
 from chatbot.store.listener import Listener
-from chatbot.web.outbox import text_frame
 from chatbot.web.subscriber import Subscriber
 
 logger = logging.getLogger(__name__)
@@ -148,8 +147,13 @@ class Hub:
         if not group:
             return
         event = Event.decode(payload)
-        frame = text_frame(event.frame)
-        gaps = [subscriber for subscriber in list(group) if not subscriber.deliver(event, frame)]
+        encoded: dict[Callable[[str], bytes], bytes] = {}
+        gaps = []
+        for subscriber in list(group):
+            encode = subscriber.encode
+            frame = encoded.get(encode) or encoded.setdefault(encode, encode(event.frame))
+            if not subscriber.deliver(event, frame):
+                gaps.append(subscriber)
         if gaps:
             self.resync(gaps)
 
@@ -194,11 +198,11 @@ class Hub:
         for frame in replay(subscriber.session, snapshot):
             # The socket got an `ack` for each of its own messages.
             if frame.get("source") != "human" or not subscriber.owns(frame["id"]):
-                subscriber.send(text_frame(to_json(frame)))
+                subscriber.send_frame(frame)
                 time.sleep(0)
         for frame in (*replayed_requests(snapshot), frames.selected(snapshot.leaf)):
             if not subscriber.owns(frame["id"] or ""):
-                subscriber.send(text_frame(to_json(frame)))
+                subscriber.send_frame(frame)
         if not subscriber.release(snapshot):
             self.resync([subscriber])
 

@@ -11,6 +11,8 @@ from flask import Request, Response
 #: Paths that pages of other origins may not use. CORS does not cover websockets.
 CORS_PATHS = ("/token", "/refresh_token")
 GUARDED = (*CORS_PATHS, "/chat")
+#: Before the paths of the OpenAI interfaces, which are guarded too.
+OPENAI = "/v1/"
 
 #: Seconds for which a browser may cache the answer to a preflight.
 _PREFLIGHT_AGE = "3600"
@@ -33,9 +35,14 @@ def origin_allowed(request: Request, allowed: Sequence[str]) -> bool:
     return _is_listed(origin, allowed) or _same_origin(origin, request.scheme, request.host)
 
 
+def is_guarded(path: str) -> bool:
+    """Whether pages of other origins may not use the path."""
+    return path in GUARDED or path.startswith(OPENAI)
+
+
 def add_cors_headers(response: Response, request: Request, allowed: Sequence[str]) -> None:
     """Lets pages of the origins in `allowed` read the answer."""
-    if not allowed or request.path not in CORS_PATHS:
+    if not allowed or not (request.path in CORS_PATHS or request.path.startswith(OPENAI)):
         return
     response.vary.add("Origin")
     origin = request.headers.get("Origin")
@@ -44,7 +51,9 @@ def add_cors_headers(response: Response, request: Request, allowed: Sequence[str
     response.headers["Access-Control-Allow-Origin"] = origin
     if request.method == "OPTIONS":
         response.headers["Access-Control-Allow-Methods"] = "DELETE, GET, POST"
-        response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
+        # OpenAI's client for browsers sends headers of its own.
+        more = ", *" if request.path.startswith(OPENAI) else ""
+        response.headers["Access-Control-Allow-Headers"] = f"Authorization, Content-Type{more}"
         response.headers["Access-Control-Max-Age"] = _PREFLIGHT_AGE
     else:
         response.headers["Access-Control-Expose-Headers"] = "Retry-After"

@@ -9,7 +9,7 @@ import logging
 from functools import lru_cache
 from typing import Any
 
-from flask import Blueprint, Flask, Response, abort, current_app, g, render_template, request
+from flask import Blueprint, Flask, Response, abort, g, render_template, request
 from gunicorn.http.errors import ParseException
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -22,10 +22,10 @@ from chatbot.web.answers import authorization, bearer_token, json_answer, json_t
 from chatbot.web.chat_socket import ChatSocket
 from chatbot.web.disconnects import raise_if_disconnected
 from chatbot.web.error_answers import add_error_answers
-from chatbot.web.rates import network_of
+from chatbot.web.openai.routes import openai
 from chatbot.web.readiness import readiness
 from chatbot.web.security_headers import add_security_headers
-from chatbot.web.services import Services
+from chatbot.web.services import network, services
 from chatbot.web.websocket import WebSocket, create_sock
 
 logger = logging.getLogger(__name__)
@@ -37,12 +37,7 @@ MAX_BODY = 16 * 1024
 WEBSOCKET = "/chat"
 
 routes = Blueprint("chat", __name__)
-
-
-def services() -> Services:
-    """The parts of the current app."""
-    found: Services = current_app.extensions["chatbot"]
-    return found
+_sock = create_sock()
 
 
 # The page differs only by the depth of its address.
@@ -69,10 +64,10 @@ def page(id: str = "") -> Response:  # noqa: ARG001 - the page's script reads th
 def token() -> Response:
     """Creates a session for `name`, given as JSON, as a form or in the query."""
     name = parse_name({"name": _given_name()})
-    services().rate_limits.new_session(_network())
+    services().rate_limits.new_session(network())
     session = services().sessions.create(name)
     services().metrics.sessions.inc()
-    client_lines.session_created(session_id(session["token"]), _network())
+    client_lines.session_created(session_id(session["token"]), network())
     return json_answer(session, cache=False)
 
 
@@ -80,7 +75,7 @@ def token() -> Response:
 def end_session() -> Response:
     """Ends the session, and deletes all that is stored of it."""
     limits = services().rate_limits
-    limits.end_session(_network())
+    limits.end_session(network())
     session = session_id(bearer_token() or "")
     if not services().sessions.end(session, limits.session_keys(session)):
         raise SessionNotFound
@@ -97,8 +92,8 @@ def refresh_token() -> Response:
     before, limit = parse_before(request.args.get("before")), parse_limit(request.args.get("limit"))
     found, session = services(), session_id(given)
     raise_if_disconnected(request.environ)
-    buckets = found.rate_limits.reads(session, _network())
-    sent = found.rate_limits.begin_sending(_network())
+    buckets = found.rate_limits.reads(session, network())
+    sent = found.rate_limits.begin_sending(network())
     try:
         page = found.sessions.read(session, before, limit, buckets)
         response = json_text_answer(page.to_json(given), cache=False)
@@ -155,7 +150,7 @@ def guard_origin() -> Response | None:
     """Refuses requests from pages of other origins, and answers preflights."""
     if not origins.is_host(request.environ.get("HTTP_HOST", "x")):
         abort(400, "The Host header is not a valid host name")
-    if request.path not in origins.GUARDED:
+    if not origins.is_guarded(request.path):
         return None
     if not origins.origin_allowed(request, services().settings.web.allowed_origins):
         abort(403, "This page's origin may not connect: see ALLOWED_ORIGINS and TRUSTED_PROXIES")
@@ -176,13 +171,19 @@ def guard_websocket() -> None:
         abort(400, "This address takes websocket connections only, of version 13")
     found, reason = services(), "failed_handshakes"
     try:
-        found.address_limits.check_failures(_network())
+        found.address_limits.check_failures(network())
         reason = "too_many_of_address"
-        found.address_limits.open_socket(_network())
-        g.socket_network = _network()
+        found.address_limits.open_socket(network())
+        g.socket_network = network()
     except RateLimited:
         found.metrics.sockets_refused.labels(reason).inc()
         raise
+
+
+@_sock.route(WEBSOCKET, bp=routes)
+def chat(ws: WebSocket) -> None:
+    """The websocket."""
+    ChatSocket(ws, services()).run(bearer_token(), request.args.get("after"), network())
 
 
 @routes.teardown_request
@@ -195,24 +196,11 @@ def count_closed_socket(_: BaseException | None) -> None:
 
 def add_routes(app: Flask) -> None:
     """Adds the routes, the websocket and the answers to errors."""
-    sock = create_sock()
-
-    @sock.route(WEBSOCKET, bp=routes)
-    def chat(ws: WebSocket) -> None:
-        ChatSocket(ws, services()).run(bearer_token(), request.args.get("after"), _network())
-
-    sock.init_app(app)
+    _sock.init_app(app)
     app.register_blueprint(routes)
+    app.register_blueprint(openai)
     add_error_answers(app)
     app.after_request(_add_headers)
-
-
-def _network() -> str:
-    """The client's network, the unit that limits count."""
-    if "network" not in g:
-        g.network = network_of(request.remote_addr)
-    found: str = g.network
-    return found
 
 
 def _given_name() -> Any:

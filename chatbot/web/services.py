@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import redis
+from flask import current_app, g, request
 
 from chatbot.config import Settings
 from chatbot.sessions.messages import Sessions
 from chatbot.web.address_limits import AddressLimits
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import Hub
+from chatbot.web.key_access import KeyAccess
 from chatbot.web.metrics import SharedMetrics, WebMetrics
-from chatbot.web.rates import RateLimits
+from chatbot.web.rates import RateLimits, network_of
 from chatbot.web.socket_limit import SocketLimit
 
 
@@ -26,5 +28,20 @@ class Services:
     rate_limits: RateLimits
     socket_limit: SocketLimit
     address_limits: AddressLimits
+    key_access: KeyAccess
     metrics: WebMetrics
     shared_metrics: SharedMetrics
+
+
+def services() -> Services:
+    """The parts of the current app."""
+    found: Services = current_app.extensions["chatbot"]
+    return found
+
+
+def network() -> str:
+    """The network of the current request's client, the unit that limits count."""
+    if "network" not in g:
+        g.network = network_of(request.remote_addr)
+    found: str = g.network
+    return found

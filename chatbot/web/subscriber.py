@@ -9,8 +9,9 @@ from typing import Any
 
 from chatbot.protocol import close_codes
 from chatbot.protocol.close_codes import Closing
-from chatbot.protocol.events import Event
+from chatbot.protocol.events import Event, to_json
 from chatbot.sessions.messages import Snapshot
+from chatbot.web.outbox import text_frame
 
 #: Events that may be held while one socket's snapshot is read and sent.
 _MAX_HELD = 10_000
@@ -19,8 +20,16 @@ _MAX_HELD = 10_000
 class Subscriber:
     """One socket of a session. `send(frame)` must not block, and may raise `OSError` once the socket is gone."""
 
-    def __init__(self, session: str, send: Callable[[bytes], Any], end: Callable[[Closing], None]) -> None:
+    def __init__(
+        self,
+        session: str,
+        send: Callable[[bytes], Any],
+        end: Callable[[Closing], None],
+        encode: Callable[[str], bytes] = text_frame,
+    ) -> None:
+        """`encode` makes the bytes that are sent from a frame's JSON."""
         self.session = session
+        self.encode = encode
         #: Closes the socket without blocking.
         self.end = end
         #: Messages of the session's log, from its start, that the socket has or does not need.
@@ -105,6 +114,10 @@ class Subscriber:
         with contextlib.suppress(OSError):
             # The connection is gone: its reader notices and detaches the socket.
             self._send(frame)
+
+    def send_frame(self, frame: dict[str, Any]) -> None:
+        """Encodes and sends a frame at once."""
+        self.send(self.encode(to_json(frame)))
 
     def _pass_all(self, events: list[tuple[Event, bytes]]) -> bool:
         for at, (event, frame) in enumerate(events):

@@ -20,6 +20,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.nodenames import node_format
 
 from chatbot import logs
+from chatbot.api_keys.charges import Charges
 from chatbot.config import Settings
 from chatbot.errors import ConfigurationError
 from chatbot.protocol.events import STOP_CHANNEL
@@ -84,6 +85,10 @@ class WorkerServices:
         return Ledger(self.client)
 
     @cached_property
+    def charges(self) -> Charges:
+        return Charges(self.client)
+
+    @cached_property
     def listener(self) -> Listener:
         client = connect(self._settings.redis.url, LISTENER_CONNECTIONS, retries=0)
         return Listener(client, lambda _, session: self.streams.stop(session))
@@ -107,6 +112,10 @@ class WorkerServices:
     def reporting(self) -> bool:
         """Whether a reply in progress is within its deadline and was reported to Redis lately."""
         return "streams" in self.__dict__ and self.streams.reporting()
+
+    def load(self) -> tuple[int, int]:
+        """The replies in progress, and how many there can be at a time."""
+        return len(self.streams) if "streams" in self.__dict__ else 0, self.slots + self.recovery_slots
 
     def drain(self) -> None:
         """Begins no further message, and hands back those still in progress after `WORKER_SHUTDOWN_TIMEOUT`."""
@@ -198,11 +207,19 @@ def _set_up_threads(
         worker=f"{sender} {os.getpid()}",
         timeout=settings.worker.health_timeout,
         reporting=services.reporting,
+        load=services.load,
     )
     canary.add_queue()
     # Celery writes the banner past `sys.stdout`.
     instance.quiet = instance.quiet or logs.is_json(settings)
-    recovery = Recovery(celery, lambda: services.ledger, services.replies, services.counts, services.recovery_slots)
+    recovery = Recovery(
+        celery,
+        lambda: services.ledger,
+        lambda: services.charges,
+        services.replies,
+        services.counts,
+        services.recovery_slots,
+    )
     # Without waiting for the broker, which recovery does not need.
     recovery.start()
     signals.worker_ready.connect(lambda **_: canary.start(), weak=False)

@@ -93,6 +93,7 @@ end
 local function settle()
   redis.call('LPOP', pending)
   redis.call('DEL', partial, partial_reasoning)
+  settle_charge(message, usage)
   local following = redis.call('LINDEX', pending, 0)
   redis.call('HDEL', state, 'attempts', 'hold', 'loading', 'stop')
   touch()

@@ -14,6 +14,7 @@ from chatbot.worker.models.dialect import Change, Dialect, apply
 from chatbot.worker.models.errors import CallCancelled, ModelError
 from chatbot.worker.models.reply_text import ReplyText
 from chatbot.worker.models.thinking import Thinking
+from chatbot.worker.models.usage import Usage
 from chatbot.worker.prompts import PromptMessage
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Piece:
     reasoning: str = ""
     #: All text before this chunk was thinking, as it turns out: the reply's text begins with this chunk's.
     retracts: bool = False
+    #: Of the last chunk: the tokens of the whole call, unless the server did not report them.
+    usage: Usage | None = None
 
 
 class Model(ABC):
@@ -78,7 +81,7 @@ class ModelProtocol(Model):
                 thought = thoughts.feed(thought)
                 reason = "stop" if text.stopped else piece.finish_reason
                 if reason is not None:
-                    yield Piece(shown + text.end(), reason, thought + thoughts.end(), retracts)
+                    yield Piece(shown + text.end(), reason, thought + thoughts.end(), retracts, piece.usage)
                     return
                 if shown or thought or retracts:
                     yield Piece(shown, None, thought, retracts)

@@ -16,7 +16,7 @@ from chatbot.worker.models.reading import read_reply
 from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, chat_messages, completion_prompt
 
 #: Parameters that a request can do without: replies end at stop sequences in any case, and are read streamed or whole.
-_DROPPABLE = ("temperature", "top_p", "seed", "stop", "stream")
+_DROPPABLE = ("temperature", "top_p", "seed", "stop", "stream", "stream_options")
 #: Newer models of OpenAI's own service accept only the second name; the protocol for base models knows only the first.
 _CHAT_RENAMES = {"max_tokens": "max_completion_tokens"}
 
@@ -29,7 +29,12 @@ class OpenAIProtocol(ModelProtocol):
         self._chat = api == OPENAI_CHAT
         self._system_prompt = settings.model.system_prompt
         self._model = settings.model.name
-        self._parameters: dict[str, Any] = {"stream": True, "max_tokens": settings.model.max_new_tokens}
+        self._parameters: dict[str, Any] = {
+            "stream": True,
+            # The last event then reports the tokens.
+            "stream_options": {"include_usage": True},
+            "max_tokens": settings.model.max_new_tokens,
+        }
         for name in ("temperature", "top_p", "seed"):
             if (value := getattr(settings.model, name)) is not None:
                 self._parameters[name] = value
@@ -49,6 +54,8 @@ class OpenAIProtocol(ModelProtocol):
         self, conversation: Sequence[PromptMessage], change: Change, parameters: dict[str, Any], call: Call
     ) -> Pieces:
         request = {"model": self._model, **parameters}
+        if "stream" not in request:
+            request.pop("stream_options", None)
         if not self._chat:
             request["prompt"] = prompt = completion_prompt(conversation)
         elif change.no_system:

@@ -23,6 +23,7 @@ from chatbot.worker.models.errors import ContentRefused, PermanentModelError, Tr
 from chatbot.worker.models.http_errors import raise_for_error
 from chatbot.worker.models.response import ModelResponse
 from chatbot.worker.models.sse import events
+from chatbot.worker.models.usage import Usage, usage_of
 
 #: Bytes of a document that is not streamed: far more than a reply needs.
 MAX_BODY = 8 * 1024 * 1024
@@ -40,7 +41,7 @@ _STREAM = re.compile(rb"(data|event|id|retry)?:")
 
 
 def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | None = None) -> Pieces:
-    """The reply's chunks; the last one has the finish reason.
+    """The reply's chunks; the last one has the finish reason, and the usage if the server reports it.
 
     `prompt` is removed where the server repeats it. A reply of `max_tokens` tokens whose end has no reason ended by its
     length. Raises `ModelError` and what the connection raises.
@@ -49,6 +50,7 @@ def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | N
     body = _Body(response)
     try:
         for document in body.documents():
+            reply.usage = usage_of(document, reply.usage)
             part = part_of(document)
             if part is None:
                 continue
@@ -67,7 +69,7 @@ def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | N
             raise
     _check_end(reply, body, response)
     by_length = max_tokens is not None and reply.tokens >= max_tokens
-    yield Piece("", reply.reason or ("length" if by_length else "stop"))
+    yield Piece("", reply.reason or ("length" if by_length else "stop"), usage=reply.usage)
 
 
 def _check_end(reply: _Reply, body: _Body, response: ModelResponse) -> None:
@@ -88,6 +90,7 @@ class _Reply:
         self.thought = False
         self.reason: str | None = None
         self.last = False
+        self.usage: Usage | None = None
         #: Whether reasons cannot be relied on: one came with the first text, or was followed by more text.
         self._early = False
 

@@ -1,0 +1,127 @@
+"""What transports share: a connection is admitted within the limits, attached to the hub, brought up to date."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from chatbot.errors import ChatbotError, StoreUnavailable
+from chatbot.protocol import close_codes, frames
+from chatbot.protocol.client_errors import SessionNotFound
+from chatbot.protocol.close_codes import Closing
+from chatbot.sessions.messages import Snapshot
+from chatbot.web.client_lines import refused
+from chatbot.web.hub import replay
+from chatbot.web.lifetime import Lifetime
+from chatbot.web.outbox import SEND_DEADLINE, Outbox
+from chatbot.web.services import Services
+from chatbot.web.subscriber import Subscriber
+
+logger = logging.getLogger(__name__)
+
+#: Bytes queued for a client at which a replay pauses: more than a page, so that the snapshot of a client that does not
+#: read is freed at once.
+_REPLAY_QUEUED = 512 * 1024
+
+
+class Refused(ChatbotError):
+    """A connection is not served; `closing` says why."""
+
+    def __init__(self, closing: Closing) -> None:
+        super().__init__(closing.reason)
+        self.closing = closing
+
+
+class Connection:
+    """One client's connection to a session, from `open` to `close`: a websocket, an event stream or a poll."""
+
+    def __init__(self, services: Services, subscriber: Subscriber, network: str, kind: str) -> None:
+        """`network` is the client's; `kind` names the transport in the log, with its article."""
+        self._services = services
+        self._subscriber = subscriber
+        self._network = network
+        self._kind = kind
+        self._admission: str | None = None
+        self.lifetime = Lifetime(services.sessions, subscriber.session, services.settings)
+
+    def open(self, has_token: bool, after: str | None, *, touch: bool = True) -> Snapshot:
+        """Attaches the subscriber, whose events are held; returns what the client needs to go on from `after`.
+
+        `touch` renews the session's time to live. Raises `Refused`. `close` is needed in any case.
+        """
+        try:
+            if not has_token:
+                raise SessionNotFound
+            if len(self._services.hub) >= self._services.settings.limits.max_sockets:
+                raise self._refusal("too_many", close_codes.TOO_MANY_SOCKETS)
+            with self._services.hub.attach_slot():
+                self._admission = self._services.socket_limit.acquire(self._subscriber.session)
+            if self._admission is None:
+                raise self._refusal("too_many_in_session", close_codes.TOO_MANY_IN_SESSION)
+            return self._attach(after, touch)
+        except SessionNotFound:
+            self._services.address_limits.count_failure(self._network)
+            raise self._refusal("not_authenticated", close_codes.NOT_AUTHENTICATED) from None
+        except StoreUnavailable as error:
+            logger.warning("%s could not be attached: %s", self._kind, error)
+            self._services.metrics.redis_errors.inc()
+            raise self._refusal("unavailable", close_codes.TRY_LATER) from error
+
+    def _attach(self, after: str | None, touch: bool) -> Snapshot:
+        hub = self._services.hub
+        with hub.attach_slot():
+            hub.attach(self._subscriber)
+            if hub.leaving:
+                raise self._refusal("going_away", close_codes.GOING_AWAY)
+            snapshot = self._services.sessions.snapshot(self._subscriber.session, after=after, touch=touch)
+        self.lifetime.begin(snapshot.expires_in)
+        return snapshot
+
+    def _refusal(self, reason: str, closing: Closing) -> Refused:
+        """`reason` is one of `SOCKET_REFUSALS`."""
+        self._services.metrics.sockets_refused.labels(reason).inc()
+        refused(self._kind, reason)
+        return Refused(closing)
+
+    def replay(self, snapshot: Snapshot, outbox: Outbox) -> bool:
+        """Sends the session and what the client missed, then passes live events on; false if it reads too slowly."""
+        subscriber = self._subscriber
+        subscriber.send_frame(session_frame(snapshot))
+        for frame in replay(subscriber.session, snapshot):
+            if not outbox.wait_until_below(_REPLAY_QUEUED, SEND_DEADLINE):
+                if not outbox.slow:
+                    self._services.metrics.slow_clients.inc()
+                return False
+            subscriber.send_frame(frame)
+            time.sleep(0)
+        self.release(snapshot)
+        return True
+
+    def release(self, snapshot: Snapshot | None = None) -> None:
+        """Passes on the events that were held; those of a `snapshot` that was sent are dropped."""
+        missed = not self._subscriber.release(snapshot)
+        if missed or (snapshot is not None and self._subscriber.missed):
+            self._services.hub.resync([self._subscriber])
+
+    def close(self) -> None:
+        """Detaches the subscriber, and makes room for another connection."""
+        hub = self._services.hub
+        hub.detach(self._subscriber)
+        # When the process ends its channel has no subscriber, and its sockets count no longer.
+        if self._admission is not None and not hub.leaving:
+            self._services.socket_limit.release(self._subscriber.session, self._admission)
+            self._admission = None
+
+
+def session_frame(snapshot: Snapshot) -> dict[str, Any]:
+    """The first frame of a connection."""
+    return frames.session_frame(
+        snapshot.name,
+        snapshot.session_start,
+        snapshot.expires_in,
+        snapshot.recovered,
+        snapshot.pending,
+        snapshot.leaf,
+        {request: snapshot.requests[request] for request in snapshot.pending if request in snapshot.requests},
+    )
