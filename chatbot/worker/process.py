@@ -36,6 +36,7 @@ from chatbot.worker.celery_extensions import BatchEvents, SoloConsumer, log_noti
 from chatbot.worker.liveness_canary import Canary
 from chatbot.worker.models import create_model
 from chatbot.worker.models.base import Model
+from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.models.http import check_certificate
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots
@@ -103,7 +104,8 @@ class WorkerServices:
     def _replies(self) -> Replies:
         self.listener.subscribe(STOP_CHANNEL, timeout=_FIRST_SUBSCRIPTION)
         self.listener.wait_until_receiving(_FIRST_SUBSCRIPTION)
-        return Replies(self.leases, self.streams, self._create_model(), self._settings, self.counts)
+        model, loop = self._create_model(), ModelLoop(self.slots)
+        return Replies(self.leases, self.streams, model, self._settings, self.counts, loop)
 
     def _create_model(self) -> Model:
         if self._settings.model.api == PYTHON:

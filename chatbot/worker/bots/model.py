@@ -42,7 +42,7 @@ class PythonModel(Model):
     def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         bot_call = BotCall()
         arguments = self._arguments(conversation, call, bot_call)
-        call.when_cancelled(lambda: self._caller.cancel(bot_call))
+        call.on_cancel(lambda: self._caller.cancel(bot_call))
         text, thoughts, usage = ReplyText(), ReplyText(), None
         try:
             with closing(self._caller.chunks(bot_call, *arguments)) as chunks:
@@ -60,6 +60,8 @@ class PythonModel(Model):
         except BaseException as error:
             call.check()
             raise self._failure(error) from error
+        finally:
+            call.done()
         call.check()
         yield Piece(text.end(), "stop", thoughts.end(), usage=usage)
 
