@@ -1,10 +1,10 @@
 """The entry point of `gunicorn wsgi:app` and `flask --app wsgi`."""
 
-from chatbot.web.start_checks import WITHOUT_SERVER
+from chatbot.app import create_app
+from chatbot.web.start_checks import WITHOUT_SERVER, check_app
 
 if __name__ == "__main__":
     raise SystemExit(WITHOUT_SERVER)
 
-from chatbot.entry.wsgi import app
-
-__all__ = ["app"]
+check_app()
+app = create_app()

@@ -26,7 +26,6 @@ ModelErrorKind = Literal[
     "address",
     "bad_answer",
     "busy",
-    "callable",
     "connection",
     "content_filter",
     "credits",

@@ -115,7 +115,7 @@ class Replies:
         if work.stopped:
             return self._commit(work, "stopped", None)
         request_id = f"{work.session}:{work.message_id}"
-        call = Call(self._timeout, request_id, work.session, loading_timeout=self._loading_timeout, assignment=work)
+        call = Call(self._timeout, request_id, work.session, loading_timeout=self._loading_timeout)
         stream = self._streams.open(work, call)
         try:
             try:
@@ -181,6 +181,7 @@ class Replies:
                 last_delta=last_delta,
                 reasoning=reasoning,
                 usage=usage,
+                items=stream.calls if stream else (),
             )
         )
         self._counts.add(REPLIES, finish_reason)
