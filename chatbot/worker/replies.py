@@ -115,7 +115,7 @@ class Replies:
         if work.stopped:
             return self._commit(work, "stopped", None)
         request_id = f"{work.session}:{work.message_id}"
-        call = Call(self._timeout, request_id, work.session, loading_timeout=self._loading_timeout)
+        call = Call(self._timeout, request_id, work.session, loading_timeout=self._loading_timeout, assignment=work)
         stream = self._streams.open(work, call)
         try:
             try:

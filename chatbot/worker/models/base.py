@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chatbot.sessions.leases import Assignment
 from chatbot.worker.models.dialect import Change, Dialect, apply
 from chatbot.worker.models.errors import CallCancelled, ModelError
 from chatbot.worker.models.reply_text import ReplyText
@@ -127,7 +128,13 @@ class Call:
     """
 
     def __init__(
-        self, timeout: float, request_id: str = "", session: str = "", *, loading_timeout: float = 0.0
+        self,
+        timeout: float,
+        request_id: str = "",
+        session: str = "",
+        *,
+        loading_timeout: float = 0.0,
+        assignment: Assignment | None = None,
     ) -> None:
         """Times in seconds: the reply may take `timeout` from its first token on, which may take `loading_timeout` or
         `timeout`, whichever is longer.
@@ -136,6 +143,8 @@ class Call:
         possible.
         """
         self.session = session
+        #: The request that is answered; None for a question of `model-check`.
+        self.assignment = assignment
         self.request_id = request_id
         self.deadline = time.monotonic() + max(timeout, loading_timeout)
         #: What the request asks of the model, see protocol/openai/options.py; None for one that leaves all to settings.
