@@ -37,4 +37,6 @@ def refusal(status: str, max_queue_age: float, message_id: str | None, *rest: in
         return ClientError("not_retryable", "Only a message whose reply failed can be retried", message_id=message_id)
     if status == "nothing":
         return ClientError("nothing_to_stop", "No reply is being generated")
+    if status == "stale":
+        raise StoreUnavailable("the reservation of the API key is too old: this process stood still")
     raise StoreUnavailable(f"a script answered {status!r}")

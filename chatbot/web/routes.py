@@ -37,6 +37,7 @@ MAX_BODY = 16 * 1024
 WEBSOCKET = "/chat"
 
 routes = Blueprint("chat", __name__)
+_sock = create_sock()
 
 
 # The page differs only by the depth of its address.
@@ -179,6 +180,12 @@ def guard_websocket() -> None:
         raise
 
 
+@_sock.route(WEBSOCKET, bp=routes)
+def chat(ws: WebSocket) -> None:
+    """The websocket."""
+    ChatSocket(ws, services()).run(bearer_token(), request.args.get("after"), network())
+
+
 @routes.teardown_request
 def count_closed_socket(_: BaseException | None) -> None:
     """After the websocket's end."""
@@ -189,13 +196,7 @@ def count_closed_socket(_: BaseException | None) -> None:
 
 def add_routes(app: Flask) -> None:
     """Adds the routes, the websocket and the answers to errors."""
-    sock = create_sock()
-
-    @sock.route(WEBSOCKET, bp=routes)
-    def chat(ws: WebSocket) -> None:
-        ChatSocket(ws, services()).run(bearer_token(), request.args.get("after"), network())
-
-    sock.init_app(app)
+    _sock.init_app(app)
     app.register_blueprint(routes)
     app.register_blueprint(openai)
     add_error_answers(app)
