@@ -19,6 +19,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
+from chatbot.web.request_timeout import request_timeout
 from chatbot.web.security_headers import PLAIN_HEADERS
 
 logger = logging.getLogger(__name__)
@@ -92,17 +93,15 @@ class GunicornWorker(GeventWorker):  # type: ignore[misc]
         if req.path == _WEBSOCKET_PATH or (req.path.endswith(_WEBSOCKET_PATH) and _is_handshake(req)):
             return super().handle_request(listener_name, req, sock, addr)
         allowed = POST_TIMEOUT if req.method == "POST" else GET_TIMEOUT
-        timeout = gevent.Timeout.start_new(allowed)
-        try:
-            return super().handle_request(listener_name, req, sock, addr)
-        except gevent.Timeout as caught:
-            if caught is not timeout:
-                raise
-            logger.info("a request took longer than %.0f s, its connection is closed", allowed)
-            # Has gunicorn close the connection.
-            raise StopIteration from None
-        finally:
-            timeout.close()
+        with request_timeout(allowed) as timeout:
+            try:
+                return super().handle_request(listener_name, req, sock, addr)
+            except gevent.Timeout as caught:
+                if caught is not timeout:
+                    raise
+                logger.info("a request took longer than %.0f s, its connection is closed", allowed)
+                # Has gunicorn close the connection.
+                raise StopIteration from None
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answers a malformed request; neither the answer nor the log repeats any of it."""

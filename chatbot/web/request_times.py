@@ -12,7 +12,9 @@ NO_ROUTE = "none"
 
 
 def time_requests(app: Flask, histogram: Histogram, *, without: str) -> None:
-    """Observes each request in `histogram`, labelled by route, but not those of the route `without`.
+    """Observes each request in `histogram`, labelled by route, without those of the route `without` and the untimed.
+
+    A view that waits on purpose sets `g.untimed`.
 
     To be called before anything else adds a hook to the app, so that its hooks are included.
     """
@@ -24,6 +26,6 @@ def time_requests(app: Flask, histogram: Histogram, *, without: str) -> None:
     @app.after_request
     def observe(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else NO_ROUTE
-        if route != without:
+        if route != without and not g.get("untimed"):
             histogram.labels(route).observe(time.perf_counter() - g.began)
         return response
