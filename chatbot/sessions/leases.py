@@ -7,7 +7,7 @@ another worker has claimed the session. So a worker that was frozen does no harm
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import redis
 
 from chatbot.errors import ChatbotError, DamagedSession, StoreUnavailable
 from chatbot.protocol import frames
+from chatbot.protocol.charges import charged
 from chatbot.protocol.documents import bot_message
 from chatbot.protocol.events import events_channel, to_json
 from chatbot.sessions.ids import reply_id
@@ -68,6 +69,12 @@ class Assignment:
     def reply_to(self) -> str:
         """The id of the human message."""
         return str(self.messages[-1]["id"])
+
+    @property
+    def options(self) -> dict[str, Any] | None:
+        """What a request of OpenAI's interfaces asks of the model; None for other requests."""
+        found: dict[str, Any] | None = self.messages[-1].get("options")
+        return found
 
     @property
     def regeneration(self) -> str | None:
@@ -124,6 +131,17 @@ class Leases:
             "claim", session_keys(session), session=session, prompt_size=self._prompt_size, **self._lease()
         )
         return self._assignment(session, answer)
+
+    def facts(self, session: str) -> tuple[str, str]:
+        """The user's name and the start of the session; empty texts when it has ended."""
+        try:
+            found = self._client.json().get(session_keys(session).document, "$.name", "$.session_start")
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"facts: {type(error).__name__}: {error}") from error
+        if not isinstance(found, dict):
+            return "", ""
+        name, start = (next(iter(found.get(path) or [""])) for path in ("$.name", "$.session_start"))
+        return str(name), str(start)
 
     def progress(self, reports: Sequence[Progress]) -> list[str]:
         """Stores and publishes the new text of several replies, and renews their leases, in one round trip.
@@ -188,18 +206,25 @@ class Leases:
         go_on: bool,
         last_delta: dict[str, Any] | None = None,
         reasoning: str = "",
+        usage: Mapping[str, Any] | None = None,
+        items: Sequence[Mapping[str, Any]] = (),
     ) -> Assignment | None:
         """Stores and publishes the reply. Returns the next message if there is one and `go_on`, or releases the lease.
 
-        `last_delta` is the frame with the text that was not published yet, so that all deltas together are the reply.
+        `last_delta` is the frame with the text that was not published yet, so that all deltas together are the reply;
+        `items` are its function calls.
+        `usage` is added to that of the API key, if the request has one.
         Raises `LeaseLost`: then nothing was stored.
         """
-        reply = bot_message(work.reply_id, text, work.reply_to, finish_reason, work.regeneration, reasoning)
+        reply = bot_message(
+            work.reply_id, text, work.reply_to, finish_reason, work.regeneration, reasoning, usage, items
+        )
         return self._settle(
             "commit",
             work,
             frames.message(reply),
             go_on,
+            usage=charged("replied", usage),
             reply_id=work.reply_id,
             reply=to_json(reply),
             last_delta=to_json(last_delta) if last_delta else "",
@@ -209,7 +234,7 @@ class Leases:
     def fail(self, work: Assignment, failure: str, *, go_on: bool) -> Assignment | None:
         """Records and publishes the failure; `failure` is the text shown to the user. Otherwise like `commit`."""
         frame = frames.failure(work.message_id, failure, work.reply_to if work.regeneration else None)
-        return self._settle("fail", work, frame, go_on, failure=failure)
+        return self._settle("fail", work, frame, go_on, usage=charged("failed"), failure=failure)
 
     def postpone(self, work: Assignment, delay: float, *, loading: bool) -> None:
         """Releases the lease, schedules a retry in `delay` seconds, and publishes that. Raises `LeaseLost`."""

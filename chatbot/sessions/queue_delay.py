@@ -6,6 +6,7 @@ its session. So neither one user nor one slow reply adds to the queue delay.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
@@ -13,10 +14,12 @@ import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.store.client import clock
-from chatbot.store.keys import WAITING
+from chatbot.store.keys import PACE, WAITING
 
 #: Seconds for which a reading is reused.
 _FRESH = 1.0
+#: Milliseconds over which the workers' pace is averaged: `pace_window` of scripts/_pace.lua.
+_PACE_WINDOW = 10_000
 #: Bounds of `retry_after`, in seconds.
 _SHORTEST, _LONGEST = 1.0, 60.0
 
@@ -49,6 +52,30 @@ class QueueDelay:
             delay = max(now - first[0][1], 0.0) / 1000 if first else 0.0
             self._reading, self._read_at = (count, delay), time.monotonic()
         return count, delay
+
+
+def expected_wait(client: redis.Redis) -> float:
+    """Seconds that a new message must expect to wait for a worker, as scripts/_admission.lua computes them.
+
+    While the workers' pace is unknown, that is the queue delay. Raises `StoreUnavailable`.
+    """
+    try:
+        now = clock(client.time()) * 1000
+        with client.pipeline(transaction=False) as pipeline:
+            pipeline.zcount(WAITING, "-inf", now)
+            pipeline.zrange(WAITING, 0, 0, withscores=True)
+            pipeline.hmget(PACE, "claims", "ms", "at")
+            line, first, stored = pipeline.execute()
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"expected wait: {type(error).__name__}: {error}") from error
+    if not line:
+        return 0.0
+    claims, milliseconds, at = (float(value or 0) for value in stored)
+    weight = math.exp(min(at - now, 0) / _PACE_WINDOW)
+    claims, milliseconds = claims * weight, milliseconds * weight + _PACE_WINDOW * (1 - weight)
+    if claims < 1:
+        return max(now - first[0][1], 0.0) / 1000 if first else 0.0
+    return float(line * milliseconds / claims / 1000)
 
 
 def retry_after(expected: float, allowed: float) -> float:

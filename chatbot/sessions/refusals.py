@@ -46,4 +46,6 @@ def refusal(status: str, max_queue_age: float, message_id: str | None, *rest: in
         )
     if status == "nothing":
         return ClientError("nothing_to_stop", "No reply is being generated", status=409)
+    if status == "stale":
+        raise StoreUnavailable("the reservation of the API key is too old: this process stood still")
     raise StoreUnavailable(f"a script answered {status!r}")

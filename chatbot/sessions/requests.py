@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,10 @@ from chatbot.protocol.client_frames import LEAF, OnBusy
 from chatbot.protocol.documents import human_message
 from chatbot.protocol.events import STOP_CHANNEL, events_channel, to_json
 from chatbot.sessions.buckets import Bucket, takes
+from chatbot.sessions.client_scripts import ClientScripts
 from chatbot.sessions.refusals import refusal
 from chatbot.store.keys import LINE, session_keys
-from chatbot.store.scripts import Scripts, Value
+from chatbot.store.scripts import Value
 
 #: Milliseconds until the first check of a message that no worker has taken. The queue takes a few: by then the task was
 #: lost, or waits behind others, where a second task does no harm.
@@ -35,6 +36,8 @@ class Accepted:
     wake: bool = False
     #: Whether an event published the request: not for a repeated one, nor for a retry.
     published: bool = False
+    #: Whether the request was known before.
+    repeated: bool = False
     #: The reply of a repeated request, if it has one.
     reply: dict[str, Any] | None = None
     #: The text shown to the user when the repeated request failed.
@@ -44,12 +47,13 @@ class Accepted:
 
 
 class Requests:
-    """Every method raises `StoreUnavailable` when Redis fails, `SessionNotFound`, and `ClientError`: `rate_limited`,
-    `too_many_pending`, `busy`.
+    """Every method raises `StoreUnavailable` when Redis fails, `SessionNotFound`, `SessionDamaged`, and `ClientError`:
+    `rate_limited`, `too_many_pending`, `busy`.
 
     A new request takes a token from each of the `buckets`, or from none; a repetition takes none. In overload, requests
     of the `address` with most sessions in line are refused: see scripts/_admission.lua. `on_busy` says what happens
-    while the session has an unanswered request: the new one waits for it, stops its reply, or is refused.
+    while the session has an unanswered request: the new one waits for it, stops its reply, or is refused. `charge` is
+    what `Charges.reserve` returned for a request with an API key.
     """
 
     def __init__(
@@ -70,7 +74,7 @@ class Requests:
         one. While the queue delay exceeds `max_queue_age` seconds requests are refused; 0 for no limit.
         """
         self._client = client
-        self._scripts = Scripts(client, replicas=wait_replicas)
+        self._scripts = ClientScripts(client, replicas=wait_replicas)
         self._ttl_ms = ttl * 1000
         self._max_pending = max_pending
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
@@ -86,14 +90,18 @@ class Requests:
         *,
         parent: str | None = LEAF,
         on_busy: OnBusy = "queue",
+        extra: Mapping[str, Any] | None = None,
+        charge: str = "",
     ) -> Accepted:
         """Stores a message, which cannot be lost from then on. One with a known id is a repetition, and is not stored.
 
         It follows the message or request `parent`: None is the beginning, `LEAF` the end of the path that the session
-        shows. Raises `ClientError` `invalid_id` or `message_not_found` too.
+        shows. `extra` are further fields of the stored message, `items` and `options`. Raises `ClientError`
+        `invalid_id` or `message_not_found` too.
         """
         given = message_id or uuid.uuid4().hex
-        return self._store(session, given, text, buckets, address, on_busy, parent_id=parent or "", sibling="")
+        place = {"parent_id": parent or "", "sibling": ""}
+        return self._store(session, given, text, buckets, address, on_busy, charge, extra, **place)
 
     def edit(
         self,
@@ -105,10 +113,12 @@ class Requests:
         address: str = "unknown",
         *,
         on_busy: OnBusy = "queue",
+        charge: str = "",
     ) -> Accepted:
         """Stores a message that follows what the human message `of` follows; like `accept` otherwise."""
         given = message_id or uuid.uuid4().hex
-        return self._store(session, given, text, buckets, address, on_busy, parent_id="", sibling=of)
+        place = {"parent_id": "", "sibling": of}
+        return self._store(session, given, text, buckets, address, on_busy, charge, None, **place)
 
     def regenerate(
         self,
@@ -119,6 +129,7 @@ class Requests:
         address: str = "unknown",
         *,
         on_busy: OnBusy = "queue",
+        charge: str = "",
     ) -> Accepted:
         """Requests another reply to the human message `of`, or to that of the reply `of`; a known id is a repetition.
 
@@ -133,6 +144,7 @@ class Requests:
             address,
             "",
             on_busy,
+            charge,
             of=of,
             events=events_channel(session),
         )
@@ -141,12 +153,18 @@ class Requests:
         return accepted
 
     def retry(
-        self, session: str, request_id: str, buckets: Sequence[Bucket] = (), address: str = "unknown"
+        self,
+        session: str,
+        request_id: str,
+        buckets: Sequence[Bucket] = (),
+        address: str = "unknown",
+        *,
+        charge: str = "",
     ) -> Accepted:
         """Makes a failed request unanswered again. Raises `ClientError` `not_retryable` too."""
-        answer = self._admit("retry", session, request_id, _for_no_text(buckets), address, "", "queue")
+        answer = self._admit("retry", session, request_id, _for_no_text(buckets), address, "", "queue", charge)
         if answer == ["known"]:
-            return Accepted(request_id)
+            return Accepted(request_id, repeated=True)
         return self._accepted(request_id, answer)[0]
 
     def stop(self, session: str) -> bool:
@@ -169,18 +187,23 @@ class Requests:
         buckets: Sequence[Bucket],
         address: str,
         on_busy: OnBusy,
+        charge: str,
+        extra: Mapping[str, Any] | None,
         **place: Value,
     ) -> Accepted:
+        content = to_json(human_message(message_id, text, extra=extra))
         answer = self._admit(
             "accept",
             session,
             message_id,
             buckets,
             address,
-            text,
+            # Rates count the bytes of this: all that is stored of a message with items.
+            content if extra else text,
             on_busy,
+            charge,
             # The script knows the parent, the last field.
-            content=to_json(human_message(message_id, text)).removesuffix("null}"),
+            content=content.removesuffix("null}"),
             events=events_channel(session),
             **place,
             **self._history,
@@ -198,7 +221,7 @@ class Requests:
             return Accepted(request_id, wake=not rest[0], published=bool(rest[1])), rest[2]
         if status == "known":
             reply = json.loads(rest[0]) if rest[0] else None
-            return Accepted(request_id, reply=reply, failure=rest[1] or None), rest[2]
+            return Accepted(request_id, repeated=True, reply=reply, failure=rest[1] or None), rest[2]
         raise refusal(status, self._max_queue_age, request_id, *rest)
 
     def _admit(
@@ -210,6 +233,7 @@ class Requests:
         address: str,
         text: str,
         on_busy: OnBusy,
+        charge: str,
         **arguments: Value,
     ) -> list[Any]:
         answer: list[Any] = self._scripts.run_replicated(
@@ -224,6 +248,7 @@ class Requests:
             max_wait_ms=self._max_queue_age * 1000,
             on_busy=on_busy,
             stop_channel=STOP_CHANNEL,
+            charge=charge,
             **arguments,
         )
         return answer

@@ -20,6 +20,15 @@ SWEPT = "chat:swept"
 WORKERS = "chat:workers"
 #: Before a worker's name in `WORKERS`: bytes of its resident memory.
 WORKER_MEMORY = "chat:memory:"
+#: A hash, the outbox: what requests with an API key have used, until it is added to the key's usage. Field: the charge;
+#: value: its usage. It belongs beside the ledger, as the same steps write both. See api_keys/charges.py.
+CHARGES = "chat:charges"
+#: A hash: the id of each API key, with its name.
+API_KEYS = "chat:keys"
+#: Exists for a while after old reservations were checked.
+CHARGES_CHECKED = "chat:charges:checked"
+#: Before a worker's name: its replies in progress and its slots, as two numbers.
+WORKER_LOAD = "chat:load:"
 #: A hash with the sums of what all workers counted: see telemetry/counters.py.
 METRICS = "chat:metrics"
 
@@ -41,12 +50,14 @@ class SessionKeys(NamedTuple):
     state: str
     partial: str
     partial_reasoning: str
+    charges: str
     sockets: str
     lease: str
     damaged: str
     ledger: str = LEDGER
     waiting: str = WAITING
     pace: str = PACE
+    outbox: str = CHARGES
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -65,3 +76,28 @@ SUFFIXES = {
 def session_keys(session_id: str) -> SessionKeys:
     """The keys of one session, and those that all sessions share."""
     return SessionKeys(*(f"{BEFORE_ID}{session_id}{AFTER_ID}{suffix}" for suffix in SUFFIXES.values()))
+
+
+class ApiKeyKeys(NamedTuple):
+    """The KEYS of the scripts that work on one API key, under the same names.
+
+    They share the key's hash tag, and are in another slot of a Redis Cluster than sessions.
+    """
+
+    facts: str
+    #: A hash: requests that were accepted and are not settled, by their charge; each with its reserved tokens.
+    reserved: str
+    #: The usage of a day, of a month, and ever: hashes.
+    day: str
+    month: str
+    total: str
+    #: When the buckets of the rates will be full again.
+    request_rate: str
+    token_rate: str
+
+
+def api_key_keys(key_id: str, day: str = "", month: str = "") -> ApiKeyKeys:
+    """The keys of one API key; `day` and `month` as ISO 8601 writes them."""
+    first = f"chat:key:{{{key_id}}}:"
+    parts = ("facts", "reserved", f"day:{day}", f"month:{month}", "total", "rate:requests", "rate:tokens")
+    return ApiKeyKeys(*(first + part for part in parts))

@@ -15,7 +15,7 @@ import redis
 from redis.commands.core import Script
 
 from chatbot.errors import DamagedSession, StoreUnavailable
-from chatbot.store.keys import AFTER_ID, BEFORE_ID, SUFFIXES, SessionKeys
+from chatbot.store.keys import AFTER_ID, BEFORE_ID, SUFFIXES, ApiKeyKeys, SessionKeys
 
 #: Milliseconds that a write may take to reach the replicas; a reachable replica takes about one.
 REPLICATION_TIMEOUT = 1000
@@ -27,11 +27,11 @@ _SCRIPT_ERROR = re.compile(r"^(?![A-Z]{3,} ).*user_script", re.DOTALL)
 
 _ADMIT = (
     *("session", "message", "ttl_ms", "max_pending", "check_after_ms", "max_wait_ms"),
-    *("on_busy", "stop_channel"),
+    *("on_busy", "stop_channel", "charge"),
 )
 _HISTORY = ("max_history", "max_history_bytes")
 _LEASE = ("lease_ms", "grace_ms", "owner")
-_SETTLE = ("session", "fence", "message", "go_on", "prompt_size", "events", "frame", "ttl_ms", *_LEASE)
+_SETTLE = ("session", "fence", "message", "go_on", "prompt_size", "events", "frame", "ttl_ms", "usage", *_LEASE)
 #: The arguments of each script. All are strings in Lua. A name means the same in every script, as shared functions
 #: read them: `message` is a message's id, `events` a session's channel, `owner` the channel of a worker process.
 ARGUMENTS = {
@@ -43,6 +43,10 @@ ARGUMENTS = {
     "feedback": ("message", "content", "frame", "events", "ttl_ms"),
     "retry": _ADMIT,
     "stop": ("session", "stop_channel", "ttl_ms"),
+    "request": ("message", "ttl_ms"),
+    "path": ("message", "prompt_size", "ttl_ms"),
+    "cancel": ("session", "message", "stop_channel", "failure", "frame", "events", "ttl_ms"),
+    "forget": ("message", "ttl_ms"),
     "snapshot": ("after", "position", "page_messages", "page_bytes", "ttl_ms"),
     "add_socket": ("field", "most"),
     "end": ("session", "events"),
@@ -56,7 +60,12 @@ ARGUMENTS = {
     "fail": (*_SETTLE, "failure"),
     "postpone": ("session", "fence", "delay_ms", "loading", "events", "frame"),
     "sweep": ("limit", "interval_ms", "lease_ms", "grace_ms", "first_wait_ms", "longest_wait_ms"),
+    "check_charge": ("message", "charge"),
+    "reserve": ("charge", "tokens"),
+    "settle": ("charge", "outcome", "prompt_tokens", "completion_tokens", "cached_tokens", "keep_ms"),
 }
+#: The scripts that work on an API key, not on a session.
+_OF_API_KEY = ("reserve", "settle")
 #: What a script has before it besides `_session`.
 _PARTS = {
     "read": ("_rates", "_log", "_tree", "_page"),
@@ -66,9 +75,15 @@ _PARTS = {
     "select": ("_log", "_tree"),
     "feedback": ("_log",),
     "stop": ("_stop",),
-    "snapshot": ("_log", "_tree", "_page"),
+    "request": ("_log", "_tree"),
+    "path": ("_log", "_tree", "_reply"),
+    "cancel": ("_stop",),
+    "forget": ("_log", "_tree"),
+    "snapshot": ("_rates", "_log", "_tree", "_page"),
     "end": ("_end",),
     "give_up": ("_end",),
+    "reserve": ("_key_rates",),
+    "settle": ("_key_rates",),
     "claim": ("_pace", "_log", "_tree", "_reply"),
     "commit": ("_log", "_tree", "_reply"),
     "fail": ("_log", "_tree", "_reply"),
@@ -178,7 +193,7 @@ def source(name: str) -> str:
 
 
 def _prelude(name: str) -> str:
-    keys: Sequence[str] = SessionKeys._fields
+    keys: Sequence[str] = ApiKeyKeys._fields if name in _OF_API_KEY else SessionKeys._fields
     if name == "sweep":
         # It works on many sessions, one after the other.
         own = ", ".join(SUFFIXES)

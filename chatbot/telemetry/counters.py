@@ -26,6 +26,7 @@ ModelErrorKind = Literal[
     "address",
     "bad_answer",
     "busy",
+    "callable",
     "connection",
     "content_filter",
     "credits",
@@ -75,6 +76,12 @@ FIRST_TOKEN = Metric(
 )
 REPLY_TIME = Metric("chatbot_reply_seconds", "From the start of the model call to the end of its reply", histogram=True)
 PIECES = Metric("chatbot_reply_pieces_total", "Chunks of text that models sent; from most servers each is a token")
+TOKENS = Metric(
+    "chatbot_model_tokens_total",
+    "Tokens of replies as model servers report them: of prompts, those of them that were cached, and generated ones",
+    "kind",
+    ("prompt", "cached", "completion"),
+)
 RETRIES = Metric(
     "chatbot_retries_total",
     "Retries scheduled because the model was loading or failed",
@@ -101,6 +108,7 @@ COUNTED = (
     FIRST_TOKEN,
     REPLY_TIME,
     PIECES,
+    TOKENS,
     RETRIES,
     MODEL_ERRORS,
     TAKEOVERS,

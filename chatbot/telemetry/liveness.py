@@ -13,11 +13,13 @@ import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.store.client import clock
-from chatbot.store.keys import WORKER_MEMORY, WORKERS
+from chatbot.store.keys import WORKER_LOAD, WORKER_MEMORY, WORKERS
 from chatbot.telemetry.process_memory import resident_memory
 
 #: Seconds after its last signal until which a worker that did not unregister is listed as silent.
 FORGET_AFTER = 300.0
+#: Seconds for which a worker's load counts after it was recorded. It is recorded every few seconds.
+_LOAD_LIFE = 15
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,14 @@ def record_signal(client: redis.Redis, worker: str) -> None:
         raise StoreUnavailable(f"record_signal: {type(error).__name__}: {error}") from error
 
 
+def record_load(client: redis.Redis, worker: str, in_progress: int, slots: int) -> None:
+    """Records how many replies `worker` has in progress, of how many at a time. Raises `StoreUnavailable`."""
+    try:
+        client.set(f"{WORKER_LOAD}{worker}", f"{in_progress} {slots}", ex=_LOAD_LIFE)
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"record_load: {type(error).__name__}: {error}") from error
+
+
 def signal_age(client: redis.Redis, worker: str) -> float | None:
     """Seconds since the last signal of one worker; None when it has sent none. Raises `StoreUnavailable`."""
     try:
@@ -74,7 +84,7 @@ def forget_worker(client: redis.Redis, worker: str) -> None:
     """Removes a worker that shuts down in order. Raises `StoreUnavailable`."""
     try:
         client.zrem(WORKERS, worker)
-        client.delete(f"{WORKER_MEMORY}{worker}")
+        client.delete(f"{WORKER_MEMORY}{worker}", f"{WORKER_LOAD}{worker}")
     except redis.RedisError as error:
         raise StoreUnavailable(f"forget_worker: {type(error).__name__}: {error}") from error
 
@@ -102,11 +112,22 @@ def runs_here(pid: str) -> bool:
 
 def read_memory(client: redis.Redis, workers: WorkerAges) -> dict[str, int]:
     """Bytes of resident memory of each worker at its last signal. Raises `StoreUnavailable`."""
+    return {name: int(used) for name, used in _of_each(client, WORKER_MEMORY, workers).items()}
+
+
+def read_load(client: redis.Redis, workers: WorkerAges) -> tuple[int, int]:
+    """The replies in progress and the slots of all workers together. Raises `StoreUnavailable`."""
+    loads = [load.split() for load in _of_each(client, WORKER_LOAD, workers).values()]
+    return sum(int(load[0]) for load in loads), sum(int(load[1]) for load in loads)
+
+
+def _of_each(client: redis.Redis, prefix: str, workers: WorkerAges) -> dict[str, str]:
+    """What each worker has stored under `prefix`, by the worker's name."""
     names = list(workers.ages)
     if not names:
         return {}
     try:
-        found: Any = client.mget([f"{WORKER_MEMORY}{name}" for name in names])
+        found: Any = client.mget([f"{prefix}{name}" for name in names])
     except redis.RedisError as error:
-        raise StoreUnavailable(f"read_memory: {type(error).__name__}: {error}") from error
-    return {name: int(used) for name, used in zip(names, found, strict=True) if used is not None}
+        raise StoreUnavailable(f"read workers: {type(error).__name__}: {error}") from error
+    return {name: value for name, value in zip(names, found, strict=True) if value is not None}

@@ -59,7 +59,7 @@ def error_type(status: int) -> str:
 def _client_error(error: ClientError) -> Response:
     _metrics().requests_refused.labels(error.code).inc()
     _log_refusal(error.code)
-    return _with_retry_after(_error(error.code, error.message, error.status), error)
+    return _with_retry_after(_error(error.code, error.message, error.status, error.param), error)
 
 
 def _connection_refused(refusal: Refused) -> Response:

@@ -19,11 +19,11 @@ from chatbot.protocol.close_codes import SLOW_CLIENT, Closing
 from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.messages import Snapshot
+from chatbot.web import deadlines
 from chatbot.web.client_lines import SocketLines
 from chatbot.web.connections import Connection
 from chatbot.web.disconnects import connection_of, has_disconnected
 from chatbot.web.outbox import Outbox
-from chatbot.web.request_timeout import lift_timeout
 from chatbot.web.services import Services
 from chatbot.web.subscriber import Subscriber
 
@@ -104,7 +104,7 @@ class EventStream:
     def _run(self, after: str | None, snapshot: Snapshot) -> Iterator[bytes]:
         """Sends the events; gunicorn writes the headers for the empty first item."""
         yield b""
-        lift_timeout()
+        deadlines.allow(None)
         with bound(session=self._subscriber.session):
             self._subscriber.send(self._code(b"retry: %d\n\n" % _RETRY))
             if not self._connection.replay(snapshot, self._outbox):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chatbot.protocol import close_codes, frames
-from chatbot.protocol.client_errors import SessionNotFound
+from chatbot.protocol.client_errors import SessionDamaged, SessionNotFound
 from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
@@ -90,7 +90,7 @@ class Poll:
     def answer(self, after: str | None, wait: float) -> str:
         """The answer as JSON, at once when there is something after `after`, else within `wait` seconds.
 
-        Raises `Refused`, and `SessionNotFound` when the session ends meanwhile.
+        Raises `Refused`, and `SessionNotFound` or `SessionDamaged` when the session ends meanwhile.
         """
         place = Place.parse(after)
         known = {"after": after} if place is None else {"position": place.position}
@@ -109,6 +109,8 @@ class Poll:
             self._connection.close()
         if self._closing == close_codes.EXPIRED:
             raise SessionNotFound
+        if self._closing == close_codes.DAMAGED:
+            raise SessionDamaged
         for frame in self._frames:
             progress.apply(json.loads(frame))
         place = progress.place(self._subscriber)

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +19,14 @@ import redis
 from celery import Celery
 from kombu.exceptions import KombuError
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from chatbot.api_keys.usage import KeyUsage, read_by_name
 from chatbot.errors import StoreUnavailable
 from chatbot.sessions.ledger import Ledger
-from chatbot.sessions.queue_delay import QueueDelay
+from chatbot.sessions.queue_delay import QueueDelay, expected_wait
 from chatbot.telemetry import counters, liveness
 from chatbot.telemetry.process_memory import resident_memory
 from chatbot.telemetry.redis_memory import RedisMemory, read_memory
@@ -113,13 +114,14 @@ class WebMetrics:
 
 
 #: Why a connection is refused or closed before it is served: no valid token, too many sockets, too many failed
-#: handshakes, no Redis, the process shutting down.
+#: handshakes, a damaged session, no Redis, the process shutting down.
 SOCKET_REFUSALS = (
     "not_authenticated",
     "too_many",
     "too_many_in_session",
     "too_many_of_address",
     "failed_handshakes",
+    "damaged",
     "unavailable",
     "going_away",
 )
@@ -131,10 +133,14 @@ class _Numbers:
 
     workers: liveness.WorkerAges
     queue_delay: float
+    expected_wait: float
+    #: Replies in progress, and slots.
+    load: tuple[int, int]
     sessions: int
     counts: dict[str, float]
     memory: RedisMemory
     worker_memory: dict[str, int]
+    key_usage: dict[str, KeyUsage]
 
 
 class SharedMetrics(Collector):
@@ -169,6 +175,11 @@ class SharedMetrics(Collector):
             "Seconds that the longest-waiting message has waited for a worker",
             numbers.queue_delay,
         )
+        yield _gauge(
+            "chatbot_expected_wait_seconds", "Seconds that a new message must expect to wait", numbers.expected_wait
+        )
+        yield _gauge("chatbot_replies_in_progress", "Replies that workers generate", numbers.load[0])
+        yield _gauge("chatbot_worker_slots", "Replies that all workers can generate at a time", numbers.load[1])
         yield _gauge("chatbot_ledger_sessions", "Sessions with unanswered messages", numbers.sessions)
         yield _gauge("chatbot_redis_memory_bytes", "Memory that Redis uses", numbers.memory.used)
         yield _gauge("chatbot_redis_memory_limit_bytes", "Its maxmemory, 0 for no limit", numbers.memory.limit)
@@ -177,6 +188,7 @@ class SharedMetrics(Collector):
             memory.add_metric((worker,), used)
         yield memory
         yield from counters.families(numbers.counts)
+        yield from _key_families(numbers.key_usage)
 
     @staticmethod
     def _read(client: redis.Redis, worker_timeout: float) -> _Numbers:
@@ -184,10 +196,13 @@ class SharedMetrics(Collector):
         return _Numbers(
             workers,
             QueueDelay(client).read()[1],
+            expected_wait(client),
+            liveness.read_load(client, workers),
             Ledger(client).size(),
             counters.sums(client),
             read_memory(client),
             liveness.read_memory(client, workers),
+            read_by_name(client),
         )
 
     def _queue_length(self) -> int:
@@ -235,3 +250,18 @@ class _Call(threading.Thread):
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=value)
+
+
+def _key_families(usage: Mapping[str, KeyUsage]) -> Iterator[CounterMetricFamily]:
+    """What the API keys have used, by the names that an operator gave them."""
+    requests = CounterMetricFamily(
+        "chatbot_api_key_requests_total", "Settled requests of an API key", labels=("key", "outcome")
+    )
+    tokens = CounterMetricFamily("chatbot_api_key_tokens_total", "Tokens of an API key", labels=("key", "kind"))
+    for name, used in usage.items():
+        requests.add_metric((name, "replied"), used.requests)
+        requests.add_metric((name, "failed"), used.failed)
+        tokens.add_metric((name, "prompt"), used.prompt_tokens)
+        tokens.add_metric((name, "completion"), used.completion_tokens)
+    yield requests
+    yield tokens

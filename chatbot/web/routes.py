@@ -35,6 +35,7 @@ MAX_BODY = 16 * 1024
 WEBSOCKET = "/chat"
 
 routes = Blueprint("chat", __name__)
+_sock = create_sock()
 
 
 # The page differs only by the depth of its address.
@@ -170,6 +171,12 @@ def guard_websocket() -> None:
     g.socket_network = network()
 
 
+@_sock.route(WEBSOCKET, bp=routes)
+def chat(ws: WebSocket) -> None:
+    """The websocket."""
+    ChatSocket(ws, services()).run(bearer_token(), request.args.get("after"), network())
+
+
 @routes.teardown_request
 def count_closed_socket(_: BaseException | None) -> None:
     """After the websocket's end."""
@@ -180,13 +187,7 @@ def count_closed_socket(_: BaseException | None) -> None:
 
 def add_routes(app: Flask) -> None:
     """Adds the routes, the websocket and the answers to errors."""
-    sock = create_sock()
-
-    @sock.route(WEBSOCKET, bp=routes)
-    def chat(ws: WebSocket) -> None:
-        ChatSocket(ws, services()).run(bearer_token(), request.args.get("after"), network())
-
-    sock.init_app(app)
+    _sock.init_app(app)
     app.register_blueprint(routes)
     app.register_blueprint(transports)
     app.register_blueprint(openai)

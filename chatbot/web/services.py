@@ -9,9 +9,11 @@ from flask import current_app, g, request
 
 from chatbot.config import Settings
 from chatbot.sessions.messages import Sessions
+from chatbot.sessions.responses import Responses
 from chatbot.web.address_limits import AddressLimits
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import Hub
+from chatbot.web.key_access import KeyAccess
 from chatbot.web.metrics import SharedMetrics, WebMetrics
 from chatbot.web.rates import RateLimits, network_of
 from chatbot.web.socket_limit import SocketLimit
@@ -22,11 +24,13 @@ class Services:
     settings: Settings
     client: redis.Redis
     sessions: Sessions
+    responses: Responses
     hub: Hub
     enqueuer: Enqueuer
     rate_limits: RateLimits
     socket_limit: SocketLimit
     address_limits: AddressLimits
+    key_access: KeyAccess
     metrics: WebMetrics
     shared_metrics: SharedMetrics
 

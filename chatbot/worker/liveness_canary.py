@@ -56,10 +56,12 @@ class Canary:
         worker: str,
         timeout: float,
         reporting: Callable[[], bool],
+        load: Callable[[], tuple[int, int]],
     ) -> None:
         """`worker` is its name in `telemetry.liveness`; after `timeout` seconds without a signal it counts as silent.
 
-        `reporting` returns whether a reply is in progress that is within its deadline and was reported lately.
+        `reporting` returns whether a reply is in progress that is within its deadline and was reported lately;
+        `load` the number of replies in progress, and of slots.
         """
         self._celery = celery
         self._client = client
@@ -67,6 +69,7 @@ class Canary:
         self._worker = worker
         self._interval = min(timeout / _PER_TIMEOUT, _LONGEST_INTERVAL)
         self._reporting = reporting
+        self._load = load
         # Checks in a row that found the worker silent: not a time, for a process that was frozen gets another chance.
         self._silent_checks = 0
         self._most_silent_checks = _TIMEOUTS_TO_END * timeout / self._interval
@@ -95,8 +98,10 @@ class Canary:
             logger.warning("could not unregister this worker: %s", error)
 
     def flush(self) -> None:
-        """Adds the counts to the sums in Redis."""
+        """Adds the counts to the sums in Redis, and records the worker's load."""
         try:
+            if not self._ending.is_set():
+                liveness.record_load(self._client(), self._worker, *self._load())
             self._counts.flush(self._client())
         except StoreUnavailable as error:
             # The counts are kept for the next flush.

@@ -20,7 +20,8 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.nodenames import node_format
 
 from chatbot import logs
-from chatbot.config import Settings
+from chatbot.api_keys.charges import Charges
+from chatbot.config import PYTHON, Settings
 from chatbot.errors import ConfigurationError
 from chatbot.protocol.events import STOP_CHANNEL
 from chatbot.queue.celery_app import create_celery
@@ -29,9 +30,13 @@ from chatbot.sessions.ledger import Ledger
 from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.telemetry.counters import Counts
+from chatbot.worker.bots.loader import load_callable
+from chatbot.worker.bots.model import PythonModel
 from chatbot.worker.celery_extensions import BatchEvents, SoloConsumer, log_notices
 from chatbot.worker.liveness_canary import Canary
 from chatbot.worker.models import create_model
+from chatbot.worker.models.base import Model
+from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.models.http import check_certificate
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots
@@ -83,6 +88,10 @@ class WorkerServices:
         return Ledger(self.client)
 
     @cached_property
+    def charges(self) -> Charges:
+        return Charges(self.client)
+
+    @cached_property
     def listener(self) -> Listener:
         client = connect(self._settings.redis.url, LISTENER_CONNECTIONS, retries=0)
         return Listener(client, lambda _, session: self.streams.stop(session))
@@ -95,7 +104,13 @@ class WorkerServices:
     def _replies(self) -> Replies:
         self.listener.subscribe(STOP_CHANNEL, timeout=_FIRST_SUBSCRIPTION)
         self.listener.wait_until_receiving(_FIRST_SUBSCRIPTION)
-        return Replies(self.leases, self.streams, create_model(self._settings), self._settings, self.counts)
+        model, loop = self._create_model(), ModelLoop(self.slots)
+        return Replies(self.leases, self.streams, model, self._settings, self.counts, loop)
+
+    def _create_model(self) -> Model:
+        if self._settings.model.api == PYTHON:
+            return PythonModel(str(self._settings.model.callable), self.leases.facts, self.slots)
+        return create_model(self._settings)
 
     def replies(self) -> Replies:
         """One object for all threads of the process."""
@@ -105,6 +120,10 @@ class WorkerServices:
     def reporting(self) -> bool:
         """Whether a reply in progress is within its deadline and was reported to Redis lately."""
         return "streams" in self.__dict__ and self.streams.reporting()
+
+    def load(self) -> tuple[int, int]:
+        """The replies in progress, and how many there can be at a time."""
+        return len(self.streams) if "streams" in self.__dict__ else 0, self.slots + self.recovery_slots
 
     def drain(self) -> None:
         """Begins no further message, and hands back those still in progress after `WORKER_SHUTDOWN_TIMEOUT`."""
@@ -145,7 +164,7 @@ def create_worker(settings: Settings) -> Celery:
     signals.celeryd_init.connect(partial(_apply_options, celery, services), weak=False)
     signals.celeryd_init.connect(partial(_set_up_output, settings), weak=False)
     signals.setup_logging.connect(_set_up_logging)
-    signals.celeryd_after_setup.connect(partial(_check_certificate, settings), weak=False)
+    signals.celeryd_after_setup.connect(partial(_check_model, settings), weak=False)
     signals.celeryd_after_setup.connect(partial(_set_up_threads, celery, services, settings), weak=False)
     return celery
 
@@ -175,10 +194,12 @@ def _set_up_logging(**_: Any) -> None:
     """Keeps Celery, which asks for a receiver of this signal, from setting up its own logging."""
 
 
-def _check_certificate(settings: Settings, **_: Any) -> None:
-    """Ends a worker that cannot use its client certificate; Flower does not need the files."""
+def _check_model(settings: Settings, **_: Any) -> None:
+    """Ends a worker that cannot use its client certificate or its callable; Flower needs neither."""
     try:
         check_certificate(settings.model.client_certificate)
+        if settings.model.api == PYTHON:
+            load_callable(str(settings.model.callable))
     except ConfigurationError as error:
         raise SystemExit(f"Settings: {error}") from None
 
@@ -196,11 +217,19 @@ def _set_up_threads(
         worker=f"{sender} {os.getpid()}",
         timeout=settings.worker.health_timeout,
         reporting=services.reporting,
+        load=services.load,
     )
     canary.add_queue()
     # Celery writes the banner past `sys.stdout`.
     instance.quiet = instance.quiet or logs.is_json(settings)
-    recovery = Recovery(celery, lambda: services.ledger, services.replies, services.counts, services.recovery_slots)
+    recovery = Recovery(
+        celery,
+        lambda: services.ledger,
+        lambda: services.charges,
+        services.replies,
+        services.counts,
+        services.recovery_slots,
+    )
     # Without waiting for the broker, which recovery does not need.
     recovery.start()
     signals.worker_ready.connect(lambda **_: canary.start(), weak=False)

@@ -17,6 +17,7 @@ from celery import Celery
 from kombu.exceptions import KombuError
 from redis import RedisError
 
+from chatbot.api_keys.charges import Charges
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.queue.celery_app import NEW, OWED, PUBLISH_TIMEOUT, publish_reply
@@ -43,13 +44,15 @@ class Recovery:
         self,
         celery: Celery,
         ledger: Callable[[], Ledger],
+        charges: Callable[[], Charges],
         replies: Callable[[], Replies],
         counts: Counts,
         slots: int,
     ) -> None:
-        """`ledger` and `replies` are called in the threads, after a fork if there is one."""
+        """`ledger`, `charges` and `replies` are called in the threads, after a fork if there is one."""
         self._celery = celery
         self._ledger = ledger
+        self._charges = charges
         self._replies = replies
         self._counts = counts
         self._slots = threading.Semaphore(slots)
@@ -75,7 +78,7 @@ class Recovery:
             self._ending.wait(SWEEP_INTERVAL)
 
     def sweep(self) -> None:
-        """Gives each overdue session a worker. Raises `StoreUnavailable`."""
+        """Gives each overdue session a worker, and settles the charges of API keys. Raises `StoreUnavailable`."""
         overdue = self._ledger().overdue()
         if overdue is None:
             return
@@ -85,6 +88,8 @@ class Recovery:
         for session in unpublished:
             # The next sweep finds those for which no slot is free.
             self._answer(session)
+        self._charges().settle()
+        self._charges().check_old()
 
     def _publish(self, sessions: list[str], priority: int) -> list[str]:
         """Publishes a task for each; returns those that the broker did not take."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import NamedTuple, TypeVar
 
 from chatbot.config import Settings
@@ -13,27 +12,23 @@ from chatbot.errors import DamagedSession, StoreUnavailable
 from chatbot.logs import bound
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, SessionEnded
 from chatbot.telemetry.counters import (
-    FIRST_TOKEN,
     MODEL_ERRORS,
-    PIECES,
     REPLIES,
-    REPLY_TIME,
     RETRIES,
     TAKEOVERS,
     WORKER_REDIS_ERRORS,
     Counts,
 )
-from chatbot.worker.models.base import Call, Model, Piece, Pieces
+from chatbot.worker.generation import Generator
+from chatbot.worker.models.base import Call, Model
 from chatbot.worker.models.errors import (
     CallCancelled,
-    ContentRefused,
     ModelError,
     ModelLoading,
     ModelUnavailable,
     PermanentModelError,
-    PromptTooLong,
 )
-from chatbot.worker.prompts import estimated_tokens, fit, prompt_messages
+from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.retries import retry_delay
 from chatbot.worker.streams import Stream, Streams
 
@@ -43,9 +38,6 @@ logger = logging.getLogger(__name__)
 _SETTLE_TIMEOUT = 60.0
 #: Seconds between those retries: at first, doubling up to the longest.
 _FIRST_SETTLE_DELAY, _LONGEST_SETTLE_DELAY = 0.1, 1.0
-#: Characters of a reply. A longer one comes from a server that ignores MAX_NEW_TOKENS.
-#: As UTF-8 a reply of this length still fits into the outbox of a socket, for a client that reconnects.
-MAX_REPLY_LENGTH = 200_000
 
 T = TypeVar("T")
 
@@ -63,14 +55,21 @@ class Replies:
     """Settles messages: each that a worker claims gets its reply or a recorded failure, or stays in the ledger for
     another worker."""
 
-    def __init__(self, leases: Leases, streams: Streams, model: Model, settings: Settings, counts: Counts) -> None:
+    def __init__(
+        self,
+        leases: Leases,
+        streams: Streams,
+        model: Model,
+        settings: Settings,
+        counts: Counts,
+        loop: ModelLoop | None = None,
+    ) -> None:
+        """In `loop`, if there is one, run the calls of a model that can do so; else in the thread of `answer`."""
+        self._loop = loop if model.in_loop else None
         self._leases = leases
         self._streams = streams
-        self._model = model
+        self._generator = Generator(model, settings, counts)
         self._counts = counts
-        instructions = estimated_tokens(settings.model.system_prompt) if settings.model.system_prompt else 0
-        self._max_prompt_tokens = settings.model.max_prompt_tokens - instructions
-        self._keep_reasoning = settings.model.keep_reasoning
         self._timeout = settings.model.timeout
         self._max_attempts = settings.model.attempts
         self._loading_timeout = settings.model.loading_timeout
@@ -116,11 +115,15 @@ class Replies:
         if work.stopped:
             return self._commit(work, "stopped", None)
         request_id = f"{work.session}:{work.message_id}"
-        call = Call(self._timeout, request_id, work.session, loading_timeout=self._loading_timeout)
+        call = Call(self._timeout, request_id, work.session, loading_timeout=self._loading_timeout, assignment=work)
         stream = self._streams.open(work, call)
         try:
             try:
-                finish_reason = self._generate(work, call, stream)
+                if self._loop is None:
+                    finish_reason = self._generator.generate(work, call, stream)
+                else:
+                    call.loop = self._loop
+                    finish_reason = self._loop.run(lambda: self._generator.generate(work, call, stream))
             finally:
                 self._streams.close(stream)
         except CallCancelled as cancelled:
@@ -132,57 +135,6 @@ class Replies:
             logger.exception("generating a reply failed")
             return self._settle_failed(work, PermanentModelError("internal", "see the traceback above"))
         return self._commit(work, finish_reason, stream)
-
-    def _generate(self, work: Assignment, call: Call, stream: Stream) -> str:
-        """Streams the reply into `stream`; returns the finish reason."""
-        began = time.monotonic()
-        first: float | None = None
-        finish_reason = "stop"
-        chunks = 0
-        try:
-            with closing(self._pieces(work, call, stream)) as pieces:
-                for piece in pieces:
-                    if piece.retracts:
-                        stream.retract()
-                    stream.add(piece.text[: MAX_REPLY_LENGTH - len(stream.text)], piece.reasoning)
-                    chunks += bool(piece.text or piece.reasoning)
-                    if first is None and stream.begun:
-                        first = time.monotonic() - began
-                        self._counts.observe(FIRST_TOKEN, first)
-                    finish_reason = piece.finish_reason or finish_reason
-                    if len(stream.text) >= MAX_REPLY_LENGTH:
-                        logger.warning(
-                            "the reply exceeds the maximum length and is cut at %d characters", len(stream.text)
-                        )
-                        finish_reason = "length"
-                        break
-        finally:
-            self._counts.add(PIECES, amount=chunks)
-        took = time.monotonic() - began
-        self._counts.observe(REPLY_TIME, took)
-        line = "replied with %d characters in %.3f s, the first after %.3f s (%s)"
-        logger.info(line, len(stream.text), took, first or 0.0, finish_reason)
-        return finish_reason
-
-    def _pieces(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
-        """The reply's chunks. A refused prompt is asked again with less of the history: half of a prompt that is too
-        long, and only the newest message when a content filter refuses it, as the filter sees the whole prompt."""
-        conversation = fit(prompt_messages(work.messages, self._keep_reasoning), self._max_prompt_tokens)
-        while True:
-            try:
-                yield from self._model.generate(conversation, call)
-                return
-            except (PromptTooLong, ContentRefused) as error:
-                too_long = isinstance(error, PromptTooLong)
-                if stream.begun:
-                    # Prompt and reply together have filled the context, or the filter has seen the reply.
-                    logger.warning("the reply is cut at %d characters: %s", len(stream.text), error)
-                    yield Piece("", "length" if too_long else "content_filter")
-                    return
-                if len(conversation) == 1:
-                    raise
-                conversation = conversation[(len(conversation) + 1) // 2 if too_long else -1 :]
-                logger.warning("retrying with the last %d messages: %s", len(conversation), error)
 
     def _settle_cancelled(self, work: Assignment, stream: Stream, reason: str) -> _Settled:
         if reason == "ended":
@@ -219,9 +171,17 @@ class Replies:
     def _commit(self, work: Assignment, finish_reason: str, stream: Stream | None) -> _Settled:
         """Commits what the stream holds, without one an empty reply."""
         text, reasoning, last_delta = (stream.text, stream.reasoning, stream.last_delta()) if stream else ("", "", None)
+        usage = stream.usage.document() if stream and stream.usage else None
         following = self._retry_while_unavailable(
             lambda: self._leases.commit(
-                work, text, finish_reason, go_on=not self.draining, last_delta=last_delta, reasoning=reasoning
+                work,
+                text,
+                finish_reason,
+                go_on=not self.draining,
+                last_delta=last_delta,
+                reasoning=reasoning,
+                usage=usage,
+                items=stream.calls if stream else (),
             )
         )
         self._counts.add(REPLIES, finish_reason)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chatbot.errors import StoreUnavailable
@@ -18,6 +18,7 @@ from chatbot.protocol import frames
 from chatbot.sessions.leases import LEASE, RENEW, Assignment, Leases, Progress
 from chatbot.telemetry.counters import REPORT_FAILURES, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.models.base import Call
+from chatbot.worker.models.usage import Usage
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,11 @@ class Stream:
         self.assignment = assignment
         self.call = call
         self._text, self._reasoning = _Growing(), _Growing()
+        #: Tokens of the prompt, estimated.
+        self.prompt_tokens = 0
+        self.usage: Usage | None = None
+        #: The function calls of the reply.
+        self.calls: tuple[Mapping[str, Any], ...] = ()
         #: Set once another worker holds the lease, or the session has ended.
         self.lost = False
         self._streams = streams

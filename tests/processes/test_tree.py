@@ -107,6 +107,7 @@ def test_one_reply_per_request_and_the_tree_intact_though_a_part_is_killed(
     parents = {m["id"]: m["parent"] for m in stored}
     assert [parents["m1"], parents["m1b"]] == [None, None]
     assert [m["parent"] for m in stored if m["source"] == "bot"] == ["m1", "m1b", "m1"]
+    mortal.wait_until_ready()
     for web in (0, 1):
         with ChatClient(mortal.url(web), token, after=first["id"]) as back:
             session = back.receive()

@@ -49,6 +49,13 @@ class WebSettings:
     ping_interval: float = setting(
         "PING_INTERVAL", 25.0, fields.seconds(), "Seconds between pings; a socket that leaves one unanswered is closed."
     )
+    api_keys: str = setting(
+        "API_KEYS",
+        "auto",
+        fields.choice("auto", "required", "off"),
+        "Whether /v1 asks for an API key: required, off, or auto, which is off where only this machine reaches the "
+        "server: HOST is loopback, and neither TRUSTED_PROXIES nor ALLOWED_HOSTS is set.",
+    )
     metrics_token: str | None = setting(
         "METRICS_TOKEN",
         None,

@@ -5,6 +5,8 @@ local address_share = 8
 local newcomer_excess = 1.2
 -- ms after which a session leaves its address's line at the latest, should its worker's claim be lost.
 local longest_line = 600000
+-- ms after which a reservation is too old for its request to be accepted: it may be released, see check_charge.lua.
+local longest_reserved = 300000
 
 -- In ms, over all sessions.
 local function queue_delay()
@@ -34,6 +36,9 @@ end
 
 -- The answer that refuses the message, or nil and the expected wait. A refusal takes no token.
 local function refuse()
+  if charge ~= '' and now() > string.match(charge, '%d+$') + longest_reserved then
+    return {'stale'}
+  end
   if on_busy == 'reject' and redis.call('EXISTS', pending) == 1 then
     return {'busy'}
   end
@@ -59,6 +64,9 @@ local function await_reply(wait, number, about)
     stop_reply()
   end
   redis.call('RPUSH', pending, message)
+  if charge ~= '' then
+    redis.call('HSET', charges, message, charge)
+  end
   local time, line = now(), KEYS[#KEYS]
   redis.call('ZADD', ledger, 'NX', time + check_after_ms + 2 * math.floor(wait), session)
   if redis.call('ZADD', waiting, 'NX', time, session) == 1 then

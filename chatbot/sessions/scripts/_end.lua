@@ -19,10 +19,25 @@ local function leave_lines()
   forget(session)
 end
 
+-- Charges what the requests without a reply have used: that in progress its prompt and the text so far, others nothing.
+local function charge_pending()
+  local found = redis.pcall('HGETALL', charges)
+  for i = 1, found.err and 0 or #found, 2 do
+    local used = 'released:0:0:0'
+    if redis.call('EXISTS', lease) == 1 and redis.pcall('LINDEX', pending, 0) == found[i] then
+      local written = redis.pcall('STRLEN', partial)
+      used = 'ended:' .. string.match(found[i + 1], '(%d+):%d+$') .. ':'
+        .. (type(written) == 'number' and math.ceil(written / 4) or 0) .. ':0'
+    end
+    redis.call('HSET', outbox, found[i + 1], used)
+  end
+end
+
 -- Deletes the session's own keys and those behind the named ones, and closes its sockets.
 local function end_session()
   local found = exists()
   leave_lines()
+  charge_pending()
   for i, key in ipairs(KEYS) do
     if i <= own_keys or i > named_keys then
       -- Not UNLINK: RedisJSON's documents are not safe to free in Redis' background thread.

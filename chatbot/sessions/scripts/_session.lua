@@ -81,3 +81,13 @@ local function publish(frame, length)
   redis.call('PUBLISH', events, number .. ':' .. (length or '') .. '\n' .. frame)
   return number
 end
+
+-- A request with an API key has its reply, has failed or was cancelled: moves its charge into the outbox, with what it used
+-- as `protocol/charges.py` writes it. Other requests have no charge.
+local function settle_charge(message, used)
+  local charge = redis.call('HGET', charges, message)
+  if charge then
+    redis.call('HDEL', charges, message)
+    redis.call('HSET', outbox, charge, used)
+  end
+end

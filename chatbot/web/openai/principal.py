@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from flask import g
 
+from chatbot.api_keys.keys import ApiKey
 from chatbot.sessions.buckets import Bucket
+from chatbot.web.answers import authorization
+from chatbot.web.services import services
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class Principal:
     buckets: Sequence[Bucket] = field(default=())
     #: The models that the caller may name; None for all.
     models: frozenset[str] | None = None
+    #: The API key, None where no key is required. `services().key_access.accept` takes it.
+    key: ApiKey | None = None
 
 
 ANONYMOUS = Principal()
@@ -30,7 +35,10 @@ def identify() -> Principal:
 
     Without API keys every caller is the same one, and any key is taken.
     """
-    return ANONYMOUS
+    key = services().key_access.caller(authorization())
+    if key is None:
+        return ANONYMOUS
+    return Principal(f"key:{key.id}", models=None if key.models is None else frozenset(key.models), key=key)
 
 
 def principal() -> Principal:

@@ -74,6 +74,9 @@ def test_a_reply_is_counted_once_and_shown_by_every_web_host(fresh: Deployment) 
         now = scrape(fresh.url())
         assert now["chatbot_web_sockets"] == 1
         assert now["chatbot_workers"] == 2
+        assert now["chatbot_expected_wait_seconds"] == now["chatbot_replies_in_progress"] == 0
+        # Each worker has 500 slots, and one for every eight besides.
+        eventually(lambda: scrape(fresh.url())["chatbot_worker_slots"] == 2 * 562, 15, "both record their load")
         assert now["chatbot_web_redis_up"] == now["chatbot_web_broker_up"] == now["chatbot_web_processes"] == 1
     one, other = final_counts(fresh)
     for name in ("messages_accepted_total", "sessions_created_total"):
@@ -269,13 +272,16 @@ def test_http_times_by_route_and_the_memory_of_each_process_are_shown(fresh: Dep
     assert sum(key.startswith("chatbot_worker_memory_bytes") for key in scrape(fresh.url())) == 1
 
 
+OF_API_KEYS = ("chatbot_api_key_requests_total", "chatbot_api_key_tokens_total")
+
+
 def test_the_documentation_lists_every_metric_and_no_other(chat: Deployment) -> None:
     table = (ROOT / "docs" / "operations.md").read_text("utf-8").split("| metric | what |")[1].split("\n\n")[0]
     documented = {name for row in table.splitlines()[1:] for name in re.findall(r"`(chatbot_\w+)", row.split("|")[1])}
     there = {re.sub(r"_(bucket|sum|count)$", "", name.partition("{")[0]) for name in scrape(chat.url())}
     there = {name for name in there if name.startswith("chatbot_")}
     # Counted by labels that come with the first one.
-    there |= {"chatbot_web_requests_refused_total", "chatbot_web_feedback_total"}
+    there |= {"chatbot_web_requests_refused_total", "chatbot_web_feedback_total", *OF_API_KEYS}
     assert documented == there
 
 
@@ -285,8 +291,8 @@ def test_every_metric_that_is_asked_for_exists(chat: Deployment, file: str) -> N
     asked = set(re.findall(r"\b(chatbot_\w+)\b", text))
     assert len(asked) > 10
     there = {name.partition("{")[0] for name in scrape(chat.url())}
-    # Counted by a label that comes with the first refusal.
-    there |= {"chatbot_web_requests_refused_total"}
+    # Counted by labels that come with the first refusal, and the first API key.
+    there |= {"chatbot_web_requests_refused_total", *OF_API_KEYS}
     assert asked - there == set()
 
 

@@ -12,6 +12,7 @@ from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.messages import Sessions
+from chatbot.sessions.queue_delay import expected_wait, retry_after
 from chatbot.store.keys import PACE, WAITING
 
 #: Seconds that a message may wait.
@@ -74,6 +75,29 @@ def test_the_pace_is_learned_from_claims(redis_client: redis.Redis, wary: Sessio
     # The last claim leaves no line behind, so it says nothing of the pace.
     assert 4 < stored["claims"] <= 5
     assert 1500 < stored["ms"] < 60_000
+
+
+def test_the_expected_wait_is_that_of_a_refusal(redis_client: redis.Redis, wary: Sessions) -> None:
+    assert expected_wait(redis_client) == 0
+    for _ in range(3):
+        assert send(wary, "10.0.0.1")
+    set_pace(redis_client, 0.1)
+    # As old as a pace that was updated a while ago: both sides weigh it alike.
+    redis_client.hincrby(PACE, "at", -2000)
+    session = session_id(wary.create("Ada")["token"])
+    with pytest.raises(RateLimited) as refused:
+        wary.accept(session, "m1", "hello", (), "10.0.0.1")
+    wait = expected_wait(redis_client)
+    assert wait > 20
+    assert refused.value.retry_after == pytest.approx(retry_after(wait, MAX_WAIT), rel=0.05)
+
+
+def test_without_a_pace_the_expected_wait_is_the_queue_delay(redis_client: redis.Redis, wary: Sessions) -> None:
+    assert send(wary, "10.0.0.1")
+    (session,) = redis_client.zrange(WAITING, 0, -1)
+    redis_client.zincrby(WAITING, -7000, str(session))
+    redis_client.delete(PACE)
+    assert 7 <= expected_wait(redis_client) < 10
 
 
 def test_an_idle_time_does_not_count(redis_client: redis.Redis, wary: Sessions) -> None:

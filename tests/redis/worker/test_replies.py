@@ -15,11 +15,12 @@ from chatbot.protocol.events import Event, events_channel
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.messages import Sessions
 from chatbot.store.keys import session_keys
-from chatbot.telemetry.counters import Counts
+from chatbot.telemetry.counters import TOKENS, Counts, sums
 from chatbot.web.hub import replay
 from chatbot.worker.models.base import Call, Model, Piece, Pieces
 from chatbot.worker.models.errors import ContentRefused, ModelError, PromptTooLong, TransientModelError
-from chatbot.worker.prompts import PromptMessage
+from chatbot.worker.models.usage import Usage
+from chatbot.worker.prompts import PromptMessage, estimated_tokens
 from chatbot.worker.replies import Replies
 from chatbot.worker.streams import MAX_REASONING_LENGTH, REASONING_CUT, Streams
 from devtools.harness.deployment import eventually
@@ -56,11 +57,12 @@ class Talk:
         self.client, self.sessions, self.leases, self.session = client, sessions, leases, session
         self.count = 0
         self.settings: dict[str, Any] = {}
+        self.counts = Counts()
 
     def worker(self, model: Model) -> Replies:
         server = (ModelAddress("http://127.0.0.1:9/", "huggingface"),)
         settings = Settings(model=ModelSettings(servers=server, **self.settings))
-        return Replies(self.leases, Streams(self.leases), model, settings, Counts())
+        return Replies(self.leases, Streams(self.leases), model, settings, self.counts)
 
     def send(self, text: str) -> str:
         self.count += 1
@@ -277,3 +279,28 @@ def test_text_that_turns_out_to_be_thinking_is_no_part_of_the_reply(
         if frame["type"] == "delta":
             text = text[: frame["offset"]] + frame["msg"]
     assert text == "Four."
+
+
+def test_a_reply_is_stored_and_counted_with_the_tokens_that_the_server_reports(
+    talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        talk.ask("q1", [Piece("a1"), Piece("", "stop", usage=Usage(90, 60, 5))])
+    assert talk.last()["usage"] == {"prompt_tokens": 90, "cached_tokens": 60, "completion_tokens": 5}
+    assert "tokens: 90 of the prompt, 60 cached; 5 generated" in caplog.text
+    talk.counts.flush(talk.client)
+    counted = sums(talk.client)
+    assert [counted[f"{TOKENS.name}:{kind}"] for kind in TOKENS.values] == [90, 60, 5]
+
+
+def test_the_tokens_of_a_reply_without_a_report_are_estimated_and_not_counted(talk: Talk) -> None:
+    talk.ask("q1", [Piece("a"), Piece("b"), Piece("", "stop")])
+    usage = talk.last()["usage"]
+    assert usage == {
+        "prompt_tokens": estimated_tokens("q1"),
+        "cached_tokens": 0,
+        "completion_tokens": 2,
+        "estimated": True,
+    }
+    talk.counts.flush(talk.client)
+    assert not any(field.startswith(TOKENS.name) for field in sums(talk.client))

@@ -56,8 +56,11 @@ class Metrics:
 
 def worker_with(hub: Hub) -> Any:
     metrics = Metrics()
-    wsgi = SimpleNamespace(extensions={"chatbot": SimpleNamespace(hub=hub, metrics=metrics)})
-    return SimpleNamespace(alive=True, booted=True, wsgi=wsgi)
+    bound: list[Any] = []
+    access = SimpleNamespace(bind=bound.append, bound=bound)
+    wsgi = SimpleNamespace(extensions={"chatbot": SimpleNamespace(hub=hub, metrics=metrics, key_access=access)})
+    cfg = SimpleNamespace(address=[("127.0.0.1", 5000)])
+    return SimpleNamespace(alive=True, booted=True, wsgi=wsgi, cfg=cfg)
 
 
 def test_a_process_listens_trims_its_memory_and_closes_its_sockets_on_shutdown(trims: list[str]) -> None:
@@ -67,6 +70,7 @@ def test_a_process_listens_trims_its_memory_and_closes_its_sockets_on_shutdown(t
     assert hub.started
     eventually(lambda: trims.count("trim") > 1)
     assert trims[0] == "tune"
+    assert worker.wsgi.extensions["chatbot"].key_access.bound == [[("127.0.0.1", 5000)]]
     assert hub.left == []
     worker.alive = False
     eventually(lambda: hub.left == [gunicorn_hooks._CLOSE_SPREAD])

@@ -1,0 +1,136 @@
+"""One attempt at a reply: asks the model and streams what it answers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from chatbot.config import Settings
+from chatbot.sessions.leases import Assignment
+from chatbot.telemetry.counters import FIRST_TOKEN, PIECES, REPLY_TIME, TOKENS, Counts
+from chatbot.worker.models.base import Call, Model, Piece, Pieces
+from chatbot.worker.models.errors import ContentRefused, PromptTooLong
+from chatbot.worker.models.requested import allowed
+from chatbot.worker.models.usage import Usage
+from chatbot.worker.prompts import PromptMessage, estimated_tokens, fit, prompt_messages
+from chatbot.worker.requested import newest, requested_conversation
+from chatbot.worker.streams import Stream
+
+logger = logging.getLogger(__name__)
+
+#: Characters of a reply. A longer one comes from a server that ignores MAX_NEW_TOKENS.
+#: As UTF-8 a reply of this length still fits into the outbox of a socket, for a client that reconnects.
+MAX_REPLY_LENGTH = 200_000
+
+
+class Generator:
+    """Generates replies with one model."""
+
+    def __init__(self, model: Model, settings: Settings, counts: Counts) -> None:
+        self._model = model
+        self._counts = counts
+        self._instructions = estimated_tokens(settings.model.system_prompt) if settings.model.system_prompt else 0
+        self._max_prompt_tokens = settings.model.max_prompt_tokens - self._instructions
+        self._keep_reasoning = settings.model.keep_reasoning
+
+    def generate(self, work: Assignment, call: Call, stream: Stream) -> str:
+        """Streams the reply into `stream`, with its usage; returns the finish reason.
+
+        Raises `ModelError`, and `CallCancelled` once the call is ended.
+        """
+        began = time.monotonic()
+        first: float | None = None
+        finish_reason = "stop"
+        chunks = 0
+        try:
+            with closing(self._pieces(work, call, stream)) as pieces:
+                for piece in pieces:
+                    if piece.retracts:
+                        stream.retract()
+                    stream.add(piece.text[: MAX_REPLY_LENGTH - len(stream.text)], piece.reasoning)
+                    stream.usage = piece.usage or stream.usage
+                    stream.calls = allowed(piece.calls, work.options or {})
+                    chunks += bool(piece.text or piece.reasoning)
+                    if first is None and stream.begun:
+                        first = time.monotonic() - began
+                        self._counts.observe(FIRST_TOKEN, first)
+                    finish_reason = piece.finish_reason or finish_reason
+                    if len(stream.text) >= MAX_REPLY_LENGTH:
+                        logger.warning(
+                            "the reply exceeds the maximum length and is cut at %d characters", len(stream.text)
+                        )
+                        finish_reason = "length"
+                        break
+        finally:
+            self._counts.add(PIECES, amount=chunks)
+            self._count_tokens(stream, chunks)
+        took = time.monotonic() - began
+        self._counts.observe(REPLY_TIME, took)
+        line = "replied with %d characters in %.3f s, the first after %.3f s (%s); %s"
+        logger.info(line, len(stream.text), took, first or 0.0, finish_reason, _in_words(stream.usage))
+        return finish_reason
+
+    def _count_tokens(self, stream: Stream, chunks: int) -> None:
+        """Counts the tokens that the server reported; without a report, estimates those of the stream."""
+        reported = stream.usage
+        if reported is None or reported.estimated:
+            stream.usage = Usage(stream.prompt_tokens, 0, chunks, estimated=True)
+            return
+        self._counts.add(TOKENS, "prompt", reported.prompt or 0)
+        self._counts.add(TOKENS, "cached", reported.cached or 0)
+        self._counts.add(TOKENS, "completion", reported.completion or 0)
+
+    def _pieces(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
+        """The reply's chunks. A refused prompt is asked again with less of the history: half of a prompt that is too
+        long, and only the newest message when a content filter refuses it, as the filter sees the whole prompt."""
+        if work.options is not None:
+            yield from self._requested(work, work.options, call, stream)
+            return
+        conversation = fit(prompt_messages(work.messages, self._keep_reasoning), self._max_prompt_tokens)
+        while True:
+            stream.prompt_tokens = self._estimated(conversation)
+            try:
+                yield from self._model.generate(conversation, call)
+                return
+            except (PromptTooLong, ContentRefused) as error:
+                too_long = isinstance(error, PromptTooLong)
+                if stream.begun:
+                    # Prompt and reply together have filled the context, or the filter has seen the reply.
+                    logger.warning("the reply is cut at %d characters: %s", len(stream.text), error)
+                    yield Piece("", "length" if too_long else "content_filter")
+                    return
+                if len(conversation) == 1:
+                    raise
+                conversation = conversation[(len(conversation) + 1) // 2 if too_long else -1 :]
+                logger.warning("retrying with the last %d messages: %s", len(conversation), error)
+
+    def _requested(self, work: Assignment, options: Mapping[str, Any], call: Call, stream: Stream) -> Pieces:
+        """The chunks of a reply to a request with options: it says whether older messages may be left out."""
+        call.options = options
+        messages: Sequence[Mapping[str, Any]] = work.messages
+        while True:
+            conversation = requested_conversation(messages)
+            stream.prompt_tokens = self._estimated(conversation)
+            try:
+                yield from self._model.generate(conversation, call)
+                return
+            except PromptTooLong as error:
+                if stream.begun:
+                    yield Piece("", "length")
+                    return
+                if options.get("truncation") != "auto" or len(messages) == 1:
+                    raise
+                messages = newest(messages)
+                logger.warning("retrying with the last %d messages: %s", len(messages), error)
+
+    def _estimated(self, conversation: Sequence[PromptMessage]) -> int:
+        return self._instructions + sum(estimated_tokens(message.text) for message in conversation)
+
+
+def _in_words(usage: Usage | None) -> str:
+    if usage is None or usage.estimated:
+        return "the server did not report its tokens"
+    return f"tokens: {usage.prompt or 0} of the prompt, {usage.cached or 0} cached; {usage.completion or 0} generated"
