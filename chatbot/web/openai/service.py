@@ -135,7 +135,7 @@ class ResponseService:
         if allowed is not None and (request.model or settings.name) not in allowed:
             raise ClientError("model_not_found", "This key has no access to the model", status=404, param="model")
         needs = request.needs
-        if needs and any(server.api != OPENAI_CHAT for server in settings.servers):
+        if needs and (settings.callable or any(server.api != OPENAI_CHAT for server in settings.servers)):
             raise unsupported(needs, f"{_WHAT[needs]} with its model")
         return settings.name
 
