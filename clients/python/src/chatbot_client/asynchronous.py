@@ -68,15 +68,15 @@ class AsyncReply:
     async def __aiter__(self) -> AsyncIterator[Delta]:
         """The changes of the text, from the beginning; together they are the complete reply's text."""
         place = 0
+        deltas = self._request.deltas
         while True:
-            await self._chat._until(lambda: len(self._request.deltas) > place or self._request.done)
-            if place < len(self._request.deltas):
-                place += 1
-                yield self._request.deltas[place - 1]
-            elif self._request.error is not None:
-                raise self._request.error
-            else:
-                return
+            await self._chat._until(lambda count=place: len(deltas) > count or self._request.done)
+            if place == len(deltas):
+                break
+            place += 1
+            yield deltas[place - 1]
+        if self._request.error is not None:
+            raise self._request.error
 
     def __await__(self) -> Any:
         return self._result().__await__()
@@ -154,7 +154,7 @@ class AsyncChat:
 
     async def ask(self, text: str, **options: Any) -> Message:
         """Sends a message, like `send`, and waits for the complete reply."""
-        return await self.send(text, **options)
+        return await self.send(text, **options)._result()
 
     def edit(self, of: str, text: str, *, id: str | None = None, on_busy: OnBusy = "queue") -> AsyncReply:
         """Sends a message in place of the human message `of`."""
@@ -171,7 +171,7 @@ class AsyncChat:
         return self._ask({"type": "retry"}, failed.id, failed._request.original or failed._request.frame)
 
     async def stop(self) -> None:
-        """Ends the reply that is being generated; its text so far becomes the reply."""
+        """Ends the reply that is being generated; its text so far becomes the reply. Raises `ConnectionError`."""
         await self._send_once({"type": "stop"})
 
     async def select(self, id: str) -> None:
@@ -223,8 +223,15 @@ class AsyncChat:
         return AsyncReply(self, request)
 
     async def _send_once(self, frame: Frame) -> None:
+        """Raises `ConnectionError` when the frame may not have arrived."""
         await self._until(lambda: self._connection is not None)
-        await self._deliver([frame])
+        async with self._sending:
+            if self._connection is None:
+                raise ConnectionError("the connection broke")
+            try:
+                await self._connection.send(frame)
+            except Disconnected as error:
+                raise ConnectionError(str(error)) from None
 
     async def _until(self, true: Any) -> None:
         """Returns once `true()` is. Raises the error that has ended the session."""
@@ -241,17 +248,19 @@ class AsyncChat:
     async def _deliver(self, frames: Sequence[Frame]) -> None:
         """Sends the frames in order, if there is a connection: the next one sends what is not acknowledged."""
         async with self._sending:
-            connection = self._connection
-            if connection is None:
-                return
-            try:
-                for frame in frames:
+            for frame in frames:
+                connection, request = self._connection, self._state.open.get(frame["id"])
+                if connection is None:
+                    return
+                try:
                     for answer in await connection.send(frame):
                         await self._apply(answer)
-            except Disconnected:
-                return
-            except (Refused, SessionExpired) as error:
-                await self._end(error)
+                except Disconnected:
+                    # A stream may go on where a request failed.
+                    if request is not None:
+                        self._begin(self._deliver_later(request, _AGAIN))
+                except SessionExpired as error:
+                    await self._end(error)
 
     async def _apply(self, frame: Frame) -> None:
         again = self._state.apply(frame)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Protocol
 
 import httpx2
@@ -21,10 +21,14 @@ from chatbot_client.types import Frame
 
 #: Seconds to connect, and for the first frame, which the server sends at once.
 OPEN_TIMEOUT = 10.0
+#: Seconds for the closing handshake.
+_CLOSE_TIMEOUT = 1.0
 #: Seconds of silence on an event stream after which it counts as broken: the server sends a comment every 25.
 _SILENCE = 60.0
 #: Seconds that the server holds a poll when there is nothing to say.
 _POLL = 25.0
+#: Errors that no other way would avoid.
+_FOR_GOOD = ("forbidden", "host_not_allowed")
 #: The close code of a session that is over; with this word in its reason, as pings that went unanswered give it too.
 _POLICY, _ABOUT_SESSION = 1008, "ession"
 
@@ -44,14 +48,17 @@ class Unusable(Disconnected):
 class Connection(Protocol):
     """One connection to a session."""
 
-    def frames(self, after: str | None) -> AsyncIterator[Frame]:
+    def frames(self, after: str | None) -> AsyncGenerator[Frame, None]:
         """Connects and receives, from the message `after` on.
 
         Raises `Disconnected`, `SessionExpired` and `Refused`; does not end otherwise.
         """
 
     async def send(self, frame: Frame) -> list[Frame]:
-        """Sends a frame; returns the frames of the answer, if it comes here. Raises `Disconnected`."""
+        """Sends a frame; returns the frames of the answer, if it comes here.
+
+        Raises `Disconnected` when the frame may not have arrived, and `SessionExpired`.
+        """
 
 
 class WebSocket:
@@ -61,7 +68,7 @@ class WebSocket:
         self._http = http
         self._socket: ClientConnection | None = None
 
-    async def frames(self, after: str | None) -> AsyncIterator[Frame]:
+    async def frames(self, after: str | None) -> AsyncGenerator[Frame, None]:
         address = httpx2.URL(self._http.address("/chat"), params={"after": after} if after else None)
         address = address.copy_with(scheme="wss" if address.scheme == "https" else "ws")
         try:
@@ -69,23 +76,26 @@ class WebSocket:
                 str(address),
                 additional_headers=self._http.headers,
                 open_timeout=OPEN_TIMEOUT,
+                close_timeout=_CLOSE_TIMEOUT,
                 max_size=None,
                 compression=None,
             ) as socket:
-                first = await asyncio.wait_for(socket.recv(), OPEN_TIMEOUT)
+                async with asyncio.timeout(OPEN_TIMEOUT):
+                    first = await socket.recv()
                 self._socket = socket
                 yield json.loads(first)
                 async for data in socket:
                     yield json.loads(data)
         except InvalidStatus as error:
             response = error.response
-            raise refusal(response.status_code, dict(response.headers), response.body or b"") from None
+            raise refusal(response.status_code, response.headers, response.body or b"") from None
         except (InvalidHandshake, InvalidURI) as error:
             raise Unusable(str(error)) from None
         except TimeoutError:
             raise Unusable("no answer to the websocket's handshake") from None
         except ConnectionClosed as closed:
-            raise _closed(closed.rcvd.code if closed.rcvd else 1006, closed.rcvd.reason if closed.rcvd else "") from None
+            code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "")
+            raise _closed(code, reason) from None
         except OSError as error:
             raise Disconnected(str(error)) from None
         finally:
@@ -116,31 +126,36 @@ class _Posting:
         if response.is_success and found:
             answers = [found.pop(name) for name in ("reply", "failure") if name in found]
             return [found, *answers]
+        refused = refusal(response.status_code, response.headers, response.content)
         error = found.get("error")
-        if isinstance(error, dict) and error.get("type") == "error":
-            return [error]
-        raise refusal(response.status_code, dict(response.headers), response.content)
+        if isinstance(refused, SessionExpired) or not isinstance(error, dict) or "code" not in error:
+            raise refused
+        after = _retry_after(response.headers)
+        return [{"id": frame.get("id"), "retry_after": after, **error, "type": "error"}]
 
 
 class EventStream(_Posting):
     """`/events`."""
 
-    async def frames(self, after: str | None) -> AsyncIterator[Frame]:
-        timeout = httpx2.Timeout(OPEN_TIMEOUT, read=_SILENCE)
+    async def frames(self, after: str | None) -> AsyncGenerator[Frame, None]:
         try:
-            async with self._http.client.stream(
-                "GET",
-                self._http.address("/events"),
-                params={"after": after} if after else None,
-                headers=self._http.headers,
-                timeout=timeout,
-            ) as response:
+            async with AsyncExitStack() as stack:
+                opening = self._http.stream("/events", {"after": after} if after else None)
+                # A proxy may hold all of the answer back.
+                async with asyncio.timeout(OPEN_TIMEOUT):
+                    response = await stack.enter_async_context(opening)
                 if response.status_code != 200:
-                    raise refusal(response.status_code, dict(response.headers), await response.aread())
+                    raise refusal(response.status_code, response.headers, await response.aread())
                 if "text/event-stream" not in response.headers.get("Content-Type", ""):
                     raise Unusable("the answer is no event stream")
-                async for frame in _first_in_time(_events(response.aiter_lines())):
+                events = _events(response.aiter_lines())
+                async with asyncio.timeout(OPEN_TIMEOUT):
+                    first = await anext(events)
+                yield first
+                async for frame in events:
                     yield frame
+        except (TimeoutError, StopAsyncIteration):
+            raise Unusable("no event came") from None
         except httpx2.TransportError as error:
             raise Disconnected(f"{type(error).__name__}: {error}") from None
         raise Disconnected("the event stream ended")
@@ -149,13 +164,13 @@ class EventStream(_Posting):
 class Polling(_Posting):
     """`GET /messages`."""
 
-    async def frames(self, after: str | None) -> AsyncIterator[Frame]:
+    async def frames(self, after: str | None) -> AsyncGenerator[Frame, None]:
         wait = 0.0
         while True:
             params = {"wait": f"{wait:g}", **({"after": after} if after else {})}
             response = await self._http.request("GET", "/messages", params=params, timeout=_POLL + OPEN_TIMEOUT)
             if response.status_code != 200:
-                raise refusal(response.status_code, dict(response.headers), response.content)
+                raise refusal(response.status_code, response.headers, response.content)
             answer = _json(response)
             if not isinstance(answer.get("frames"), list):
                 raise Unusable("the answer is not that of the server")
@@ -175,6 +190,11 @@ class Http:
     def address(self, path: str) -> str:
         return f"{self._url}{path}"
 
+    def stream(self, path: str, params: dict[str, str] | None) -> AbstractAsyncContextManager[httpx2.Response]:
+        """An answer that is read while it comes."""
+        timeout = httpx2.Timeout(OPEN_TIMEOUT, read=_SILENCE)
+        return self.client.stream("GET", self.address(path), params=params, headers=self.headers, timeout=timeout)
+
     async def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
         """Raises `Disconnected`."""
         try:
@@ -183,34 +203,45 @@ class Http:
             raise Disconnected(f"{type(error).__name__}: {error}") from None
 
     async def ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """The JSON of a successful answer. Raises `Refused`, `SessionExpired`, and `ConnectionError` without an answer."""
+        """The JSON of an answer. Raises `Refused`, `SessionExpired`, and `ConnectionError` without one."""
         try:
             response = await self.request(method, path, **options)
-            if response.is_success:
-                return _json(response)
-            raise refusal(response.status_code, dict(response.headers), response.content)
         except Disconnected as error:
             raise ConnectionError(str(error)) from None
+        if response.is_success:
+            return _json(response)
+        raise error_of(response.headers, response.content) or ConnectionError(f"HTTP {response.status_code}")
 
 
-def refusal(status: int, headers: dict[str, str], body: bytes) -> Exception:
-    """The exception that an answer other than 200 stands for."""
-    retry_after = _seconds({name.lower(): value for name, value in headers.items()}.get("retry-after"))
-    error: Any = None
-    with suppress(ValueError, AttributeError):
-        error = json.loads(body).get("error")
+def error_of(headers: Mapping[str, str], body: bytes) -> ChatError | None:
+    """The server's own error in an answer; None for that of a proxy."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return None
+    error = found.get("error") if isinstance(found, dict) else None
     if not isinstance(error, dict) or "code" not in error:
-        # Of a proxy: this way may be closed, or the server behind it is away.
-        kind = Disconnected if status in (502, 503, 504) else Unusable
-        return kind(f"HTTP {status}", retry_after or 0.0)
+        return None
     if error["code"] == "session_not_found":
         return SessionExpired(error["message"])
-    if status == 429 or status >= 500:
-        # Without a stream the server has no place for it now.
-        return Disconnected(error["message"], retry_after or 1.0)
-    if status in (404, 405):
-        return Unusable(error["message"])
-    return Refused(error["code"], error["message"], retry_after)
+    return Refused(error["code"], error["message"], _retry_after(headers))
+
+
+def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
+    """What an answer means for a connection that should have been made."""
+    error, wait = error_of(headers, body), _retry_after(headers) or 0.0
+    if isinstance(error, SessionExpired) or (isinstance(error, Refused) and error.code in _FOR_GOOD):
+        return error
+    if error is not None and (status == 429 or status >= 500):
+        return Disconnected(str(error), wait or 1.0)
+    if status in (502, 503, 504):
+        return Disconnected(f"HTTP {status}", wait)
+    return Unusable(str(error or f"HTTP {status}"), wait)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    value = {name.lower(): value for name, value in headers.items()}.get("retry-after", "")
+    return float(value) if value.isdecimal() else None
 
 
 def _closed(code: int, reason: str) -> Exception:
@@ -237,16 +268,6 @@ async def _events(lines: AsyncIterator[str]) -> AsyncIterator[Frame]:
             yield found
 
 
-async def _first_in_time(frames: AsyncIterator[Frame]) -> AsyncIterator[Frame]:
-    """The frames. Raises `Unusable` when the first does not come: a proxy collects what it should pass on."""
-    try:
-        yield await asyncio.wait_for(anext(frames), OPEN_TIMEOUT)
-    except (TimeoutError, StopAsyncIteration):
-        raise Unusable("no event came") from None
-    async for frame in frames:
-        yield frame
-
-
 def _json(response: httpx2.Response) -> dict[str, Any]:
     try:
         found = response.json()
@@ -255,17 +276,8 @@ def _json(response: httpx2.Response) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _seconds(text: str | None) -> float | None:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
-
-
 WAYS: dict[str, type[WebSocket] | type[EventStream] | type[Polling]] = {
     "websocket": WebSocket,
     "events": EventStream,
     "polling": Polling,
 }
-
-__all__ = ["WAYS", "ChatError", "Connection", "Disconnected", "Http", "Unusable"]

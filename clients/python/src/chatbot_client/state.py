@@ -109,6 +109,9 @@ class State:
     def _message(self, frame: Frame) -> list[Frame]:
         self.after = frame["id"]
         if frame["source"] == "human":
+            # Also the client's own, where its stream and its requests are two connections.
+            if own := self.open.get(frame["id"]):
+                own.acknowledged = True
             return []
         if request := self._of(frame):
             request.set_text(frame["msg"])

@@ -129,8 +129,11 @@ class Chat:
     @classmethod
     def start(cls, url: str, name: str, **options: Any) -> Self:
         """A new session. Raises `Refused` for a name that is not taken, and `ConnectionError`."""
-        chat = asyncio.run(AsyncChat.start(url, name))
-        return cls(url, chat.token, **options)
+        loop = _Loop()
+        try:
+            return cls(url, loop.run(AsyncChat.start(url, name)).token, **options)
+        finally:
+            loop.close()
 
     def __enter__(self) -> Self:
         return self
