@@ -34,6 +34,13 @@ class SessionNotFound(ClientError):
         super().__init__("session_not_found", "Session expired or does not exist")
 
 
+class SessionDamaged(ClientError):
+    """What is stored of the session cannot be read; the same request fails again."""
+
+    def __init__(self) -> None:
+        super().__init__("session_damaged", "This chat can no longer be read: start a new one")
+
+
 class RateLimited(ClientError):
     """A rate limit is exceeded; the client may send the same again after `retry_after` seconds."""
 

@@ -126,6 +126,17 @@ class Leases:
         )
         return self._assignment(session, answer)
 
+    def facts(self, session: str) -> tuple[str, str]:
+        """The user's name and the start of the session; empty texts when it has ended."""
+        try:
+            found = self._client.json().get(session_keys(session).document, "$.name", "$.session_start")
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"facts: {type(error).__name__}: {error}") from error
+        if not isinstance(found, dict):
+            return "", ""
+        name, start = (next(iter(found.get(path) or [""])) for path in ("$.name", "$.session_start"))
+        return str(name), str(start)
+
     def progress(self, reports: Sequence[Progress]) -> list[str]:
         """Stores and publishes the new text of several replies, and renews their leases, in one round trip.
 

@@ -18,9 +18,10 @@ from chatbot.protocol.client_frames import LEAF, OnBusy
 from chatbot.protocol.documents import human_message
 from chatbot.protocol.events import STOP_CHANNEL, events_channel, to_json
 from chatbot.sessions.buckets import Bucket, takes
+from chatbot.sessions.client_scripts import ClientScripts
 from chatbot.sessions.refusals import refusal
 from chatbot.store.keys import LINE, session_keys
-from chatbot.store.scripts import Scripts, Value
+from chatbot.store.scripts import Value
 
 #: Milliseconds until the first check of a message that no worker has taken. The queue takes a few: by then the task was
 #: lost, or waits behind others, where a second task does no harm.
@@ -46,8 +47,8 @@ class Accepted:
 
 
 class Requests:
-    """Every method raises `StoreUnavailable` when Redis fails, `SessionNotFound`, and `ClientError`: `rate_limited`,
-    `too_many_pending`, `busy`.
+    """Every method raises `StoreUnavailable` when Redis fails, `SessionNotFound`, `SessionDamaged`, and `ClientError`:
+    `rate_limited`, `too_many_pending`, `busy`.
 
     A new request takes a token from each of the `buckets`, or from none; a repetition takes none. In overload, requests
     of the `address` with most sessions in line are refused: see scripts/_admission.lua. `on_busy` says what happens
@@ -73,7 +74,7 @@ class Requests:
         one. While the queue delay exceeds `max_queue_age` seconds requests are refused; 0 for no limit.
         """
         self._client = client
-        self._scripts = Scripts(client, replicas=wait_replicas)
+        self._scripts = ClientScripts(client, replicas=wait_replicas)
         self._ttl_ms = ttl * 1000
         self._max_pending = max_pending
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}

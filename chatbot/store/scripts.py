@@ -71,7 +71,7 @@ _PARTS = {
     "select": ("_log", "_tree"),
     "feedback": ("_log",),
     "stop": ("_stop",),
-    "snapshot": ("_log", "_tree", "_page"),
+    "snapshot": ("_rates", "_log", "_tree", "_page"),
     "end": ("_end",),
     "give_up": ("_end",),
     "reserve": ("_key_rates",),

@@ -26,6 +26,7 @@ ModelErrorKind = Literal[
     "address",
     "bad_answer",
     "busy",
+    "callable",
     "connection",
     "content_filter",
     "credits",

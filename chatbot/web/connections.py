@@ -8,7 +8,7 @@ from typing import Any
 
 from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.protocol import close_codes, frames
-from chatbot.protocol.client_errors import SessionNotFound
+from chatbot.protocol.client_errors import SessionDamaged, SessionNotFound
 from chatbot.protocol.close_codes import Closing
 from chatbot.sessions.messages import Snapshot
 from chatbot.web.client_lines import refused
@@ -63,6 +63,8 @@ class Connection:
         except SessionNotFound:
             self._services.address_limits.count_failure(self._network)
             raise self._refusal("not_authenticated", close_codes.NOT_AUTHENTICATED) from None
+        except SessionDamaged:
+            raise self._refusal("damaged", close_codes.DAMAGED) from None
         except StoreUnavailable as error:
             logger.warning("%s could not be attached: %s", self._kind, error)
             self._services.metrics.redis_errors.inc()
@@ -74,7 +76,9 @@ class Connection:
             hub.attach(self._subscriber)
             if hub.leaving:
                 raise self._refusal("going_away", close_codes.GOING_AWAY)
-            snapshot = self._services.sessions.snapshot(self._subscriber.session, after=after, touch=touch)
+            session = self._subscriber.session
+            reads = self._services.rate_limits.reads(session, self._network)
+            snapshot = self._services.sessions.snapshot(session, after=after, buckets=reads, touch=touch)
         self.lifetime.begin(snapshot.expires_in)
         return snapshot
 

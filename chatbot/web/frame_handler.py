@@ -62,7 +62,8 @@ class FrameHandler:
         except SessionNotFound:
             raise
         except ClientError as error:
-            refused("a frame", error.code, message_id=error.message_id or message_id)
+            error.message_id = error.message_id or message_id
+            refused("a frame", error.code, message_id=error.message_id)
             return self._refuse(error)
         except StoreUnavailable as error:
             self._metrics.redis_errors.inc()

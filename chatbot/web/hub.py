@@ -19,7 +19,7 @@ import redis
 from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.logs import bound
 from chatbot.protocol import close_codes, frames
-from chatbot.protocol.client_errors import SessionNotFound
+from chatbot.protocol.client_errors import SessionDamaged, SessionNotFound
 from chatbot.protocol.events import Event, events_channel
 from chatbot.sessions.ids import reply_id
 from chatbot.sessions.messages import Sessions, Snapshot
@@ -184,6 +184,8 @@ class Hub:
                     self._resync(subscriber)
                 except SessionNotFound:
                     subscriber.end(close_codes.EXPIRED)
+                except SessionDamaged:
+                    subscriber.end(close_codes.DAMAGED)
                 except (ChatbotError, OSError) as error:
                     # The client reconnects with `after` and misses nothing.
                     logger.warning("a socket could not be brought up to date: %s", error)

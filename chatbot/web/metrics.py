@@ -113,13 +113,14 @@ class WebMetrics:
 
 
 #: Why a websocket is refused or closed before it is served: no valid token, too many sockets, too many failed
-#: handshakes, no Redis, the process shutting down.
+#: handshakes, a damaged session, no Redis, the process shutting down.
 SOCKET_REFUSALS = (
     "not_authenticated",
     "too_many",
     "too_many_in_session",
     "too_many_of_address",
     "failed_handshakes",
+    "damaged",
     "unavailable",
     "going_away",
 )

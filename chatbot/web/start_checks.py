@@ -25,7 +25,8 @@ _PORT_TIMEOUT = 2.0
 _INHERITED = ("LISTEN_FDS", "GUNICORN_FD")
 
 _CONFIGURATION = (
-    "gunicorn did not read gunicorn.conf.py: start it in the project's folder, or with -c PATH/gunicorn.conf.py"
+    "gunicorn did not read gunicorn.conf.py: start it in the project's folder, or with -c PATH/gunicorn.conf.py, or "
+    "run chatbot web"
 )
 _PRELOAD = "--preload does not work here, as connections do not survive a fork: start gunicorn without it"
 _DEVELOPMENT_SERVER = "flask run serves no websockets of this program: start gunicorn wsgi:app"

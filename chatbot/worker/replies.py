@@ -28,6 +28,7 @@ from chatbot.worker.models.errors import (
     ModelUnavailable,
     PermanentModelError,
 )
+from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.retries import retry_delay
 from chatbot.worker.streams import Stream, Streams
 
@@ -54,7 +55,17 @@ class Replies:
     """Settles messages: each that a worker claims gets its reply or a recorded failure, or stays in the ledger for
     another worker."""
 
-    def __init__(self, leases: Leases, streams: Streams, model: Model, settings: Settings, counts: Counts) -> None:
+    def __init__(
+        self,
+        leases: Leases,
+        streams: Streams,
+        model: Model,
+        settings: Settings,
+        counts: Counts,
+        loop: ModelLoop | None = None,
+    ) -> None:
+        """In `loop`, if there is one, run the calls of a model that can do so; else in the thread of `answer`."""
+        self._loop = loop if model.in_loop else None
         self._leases = leases
         self._streams = streams
         self._generator = Generator(model, settings, counts)
@@ -104,11 +115,15 @@ class Replies:
         if work.stopped:
             return self._commit(work, "stopped", None)
         request_id = f"{work.session}:{work.message_id}"
-        call = Call(self._timeout, request_id, work.session, loading_timeout=self._loading_timeout)
+        call = Call(self._timeout, request_id, work.session, loading_timeout=self._loading_timeout, assignment=work)
         stream = self._streams.open(work, call)
         try:
             try:
-                finish_reason = self._generator.generate(work, call, stream)
+                if self._loop is None:
+                    finish_reason = self._generator.generate(work, call, stream)
+                else:
+                    call.loop = self._loop
+                    finish_reason = self._loop.run(lambda: self._generator.generate(work, call, stream))
             finally:
                 self._streams.close(stream)
         except CallCancelled as cancelled:

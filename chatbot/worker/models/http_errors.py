@@ -30,6 +30,7 @@ from chatbot.worker.models.errors import (
     RequestRefused,
     TransientModelError,
 )
+from chatbot.worker.models.transfer_errors import TransferFailed, transfer_error
 from chatbot.worker.models.waits import wait_in_error, wait_in_headers
 
 #: Bytes of an error's body that are read.
@@ -145,7 +146,9 @@ def model_error(error: ServerError, http_status: int, retry_after: float | None)
 
 
 def connection_error(error: Exception, connect_timeout: float, read_timeout: float) -> ModelError:
-    """The `ModelError` for an exception of requests, urllib3 or a socket; timeouts in seconds, as they were set."""
+    """The `ModelError` for an exception of an HTTP client or a socket; timeouts in seconds, as they were set."""
+    if isinstance(error, TransferFailed):
+        return transfer_error(error, connect_timeout)
     chain = list(causes(error))
     # The innermost says what happened, the others only where it was caught.
     reason = _reason(chain[-1])

@@ -20,8 +20,8 @@ from chatbot.worker.models.answers import Part, part_of
 from chatbot.worker.models.base import Piece, Pieces
 from chatbot.worker.models.error_documents import MAX_TEXT, one_line
 from chatbot.worker.models.errors import ContentRefused, PermanentModelError, TransientModelError
-from chatbot.worker.models.http import ModelResponse
 from chatbot.worker.models.http_errors import raise_for_error
+from chatbot.worker.models.response import ModelResponse
 from chatbot.worker.models.sse import events
 from chatbot.worker.models.usage import Usage, usage_of
 

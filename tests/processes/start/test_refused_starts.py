@@ -70,6 +70,17 @@ WAYS = {
     "worker with a client certificate that is not there": Way(
         "MODEL_CLIENT_CERT is not usable", WORKER, {"MODEL_CLIENT_CERT": "/nowhere.pem"}
     ),
+    "worker with a callable that is not there": Way(
+        "MODEL_CALLABLE cannot be used: there is no module nobot in ",
+        WORKER,
+        {"MODEL_CALLABLE": "nobot:reply", "MODEL_URL": ""},
+    ),
+    "worker of a callable without its name": Way(
+        "MODEL_API is python: name the function in MODEL_CALLABLE", WORKER, {"MODEL_API": "python"}
+    ),
+    "chatbot worker with an option without effect": Way(
+        "leave -P out", (*PYTHON, "-m", "chatbot", "worker", "chatbot.bot:Retry", "-P", "solo")
+    ),
     "worker with an unknown option of Redis": Way(
         "REDIS_URL has the option nonsense that this program does not know",
         WORKER,

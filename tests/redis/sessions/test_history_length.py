@@ -215,7 +215,8 @@ def test_counting_bytes_costs_the_same_in_any_history(redis_client: redis.Redis)
             talk.say(f"m{number}")
             talk.answer()
             times.append(time.perf_counter() - began)
-        return sorted(times)[30]
+        # The fastest: others use this machine too.
+        return min(times)
 
     assert cost(10_000) < 3 * cost(10)
 
