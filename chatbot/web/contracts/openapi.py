@@ -25,8 +25,8 @@ Content = type[Schema] | str | None
 _ERROR: Content = ErrorSchema
 _TEXT, _HTML, _JSON = "text/plain", "text/html", "application/json"
 _DESCRIPTION = (
-    "The HTTP routes. A client ignores fields that it does not know. A request whose head is too long gets 414 or 431 on "
-    "any path, a path without a route 404, another method 405, each with an Error."
+    "The HTTP routes. A client ignores fields that it does not know. A request whose head is too long gets 414 or 431 "
+    "on any path, a path without a route 404, another method 405, each with an Error."
 )
 _SUMMARIES = {
     "400": "The request is wrong; its code says how",
