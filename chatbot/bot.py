@@ -17,7 +17,8 @@ __all__ = ["Chunk", "Context", "Message", "Retry", "Usage"]
 class Message:
     """One message of the conversation."""
 
-    role: Literal["user", "assistant"]
+    #: `system` is for instructions, which requests to `/v1` may have.
+    role: Literal["user", "assistant", "system"]
     text: str
 
 

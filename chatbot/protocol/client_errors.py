@@ -18,13 +18,16 @@ class ClientError(ChatbotError):
         status: int = 400,
         message_id: str | None = None,
         retry_after: float | None = None,
+        param: str | None = None,
     ) -> None:
+        """`param` names the field of a request below `/v1` that is at fault."""
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.status = status
         self.message_id = message_id
         self.retry_after = retry_after
+        self.param = param
 
 
 class SessionNotFound(ClientError):

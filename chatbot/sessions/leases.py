@@ -71,6 +71,12 @@ class Assignment:
         return str(self.messages[-1]["id"])
 
     @property
+    def options(self) -> dict[str, Any] | None:
+        """What a request of OpenAI's interfaces asks of the model; None for other requests."""
+        found: dict[str, Any] | None = self.messages[-1].get("options")
+        return found
+
+    @property
     def regeneration(self) -> str | None:
         """The request's id if it is a regeneration: another reply to its message."""
         return None if self.message_id == self.reply_to else self.message_id
@@ -201,14 +207,18 @@ class Leases:
         last_delta: dict[str, Any] | None = None,
         reasoning: str = "",
         usage: Mapping[str, Any] | None = None,
+        items: Sequence[Mapping[str, Any]] = (),
     ) -> Assignment | None:
         """Stores and publishes the reply. Returns the next message if there is one and `go_on`, or releases the lease.
 
-        `last_delta` is the frame with the text that was not published yet, so that all deltas together are the reply.
+        `last_delta` is the frame with the text that was not published yet, so that all deltas together are the reply;
+        `items` are its function calls.
         `usage` is added to that of the API key, if the request has one.
         Raises `LeaseLost`: then nothing was stored.
         """
-        reply = bot_message(work.reply_id, text, work.reply_to, finish_reason, work.regeneration, reasoning, usage)
+        reply = bot_message(
+            work.reply_id, text, work.reply_to, finish_reason, work.regeneration, reasoning, usage, items
+        )
         return self._settle(
             "commit",
             work,

@@ -71,13 +71,18 @@ class Sessions(Requests):
         super().__init__(client, **options)
         self._max_age_ms = max_age * 1000
 
-    def create(self, name: str) -> dict[str, Any]:
-        """Creates a session: `{"token", "name", "messages": [], "session_start"}`."""
+    def create(self, name: str, *, max_age: float = 0) -> dict[str, Any]:
+        """Creates a session: `{"token", "name", "messages": [], "session_start"}`. It lives `max_age` seconds at most
+        if that is not 0, however much it is used."""
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         document = new_session(name)
         keys = session_keys(session_id(token))
         self._scripts.run_replicated(
-            "create", keys, content=to_json(document), ttl_ms=self._ttl_ms, max_age_ms=self._max_age_ms
+            "create",
+            keys,
+            content=to_json(document),
+            ttl_ms=self._ttl_ms,
+            max_age_ms=int(max_age * 1000) or self._max_age_ms,
         )
         return {"token": token, **document}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,15 +90,18 @@ class Requests:
         *,
         parent: str | None = LEAF,
         on_busy: OnBusy = "queue",
+        extra: Mapping[str, Any] | None = None,
         charge: str = "",
     ) -> Accepted:
         """Stores a message, which cannot be lost from then on. One with a known id is a repetition, and is not stored.
 
         It follows the message or request `parent`: None is the beginning, `LEAF` the end of the path that the session
-        shows. Raises `ClientError` `invalid_id` or `message_not_found` too.
+        shows. `extra` are further fields of the stored message, `items` and `options`. Raises `ClientError`
+        `invalid_id` or `message_not_found` too.
         """
         given = message_id or uuid.uuid4().hex
-        return self._store(session, given, text, buckets, address, on_busy, charge, parent_id=parent or "", sibling="")
+        place = {"parent_id": parent or "", "sibling": ""}
+        return self._store(session, given, text, buckets, address, on_busy, charge, extra, **place)
 
     def edit(
         self,
@@ -114,7 +117,8 @@ class Requests:
     ) -> Accepted:
         """Stores a message that follows what the human message `of` follows; like `accept` otherwise."""
         given = message_id or uuid.uuid4().hex
-        return self._store(session, given, text, buckets, address, on_busy, charge, parent_id="", sibling=of)
+        place = {"parent_id": "", "sibling": of}
+        return self._store(session, given, text, buckets, address, on_busy, charge, None, **place)
 
     def regenerate(
         self,
@@ -184,19 +188,22 @@ class Requests:
         address: str,
         on_busy: OnBusy,
         charge: str,
+        extra: Mapping[str, Any] | None,
         **place: Value,
     ) -> Accepted:
+        content = to_json(human_message(message_id, text, extra=extra))
         answer = self._admit(
             "accept",
             session,
             message_id,
             buckets,
             address,
-            text,
+            # Rates count the bytes of this: all that is stored of a message with items.
+            content if extra else text,
             on_busy,
             charge,
             # The script knows the parent, the last field.
-            content=to_json(human_message(message_id, text)).removesuffix("null}"),
+            content=content.removesuffix("null}"),
             events=events_channel(session),
             **place,
             **self._history,

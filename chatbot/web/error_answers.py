@@ -57,7 +57,7 @@ def error_type(status: int) -> str:
 def _client_error(error: ClientError) -> Response:
     _metrics().requests_refused.labels(error.code).inc()
     _log_refusal(error.code)
-    response = _error(error.code, error.message, error.status)
+    response = _error(error.code, error.message, error.status, error.param)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return response

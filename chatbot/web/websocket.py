@@ -131,6 +131,10 @@ class WebSocket(simple_websocket.Server):  # type: ignore[misc]
         """`pace(n, m)` returns the seconds to wait after `n` bytes with `m` frames were read; None for no limit."""
         self.sock.pace = pace
 
+    def buffer_frames(self, most: int) -> None:
+        """Has no more read from the client while more than `most` of its frames wait."""
+        self.sock.most_buffered = most
+
     def end(self, closing: Closing) -> None:
         """Sends a close frame and wakes `receive`; does nothing on a closed socket."""
         try:
@@ -205,6 +209,7 @@ class _Stream:
         self.outbox = Outbox(sock, on_slow)
         #: Frames that were read and not handled yet.
         self.buffered: Sequence[Any] = ()
+        self.most_buffered = _MAX_BUFFERED_FRAMES
         self.pace: Callable[[int, int], float] | None = None
         #: Frames, control frames and fragments included, in the bytes that were read last; how many bytes.
         self.frames, self._read = 0, 0
@@ -221,7 +226,7 @@ class _Stream:
 
     def recv(self, _: int) -> bytes:
         """Bytes from the client, empty at the end; waits while many frames are buffered, and as `pace` demands."""
-        while not self.outbox.closed and len(self.buffered) > _MAX_BUFFERED_FRAMES:
+        while not self.outbox.closed and len(self.buffered) > self.most_buffered:
             time.sleep(_BUFFER_POLL)
         data = b""
         try:

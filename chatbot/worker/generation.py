@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from typing import Any
 
 from chatbot.config import Settings
 from chatbot.sessions.leases import Assignment
 from chatbot.telemetry.counters import FIRST_TOKEN, PIECES, REPLY_TIME, TOKENS, Counts
 from chatbot.worker.models.base import Call, Model, Piece, Pieces
 from chatbot.worker.models.errors import ContentRefused, PromptTooLong
+from chatbot.worker.models.requested import allowed
 from chatbot.worker.models.usage import Usage
 from chatbot.worker.prompts import PromptMessage, estimated_tokens, fit, prompt_messages
+from chatbot.worker.requested import newest, requested_conversation
 from chatbot.worker.streams import Stream
 
 logger = logging.getLogger(__name__)
@@ -49,6 +52,7 @@ class Generator:
                         stream.retract()
                     stream.add(piece.text[: MAX_REPLY_LENGTH - len(stream.text)], piece.reasoning)
                     stream.usage = piece.usage or stream.usage
+                    stream.calls = allowed(piece.calls, work.options or {})
                     chunks += bool(piece.text or piece.reasoning)
                     if first is None and stream.begun:
                         first = time.monotonic() - began
@@ -82,6 +86,9 @@ class Generator:
     def _pieces(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
         """The reply's chunks. A refused prompt is asked again with less of the history: half of a prompt that is too
         long, and only the newest message when a content filter refuses it, as the filter sees the whole prompt."""
+        if work.options is not None:
+            yield from self._requested(work, work.options, call, stream)
+            return
         conversation = fit(prompt_messages(work.messages, self._keep_reasoning), self._max_prompt_tokens)
         while True:
             stream.prompt_tokens = self._estimated(conversation)
@@ -99,6 +106,25 @@ class Generator:
                     raise
                 conversation = conversation[(len(conversation) + 1) // 2 if too_long else -1 :]
                 logger.warning("retrying with the last %d messages: %s", len(conversation), error)
+
+    def _requested(self, work: Assignment, options: Mapping[str, Any], call: Call, stream: Stream) -> Pieces:
+        """The chunks of a reply to a request with options: it says whether older messages may be left out."""
+        call.options = options
+        messages: Sequence[Mapping[str, Any]] = work.messages
+        while True:
+            conversation = requested_conversation(messages)
+            stream.prompt_tokens = self._estimated(conversation)
+            try:
+                yield from self._model.generate(conversation, call)
+                return
+            except PromptTooLong as error:
+                if stream.begun:
+                    yield Piece("", "length")
+                    return
+                if options.get("truncation") != "auto" or len(messages) == 1:
+                    raise
+                messages = newest(messages)
+                logger.warning("retrying with the last %d messages: %s", len(messages), error)
 
     def _estimated(self, conversation: Sequence[PromptMessage]) -> int:
         return self._instructions + sum(estimated_tokens(message.text) for message in conversation)

@@ -22,8 +22,13 @@ _LABEL = re.compile(r"\b(human|bot)(?=\s*:)", re.IGNORECASE)
 class PromptMessage:
     """One message of a conversation, as a model gets it."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system", "tool"]
     text: str
+    #: Parts with images, as chat completions have them; the text is in them too.
+    parts: tuple[Mapping[str, Any], ...] = ()
+    #: Function calls of the assistant, as chat completions have them; and the call that a message of a tool answers.
+    calls: tuple[Mapping[str, Any], ...] = ()
+    call_id: str = ""
 
 
 def prompt_messages(messages: Sequence[Mapping[str, Any]], keep_reasoning: bool = False) -> list[PromptMessage]:
@@ -90,8 +95,14 @@ def completion_prompt(conversation: Sequence[PromptMessage]) -> str:
 
     A text cannot forge a message: a label inside a text gets a space before its colon.
     """
-    lines = [f"{HUMAN if m.role == 'user' else BOT} {_unlabelled(m.text)}" for m in conversation]
-    return "\n".join([*lines, BOT])
+    return "\n".join([*map(_line, conversation), BOT])
+
+
+def _line(message: PromptMessage) -> str:
+    """A line with its label; instructions, which no setting gives to base models, have none."""
+    if message.role == "system":
+        return _unlabelled(message.text)
+    return f"{HUMAN if message.role == 'user' else BOT} {_unlabelled(message.text)}"
 
 
 def _unlabelled(text: str) -> str:

@@ -181,6 +181,7 @@ class Replies:
                 last_delta=last_delta,
                 reasoning=reasoning,
                 usage=usage,
+                items=stream.calls if stream else (),
             )
         )
         self._counts.add(REPLIES, finish_reason)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chatbot.errors import StoreUnavailable
@@ -61,6 +61,8 @@ class Stream:
         #: Tokens of the prompt, estimated.
         self.prompt_tokens = 0
         self.usage: Usage | None = None
+        #: The function calls of the reply.
+        self.calls: tuple[Mapping[str, Any], ...] = ()
         #: Set once another worker holds the lease, or the session has ended.
         self.lost = False
         self._streams = streams

@@ -4,6 +4,8 @@
 local most_skipped = 1000
 -- Turns that are read at once from a path with branches: at first, and at most.
 local step, longest_step = 8, 64
+-- Messages of the path that a request with options gets: its client decides what the conversation is.
+local longest_path = 2000
 
 -- The parents of the turns from `last` down to `first`, false where a turn follows the one before it in the log.
 local function parents(last, first)
@@ -19,11 +21,11 @@ local function parents(last, first)
 end
 
 -- Calls `visit` with the positions of the human message and the reply, if any, of each turn on the path before `turn`, the
--- nearest first, until that answers false. Without branches the path is the log.
-local function walk(turn, visit)
+-- nearest first, until that answers false; about `size` messages are wanted. Without branches the path is the log.
+local function walk(turn, size, visit)
   local _, gone_turns = trimmed()
   local branched = has_branches()
-  local left, count = prompt_size + most_skipped, branched and step or tonumber(prompt_size)
+  local left, count = size + most_skipped, branched and step or size
   local at = branched and branch(turn) or turn - 1
   while at >= gone_turns and left > 0 do
     local from = math.max(at - math.min(count, left) + 1, gone_turns)
@@ -46,8 +48,8 @@ local function walk(turn, visit)
 end
 
 -- The message of a request and up to `prompt_size` - 1 messages of the path before it: each human message, then its
--- reply, whenever that was stored. A turn without the text of a reply is left out: the message failed, or the reply was
--- stopped before its text. Where a message was dropped the path begins.
+-- reply, whenever that was stored. A turn whose reply has no text and no items is left out: the message failed, or the
+-- reply was stopped before its text. Where a message was dropped the path begins.
 local function prompt(request)
   local position, turn = string.match(redis.call('HGET', index, request), '^h:(%d+):(%d+)$')
   local gone = trimmed()
@@ -55,10 +57,14 @@ local function prompt(request)
     return redis.call('JSON.GET', document, '.messages[' .. place - gone .. ']')
   end
   local newest_first, size = {stored(position)}, tonumber(prompt_size)
-  walk(tonumber(turn), function(human, bot)
+  if string.find(newest_first[1], '"options":{', 1, true) then
+    size = longest_path
+  end
+  walk(tonumber(turn), size, function(human, bot)
     local reply = tonumber(bot) and tonumber(bot) >= gone and #newest_first < size and stored(bot)
     local known = tonumber(human) >= gone
-    if reply and not string.find(reply, '"msg":""', 1, true) then
+    local said = reply and (not string.find(reply, '"msg":""', 1, true) or string.find(reply, '"items":[', 1, true))
+    if said then
       newest_first[#newest_first + 1] = reply
       newest_first[#newest_first + 1] = known and stored(human) or nil
     end

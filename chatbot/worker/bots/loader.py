@@ -80,9 +80,10 @@ def _failure(name: str, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         place = f"{error.filename}, line {error.lineno}"
     else:
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
-        # The first one is this module's.
-        place = f"{frames[-1].filename}, line {frames[-1].lineno}" if len(frames) > 1 else name
+        # The first one is this module's. A library's line would say less than the bot's.
+        frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if "importlib" not in f.filename]
+        own = [f for f in frames if "site-packages" not in f.filename] or frames
+        place = f"{own[-1].filename}, line {own[-1].lineno}" if own else name
     text = " ".join(str(error).split())
     return f"importing {name} failed: {type(error).__name__}: {text} ({place})"
 

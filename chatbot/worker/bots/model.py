@@ -68,7 +68,8 @@ class PythonModel(Model):
     def _arguments(
         self, conversation: Sequence[PromptMessage], call: Call, bot_call: BotCall
     ) -> tuple[list[Message], Context] | tuple[list[Message]]:
-        messages = [Message(message.role, message.text) for message in conversation]
+        # Requests with outputs of tools are refused before.
+        messages = [Message(message.role, message.text) for message in conversation if message.role != "tool"]
         if not self._with_context:
             return (messages,)
         work = call.assignment

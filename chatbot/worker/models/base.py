@@ -37,6 +37,8 @@ class Piece:
     retracts: bool = False
     #: Of the last chunk: the tokens of the whole call, unless the server did not report them.
     usage: Usage | None = None
+    #: Of the last chunk: the function calls of the reply, as items.
+    calls: tuple[Mapping[str, Any], ...] = ()
 
 
 class Model(ABC):
@@ -82,7 +84,9 @@ class ModelProtocol(Model):
                 thought = thoughts.feed(thought)
                 reason = "stop" if text.stopped else piece.finish_reason
                 if reason is not None:
-                    yield Piece(shown + text.end(), reason, thought + thoughts.end(), retracts, piece.usage)
+                    yield Piece(
+                        shown + text.end(), reason, thought + thoughts.end(), retracts, piece.usage, piece.calls
+                    )
                     return
                 if shown or thought or retracts:
                     yield Piece(shown, None, thought, retracts)
@@ -92,11 +96,15 @@ class ModelProtocol(Model):
     def _request(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         """Like `generate`; chunks may be empty, and hold white space and stop sequences as the server sends them."""
 
-    def _adapted(self, post: Callable[[Change, dict[str, Any]], Pieces], *, system: bool = False) -> Pieces:
-        """The chunks of `post(change, parameters)`, asked again without what the server says it does not support."""
+    def _adapted(
+        self, post: Callable[[Change, dict[str, Any]], Pieces], given: Mapping[str, Any], *, system: bool = False
+    ) -> Pieces:
+        """The chunks of `post(change, parameters)`, asked again without what the server says it does not support.
+
+        `given` are the parameters before any change."""
         change = self.dialect.known
         while True:
-            parameters = apply(change, self._parameters)
+            parameters = apply(change, given)
             begun = False
             try:
                 with closing(post(change, parameters)) as pieces:
@@ -139,6 +147,8 @@ class Call:
         self.assignment = assignment
         self.request_id = request_id
         self.deadline = time.monotonic() + max(timeout, loading_timeout)
+        #: What the request asks of the model, see protocol/openai/options.py; None for one that leaves all to settings.
+        self.options: Mapping[str, Any] | None = None
         #: Whether the first token has arrived.
         self.begun = False
         #: Set where another server can be asked: this one gets no time to load.

@@ -23,6 +23,7 @@ from chatbot.worker.models.errors import ContentRefused, PermanentModelError, Tr
 from chatbot.worker.models.http_errors import raise_for_error
 from chatbot.worker.models.response import ModelResponse
 from chatbot.worker.models.sse import events
+from chatbot.worker.models.tool_calls import ToolCalls
 from chatbot.worker.models.usage import Usage, usage_of
 
 #: Bytes of a document that is not streamed: far more than a reply needs.
@@ -41,7 +42,7 @@ _STREAM = re.compile(rb"(data|event|id|retry)?:")
 
 
 def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | None = None) -> Pieces:
-    """The reply's chunks; the last one has the finish reason, and the usage if the server reports it.
+    """The reply's chunks; the last one has the finish reason, the function calls, and the usage if it is reported.
 
     `prompt` is removed where the server repeats it. A reply of `max_tokens` tokens whose end has no reason ended by its
     length. Raises `ModelError` and what the connection raises.
@@ -51,6 +52,7 @@ def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | N
     try:
         for document in body.documents():
             reply.usage = usage_of(document, reply.usage)
+            reply.calls.read(document)
             part = part_of(document)
             if part is None:
                 continue
@@ -69,13 +71,13 @@ def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | N
             raise
     _check_end(reply, body, response)
     by_length = max_tokens is not None and reply.tokens >= max_tokens
-    yield Piece("", reply.reason or ("length" if by_length else "stop"), usage=reply.usage)
+    yield Piece("", reply.reason or ("length" if by_length else "stop"), usage=reply.usage, calls=reply.calls.items())
 
 
 def _check_end(reply: _Reply, body: _Body, response: ModelResponse) -> None:
     """Raises `TransientModelError` unless the reply is known to be whole."""
     if reply.reason is None and not reply.last:
-        if not reply.texts and not reply.thought:
+        if not (reply.texts or reply.thought or reply.calls):
             raise TransientModelError("bad_answer", "the answer holds no text")
         if body.stray or not (body.done or body.documents_read == 1 or response.framed):
             raise TransientModelError("cut_off", f"the stream ended after {reply.texts} chunks, without its end")
@@ -91,6 +93,7 @@ class _Reply:
         self.reason: str | None = None
         self.last = False
         self.usage: Usage | None = None
+        self.calls = ToolCalls()
         #: Whether reasons cannot be relied on: one came with the first text, or was followed by more text.
         self._early = False
 
