@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields, validate
 
-from chatbot.protocol.documents import MessageSchema, SessionSchema
+from chatbot.protocol.documents import SessionSchema
+from chatbot.protocol.frame_schemas import ShownMessageSchema
 
 #: The codes of errors below every path but `/v1`.
 ERROR_CODES = (
@@ -31,22 +32,14 @@ class NewSessionSchema(SessionSchema):
     """A new session. The token opens it, and is stored nowhere."""
 
     token = fields.String(required=True)
-    messages = fields.List(fields.Nested(MessageSchema), required=True, validate=validate.Length(max=0))
-
-
-class HistoryMessageSchema(MessageSchema):
-    """A message of a history."""
-
-    parent = fields.String(
-        required=True, allow_none=True, metadata={"description": "What it follows, null at the beginning"}
-    )
+    messages = fields.List(fields.Nested(ShownMessageSchema), required=True, validate=validate.Length(max=0))
 
 
 class HistorySchema(SessionSchema):
     """A session with a page of its history, oldest first."""
 
     token = fields.String(required=True)
-    messages = fields.List(fields.Nested(HistoryMessageSchema), required=True)
+    messages = fields.List(fields.Nested(ShownMessageSchema), required=True)
     more = fields.Boolean(required=True, metadata={"description": "Whether there are older messages"})
     before = fields.String(
         required=True, allow_none=True, metadata={"description": "Asks for the page before this one; null for none"}

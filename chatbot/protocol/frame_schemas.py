@@ -130,13 +130,24 @@ class ReasoningFrame(DeltaFrame):
     type = _type("reasoning")
 
 
-class MessageFrame(MessageSchema):
+class ShownMessageSchema(MessageSchema):
+    """A message as clients of this protocol get it: of the interfaces below `/v1` nothing stands in it."""
+
+    class Meta:
+        exclude = ("items", "options", "deleted")
+
+    finish_reason = fields.String(
+        required=True, allow_none=True, validate=validate.OneOf(["stop", "length", "content_filter", "stopped"])
+    )
+    parent = _id("What it follows, null at the beginning", allow_none=True)
+
+
+class MessageFrame(ShownMessageSchema):
     """A complete message; final, whatever the deltas contained."""
 
     type = _type("message")
     id = _id("The message")
     reply_to = _id("Of a reply: the human message", allow_none=True)
-    parent = _id("What the message follows, null at the beginning", allow_none=True)
 
 
 class ErrorFrame(Schema):

@@ -45,6 +45,8 @@ def test_without_redis_every_request_is_refused_with_words_and_nothing_dies(brea
         token = requests.post(breakable.url() + "/token", json={"name": "Ada"}, timeout=20)
         assert (token.status_code, token.json()["error"]["code"]) == (503, "unavailable")
         assert "Retry-After" in token.headers
+        ended = requests.delete(breakable.url() + "/token", params={"token": session["token"]}, timeout=20)
+        assert ended.status_code == 503
         assert requests.get(breakable.url() + "/healthz", timeout=5).status_code == 200
         ready = requests.get(breakable.url() + "/readyz", timeout=20)
         assert ready.status_code == 503

@@ -150,7 +150,10 @@ class Contracts:
         if schema == {"$ref": "#/components/schemas/Error"}:
             self._check_error(what, answer)
         elif schema:
-            self._check(_ANSWERS[_name(schema)], answer.json(), what)
+            document = answer.json()
+            self._check(_ANSWERS[_name(schema)], document, what)
+            if "error" in document:
+                self.seen.add(f"error.code={json.dumps(document['error']['code'])}")
 
     def _check_error(self, what: str, answer: requests.Response) -> None:
         document = answer.json()
