@@ -85,6 +85,7 @@ def configure(settings: Settings, file: str | None = None) -> None:
 
 def settings_or_exit() -> Settings:
     """The settings of a process that logs. An invalid one ends the process with one line of the log that names it."""
+    output.replace_closed_streams()
     try:
         return read_settings()
     except ConfigurationError as error:

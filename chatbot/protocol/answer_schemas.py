@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields, validate
 
+from chatbot.protocol import frame_schemas
 from chatbot.protocol.documents import SessionSchema
-from chatbot.protocol.frame_schemas import ShownMessageSchema
+from chatbot.protocol.frame_schemas import AckFrame, ErrorFrame, MessageFrame, ShownMessageSchema
 
 #: The codes of errors below every path but `/v1`.
 ERROR_CODES = (
@@ -15,11 +16,13 @@ ERROR_CODES = (
     "host_not_allowed",
     "invalid_limit",
     "invalid_name",
+    "invalid_wait",
     "method_not_allowed",
     "not_found",
     "not_ready",
     "rate_limited",
     "request_entity_too_large",
+    "session_damaged",
     "session_not_found",
     "unauthorized",
     "unavailable",
@@ -96,3 +99,34 @@ class NotReadySchema(_PartsSchema):
 
     status = fields.String(required=True, validate=validate.Equal("not ready"))
     error = fields.Nested(ErrorBodySchema, required=True)
+
+
+class SentSchema(AckFrame):
+    """The frame is stored: its `ack`, and what a repeated one has led to."""
+
+    reply = fields.Nested(MessageFrame)
+    failure = fields.Nested(ErrorFrame)
+
+
+class _FrameErrorSchema(ErrorBodySchema):
+    """What is wrong with a request or with its frame, whose error has the fields of an error frame."""
+
+    type = fields.String(validate=validate.Equal("error"))
+    code = fields.String(required=True, validate=validate.OneOf(sorted({*ERROR_CODES, *frame_schemas.ERROR_CODES})))
+    id = fields.String(allow_none=True)
+    retry_after = fields.Float(allow_none=True)
+
+
+class FrameRefusalSchema(Schema):
+    """A request was refused, or its frame."""
+
+    error = fields.Nested(_FrameErrorSchema, required=True)
+
+
+class PollSchema(Schema):
+    """What happened since the last poll."""
+
+    after = fields.String(required=True, metadata={"description": "Asks for what comes later"})
+    frames = fields.List(
+        fields.Dict(), required=True, metadata={"description": "As on the websocket: see the AsyncAPI document"}
+    )

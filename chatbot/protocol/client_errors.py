@@ -6,6 +6,8 @@ import math
 
 from chatbot.errors import ChatbotError
 
+UNAVAILABLE = "The chat is not available right now: send this again in a moment"
+
 
 class ClientError(ChatbotError):
     """A request or frame is refused, with a `code` of the wire contract and a `message` for the user."""

@@ -15,7 +15,9 @@ NO_ROUTE = "none"
 
 
 def time_requests(app: Flask, histogram: Histogram, *, without: Collection[str]) -> None:
-    """Observes each request in `histogram`, labelled by route, but not those of the routes `without`.
+    """Observes each request in `histogram`, labelled by route, without those of the routes `without` and the untimed.
+
+    A view that waits on purpose sets `g.untimed`.
 
     To be called before anything else adds a hook to the app, so that its hooks are included.
     """
@@ -27,6 +29,6 @@ def time_requests(app: Flask, histogram: Histogram, *, without: Collection[str])
     @app.after_request
     def observe(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else NO_ROUTE
-        if route not in without:
+        if route not in without and not g.get("untimed"):
             histogram.labels(route).observe(time.perf_counter() - g.began)
         return response

@@ -47,6 +47,8 @@ def check_master(cfg: Any) -> None:
     chosen = cfg.settings["worker_class"].get()
     if chosen != _WORKER_CLASS:
         raise SystemExit(f"the worker class {chosen} cannot hold the chat's websockets: start gunicorn without -k")
+    if cfg.workers < 1:
+        raise SystemExit(f"with {cfg.workers} processes gunicorn serves nothing: start it without -w")
     check_temporary_folder()
     if not any(os.environ.get(variable) for variable in _INHERITED):
         for address in cfg.address:

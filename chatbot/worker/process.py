@@ -41,7 +41,7 @@ from chatbot.worker.models.http import check_certificate
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots
 from chatbot.worker.replies import Replies
-from chatbot.worker.start_checks import NoBeat, check_options, given, wait_until_usable, warn_of_namesake
+from chatbot.worker.start_checks import check_options, given, refuse_beat, wait_until_usable, warn_of_namesake
 from chatbot.worker.streams import Streams
 from chatbot.worker.tasks import add_tasks
 
@@ -140,6 +140,7 @@ class WorkerServices:
 
 def create_worker(settings: Settings) -> Celery:
     """The app for `celery -A celery_worker worker` and `flower`."""
+    refuse_beat()
     celery = create_celery(settings)
     celery.events_cls = f"{BatchEvents.__module__}:{BatchEvents.__name__}"
     celery.conf.update(
@@ -155,7 +156,6 @@ def create_worker(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        beat_scheduler=f"{NoBeat.__module__}:{NoBeat.__name__}",
         worker_consumer=f"{SoloConsumer.__module__}:{SoloConsumer.__name__}",
     )
     services = WorkerServices(settings)
@@ -183,7 +183,12 @@ def _set_up_output(settings: Settings, *, sender: str, options: dict[str, Any], 
     if given("loglevel") is not None:
         level = logging.getLevelName(options["loglevel"])
         settings = replace(settings, log=replace(settings.log, level=level))
-    logs.configure(settings, node_format(options.get("logfile"), sender))
+    file = node_format(options.get("logfile"), sender)
+    try:
+        logs.configure(settings, file)
+    except OSError as error:
+        # Celery would go on without a log.
+        raise SystemExit(f"-f {file} cannot be written: {error.strerror}") from None
     logs.take_over_output(settings)
     log_notices(settings)
     # At each loss of the broker Celery warns that tasks will be redelivered; here the ledger does that.

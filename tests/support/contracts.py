@@ -16,6 +16,7 @@ from jsonschema.protocols import Validator
 from chatbot.web.contracts.asyncapi import asyncapi
 from chatbot.web.contracts.openapi import openapi
 from devtools.harness.chat_client import ChatClient
+from tests.support.http_transports import EventClient
 
 #: Which answers come from a web process: all of them have this header.
 _OURS = "Permissions-Policy"
@@ -152,6 +153,9 @@ class Contracts:
         elif schema:
             document = answer.json()
             self._check(_ANSWERS[_name(schema)], document, what)
+            for frame in document.get("frames", ()):
+                self.check_frame(frame)
+            self.seen |= set(occurrences(what, OPENAPI["components"]["schemas"][_name(schema)], document))
             if "error" in document:
                 self.seen.add(f"error.code={json.dumps(document['error']['code'])}")
 
@@ -174,6 +178,7 @@ class Contracts:
 def install(contracts: Contracts) -> None:
     """Lets the test clients check all that they receive."""
     ChatClient.on_frame = contracts.check_frame
+    EventClient.on_open = lambda: contracts.seen.add("GET /events 200")
     send: Callable[..., requests.Response] = requests.adapters.HTTPAdapter.send
 
     def checked(self: Any, request: Any, stream: bool = False, **options: Any) -> requests.Response:

@@ -11,10 +11,13 @@ from marshmallow import Schema
 from chatbot.protocol.answer_schemas import (
     AliveSchema,
     ErrorSchema,
+    FrameRefusalSchema,
     HistorySchema,
     NewSessionSchema,
     NotReadySchema,
+    PollSchema,
     ReadySchema,
+    SentSchema,
 )
 from chatbot.protocol.documents import NameSchema
 from chatbot.web.contracts.components import INFO, component_schemas, reference
@@ -32,7 +35,8 @@ _SUMMARIES = {
     "400": "The request is wrong; its code says how",
     "401": "A bearer token is missing or wrong",
     "403": "The request comes from a page of another origin",
-    "404": "There is nothing at this address",
+    "404": "There is nothing at this address, or no such message",
+    "409": "Not now: the code says why",
     "413": "The body is too large",
     "429": "Too many requests: send it again after `Retry-After` seconds",
     "503": "Redis does not answer: send it again in a moment",
@@ -48,7 +52,8 @@ class Operation:
     summary: str
     answers: Mapping[str, Content]
     parameters: Sequence[dict[str, Any]] = ()
-    body: type[Schema] | None = None
+    #: `dict` for a frame of the websocket.
+    body: type[Schema] | type[dict[str, Any]] | None = None
     #: How a caller shows who it is; several are alternatives.
     security: Sequence[str] = field(default=())
 
@@ -65,6 +70,8 @@ def _refusals(*statuses: str) -> dict[str, Content]:
     return dict.fromkeys(statuses, _ERROR)
 
 
+_AFTER = _query("after", "The last whole message that the client holds")
+_FRAME_REFUSALS = ("400", "403", "404", "409", "413", "429", "503")
 _TOKEN = ("token", "tokenInQuery")
 
 #: Every path may get this: the host is not served, or is no host.
@@ -113,7 +120,34 @@ OPERATIONS = (
         "/chat",
         "The websocket; see the AsyncAPI document",
         {"101": None, **_refusals("400", "403", "429")},
-        [_query("after", "The last whole message that the client holds")],
+        [_AFTER],
+        security=_TOKEN,
+    ),
+    Operation(
+        "get",
+        "/events",
+        "The frames of the websocket as server-sent events",
+        {"200": "text/event-stream", **_refusals("400", "403", "429", "503")},
+        [_AFTER, {**_AFTER, "name": "Last-Event-ID", "in": "header"}],
+        security=_TOKEN,
+    ),
+    Operation(
+        "get",
+        "/messages",
+        "The frames of the websocket since the last poll",
+        {"200": PollSchema, **_refusals("400", "403", "429", "503")},
+        [
+            {**_AFTER, "description": "A message's id, or the `after` of the last answer"},
+            _query("wait", "Seconds to wait when there is nothing", type="number", minimum=0, maximum=50),
+        ],
+        security=_TOKEN,
+    ),
+    Operation(
+        "post",
+        "/messages",
+        "Send one frame of the websocket, or text as typed",
+        {"200": SentSchema, "204": None, **dict.fromkeys(_FRAME_REFUSALS, FrameRefusalSchema)},
+        body=dict,
         security=_TOKEN,
     ),
     Operation("get", "/healthz", "Liveness", {"200": AliveSchema, **_ANY}),
@@ -144,7 +178,7 @@ def openapi(operations: Sequence[Operation] = OPERATIONS) -> dict[str, Any]:
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
         contents = (*operation.answers.values(), operation.body)
-        used += [content for content in contents if isinstance(content, type)]
+        used += [content for content in contents if isinstance(content, type) and issubclass(content, Schema)]
     return {
         "openapi": "3.1.0",
         "info": {**INFO, "description": _DESCRIPTION},
@@ -161,7 +195,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.parameters:
         document["parameters"] = list(operation.parameters)
     if operation.body:
-        document["requestBody"] = {"content": {_JSON: {"schema": reference(operation.body)}}}
+        frame: dict[str, Any] = {_JSON: {}, _TEXT: {}}
+        body = operation.body
+        content = {_JSON: {"schema": reference(body)}} if issubclass(body, Schema) else frame
+        document["requestBody"] = {"content": content}
     if operation.security:
         document["security"] = [{name: []} for name in operation.security]
     return document

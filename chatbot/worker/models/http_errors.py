@@ -166,6 +166,9 @@ def connection_error(error: Exception, connect_timeout: float, read_timeout: flo
         return TransientModelError("timeout", f"silent for longer than MODEL_READ_TIMEOUT, {read_timeout:g} s")
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema)):
         return PermanentModelError("address", f"check MODEL_URL: {reason}")
+    if isinstance(chain[-1], ConnectionRefusedError):
+        # Without a proxy in front, which would answer 503, this is how a server restarts.
+        return ModelUnavailable("connection", reason)
     return TransientModelError("connection", reason)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 
 import pycurl
 
-from chatbot.worker.models.errors import ModelError, PermanentModelError, TransientModelError
+from chatbot.worker.models.errors import ModelError, ModelUnavailable, PermanentModelError, TransientModelError
 
 #: Codes of failures whose cause is a certificate or a TLS setting: they repeat.
 _TLS = (
@@ -72,6 +73,9 @@ def transfer_error(error: TransferFailed, connect_timeout: float) -> ModelError:
         return PermanentModelError(
             "tls", f"{_reason(error)}; an authority of your own goes into REQUESTS_CA_BUNDLE or SSL_CERT_FILE"
         )
+    if error.system_error == errno.ECONNREFUSED:
+        # Without a proxy in front, which would answer 503, this is how a server restarts.
+        return ModelUnavailable("connection", _reason(error))
     return TransientModelError("connection", _reason(error))
 
 

@@ -43,6 +43,7 @@ WAYS = {
     "gunicorn --preload": Way("start gunicorn without it", (*GUNICORN, "--preload", "wsgi:app")),
     "gunicorn -k sync": Way("start gunicorn without -k", (*GUNICORN, "-k", "sync", "wsgi:app")),
     "gunicorn -k gthread": Way("start gunicorn without -k", (*GUNICORN, "-k", "gthread", "wsgi:app")),
+    "gunicorn -w 0": Way("start it without -w", (*GUNICORN, "-w", "0", "wsgi:app")),
     "gunicorn --chdir from elsewhere": Way(
         "did not read gunicorn.conf.py",
         (*GUNICORN, "-b", "127.0.0.1:0", "--chdir", str(ROOT), "wsgi:app"),
@@ -57,6 +58,7 @@ WAYS = {
     "python wsgi.py": Way("run gunicorn wsgi:app", (*PYTHON, "wsgi.py")),
     "python celery_worker.py": Way("run celery -A celery_worker worker", (*PYTHON, "celery_worker.py")),
     "celery beat": Way("there is no Celery beat in this program", (*CELERY, "beat")),
+    "worker with a folder for its log": Way("-f / cannot be written: Is a directory", (*WORKER, "-f", "/")),
     "worker -B": Way("without -B", (*WORKER, "-B")),
     "worker --autoscale": Way("set WORKER_CONCURRENCY", (*WORKER, "--autoscale=10,2")),
     "worker -P prefork": Way("leave -P out", (*WORKER, "-P", "prefork")),
@@ -149,3 +151,4 @@ def test_a_start_that_cannot_work_ends_with_one_line_that_says_what_to_do(
     assert ended.returncode not in (0, -9, -15)
     assert "Traceback" not in ended.stdout + ended.stderr
     assert len(re.findall(WAYS[name].says, ended.stderr)) == 1, ended.stderr
+    assert "beat" not in name or not ended.stdout
