@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -18,9 +17,22 @@ from chatbot.protocol import frames
 from chatbot.protocol.charges import charged
 from chatbot.protocol.documents import bot_message
 from chatbot.protocol.events import events_channel, to_json
-from chatbot.sessions.ids import reply_id
+from chatbot.sessions.assignments import Assignment, Progress
 from chatbot.store.keys import session_keys
 from chatbot.store.scripts import Scripts, Value
+
+__all__ = [
+    "DAMAGED",
+    "DAMAGED_ATTEMPTS",
+    "GRACE",
+    "LEASE",
+    "RENEW",
+    "Assignment",
+    "LeaseLost",
+    "Leases",
+    "Progress",
+    "SessionEnded",
+]
 
 #: Milliseconds that a lease lasts unless it is renewed. Another worker takes the session of a frozen or unreachable one
 #: over this long after the last renewal, that of a killed one at the next sweep.
@@ -42,60 +54,6 @@ class LeaseLost(ChatbotError):
 
 class SessionEnded(LeaseLost):
     """The session has expired or was deleted; there is nothing left to write to."""
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """One request to be answered, under a lease."""
-
-    session: str
-    fence: str
-    #: The request: the human message, or a regeneration.
-    message_id: str
-    #: Failed attempts so far; an attempt during which the model was being loaded does not count.
-    attempts: int
-    #: Seconds since the model server first answered that the model was being loaded; 0 when it did not.
-    loading_for: float
-    #: The user stopped the reply before its generation began.
-    stopped: bool
-    #: Stored messages in the order of the conversation; the last is the one to answer.
-    messages: tuple[dict[str, Any], ...]
-
-    @property
-    def reply_id(self) -> str:
-        return reply_id(self.session, self.message_id)
-
-    @property
-    def reply_to(self) -> str:
-        """The id of the human message."""
-        return str(self.messages[-1]["id"])
-
-    @property
-    def options(self) -> dict[str, Any] | None:
-        """What a request of OpenAI's interfaces asks of the model; None for other requests."""
-        found: dict[str, Any] | None = self.messages[-1].get("options")
-        return found
-
-    @property
-    def regeneration(self) -> str | None:
-        """The request's id if it is a regeneration: another reply to its message."""
-        return None if self.message_id == self.reply_to else self.message_id
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What is new in a reply that is being generated: text and reasoning to store, with the frames that publish them.
-
-    The offsets are the positions of the two, in bytes of UTF-8; 0 replaces what is stored.
-    """
-
-    assignment: Assignment
-    text: str = ""
-    offset: int = 0
-    frame: dict[str, Any] | None = None
-    reasoning: str = ""
-    reasoning_offset: int = 0
-    reasoning_frame: dict[str, Any] | None = None
 
 
 class Leases:
@@ -239,11 +197,11 @@ class Leases:
     def postpone(self, work: Assignment, delay: float, *, loading: bool) -> None:
         """Releases the lease, schedules a retry in `delay` seconds, and publishes that. Raises `LeaseLost`."""
         frame = frames.status(work.message_id, "loading" if loading else "retrying", delay)
-        self._release(work, max(int(delay * 1000), 1), loading, frame)
+        self._release(work, max(int(delay * 1000), 1), frame, loading=loading)
 
     def hand_back(self, work: Assignment) -> None:
         """Releases the lease for another worker. Raises `LeaseLost`."""
-        self._release(work, 0, False, None)
+        self._release(work, 0, None, keep=work.options is not None)
 
     def _lease(self) -> dict[str, Value]:
         return {"lease_ms": LEASE, "grace_ms": GRACE, "owner": self._channel()}
@@ -274,12 +232,21 @@ class Leases:
         _raise_rejection(answer[0], work.session)
         return self._assignment(work.session, answer)
 
-    def _release(self, work: Assignment, delay_ms: int, loading: bool, frame: dict[str, Any] | None) -> None:
+    def _release(
+        self,
+        work: Assignment,
+        delay_ms: int,
+        frame: dict[str, Any] | None,
+        *,
+        loading: bool = False,
+        keep: bool = False,
+    ) -> None:
         answer = self._scripts.run(
             "postpone",
             session_keys(work.session),
             delay_ms=delay_ms,
             loading=int(loading),
+            keep=int(keep),
             **self._fenced(work, frame),
         )
         _raise_rejection(answer, work.session)
@@ -288,7 +255,7 @@ class Leases:
     def _assignment(session: str, answer: list[Any]) -> Assignment | None:
         if answer[0] != "message":
             return None
-        _, fence, message_id, attempts, loading, stopped, now, *messages = answer
+        _, fence, message_id, attempts, loading, stopped, now, partial, *messages = answer
         return Assignment(
             session=session,
             fence=fence,
@@ -296,6 +263,7 @@ class Leases:
             attempts=attempts,
             loading_for=(now - loading) / 1000 if loading else 0.0,
             stopped=bool(stopped),
+            partial=partial,
             messages=tuple(json.loads(message) for message in messages),
         )
 

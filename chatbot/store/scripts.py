@@ -58,7 +58,7 @@ ARGUMENTS = {
     ),
     "commit": (*_SETTLE, "reply_id", "reply", "last_delta", *_HISTORY),
     "fail": (*_SETTLE, "failure"),
-    "postpone": ("session", "fence", "delay_ms", "loading", "events", "frame"),
+    "postpone": ("session", "fence", "delay_ms", "loading", "keep", "events", "frame"),
     "sweep": ("limit", "interval_ms", "lease_ms", "grace_ms", "first_wait_ms", "longest_wait_ms"),
     "check_charge": ("message", "charge"),
     "reserve": ("charge", "tokens"),

@@ -48,12 +48,16 @@ class Generator:
         try:
             with closing(self._pieces(work, call, stream)) as pieces:
                 for piece in pieces:
-                    if piece.retracts:
+                    text, thought = piece.text, piece.reasoning
+                    if piece.retracts and work.options is not None:
+                        # Events were sent with the text: it stays text.
+                        text, thought = thought + text, ""
+                    elif piece.retracts:
                         stream.retract()
-                    stream.add(piece.text[: MAX_REPLY_LENGTH - len(stream.text)], piece.reasoning)
+                    stream.add(text[: MAX_REPLY_LENGTH - len(stream.text)], thought)
                     stream.usage = piece.usage or stream.usage
                     stream.calls = allowed(piece.calls, work.options or {})
-                    chunks += bool(piece.text or piece.reasoning)
+                    chunks += bool(text or thought)
                     if first is None and stream.begun:
                         first = time.monotonic() - began
                         self._counts.observe(FIRST_TOKEN, first)

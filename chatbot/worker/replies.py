@@ -114,6 +114,9 @@ class Replies:
         """Settles one message."""
         if work.stopped:
             return self._commit(work, "stopped", None)
+        if work.partial:
+            logger.warning("the reply of another worker ends at %d characters, its events are sent", len(work.partial))
+            return self._commit(work, "interrupted", None)
         request_id = f"{work.session}:{work.message_id}"
         call = Call(self._timeout, request_id, work.session, loading_timeout=self._loading_timeout, assignment=work)
         stream = self._streams.open(work, call)
@@ -129,11 +132,11 @@ class Replies:
         except CallCancelled as cancelled:
             return self._settle_cancelled(work, stream, cancelled.reason)
         except ModelError as error:
-            return self._settle_failed(work, error)
+            return self._settle_failed(work, error, stream)
         except Exception:
             # A bug must not leave the message unanswered, nor be retried for ever.
             logger.exception("generating a reply failed")
-            return self._settle_failed(work, PermanentModelError("internal", "see the traceback above"))
+            return self._settle_failed(work, PermanentModelError("internal", "see the traceback above"), stream)
         return self._commit(work, finish_reason, stream)
 
     def _settle_cancelled(self, work: Assignment, stream: Stream, reason: str) -> _Settled:
@@ -150,12 +153,16 @@ class Replies:
         if stream.begun:
             logger.warning("the reply took longer than MODEL_TIMEOUT and is cut at %d characters", len(stream.text))
             return self._commit(work, "length", stream)
-        return self._settle_failed(work, ModelUnavailable("timeout", "no text before the deadline"))
+        return self._settle_failed(work, ModelUnavailable("timeout", "no text before the deadline"), stream)
 
-    def _settle_failed(self, work: Assignment, error: ModelError) -> _Settled:
+    def _settle_failed(self, work: Assignment, error: ModelError, stream: Stream) -> _Settled:
         delay = retry_delay(work, error, max_attempts=self._max_attempts, loading_timeout=self._loading_timeout)
         loading = isinstance(error, ModelLoading)
         self._counts.add(MODEL_ERRORS, error.kind)
+        if work.options is not None and stream.text:
+            # Events were sent with the text: another attempt would change it.
+            logger.error("the reply ends at %d characters: %s", len(stream.text), error)
+            return self._commit(work, "interrupted", stream)
         if delay is None:
             logger.error("the model gave no reply, not retrying: %s", error)
             following = self._retry_while_unavailable(
@@ -169,8 +176,10 @@ class Replies:
         return _Settled(None)
 
     def _commit(self, work: Assignment, finish_reason: str, stream: Stream | None) -> _Settled:
-        """Commits what the stream holds, without one an empty reply."""
-        text, reasoning, last_delta = (stream.text, stream.reasoning, stream.last_delta()) if stream else ("", "", None)
+        """Commits what the stream holds, without one what an attempt before has left."""
+        text, reasoning, last_delta = work.partial, "", None
+        if stream:
+            text, reasoning, last_delta = stream.text, stream.reasoning, stream.last_delta()
         usage = stream.usage.document() if stream and stream.usage else None
         following = self._retry_while_unavailable(
             lambda: self._leases.commit(

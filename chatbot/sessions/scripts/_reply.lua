@@ -77,16 +77,21 @@ local function prompt(request)
   return messages
 end
 
--- {'message', fence, id, attempts, loading since, stop?, now, messages of the prompt...}
+-- Where an assignment has the text of an attempt that did not end.
+local partial_at = 8
+
+-- {'message', fence, id, attempts, loading since, stop?, now, text so far, messages of the prompt...}; `asked` says whether
+-- the request has options: its events are append-only, so text that was published stays.
 local function assignment(message)
   local fields = redis.call('HMGET', state, 'fence', 'attempts', 'loading', 'stop')
   local result = {
     'message', fields[1], message, tonumber(fields[2] or 0), tonumber(fields[3] or 0),
-    fields[4] == message and 1 or 0, now()
+    fields[4] == message and 1 or 0, now(), redis.call('GET', partial) or ''
   }
   for _, json in ipairs(prompt(message)) do
     result[#result + 1] = json
   end
+  result.asked = string.find(result[#result], '"options":{', 1, true) ~= nil
   return result
 end
 

@@ -82,6 +82,12 @@ class PromptTooLong(RequestRefused):
     public = "This message is too long for the model."
 
 
+class NotSupported(RequestRefused):
+    """The model has no images, or no tools."""
+
+    public = "The model does not support the images or the tools of this request."
+
+
 class ContentRefused(RequestRefused):
     """A content filter refuses the prompt: the newest message, or one of the messages before it."""
 

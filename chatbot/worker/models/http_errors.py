@@ -25,6 +25,7 @@ from chatbot.worker.models.errors import (
     ModelError,
     ModelLoading,
     ModelUnavailable,
+    NotSupported,
     PermanentModelError,
     PromptTooLong,
     RequestRefused,
@@ -122,6 +123,8 @@ def model_error(error: ServerError, http_status: int, retry_after: float | None)
         case Meaning.TOO_LONG:
             fit = "MAX_PROMPT_TOKENS and MAX_NEW_TOKENS must fit the model's context together"
             return PromptTooLong("too_long", f"{detail}: {fit}")
+        case Meaning.UNSUPPORTED:
+            return NotSupported("refused", f"{detail}: the model has no images or no tools")
         case Meaning.CONTENT:
             return ContentRefused("content_filter", f"{detail}: the server's content filter refuses the prompt")
         case Meaning.REFUSED:

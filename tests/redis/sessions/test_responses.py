@@ -13,6 +13,7 @@ from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases, Progress
 from chatbot.sessions.messages import Sessions
 from chatbot.sessions.responses import Responses
+from chatbot.store.keys import session_keys
 
 CALL = {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"}
 
@@ -115,3 +116,32 @@ def test_an_unknown_request_is_not_found(
     for where in (session, "f" * 32):
         with pytest.raises(ClientError, match="response_not_found"):
             step(responses, where, "x")
+
+
+def test_the_text_that_a_dead_worker_has_published_stays(
+    responses: Responses, sessions: Sessions, leases: Leases, redis_client: redis.Redis, session: str
+) -> None:
+    sessions.accept(session, "a", "hi", extra={"options": {}})
+    work = leases.claim(session)
+    assert work is not None
+    assert work.partial == ""
+    leases.progress([Progress(work, "hel", 0, {"type": "delta"})])
+    redis_client.delete(session_keys(session).lease)
+    taken = leases.claim(session)
+    assert taken is not None
+    assert (taken.partial, responses.state(session, "a").partial) == ("hel", "hel")
+    leases.hand_back(taken)
+    again = leases.claim(session)
+    assert again is not None
+    assert again.partial == "hel"
+
+
+def test_the_text_of_other_requests_begins_again(sessions: Sessions, leases: Leases, session: str) -> None:
+    sessions.accept(session, "a", "hi")
+    work = leases.claim(session)
+    assert work is not None
+    leases.progress([Progress(work, "hel", 0, {"type": "delta"})])
+    leases.hand_back(work)
+    again = leases.claim(session)
+    assert again is not None
+    assert again.partial == ""
