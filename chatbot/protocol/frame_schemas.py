@@ -27,6 +27,7 @@ ERROR_CODES = (
     "not_retryable",
     "nothing_to_stop",
     "rate_limited",
+    "session_damaged",
     "too_many_pending",
     "unavailable",
     "unknown_type",
