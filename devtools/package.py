@@ -1,6 +1,6 @@
 """Installs the package into an empty environment, and holds a chat with it outside of the checkout.
 
-Without --image, the chat is with a bot of its own, by the command `chatbot`, whose worker is killed in mid-reply.
+Without options, the chat is with a bot of its own, by the command `chatbot`, whose worker is killed in mid-reply.
 """
 
 import argparse
@@ -41,6 +41,9 @@ def main() -> int:
         action="store_true",
         help="install docker/requirements.lock and copy the code, as the Dockerfile does",
     )
+    parser.add_argument(
+        "--client", action="store_true", help="install the Python client instead, and run the lines of its README"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chatbot-package-") as name:
         folder = Path(name)
@@ -49,6 +52,8 @@ def main() -> int:
         environment = folder / "environment"
         venv.create(environment, with_pip=True)
         pip = [str(environment / "bin" / "pip"), "--disable-pip-version-check", "install", "--quiet"]
+        if options.client:
+            return run_client(folder, pip, environment / "bin" / "python")
         if options.image:
             for file in ENTRY_FILES:
                 shutil.copy(ROOT / file, app)
@@ -101,16 +106,28 @@ def ask_bot(app: Path, command: Path) -> int:
     return 0 if all(answers) else 1
 
 
+def run_client(folder: Path, pip: list[str], python: Path) -> int:
+    """Installs the wheel of the Python client, and runs the lines of its README against a chat."""
+    wheel = build_wheel(folder, Path(shutil.copytree(ROOT / "clients" / "python", folder / "client")))
+    subprocess.run([*pip, str(wheel)], check=True)
+    lines = (folder / "client" / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    with ModelServer(tokens=6) as model, Deployment(model.url) as chat:
+        lines = lines.replace("http://127.0.0.1:5000", chat.url())
+        ran = subprocess.run([str(python), "-c", lines], cwd=folder, capture_output=True, text=True, check=False)
+    print(ran.stdout + ran.stderr)
+    return ran.returncode
+
+
 def copy_source(folder: Path) -> Path:
     """A copy of the checkout in `folder`: a build writes into its source."""
     ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info", "results")
     return Path(shutil.copytree(ROOT, folder / "source", ignore=ignored))
 
 
-def build_wheel(folder: Path) -> Path:
-    """The wheel, built in `folder` with the installed setuptools."""
+def build_wheel(folder: Path, source: Path | None = None) -> Path:
+    """The wheel of `source`, by default of a copy of the checkout, built in `folder` with the installed setuptools."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps"]
-    command += ["--no-build-isolation", "--wheel-dir", str(folder), str(copy_source(folder))]
+    command += ["--no-build-isolation", "--wheel-dir", str(folder), str(source or copy_source(folder))]
     subprocess.run(command, check=True)
     return next(folder.glob("*.whl"))
 

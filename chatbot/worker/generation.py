@@ -17,7 +17,7 @@ from chatbot.worker.models.requested import allowed
 from chatbot.worker.models.usage import Usage
 from chatbot.worker.prompts import PromptMessage, estimated_tokens, fit, prompt_messages
 from chatbot.worker.requested import newest, requested_conversation
-from chatbot.worker.streams import Stream
+from chatbot.worker.stream import Stream
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import ClientError, SessionNotFound
 from chatbot.protocol.events import Event, events_channel
 from chatbot.sessions.ids import reply_id, session_id
@@ -171,6 +172,48 @@ def test_progress_continues_after_redis_lost_its_scripts(
     work = claimed(leases, session)
     redis_client.script_flush()
     assert leases.progress([Progress(work, "a", 0, {"type": "delta"}), Progress(work)]) == ["on", "on"]
+
+
+def test_a_report_renews_the_lease_only_where_it_says_so(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    work = claimed(leases, session)
+    expire_lease(redis_client, session)
+    assert leases.progress([Progress(work, "a", 0, {"type": "delta"}, renew=False)]) == ["on"]
+    assert not redis_client.exists(session_keys(session).lease)
+    assert leases.progress([Progress(work)]) == ["on"]
+    assert redis_client.exists(session_keys(session).lease)
+
+
+def test_a_damaged_session_among_those_reported_harms_only_itself(
+    sessions: Sessions, leases: Leases, redis_client: redis.Redis
+) -> None:
+    works = []
+    # More than one step of the script takes.
+    for _ in range(120):
+        found = session_id(sessions.create("Ada")["token"])
+        sessions.accept(found, "m1", "hello")
+        works.append(claimed(leases, found))
+    reports = [Progress(work, "a", 0, {"type": "delta"}) for work in works]
+    reports[50] = Progress(works[50], "b", 1, {"type": "delta"})
+    redis_client.hset(session_keys(works[50].session).partial, "no", "text")
+    assert leases.progress(reports) == [*["on"] * 50, "lost", *["on"] * 69]
+    assert sessions.snapshot(works[119].session).partial == "a"
+
+
+def test_a_report_that_a_full_redis_refuses_is_not_taken_for_a_damaged_session(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    work = claimed(leases, session)
+    redis_client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StoreUnavailable, match="OutOfMemory"):
+            leases.progress([Progress(work, "a", 0, {"type": "delta"})])
+    finally:
+        redis_client.config_set("maxmemory", 0)
+    assert leases.progress([Progress(work, "a", 0, {"type": "delta"})]) == ["on"]
 
 
 def test_stop_is_answered_to_the_next_progress_of_its_message_only(

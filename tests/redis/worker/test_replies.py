@@ -22,7 +22,8 @@ from chatbot.worker.models.errors import ContentRefused, ModelError, PromptTooLo
 from chatbot.worker.models.usage import Usage
 from chatbot.worker.prompts import PromptMessage, estimated_tokens
 from chatbot.worker.replies import Replies
-from chatbot.worker.streams import MAX_REASONING_LENGTH, REASONING_CUT, Streams
+from chatbot.worker.stream import MAX_REASONING_LENGTH, REASONING_CUT
+from chatbot.worker.streams import Streams
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import stored_messages
 
