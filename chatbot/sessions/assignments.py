@@ -7,6 +7,9 @@ from typing import Any
 
 from chatbot.sessions.ids import reply_id
 
+#: A frame, or its JSON.
+Frame = dict[str, Any] | str
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -59,7 +62,9 @@ class Progress:
     assignment: Assignment
     text: str = ""
     offset: int = 0
-    frame: dict[str, Any] | None = None
+    frame: Frame | None = None
     reasoning: str = ""
     reasoning_offset: int = 0
-    reasoning_frame: dict[str, Any] | None = None
+    reasoning_frame: Frame | None = None
+    #: Whether to renew the lease.
+    renew: bool = True

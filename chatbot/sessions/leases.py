@@ -17,8 +17,8 @@ from chatbot.protocol import frames
 from chatbot.protocol.charges import charged
 from chatbot.protocol.documents import bot_message
 from chatbot.protocol.events import events_channel, to_json
-from chatbot.sessions.assignments import Assignment, Progress
-from chatbot.store.keys import session_keys
+from chatbot.sessions.assignments import Assignment, Frame, Progress
+from chatbot.store.keys import SHARED_KEYS, session_keys
 from chatbot.store.scripts import Scripts, Value
 
 __all__ = [
@@ -46,6 +46,10 @@ GRACE = 250
 DAMAGED_ATTEMPTS = 3
 #: The text shown to the user.
 DAMAGED = "This chat can no longer be read. Please start a new one."
+
+
+#: Reports of one step: Redis does nothing else for about a millisecond.
+_MOST_REPORTS = 100
 
 
 class LeaseLost(ChatbotError):
@@ -102,34 +106,22 @@ class Leases:
         return str(name), str(start)
 
     def progress(self, reports: Sequence[Progress]) -> list[str]:
-        """Stores and publishes the new text of several replies, and renews their leases, in one round trip.
+        """Stores and publishes the new text of several replies, and renews their leases: many in one step.
 
         Answers for each: `on`; `stop` when the user stopped the reply; `lost` when another worker holds the lease;
         `ended` when the session has ended; `behind` when the text before `offset` is not stored, so that the whole
         text must be sent.
         """
-        lease = self._lease()
-        answers = self._scripts.run_many(
-            "progress",
-            [
-                (
-                    session_keys(report.assignment.session),
-                    {
-                        **self._fenced(report.assignment, report.frame),
-                        "message": report.assignment.message_id,
-                        "text": report.text,
-                        "offset": report.offset,
-                        "reasoning": report.reasoning,
-                        "reasoning_offset": report.reasoning_offset,
-                        "reasoning_frame": to_json(report.reasoning_frame) if report.reasoning_frame else "",
-                        **lease,
-                    },
-                )
-                for report in reports
-            ],
-        )
-        # Of a damaged session the next claim fails.
-        return ["lost" if isinstance(answer, DamagedSession) else answer for answer in answers]
+        answers: list[str] = []
+        for first in range(0, len(reports), _MOST_REPORTS):
+            values: list[Value] = []
+            for report in reports[first : first + _MOST_REPORTS]:
+                work = report.assignment
+                values += (work.session, work.fence, work.message_id, int(report.renew))
+                values += (report.text, report.offset, _encoded(report.frame))
+                values += (report.reasoning, report.reasoning_offset, _encoded(report.reasoning_frame))
+            answers += self._scripts.run("progress", SHARED_KEYS, *values, **self._lease())
+        return answers
 
     def give_up(self, session: str, damage: DamagedSession) -> bool:
         """Counts a failed attempt at a damaged session and releases its lease; the last one gives the session up.
@@ -266,6 +258,10 @@ class Leases:
             partial=partial,
             messages=tuple(json.loads(message) for message in messages),
         )
+
+
+def _encoded(frame: Frame | None) -> str:
+    return frame if isinstance(frame, str) else to_json(frame) if frame else ""
 
 
 def _raise_rejection(answer: str, session: str) -> None:

@@ -15,7 +15,7 @@ import redis
 from redis.commands.core import Script
 
 from chatbot.errors import DamagedSession, StoreUnavailable
-from chatbot.store.keys import AFTER_ID, BEFORE_ID, SUFFIXES, ApiKeyKeys, SessionKeys
+from chatbot.store.keys import AFTER_ID, BEFORE_ID, EVENTS, SUFFIXES, ApiKeyKeys, SessionKeys
 
 #: Milliseconds that a write may take to reach the replicas; a reachable replica takes about one.
 REPLICATION_TIMEOUT = 1000
@@ -52,10 +52,7 @@ ARGUMENTS = {
     "end": ("session", "events"),
     "give_up": ("session", "attempts", "wrong_type", "events", "ttl_ms"),
     "claim": ("session", "prompt_size", *_LEASE),
-    "progress": (
-        *("session", "fence", "message", "events", *_LEASE),
-        *("text", "offset", "frame", "reasoning", "reasoning_offset", "reasoning_frame"),
-    ),
+    "progress": _LEASE,
     "commit": (*_SETTLE, "reply_id", "reply", "last_delta", *_HISTORY),
     "fail": (*_SETTLE, "failure"),
     "postpone": ("session", "fence", "delay_ms", "loading", "keep", "events", "frame"),
@@ -64,6 +61,8 @@ ARGUMENTS = {
     "reserve": ("charge", "tokens"),
     "settle": ("charge", "outcome", "prompt_tokens", "completion_tokens", "cached_tokens", "keep_ms"),
 }
+#: The scripts that work on many sessions, one after the other, and name their keys themselves.
+_OF_MANY = ("progress", "sweep")
 #: The scripts that work on an API key, not on a session.
 _OF_API_KEY = ("reserve", "settle")
 #: What a script has before it besides `_session`.
@@ -194,15 +193,15 @@ def source(name: str) -> str:
 
 def _prelude(name: str) -> str:
     keys: Sequence[str] = ApiKeyKeys._fields if name in _OF_API_KEY else SessionKeys._fields
-    if name == "sweep":
-        # It works on many sessions, one after the other.
+    if name in _OF_MANY:
         own = ", ".join(SUFFIXES)
         values = ", ".join(f"prefix .. '{suffix}'" for suffix in SUFFIXES.values())
         first = (
-            f"local {own}\nlocal function select_session(id)\n"
-            f"  local prefix = '{BEFORE_ID}' .. id .. '{AFTER_ID}'\n  {own} = {values}\nend\n"
+            f"local session, events, fence, {own}\nlocal function select_session(id)\n"
+            f"  local prefix = '{BEFORE_ID}' .. id .. '{AFTER_ID}'\n"
+            f"  session, events = id, prefix .. '{EVENTS}'\n  {own} = {values}\nend\n"
         )
-        keys = (*keys[len(SUFFIXES) :], "swept")
+        keys = (*keys[len(SUFFIXES) :], *(("swept",) if name == "sweep" else ()))
     else:
         first = ""
     numbers = (len(SUFFIXES), len(keys), len(ARGUMENTS[name]))

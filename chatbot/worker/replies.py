@@ -30,7 +30,8 @@ from chatbot.worker.models.errors import (
 )
 from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.retries import retry_delay
-from chatbot.worker.streams import Stream, Streams
+from chatbot.worker.stream import Stream
+from chatbot.worker.streams import Streams
 
 logger = logging.getLogger(__name__)
 

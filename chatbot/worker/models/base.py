@@ -7,8 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chatbot.sessions.leases import Assignment
 from chatbot.worker.models.dialect import Change, Dialect, apply
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 Pieces = Generator["Piece", None, None]
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A chunk of a reply. The last one says why the reply ended: `stop`, `length` or `content_filter`."""
 
     text: str

@@ -37,6 +37,8 @@ _NAMES = frozenset(
 )
 _DONE = re.compile(r'"?\[?done\]?"?', re.IGNORECASE)
 _KEEP_ALIVE = re.compile(r"\W*(ping|pong|keep[-_ ]?alive|heartbeat|processing|null)?\W*", re.IGNORECASE)
+#: Control characters in texts are accepted.
+_DECODER = json.JSONDecoder(strict=False)
 #: The first bytes of an event stream.
 _STREAM = re.compile(rb"(data|event|id|retry)?:")
 
@@ -158,7 +160,9 @@ class _Body:
     def _events(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         for event in events(chunks):
             name, data = event.name.lower(), event.data.strip()
-            if event.stray:
+            if data[:1] == "{" and name in _NAMES:
+                yield from _parsed(data)
+            elif event.stray:
                 # A server that fails may write its error without the format.
                 self.stray = True
                 if event.stray.lstrip().startswith("{"):
@@ -175,6 +179,9 @@ class _Body:
 def _parsed(data: str) -> Iterator[dict[str, Any]]:
     """The objects in an event's data. Raises `ModelError` for what is not JSON."""
     document = _loads(data)
+    if type(document) is dict:
+        yield document
+        return
     if document is None:
         # Some servers leave out the empty line between events, some repeat the field's name.
         lines = [line.strip().removeprefix("data:") for line in data.splitlines() if line.strip()]
@@ -201,7 +208,7 @@ def _json_documents(chunks: Iterable[bytes]) -> Iterator[Any]:
     text = body.decode("utf-8-sig", "replace").strip()
     while text:
         try:
-            document, end = json.JSONDecoder(strict=False).raw_decode(text)
+            document, end = _DECODER.raw_decode(text)
         except (ValueError, RecursionError):
             raise _not_json(bytes(body)) from None
         yield document
@@ -216,7 +223,7 @@ def _objects(document: Any) -> Iterator[dict[str, Any]]:
 
 def _loads(text: str) -> Any:
     try:
-        return json.loads(text, strict=False)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
 

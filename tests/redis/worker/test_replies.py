@@ -22,7 +22,8 @@ from chatbot.worker.models.errors import ContentRefused, ModelError, PromptTooLo
 from chatbot.worker.models.usage import Usage
 from chatbot.worker.prompts import PromptMessage, estimated_tokens
 from chatbot.worker.replies import Replies
-from chatbot.worker.streams import MAX_REASONING_LENGTH, REASONING_CUT, Streams
+from chatbot.worker.stream import MAX_REASONING_LENGTH, REASONING_CUT
+from chatbot.worker.streams import Streams
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import stored_messages
 
@@ -127,7 +128,7 @@ def test_a_message_that_the_filter_refuses_alone_fails_and_is_left_out_until_it_
     assert talk.ask("q2", said("a2")) == [["q1", "a1", "q2"]]
     talk.sessions.retry(talk.session, "m2")
     assert talk.answer(said("good after all")) == [["q1", "a1", "bad"]]
-    assert talk.ask("q3", said("a3")) == [["good after all", "q2", "a2", "q3"]]
+    assert talk.ask("q3", said("a3")) == [["q1", "a1", "bad", "good after all", "q2", "a2", "q3"]]
 
 
 def test_a_first_message_that_is_refused_is_asked_once(talk: Talk) -> None:
@@ -145,7 +146,8 @@ def test_a_message_that_is_too_long_alone_fails_and_is_left_out(talk: Talk) -> N
 def test_a_prompt_that_is_halved_may_still_be_refused(talk: Talk) -> None:
     talk.ask("q1", said("a1"))
     talk.ask("q2", said("a2"))
-    assert talk.ask("q3", TOO_LONG, REFUSED, said("a3")) == [["a1", "q2", "a2", "q3"], ["a2", "q3"], ["q3"]]
+    prompts = talk.ask("q3", TOO_LONG, REFUSED, said("a3"))
+    assert prompts == [["q1", "a1", "q2", "a2", "q3"], ["q2", "a2", "q3"], ["q3"]]
 
 
 @pytest.mark.parametrize(("error", "reason"), [(REFUSED, "content_filter"), (TOO_LONG, "length")])
