@@ -72,7 +72,7 @@ class Callers:
                     return found
                 if answer.status_code not in (429, 503):
                     raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
-            except (requests.ConnectionError, requests.Timeout):
+            except requests.RequestException:
                 pass
             if self._stop.wait(0.05):
                 return None
