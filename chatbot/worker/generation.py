@@ -88,12 +88,14 @@ class Generator:
         self._counts.add(TOKENS, "completion", reported.completion or 0)
 
     def _pieces(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
-        """The reply's chunks. A refused prompt is asked again with less of the history: half of a prompt that is too
-        long, and only the newest message when a content filter refuses it, as the filter sees the whole prompt."""
+        """The reply's chunks. A refused prompt is asked again with less of the history: what fits half of the tokens
+        of a prompt that is too long, and only the newest message when a content filter refuses it, as the filter sees
+        the whole prompt."""
         if work.options is not None:
             yield from self._requested(work, work.options, call, stream)
             return
-        conversation = fit(prompt_messages(work.messages, self._keep_reasoning), self._max_prompt_tokens)
+        history, room = prompt_messages(work.messages, self._keep_reasoning), self._max_prompt_tokens
+        conversation = fit(history, room)
         while True:
             stream.prompt_tokens = self._estimated(conversation)
             try:
@@ -108,8 +110,17 @@ class Generator:
                     return
                 if len(conversation) == 1:
                     raise
-                conversation = conversation[(len(conversation) + 1) // 2 if too_long else -1 :]
+                room = self._less(conversation, room) if too_long else 0
+                conversation = fit(history, room)
                 logger.warning("retrying with the last %d messages: %s", len(conversation), error)
+
+    @staticmethod
+    def _less(refused: Sequence[PromptMessage], room: int) -> int:
+        """Half of the tokens, halved again until the refused prompt is too long for them."""
+        size = sum(estimated_tokens(message.text) for message in refused)
+        while room >= size:
+            room //= 2
+        return room
 
     def _requested(self, work: Assignment, options: Mapping[str, Any], call: Call, stream: Stream) -> Pieces:
         """The chunks of a reply to a request with options: it says whether older messages may be left out."""

@@ -60,13 +60,18 @@ class ModelSettings:
     )
     max_new_tokens: int = setting("MAX_NEW_TOKENS", 256, fields.integer(1, 1_000_000), "Tokens of a reply at most.")
     history_messages: int = setting(
-        "HISTORY_MESSAGES", 4, fields.integer(1, 10_000), "Messages of the history in a prompt, the new one included."
+        "HISTORY_MESSAGES",
+        6,
+        fields.integer(1, 10_000),
+        "Messages that a prompt holds at least, the new one included. It grows to twice as many and is then cut to "
+        "these at once, so that the model server finds its beginning in its cache.",
     )
     max_prompt_tokens: int = setting(
         "MAX_PROMPT_TOKENS",
         1792,
         fields.integer(1, 10_000_000),
-        "Older messages are left out of a prompt whose estimated length is above this; the newest message never is.",
+        "Older turns are left out of a prompt whose estimated length is above this, down to half of it at once; the "
+        "newest message never is.",
     )
     temperature: float | None = setting(
         "TEMPERATURE", None, fields.fraction(0, 5), "Left to the model server unless set, as are the next two."

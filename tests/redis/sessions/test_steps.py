@@ -1,5 +1,6 @@
 """The atomic steps on a session, against a real Redis."""
 
+import itertools
 import json
 import threading
 from collections.abc import Callable
@@ -72,14 +73,16 @@ def test_one_worker_at_a_time_holds_the_lease(sessions: Sessions, leases: Leases
 def test_messages_are_answered_in_order_each_with_the_turns_before_it(
     sessions: Sessions, leases: Leases, session: str
 ) -> None:
-    for n in range(1, 5):
+    for n in range(1, 7):
         sessions.accept(session, f"m{n}", f"q{n}")
     work: Assignment | None = claimed(leases, session)
     prompts = []
     while work is not None:
         prompts.append(prompt(work))
         work = leases.commit(work, f"a{work.message_id[1:]}", "stop", go_on=True)
-    assert prompts == [["q1"], ["q1", "a1", "q2"], ["a1", "q2", "a2", "q3"], ["a2", "q3", "a3", "q4"]]
+    whole = [f"{kind}{n}" for n in range(1, 7) for kind in "qa"]
+    assert prompts[:5] == [whole[: 2 * n + 1] for n in range(5)]
+    assert prompts[5] == whole[6:11], "four turns have become two"
     assert leases.claim(session) is None
 
 
@@ -88,7 +91,7 @@ def test_a_prompt_is_limited_however_long_the_history(sessions: Sessions, leases
         sessions.accept(session, None, f"q{n}")
         assert leases.commit(claimed(leases, session), f"a{n}", "stop", go_on=True) is None
     sessions.accept(session, None, "last")
-    assert prompt(claimed(leases, session)) == ["a48", "q49", "a49", "last"]
+    assert prompt(claimed(leases, session)) == ["q48", "a48", "q49", "a49", "last"]
 
 
 def test_a_session_without_unanswered_messages_leaves_the_ledger(
@@ -274,7 +277,26 @@ def test_a_failed_message_is_in_prompts_once_it_was_answered(sessions: Sessions,
     say(sessions, leases, session, "q2", "a2", prompt=["q1", "a1", "q2"])
     sessions.retry(session, "bad")
     say(sessions, leases, session, None, "good", prompt=["q1", "a1", "bad"])
-    say(sessions, leases, session, "q3", "a3", prompt=["good", "q2", "a2", "q3"])
+    say(sessions, leases, session, "q3", "a3", prompt=["q1", "a1", "bad", "good", "q2", "a2", "q3"])
+
+
+def test_prompts_grow_and_are_then_cut_to_half_at_once(redis_client: redis.Redis, sessions: Sessions) -> None:
+    for history in (1, 2, 3, 6, 7):
+        session = session_id(sessions.create("Ada")["token"])
+        sizes, texts = [], []
+        for n in range(20):
+            sessions.accept(session, None, f"q{n}")
+            # Each prompt comes from another worker.
+            leases = Leases(redis_client, ttl=60, history_messages=history)
+            work = claimed(leases, session)
+            texts.append(prompt(work))
+            sizes.append(len(work.messages) // 2)
+            leases.commit(work, f"a{n}", "stop", go_on=True)
+        half = history // 2
+        once = [*range(half, 2 * half + 1)] or [0]
+        assert sizes == [*range(half), *once * 20][:20], "turns before the message"
+        cuts = sum(now[0] != before[0] for before, now in itertools.pairwise(texts))
+        assert cuts == (len(range(2 * half + 1, 20, half + 1)) if half else 19)
 
 
 @pytest.mark.parametrize("skipped", [1, 7, 40])
@@ -287,7 +309,7 @@ def test_a_prompt_is_filled_with_turns_that_have_text(
         sessions.accept(session, f"bad{number}", f"bad{number}")
         leases.fail(claimed(leases, session), "It broke.", go_on=True)
         say(sessions, leases, session, f"stopped{number}", "")
-    say(sessions, leases, session, "q3", "a3", prompt=["a1", "q2", "a2", "q3"])
+    say(sessions, leases, session, "q3", "a3", prompt=["q1", "a1", "q2", "a2", "q3"])
 
 
 def test_a_prompt_skips_a_bounded_number_of_turns(

@@ -128,7 +128,7 @@ def test_a_message_that_the_filter_refuses_alone_fails_and_is_left_out_until_it_
     assert talk.ask("q2", said("a2")) == [["q1", "a1", "q2"]]
     talk.sessions.retry(talk.session, "m2")
     assert talk.answer(said("good after all")) == [["q1", "a1", "bad"]]
-    assert talk.ask("q3", said("a3")) == [["good after all", "q2", "a2", "q3"]]
+    assert talk.ask("q3", said("a3")) == [["q1", "a1", "bad", "good after all", "q2", "a2", "q3"]]
 
 
 def test_a_first_message_that_is_refused_is_asked_once(talk: Talk) -> None:
@@ -146,7 +146,8 @@ def test_a_message_that_is_too_long_alone_fails_and_is_left_out(talk: Talk) -> N
 def test_a_prompt_that_is_halved_may_still_be_refused(talk: Talk) -> None:
     talk.ask("q1", said("a1"))
     talk.ask("q2", said("a2"))
-    assert talk.ask("q3", TOO_LONG, REFUSED, said("a3")) == [["a1", "q2", "a2", "q3"], ["a2", "q3"], ["q3"]]
+    prompts = talk.ask("q3", TOO_LONG, REFUSED, said("a3"))
+    assert prompts == [["q1", "a1", "q2", "a2", "q3"], ["q2", "a2", "q3"], ["q3"]]
 
 
 @pytest.mark.parametrize(("error", "reason"), [(REFUSED, "content_filter"), (TOO_LONG, "length")])
