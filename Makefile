@@ -122,9 +122,10 @@ $(VENV)/.bench: requirements-bench.txt requirements.txt requirements-local.txt |
 	$(PIP) install -r requirements.txt -r requirements-local.txt -r requirements-bench.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt requirements-bench.txt $(VENV)/.run
+$(VENV)/.dev: requirements-dev.txt requirements-bench.txt requirements-examples.txt $(VENV)/.run
 	@echo "Installing what the tests need"
-	$(PIP) install -r requirements.txt -r requirements-local.txt -r requirements-bench.txt -r requirements-dev.txt
+	$(PIP) install -r requirements.txt -r requirements-local.txt -r requirements-bench.txt -r requirements-examples.txt \
+		-r requirements-dev.txt
 	@touch $@
 
 # vLLM's packages for pictures and sound are built for CUDA: they cannot be loaded with this torch, and are not needed.

@@ -10,6 +10,7 @@ from chatbot import logs
 from chatbot.config import Settings, load_settings
 from chatbot.queue.celery_app import create_celery
 from chatbot.sessions.messages import Sessions
+from chatbot.sessions.responses import Responses
 from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS
 from chatbot.web.address_limits import AddressLimits
@@ -20,6 +21,7 @@ from chatbot.web.hub import Hub
 from chatbot.web.key_access import KeyAccess
 from chatbot.web.key_commands import key_commands
 from chatbot.web.metrics import SharedMetrics, WebMetrics
+from chatbot.web.openai.routes import WAITING
 from chatbot.web.proxies import trust_proxies
 from chatbot.web.rates import RateLimits
 from chatbot.web.request_times import time_requests
@@ -46,7 +48,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     }
     app.extensions["celery"] = celery
     app.extensions["chatbot"] = services
-    time_requests(app, services.metrics.request_time, without=WEBSOCKET)
+    time_requests(app, services.metrics.request_time, without=(WEBSOCKET, *WAITING))
     add_assets(app)
     add_routes(app)
     trust_proxies(app, settings.web.trusted_proxies, settings.web.prefix)
@@ -103,6 +105,7 @@ def _create_services(settings: Settings, celery: Celery) -> Services:
         settings=settings,
         client=client,
         sessions=sessions,
+        responses=Responses(client, ttl=settings.limits.session_ttl),
         hub=hub,
         enqueuer=Enqueuer(celery, metrics.enqueue_failures.inc),
         rate_limits=RateLimits(settings, client),

@@ -12,14 +12,16 @@ from chatbot.store.sentinel import is_sentinel
 HUGGINGFACE = "huggingface"
 OPENAI_COMPLETIONS = "openai-completions"
 OPENAI_CHAT = "openai-chat"
-MODEL_APIS = (HUGGINGFACE, OPENAI_COMPLETIONS, OPENAI_CHAT)
+PYTHON = "python"
+MODEL_APIS = (HUGGINGFACE, OPENAI_COMPLETIONS, OPENAI_CHAT, PYTHON)
 
 _OPENAI_PATHS = {OPENAI_COMPLETIONS: "/completions", OPENAI_CHAT: "/chat/completions"}
 
 
 @dataclass(frozen=True)
 class ModelAddress:
-    """A model server: the URL to post to, which may hold credentials, and the protocol, one of `MODEL_APIS`."""
+    """A model server: the URL to post to, which may hold credentials, and the protocol, one of `MODEL_APIS` but
+    `PYTHON`."""
 
     url: str = field(repr=False)
     api: str

@@ -69,6 +69,18 @@ def login() -> fields.Field[Any]:
     return Parsed(read)
 
 
+def callable_name() -> fields.Field[Any]:
+    """`module:attribute`, both perhaps with dots."""
+
+    def read(raw: str) -> str:
+        module, colon, attribute = raw.partition(":")
+        if not colon or not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+            raise ValueError(f"must be a module and a function in it, such as bot:reply or my.bot:reply, not {raw!r}")
+        return raw
+
+    return Parsed(read)
+
+
 def integer(low: int, high: int) -> fields.Field[Any]:
     """A whole number from `low` to `high`."""
     return fields.Integer(

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 from marshmallow import ValidationError
 
-from chatbot.config.addresses import compose_redis_url, model_address, names_user_alone, with_sentinel_login
+from chatbot.config.addresses import PYTHON, compose_redis_url, model_address, names_user_alone, with_sentinel_login
 from chatbot.config.settings import (
     FlowerSettings,
     LimitsSettings,
@@ -25,6 +25,7 @@ from chatbot.config.settings import (
     WebSettings,
     WorkerSettings,
 )
+from chatbot.config.settings.model import BOT_HISTORY_MESSAGES, BOT_PROMPT_TOKENS
 from chatbot.errors import ConfigurationError
 from chatbot.store.sentinel import is_sentinel
 
@@ -181,7 +182,24 @@ def _derive_redis(values: dict[str, Any]) -> None:
 
 
 def _derive_model(values: dict[str, Any]) -> None:
-    """Gives each address its protocol. Raises `ConfigurationError` for two logins of one server."""
+    """Gives each address its protocol, and a callable its defaults; a callable has no addresses.
+
+    Raises `ConfigurationError` for two logins of one server, and for a callable beside a server.
+    """
+    if values.get("callable") and not (values.get("api") or values.get("servers")):
+        values["api"] = PYTHON
+    if values.get("api") == PYTHON:
+        if "callable" not in values:
+            raise ConfigurationError("MODEL_API is python: name the function in MODEL_CALLABLE, such as bot:reply")
+        values["servers"] = ()
+        values.setdefault("name", values["callable"])
+        values.setdefault("history_messages", BOT_HISTORY_MESSAGES)
+        values.setdefault("max_prompt_tokens", BOT_PROMPT_TOKENS)
+        return
+    if "callable" in values:
+        raise ConfigurationError(
+            "MODEL_CALLABLE is set while MODEL_API or MODEL_URL names a server: remove one, or set MODEL_API=python"
+        )
     urls = values.get("servers") or tuple(server.url for server in ModelSettings.servers)
     if values.get("token") and any("@" in urlsplit(url).netloc for url in urls):
         raise ConfigurationError(

@@ -62,6 +62,13 @@ class LinesOfLog(io.TextIOBase):
         return self.underlying.encoding
 
 
+def replace_closed_streams() -> None:
+    """Python has None in the place of a stream that was closed before it started, and much code writes to it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the process' life
+
+
 def take_over(formatter: logging.Formatter, *, streams: bool) -> None:
     """Logs uncaught exceptions; with `streams`, turns all that is written to the standard streams into lines too."""
     sys.excepthook = _log_exception

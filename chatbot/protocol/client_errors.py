@@ -6,6 +6,8 @@ import math
 
 from chatbot.errors import ChatbotError
 
+UNAVAILABLE = "The chat is not available right now: send this again in a moment"
+
 
 class ClientError(ChatbotError):
     """A request or frame is refused, with a `code` of the wire contract and a `message` for the user."""
@@ -18,13 +20,16 @@ class ClientError(ChatbotError):
         status: int = 400,
         message_id: str | None = None,
         retry_after: float | None = None,
+        param: str | None = None,
     ) -> None:
+        """`param` names the field of a request below `/v1` that is at fault."""
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.status = status
         self.message_id = message_id
         self.retry_after = retry_after
+        self.param = param
 
 
 class SessionNotFound(ClientError):
@@ -32,6 +37,13 @@ class SessionNotFound(ClientError):
 
     def __init__(self) -> None:
         super().__init__("session_not_found", "Session expired or does not exist")
+
+
+class SessionDamaged(ClientError):
+    """What is stored of the session cannot be read; the same request fails again."""
+
+    def __init__(self) -> None:
+        super().__init__("session_damaged", "This chat can no longer be read: start a new one")
 
 
 class RateLimited(ClientError):

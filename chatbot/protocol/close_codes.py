@@ -26,6 +26,9 @@ NOT_AUTHENTICATED = Closing(1008, "Session not authenticated or expired token")
 #: The session expired while the socket was open.
 EXPIRED = Closing(1008, "Session expired")
 
+#: What is stored of the session cannot be read.
+DAMAGED = Closing(1008, "This chat can no longer be read: start a new session")
+
 #: A frame is larger than allowed.
 TOO_BIG = Closing(1009, "Message is too big")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -79,6 +79,10 @@ class NameSchema(Schema):
     name = _Name(required=True, error_messages={"required": "is missing", "null": "is missing"})
 
 
+#: Why a reply ended; `interrupted`: it could not go on where it was, and a changed text would not do.
+FINISH_REASONS = ("stop", "length", "content_filter", "stopped", "interrupted")
+
+
 class FeedbackSchema(Schema):
     """A user's opinion of a reply."""
 
@@ -104,10 +108,14 @@ class MessageSchema(Schema):
     msg = fields.String(required=True)
     timestamp = fields.String(required=True)
     reply_to = fields.String(required=True, allow_none=True)
-    finish_reason = fields.String(
-        required=True, allow_none=True, validate=validate.OneOf(["stop", "length", "content_filter", "stopped"])
-    )
+    finish_reason = fields.String(required=True, allow_none=True, validate=validate.OneOf(FINISH_REASONS))
     reasoning = fields.String()
+    #: Of a request of OpenAI's interfaces: its items unless they are one text, and what else the model is asked. Of a
+    #: reply: its function calls. See protocol/openai/.
+    items = fields.List(fields.Dict())
+    options = fields.Dict()
+    #: What the message said was deleted.
+    deleted = fields.Boolean()
     usage = fields.Nested(UsageSchema)
     #: The message that it follows, or the request when that had no reply yet; null at the beginning.
     parent = fields.String(allow_none=True)
@@ -140,9 +148,11 @@ def parse_name(document: Any) -> str:
         ) from None
 
 
-def human_message(message_id: str, text: str, parent: str | None = None) -> dict[str, Any]:
-    """A user's message in its stored form; `parent` is the last field."""
-    return _message(message_id, "human", text, None, None, {"parent": parent})
+def human_message(
+    message_id: str, text: str, parent: str | None = None, *, extra: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A user's message in its stored form; `parent` is the last field. `extra` has the fields `items` and `options`."""
+    return _message(message_id, "human", text, None, None, {**(extra or {}), "parent": parent})
 
 
 def bot_message(
@@ -153,16 +163,19 @@ def bot_message(
     request: str | None = None,
     reasoning: str = "",
     usage: Mapping[str, Any] | None = None,
+    items: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """A reply in its stored form; `request` is the regeneration that it answers, if any.
 
-    It has the fields `reasoning` and `usage` only when there are some.
+    It has the fields `reasoning`, `usage` and `items` only when there are some.
     """
     further: dict[str, Any] = {"parent": reply_to} if request is None else {"parent": reply_to, "request": request}
     if reasoning:
         further["reasoning"] = reasoning
     if usage:
         further["usage"] = dict(usage)
+    if items:
+        further["items"] = list(items)
     return _message(reply_id, "bot", text, reply_to, finish_reason, further)
 
 

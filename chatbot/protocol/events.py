@@ -16,6 +16,7 @@ from typing import Any
 
 #: A user stopped a reply; the payload is the session's id. Workers subscribe.
 STOP_CHANNEL = "chat:stop"
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 #: How such a frame begins: scripts/accept.lua and regenerate.lua write it. A reply's id is never that of a request.
 _REQUEST = re.compile(r'\{"type":"(?:message|request)","id":"([^"]+)"')
 
@@ -49,6 +50,6 @@ class Event:
         return cls(int(number), int(position) if position else None, frame)
 
 
-def to_json(document: dict[str, Any]) -> str:
+def to_json(document: Any) -> str:
     """Compact JSON, for clients and Redis."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return _encode(document)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -18,9 +17,22 @@ from chatbot.protocol import frames
 from chatbot.protocol.charges import charged
 from chatbot.protocol.documents import bot_message
 from chatbot.protocol.events import events_channel, to_json
-from chatbot.sessions.ids import reply_id
-from chatbot.store.keys import session_keys
+from chatbot.sessions.assignments import Assignment, Frame, Progress
+from chatbot.store.keys import SHARED_KEYS, session_keys
 from chatbot.store.scripts import Scripts, Value
+
+__all__ = [
+    "DAMAGED",
+    "DAMAGED_ATTEMPTS",
+    "GRACE",
+    "LEASE",
+    "RENEW",
+    "Assignment",
+    "LeaseLost",
+    "Leases",
+    "Progress",
+    "SessionEnded",
+]
 
 #: Milliseconds that a lease lasts unless it is renewed. Another worker takes the session of a frozen or unreachable one
 #: over this long after the last renewal, that of a killed one at the next sweep.
@@ -36,60 +48,16 @@ DAMAGED_ATTEMPTS = 3
 DAMAGED = "This chat can no longer be read. Please start a new one."
 
 
+#: Reports of one step: Redis does nothing else for about a millisecond.
+_MOST_REPORTS = 100
+
+
 class LeaseLost(ChatbotError):
     """Another worker holds the lease, or the session is gone; this worker's writes are rejected."""
 
 
 class SessionEnded(LeaseLost):
     """The session has expired or was deleted; there is nothing left to write to."""
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """One request to be answered, under a lease."""
-
-    session: str
-    fence: str
-    #: The request: the human message, or a regeneration.
-    message_id: str
-    #: Failed attempts so far; an attempt during which the model was being loaded does not count.
-    attempts: int
-    #: Seconds since the model server first answered that the model was being loaded; 0 when it did not.
-    loading_for: float
-    #: The user stopped the reply before its generation began.
-    stopped: bool
-    #: Stored messages in the order of the conversation; the last is the one to answer.
-    messages: tuple[dict[str, Any], ...]
-
-    @property
-    def reply_id(self) -> str:
-        return reply_id(self.session, self.message_id)
-
-    @property
-    def reply_to(self) -> str:
-        """The id of the human message."""
-        return str(self.messages[-1]["id"])
-
-    @property
-    def regeneration(self) -> str | None:
-        """The request's id if it is a regeneration: another reply to its message."""
-        return None if self.message_id == self.reply_to else self.message_id
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What is new in a reply that is being generated: text and reasoning to store, with the frames that publish them.
-
-    The offsets are the positions of the two, in bytes of UTF-8; 0 replaces what is stored.
-    """
-
-    assignment: Assignment
-    text: str = ""
-    offset: int = 0
-    frame: dict[str, Any] | None = None
-    reasoning: str = ""
-    reasoning_offset: int = 0
-    reasoning_frame: dict[str, Any] | None = None
 
 
 class Leases:
@@ -126,35 +94,34 @@ class Leases:
         )
         return self._assignment(session, answer)
 
+    def facts(self, session: str) -> tuple[str, str]:
+        """The user's name and the start of the session; empty texts when it has ended."""
+        try:
+            found = self._client.json().get(session_keys(session).document, "$.name", "$.session_start")
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"facts: {type(error).__name__}: {error}") from error
+        if not isinstance(found, dict):
+            return "", ""
+        name, start = (next(iter(found.get(path) or [""])) for path in ("$.name", "$.session_start"))
+        return str(name), str(start)
+
     def progress(self, reports: Sequence[Progress]) -> list[str]:
-        """Stores and publishes the new text of several replies, and renews their leases, in one round trip.
+        """Stores and publishes the new text of several replies, and renews their leases: many in one step.
 
         Answers for each: `on`; `stop` when the user stopped the reply; `lost` when another worker holds the lease;
         `ended` when the session has ended; `behind` when the text before `offset` is not stored, so that the whole
         text must be sent.
         """
-        lease = self._lease()
-        answers = self._scripts.run_many(
-            "progress",
-            [
-                (
-                    session_keys(report.assignment.session),
-                    {
-                        **self._fenced(report.assignment, report.frame),
-                        "message": report.assignment.message_id,
-                        "text": report.text,
-                        "offset": report.offset,
-                        "reasoning": report.reasoning,
-                        "reasoning_offset": report.reasoning_offset,
-                        "reasoning_frame": to_json(report.reasoning_frame) if report.reasoning_frame else "",
-                        **lease,
-                    },
-                )
-                for report in reports
-            ],
-        )
-        # Of a damaged session the next claim fails.
-        return ["lost" if isinstance(answer, DamagedSession) else answer for answer in answers]
+        answers: list[str] = []
+        for first in range(0, len(reports), _MOST_REPORTS):
+            values: list[Value] = []
+            for report in reports[first : first + _MOST_REPORTS]:
+                work = report.assignment
+                values += (work.session, work.fence, work.message_id, int(report.renew))
+                values += (report.text, report.offset, _encoded(report.frame))
+                values += (report.reasoning, report.reasoning_offset, _encoded(report.reasoning_frame))
+            answers += self._scripts.run("progress", SHARED_KEYS, *values, **self._lease())
+        return answers
 
     def give_up(self, session: str, damage: DamagedSession) -> bool:
         """Counts a failed attempt at a damaged session and releases its lease; the last one gives the session up.
@@ -190,14 +157,18 @@ class Leases:
         last_delta: dict[str, Any] | None = None,
         reasoning: str = "",
         usage: Mapping[str, Any] | None = None,
+        items: Sequence[Mapping[str, Any]] = (),
     ) -> Assignment | None:
         """Stores and publishes the reply. Returns the next message if there is one and `go_on`, or releases the lease.
 
-        `last_delta` is the frame with the text that was not published yet, so that all deltas together are the reply.
+        `last_delta` is the frame with the text that was not published yet, so that all deltas together are the reply;
+        `items` are its function calls.
         `usage` is added to that of the API key, if the request has one.
         Raises `LeaseLost`: then nothing was stored.
         """
-        reply = bot_message(work.reply_id, text, work.reply_to, finish_reason, work.regeneration, reasoning, usage)
+        reply = bot_message(
+            work.reply_id, text, work.reply_to, finish_reason, work.regeneration, reasoning, usage, items
+        )
         return self._settle(
             "commit",
             work,
@@ -218,11 +189,11 @@ class Leases:
     def postpone(self, work: Assignment, delay: float, *, loading: bool) -> None:
         """Releases the lease, schedules a retry in `delay` seconds, and publishes that. Raises `LeaseLost`."""
         frame = frames.status(work.message_id, "loading" if loading else "retrying", delay)
-        self._release(work, max(int(delay * 1000), 1), loading, frame)
+        self._release(work, max(int(delay * 1000), 1), frame, loading=loading)
 
     def hand_back(self, work: Assignment) -> None:
         """Releases the lease for another worker. Raises `LeaseLost`."""
-        self._release(work, 0, False, None)
+        self._release(work, 0, None, keep=work.options is not None)
 
     def _lease(self) -> dict[str, Value]:
         return {"lease_ms": LEASE, "grace_ms": GRACE, "owner": self._channel()}
@@ -253,12 +224,21 @@ class Leases:
         _raise_rejection(answer[0], work.session)
         return self._assignment(work.session, answer)
 
-    def _release(self, work: Assignment, delay_ms: int, loading: bool, frame: dict[str, Any] | None) -> None:
+    def _release(
+        self,
+        work: Assignment,
+        delay_ms: int,
+        frame: dict[str, Any] | None,
+        *,
+        loading: bool = False,
+        keep: bool = False,
+    ) -> None:
         answer = self._scripts.run(
             "postpone",
             session_keys(work.session),
             delay_ms=delay_ms,
             loading=int(loading),
+            keep=int(keep),
             **self._fenced(work, frame),
         )
         _raise_rejection(answer, work.session)
@@ -267,7 +247,7 @@ class Leases:
     def _assignment(session: str, answer: list[Any]) -> Assignment | None:
         if answer[0] != "message":
             return None
-        _, fence, message_id, attempts, loading, stopped, now, *messages = answer
+        _, fence, message_id, attempts, loading, stopped, now, partial, *messages = answer
         return Assignment(
             session=session,
             fence=fence,
@@ -275,8 +255,13 @@ class Leases:
             attempts=attempts,
             loading_for=(now - loading) / 1000 if loading else 0.0,
             stopped=bool(stopped),
+            partial=partial,
             messages=tuple(json.loads(message) for message in messages),
         )
+
+
+def _encoded(frame: Frame | None) -> str:
+    return frame if isinstance(frame, str) else to_json(frame) if frame else ""
 
 
 def _raise_rejection(answer: str, session: str) -> None:

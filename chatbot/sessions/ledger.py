@@ -11,7 +11,7 @@ import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.sessions.leases import GRACE, LEASE
-from chatbot.store.keys import CHARGES, LEDGER, PACE, SWEPT, WAITING
+from chatbot.store.keys import LEDGER, SHARED_KEYS, SWEPT
 from chatbot.store.scripts import Scripts
 
 #: Seconds between two sweeps, over all processes.
@@ -46,7 +46,7 @@ class Ledger:
         """
         status, *found = self._scripts.run(
             "sweep",
-            (LEDGER, WAITING, PACE, CHARGES, SWEPT),
+            (*SHARED_KEYS, SWEPT),
             limit=SWEEP_SIZE,
             interval_ms=int(SWEEP_INTERVAL * 900),
             lease_ms=LEASE,

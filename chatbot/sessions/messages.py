@@ -42,7 +42,7 @@ class Snapshot:
     #: Messages in the log.
     length: int
     #: Whether `messages` holds all that follow the given message or position: false when that one is unknown, or more
-    #: than a page follows. None when neither was given.
+    #: than a page follows, or too much was read lately. None when neither was given.
     recovered: bool | None
     messages: list[dict[str, Any]]
     #: Ids of requests without a reply, in the order in which they are answered.
@@ -62,7 +62,8 @@ class Snapshot:
 
 
 class Sessions(Requests):
-    """Every method raises `StoreUnavailable` when Redis fails. What asks for a reply is in `requests.py`."""
+    """Every method raises `StoreUnavailable` when Redis fails, and `SessionDamaged`. What asks for a reply is in
+    `requests.py`."""
 
     def __init__(self, client: redis.Redis, *, max_age: int = 0, **options: Any) -> None:
         """`options` are those of `Requests`. A session ends `max_age` seconds after its start, however much it is used;
@@ -70,13 +71,18 @@ class Sessions(Requests):
         super().__init__(client, **options)
         self._max_age_ms = max_age * 1000
 
-    def create(self, name: str) -> dict[str, Any]:
-        """Creates a session: `{"token", "name", "messages": [], "session_start"}`."""
+    def create(self, name: str, *, max_age: float = 0) -> dict[str, Any]:
+        """Creates a session: `{"token", "name", "messages": [], "session_start"}`. It lives `max_age` seconds at most
+        if that is not 0, however much it is used."""
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         document = new_session(name)
         keys = session_keys(session_id(token))
         self._scripts.run_replicated(
-            "create", keys, content=to_json(document), ttl_ms=self._ttl_ms, max_age_ms=self._max_age_ms
+            "create",
+            keys,
+            content=to_json(document),
+            ttl_ms=self._ttl_ms,
+            max_age_ms=int(max_age * 1000) or self._max_age_ms,
         )
         return {"token": token, **document}
 
@@ -151,16 +157,24 @@ class Sessions(Requests):
             raise refusal(status, self._max_queue_age, reply_id)
 
     def snapshot(
-        self, session: str, *, after: str | None = None, position: int | None = None, touch: bool = True
+        self,
+        session: str,
+        *,
+        after: str | None = None,
+        position: int | None = None,
+        buckets: Sequence[Bucket] = (),
+        touch: bool = True,
     ) -> Snapshot:
         """The session with what follows the message `after`, or the log's `position`; without either, no messages.
 
-        There are no messages either when more than a page follows. `touch` renews the time to live. Raises
+        There are no messages either when more than a page follows, or when one of the `buckets` lacks their part of a
+        token, which stands for a page. `touch` renews the time to live. Raises
         `SessionNotFound`.
         """
         answer = self._scripts.run(
             "snapshot",
-            session_keys(session),
+            (*session_keys(session), *(bucket.key for bucket in buckets)),
+            *takes(buckets, ""),
             after=after or "",
             position="" if position is None else position,
             page_messages=PAGE_MESSAGES,

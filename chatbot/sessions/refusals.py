@@ -20,23 +20,32 @@ def refusal(status: str, max_queue_age: float, message_id: str | None, *rest: in
         return ClientError(
             "too_many_pending",
             "Too many messages wait for their replies: wait for one, then send this again",
+            status=429,
             message_id=message_id,
             retry_after=1.0,
         )
     if status == "busy":
         return ClientError(
-            "busy", "A reply is being written: wait for it or stop it, then send this again", message_id=message_id
+            "busy",
+            "A reply is being written: wait for it or stop it, then send this again",
+            status=409,
+            message_id=message_id,
         )
     if status == "unknown":
         return ClientError(
-            "message_not_found", "This chat no longer has the message: load it again", message_id=message_id
+            "message_not_found",
+            "This chat no longer has the message: load it again",
+            status=404,
+            message_id=message_id,
         )
     if status == "not_yours":
         return ClientError("invalid_id", "This id is taken: choose another", message_id=message_id)
     if status == "not_retryable":
-        return ClientError("not_retryable", "Only a message whose reply failed can be retried", message_id=message_id)
+        return ClientError(
+            "not_retryable", "Only a message whose reply failed can be retried", status=409, message_id=message_id
+        )
     if status == "nothing":
-        return ClientError("nothing_to_stop", "No reply is being generated")
+        return ClientError("nothing_to_stop", "No reply is being generated", status=409)
     if status == "stale":
         raise StoreUnavailable("the reservation of the API key is too old: this process stood still")
     raise StoreUnavailable(f"a script answered {status!r}")

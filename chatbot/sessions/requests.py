@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,10 @@ from chatbot.protocol.client_frames import LEAF, OnBusy
 from chatbot.protocol.documents import human_message
 from chatbot.protocol.events import STOP_CHANNEL, events_channel, to_json
 from chatbot.sessions.buckets import Bucket, takes
+from chatbot.sessions.client_scripts import ClientScripts
 from chatbot.sessions.refusals import refusal
 from chatbot.store.keys import LINE, session_keys
-from chatbot.store.scripts import Scripts, Value
+from chatbot.store.scripts import Value
 
 #: Milliseconds until the first check of a message that no worker has taken. The queue takes a few: by then the task was
 #: lost, or waits behind others, where a second task does no harm.
@@ -46,8 +47,8 @@ class Accepted:
 
 
 class Requests:
-    """Every method raises `StoreUnavailable` when Redis fails, `SessionNotFound`, and `ClientError`: `rate_limited`,
-    `too_many_pending`, `busy`.
+    """Every method raises `StoreUnavailable` when Redis fails, `SessionNotFound`, `SessionDamaged`, and `ClientError`:
+    `rate_limited`, `too_many_pending`, `busy`.
 
     A new request takes a token from each of the `buckets`, or from none; a repetition takes none. In overload, requests
     of the `address` with most sessions in line are refused: see scripts/_admission.lua. `on_busy` says what happens
@@ -73,7 +74,7 @@ class Requests:
         one. While the queue delay exceeds `max_queue_age` seconds requests are refused; 0 for no limit.
         """
         self._client = client
-        self._scripts = Scripts(client, replicas=wait_replicas)
+        self._scripts = ClientScripts(client, replicas=wait_replicas)
         self._ttl_ms = ttl * 1000
         self._max_pending = max_pending
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
@@ -89,15 +90,18 @@ class Requests:
         *,
         parent: str | None = LEAF,
         on_busy: OnBusy = "queue",
+        extra: Mapping[str, Any] | None = None,
         charge: str = "",
     ) -> Accepted:
         """Stores a message, which cannot be lost from then on. One with a known id is a repetition, and is not stored.
 
         It follows the message or request `parent`: None is the beginning, `LEAF` the end of the path that the session
-        shows. Raises `ClientError` `invalid_id` or `message_not_found` too.
+        shows. `extra` are further fields of the stored message, `items` and `options`. Raises `ClientError`
+        `invalid_id` or `message_not_found` too.
         """
         given = message_id or uuid.uuid4().hex
-        return self._store(session, given, text, buckets, address, on_busy, charge, parent_id=parent or "", sibling="")
+        place = {"parent_id": parent or "", "sibling": ""}
+        return self._store(session, given, text, buckets, address, on_busy, charge, extra, **place)
 
     def edit(
         self,
@@ -113,7 +117,8 @@ class Requests:
     ) -> Accepted:
         """Stores a message that follows what the human message `of` follows; like `accept` otherwise."""
         given = message_id or uuid.uuid4().hex
-        return self._store(session, given, text, buckets, address, on_busy, charge, parent_id="", sibling=of)
+        place = {"parent_id": "", "sibling": of}
+        return self._store(session, given, text, buckets, address, on_busy, charge, None, **place)
 
     def regenerate(
         self,
@@ -183,19 +188,22 @@ class Requests:
         address: str,
         on_busy: OnBusy,
         charge: str,
+        extra: Mapping[str, Any] | None,
         **place: Value,
     ) -> Accepted:
+        content = to_json(human_message(message_id, text, extra=extra))
         answer = self._admit(
             "accept",
             session,
             message_id,
             buckets,
             address,
-            text,
+            # Rates count the bytes of this: all that is stored of a message with items.
+            content if extra else text,
             on_busy,
             charge,
             # The script knows the parent, the last field.
-            content=to_json(human_message(message_id, text)).removesuffix("null}"),
+            content=content.removesuffix("null}"),
             events=events_channel(session),
             **place,
             **self._history,

@@ -65,6 +65,10 @@ class SessionKeys(NamedTuple):
         return self[: len(SUFFIXES)]
 
 
+#: The KEYS of every script that works on many sessions.
+SHARED_KEYS = (LEDGER, WAITING, PACE, CHARGES)
+#: The last part of the name of a session's channel, see protocol/events.py.
+EVENTS = "events"
 #: The last part of each key of a session's own, by its name in `SessionKeys`.
 SUFFIXES = {
     "document": "session",

@@ -15,7 +15,7 @@ import redis
 from redis.commands.core import Script
 
 from chatbot.errors import DamagedSession, StoreUnavailable
-from chatbot.store.keys import AFTER_ID, BEFORE_ID, SUFFIXES, ApiKeyKeys, SessionKeys
+from chatbot.store.keys import AFTER_ID, BEFORE_ID, EVENTS, SUFFIXES, ApiKeyKeys, SessionKeys
 
 #: Milliseconds that a write may take to reach the replicas; a reachable replica takes about one.
 REPLICATION_TIMEOUT = 1000
@@ -43,23 +43,26 @@ ARGUMENTS = {
     "feedback": ("message", "content", "frame", "events", "ttl_ms"),
     "retry": _ADMIT,
     "stop": ("session", "stop_channel", "ttl_ms"),
+    "request": ("message", "ttl_ms"),
+    "path": ("message", "prompt_size", "ttl_ms"),
+    "cancel": ("session", "message", "stop_channel", "failure", "frame", "events", "ttl_ms"),
+    "forget": ("message", "ttl_ms"),
     "snapshot": ("after", "position", "page_messages", "page_bytes", "ttl_ms"),
     "add_socket": ("field", "most"),
     "end": ("session", "events"),
     "give_up": ("session", "attempts", "wrong_type", "events", "ttl_ms"),
     "claim": ("session", "prompt_size", *_LEASE),
-    "progress": (
-        *("session", "fence", "message", "events", *_LEASE),
-        *("text", "offset", "frame", "reasoning", "reasoning_offset", "reasoning_frame"),
-    ),
+    "progress": _LEASE,
     "commit": (*_SETTLE, "reply_id", "reply", "last_delta", *_HISTORY),
     "fail": (*_SETTLE, "failure"),
-    "postpone": ("session", "fence", "delay_ms", "loading", "events", "frame"),
+    "postpone": ("session", "fence", "delay_ms", "loading", "keep", "events", "frame"),
     "sweep": ("limit", "interval_ms", "lease_ms", "grace_ms", "first_wait_ms", "longest_wait_ms"),
     "check_charge": ("message", "charge"),
     "reserve": ("charge", "tokens"),
     "settle": ("charge", "outcome", "prompt_tokens", "completion_tokens", "cached_tokens", "keep_ms"),
 }
+#: The scripts that work on many sessions, one after the other, and name their keys themselves.
+_OF_MANY = ("progress", "sweep")
 #: The scripts that work on an API key, not on a session.
 _OF_API_KEY = ("reserve", "settle")
 #: What a script has before it besides `_session`.
@@ -71,7 +74,11 @@ _PARTS = {
     "select": ("_log", "_tree"),
     "feedback": ("_log",),
     "stop": ("_stop",),
-    "snapshot": ("_log", "_tree", "_page"),
+    "request": ("_log", "_tree"),
+    "path": ("_log", "_tree", "_reply"),
+    "cancel": ("_stop",),
+    "forget": ("_log", "_tree"),
+    "snapshot": ("_rates", "_log", "_tree", "_page"),
     "end": ("_end",),
     "give_up": ("_end",),
     "reserve": ("_key_rates",),
@@ -186,15 +193,15 @@ def source(name: str) -> str:
 
 def _prelude(name: str) -> str:
     keys: Sequence[str] = ApiKeyKeys._fields if name in _OF_API_KEY else SessionKeys._fields
-    if name == "sweep":
-        # It works on many sessions, one after the other.
+    if name in _OF_MANY:
         own = ", ".join(SUFFIXES)
         values = ", ".join(f"prefix .. '{suffix}'" for suffix in SUFFIXES.values())
         first = (
-            f"local {own}\nlocal function select_session(id)\n"
-            f"  local prefix = '{BEFORE_ID}' .. id .. '{AFTER_ID}'\n  {own} = {values}\nend\n"
+            f"local session, events, fence, {own}\nlocal function select_session(id)\n"
+            f"  local prefix = '{BEFORE_ID}' .. id .. '{AFTER_ID}'\n"
+            f"  session, events = id, prefix .. '{EVENTS}'\n  {own} = {values}\nend\n"
         )
-        keys = (*keys[len(SUFFIXES) :], "swept")
+        keys = (*keys[len(SUFFIXES) :], *(("swept",) if name == "sweep" else ()))
     else:
         first = ""
     numbers = (len(SUFFIXES), len(keys), len(ARGUMENTS[name]))

@@ -26,6 +26,7 @@ ModelErrorKind = Literal[
     "address",
     "bad_answer",
     "busy",
+    "callable",
     "connection",
     "content_filter",
     "credits",
@@ -66,7 +67,7 @@ REPLIES = Metric(
     "chatbot_replies_total",
     "Messages settled by workers: how the reply ended, or that it failed for good",
     "outcome",
-    ("stop", "length", "content_filter", "stopped", "failed"),
+    ("stop", "length", "content_filter", "stopped", "interrupted", "failed"),
 )
 FIRST_TOKEN = Metric(
     "chatbot_reply_first_token_seconds",

@@ -1,12 +1,17 @@
-"""What routes share: JSON answers, and the token of a request."""
+"""What routes share: JSON answers, and the token and body of a request."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from flask import Response, request
+from gunicorn.http.errors import ParseException
 
+from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.events import to_json
+
+logger = logging.getLogger(__name__)
 
 
 def json_answer(document: dict[str, Any], *, status: int = 200, cache: bool = True) -> Response:
@@ -20,6 +25,16 @@ def json_text_answer(text: str, *, status: int = 200, cache: bool = True) -> Res
     if not cache:
         response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def request_body() -> bytes:
+    """The body of the request. Raises `ClientError` for one that is incomplete."""
+    try:
+        return request.get_data(cache=True)
+    except (OSError, ParseException) as error:
+        # Broken chunks, or a client that disconnected. The error's text repeats the body, so only its type is logged.
+        logger.info("a body could not be read: %s", type(error).__name__)
+        raise ClientError("bad_request", "The request body is incomplete or broken: send it again") from None
 
 
 def bearer_token() -> str | None:

@@ -52,7 +52,7 @@ class ChatSocket:
     def _serve(self, has_token: bool, after: str | None, network: str) -> None:
         """Admits the socket, then serves it."""
         try:
-            snapshot = self._connection.open(has_token, after)
+            snapshot = self._connection.open(has_token, after=after)
             if not self._connection.replay(snapshot, self._ws.outbox):
                 self._close(close_codes.SLOW_CLIENT)
             self._lines.opened(after, snapshot.recovered)
@@ -66,7 +66,9 @@ class ChatSocket:
 
     def _receive_frames(self, network: str) -> None:
         lifetime, subscriber = self._connection.lifetime, self._subscriber
-        handler = FrameHandler(self._services, lifetime, network, subscriber.send_frame, subscriber)
+        handler = FrameHandler(
+            self._services, subscriber.session, network, subscriber.send_frame, lifetime.renewed, subscriber
+        )
         while not self._closing:
             data = self._ws.receive(timeout=lifetime.until_check())
             try:

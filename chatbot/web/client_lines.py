@@ -14,11 +14,12 @@ logger = logging.getLogger(__name__)
 
 
 class SocketLines:
-    """A line for the beginning and one for the end of a socket, and one for each refusal."""
+    """A line for the beginning and one for the end of a socket or an event stream."""
 
-    def __init__(self, network: str) -> None:
+    def __init__(self, network: str, what: str = "a socket") -> None:
         """`network` is an IPv4 address or an IPv6 network, as rates count them."""
         self._network = network
+        self._what = what
         self._opened_at = 0.0
         #: Frames from the client that were handled.
         self.received = 0
@@ -27,14 +28,14 @@ class SocketLines:
         """The socket has the session's frame and what it missed."""
         self._opened_at = time.monotonic()
         how = "anew" if after is None else "again, recovered" if recovered else "again, too far behind to recover"
-        logger.info("a socket opens %s, from %s", how, self._network, extra=client_line("opened"))
+        logger.info("%s opens %s, from %s", self._what, how, self._network, extra=client_line("opened"))
 
     def closed(self, code: int, sent: int) -> None:
         """The socket has ended; without a line if it was refused."""
         if self._opened_at:
             seconds = time.monotonic() - self._opened_at
-            line = "a socket closes with %d after %.1f s, %d frames received, %d sent"
-            logger.info(line, code, seconds, self.received, sent, extra=client_line("closed"))
+            line = "%s closes with %d after %.1f s, %d frames received, %d sent"
+            logger.info(line, self._what, code, seconds, self.received, sent, extra=client_line("closed"))
 
 
 def session_created(session: str, network: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.protocol import close_codes, frames
-from chatbot.protocol.client_errors import SessionNotFound
+from chatbot.protocol.client_errors import UNAVAILABLE, ClientError, RateLimited, SessionDamaged, SessionNotFound
 from chatbot.protocol.close_codes import Closing
 from chatbot.sessions.messages import Snapshot
 from chatbot.web.client_lines import refused
@@ -23,14 +23,26 @@ logger = logging.getLogger(__name__)
 #: Bytes queued for a client at which a replay pauses: more than a page, so that the snapshot of a client that does not
 #: read is freed at once.
 _REPLAY_QUEUED = 512 * 1024
+#: Seconds after which a client that was refused for the number of connections may try again.
+_RETRY_AFTER = 5.0
 
 
 class Refused(ChatbotError):
-    """A connection is not served; `closing` says why."""
+    """A connection is not served; `closing` says why, and `error` says it to clients without a websocket."""
 
     def __init__(self, closing: Closing) -> None:
         super().__init__(closing.reason)
         self.closing = closing
+
+    @property
+    def error(self) -> ClientError:
+        if self.closing == close_codes.NOT_AUTHENTICATED:
+            return SessionNotFound()
+        if self.closing == close_codes.DAMAGED:
+            return SessionDamaged()
+        if self.closing in (close_codes.TOO_MANY_SOCKETS, close_codes.TOO_MANY_IN_SESSION):
+            return RateLimited(_RETRY_AFTER, message=self.closing.reason)
+        return ClientError("unavailable", UNAVAILABLE, status=503, retry_after=1.0)
 
 
 class Connection:
@@ -45,10 +57,12 @@ class Connection:
         self._admission: str | None = None
         self.lifetime = Lifetime(services.sessions, subscriber.session, services.settings)
 
-    def open(self, has_token: bool, after: str | None, *, touch: bool = True) -> Snapshot:
-        """Attaches the subscriber, whose events are held; returns what the client needs to go on from `after`.
+    def open(
+        self, has_token: bool, *, after: str | None = None, position: int | None = None, touch: bool = True
+    ) -> Snapshot:
+        """Attaches the subscriber, whose events are held, and returns a snapshot as `Sessions.snapshot` does.
 
-        `touch` renews the session's time to live. Raises `Refused`. `close` is needed in any case.
+        Raises `Refused`. `close` is needed in any case.
         """
         try:
             if not has_token:
@@ -59,22 +73,26 @@ class Connection:
                 self._admission = self._services.socket_limit.acquire(self._subscriber.session)
             if self._admission is None:
                 raise self._refusal("too_many_in_session", close_codes.TOO_MANY_IN_SESSION)
-            return self._attach(after, touch)
+            return self._attach(after=after, position=position, touch=touch)
         except SessionNotFound:
             self._services.address_limits.count_failure(self._network)
             raise self._refusal("not_authenticated", close_codes.NOT_AUTHENTICATED) from None
+        except SessionDamaged:
+            raise self._refusal("damaged", close_codes.DAMAGED) from None
         except StoreUnavailable as error:
             logger.warning("%s could not be attached: %s", self._kind, error)
             self._services.metrics.redis_errors.inc()
             raise self._refusal("unavailable", close_codes.TRY_LATER) from error
 
-    def _attach(self, after: str | None, touch: bool) -> Snapshot:
+    def _attach(self, **what: Any) -> Snapshot:
         hub = self._services.hub
         with hub.attach_slot():
             hub.attach(self._subscriber)
             if hub.leaving:
                 raise self._refusal("going_away", close_codes.GOING_AWAY)
-            snapshot = self._services.sessions.snapshot(self._subscriber.session, after=after, touch=touch)
+            session = self._subscriber.session
+            reads = self._services.rate_limits.reads(session, self._network)
+            snapshot = self._services.sessions.snapshot(session, buckets=reads, **what)
         self.lifetime.begin(snapshot.expires_in)
         return snapshot
 
@@ -125,3 +143,15 @@ def session_frame(snapshot: Snapshot) -> dict[str, Any]:
         snapshot.leaf,
         {request: snapshot.requests[request] for request in snapshot.pending if request in snapshot.requests},
     )
+
+
+def admit_address(services: Services, network: str) -> None:
+    """Counts a connection of `network` until `AddressLimits.close_socket`. Raises `RateLimited`."""
+    reason = "failed_handshakes"
+    try:
+        services.address_limits.check_failures(network)
+        reason = "too_many_of_address"
+        services.address_limits.open_socket(network)
+    except RateLimited:
+        services.metrics.sockets_refused.labels(reason).inc()
+        raise

@@ -11,11 +11,12 @@ from wsproto.utilities import RemoteProtocolError
 
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
-from chatbot.protocol.client_errors import ClientError
+from chatbot.protocol import frames
+from chatbot.protocol.client_errors import UNAVAILABLE, ClientError
 from chatbot.sessions.ids import session_id
 from chatbot.web import client_lines
 from chatbot.web.answers import bearer_token, json_answer
-from chatbot.web.frame_handler import UNAVAILABLE
+from chatbot.web.connections import Refused
 from chatbot.web.metrics import WebMetrics
 from chatbot.web.origins import OPENAI
 
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 def add_error_answers(app: Flask) -> None:
     """Registers the answer to each kind of error."""
     app.register_error_handler(ClientError, _client_error)
+    app.register_error_handler(Refused, _connection_refused)
     app.register_error_handler(StoreUnavailable, _store_unavailable)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(RemoteProtocolError, _bad_handshake)
@@ -57,7 +59,22 @@ def error_type(status: int) -> str:
 def _client_error(error: ClientError) -> Response:
     _metrics().requests_refused.labels(error.code).inc()
     _log_refusal(error.code)
-    response = _error(error.code, error.message, error.status)
+    return _with_retry_after(_error(error.code, error.message, error.status, error.param), error)
+
+
+def _connection_refused(refusal: Refused) -> Response:
+    """The refusal has been logged and counted."""
+    error = refusal.error
+    return _with_retry_after(_error(error.code, error.message, error.status), error)
+
+
+def frame_refused(error: ClientError) -> Response:
+    """The answer to a frame that came as a request; its error has the fields of an error frame."""
+    answer = json_answer({"error": frames.error(error)}, status=error.status, cache=False)
+    return _with_retry_after(answer, error)
+
+
+def _with_retry_after(response: Response, error: ClientError) -> Response:
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return response

@@ -11,11 +11,10 @@ from typing import Any
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.protocol import frames
-from chatbot.protocol.client_errors import ClientError, SessionNotFound
+from chatbot.protocol.client_errors import UNAVAILABLE, ClientError, SessionNotFound
 from chatbot.protocol.client_frames import ClientFrame, parse_frame
 from chatbot.sessions.requests import Accepted
 from chatbot.web.client_lines import refused
-from chatbot.web.lifetime import Lifetime
 from chatbot.web.services import Services
 from chatbot.web.subscriber import Subscriber
 
@@ -24,8 +23,6 @@ logger = logging.getLogger(__name__)
 #: Bytes of a client's frame.
 MAX_FRAME = 64 * 1024
 
-UNAVAILABLE = "The chat is not available right now: send this again in a moment"
-
 
 class FrameHandler:
     """Carries out the frames of one client of a session, and sends it the answers."""
@@ -33,21 +30,24 @@ class FrameHandler:
     def __init__(
         self,
         services: Services,
-        lifetime: Lifetime,
+        session: str,
         network: str,
         send: Callable[[dict[str, Any]], None],
+        renewed: Callable[[], None] = lambda: None,
         subscriber: Subscriber | None = None,
     ) -> None:
-        """`send` sends a frame to the client, in `network`. A `subscriber` that gets the session's events on the same
-        connection is not sent this client's own messages."""
+        """`send` sends a frame to the client, in `network`; `renewed` is called when the session was used.
+
+        A `subscriber` that gets the session's events on the same connection is not sent this client's own messages.
+        """
         self._sessions = services.sessions
         self._enqueuer = services.enqueuer
         self._metrics = services.metrics
         self._max_length = services.settings.limits.max_message_length
-        self._session = lifetime.session
-        self._lifetime = lifetime
-        self._limits = services.rate_limits.messages(lifetime.session, network), network
+        self._session = session
+        self._limits = services.rate_limits.messages(session, network), network
         self._send = send
+        self._renewed = renewed
         self._subscriber = subscriber
 
     def handle(self, data: str | bytes) -> ClientError | None:
@@ -62,7 +62,8 @@ class FrameHandler:
         except SessionNotFound:
             raise
         except ClientError as error:
-            refused("a frame", error.code, message_id=error.message_id or message_id)
+            error.message_id = error.message_id or message_id
+            refused("a frame", error.code, message_id=error.message_id)
             return self._refuse(error)
         except StoreUnavailable as error:
             self._metrics.redis_errors.inc()
@@ -87,11 +88,11 @@ class FrameHandler:
                 self._enqueuer.enqueue(self._session)
         elif frame.type == "select":
             self._sessions.select(self._session, frame.id or "")
-            self._lifetime.renewed()
+            self._renewed()
         elif frame.type == "feedback":
             self._sessions.rate(self._session, frame.id or "", frame.rating, frame.text)
             self._metrics.feedback.labels(frame.rating or "withdrawn").inc()
-            self._lifetime.renewed()
+            self._renewed()
         else:
             self._request(frame)
 
@@ -99,7 +100,7 @@ class FrameHandler:
         """Stores what asks for a reply, and acknowledges it."""
         began = time.monotonic()
         accepted = self._accept(frame, frame.id or uuid.uuid4().hex)
-        self._lifetime.renewed()
+        self._renewed()
         self._acknowledge(accepted)
         self._metrics.ack_time.observe(time.monotonic() - began)
         if accepted.wake:

@@ -19,6 +19,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
+from chatbot.web.deadlines import RequestDeadline
 from chatbot.web.security_headers import PLAIN_HEADERS
 
 logger = logging.getLogger(__name__)
@@ -33,8 +34,8 @@ GET_TIMEOUT = 120.0
 _RECEIVE_BYTES = 2048
 #: Bytes of an unused body that are read, so that its answer arrives, before the connection is closed.
 _DRAIN_BYTES = 256 * 1024
-#: Has no timeout; may stand behind the prefix that a proxy leaves.
-_WEBSOCKET_PATH = "/chat"
+#: Have no timeout; may stand behind the prefix that a proxy leaves.
+_WEBSOCKET_PATHS = ("/chat", "/v1/responses")
 
 #: Status, code and message for each error of gunicorn's parser; the first that matches counts.
 _ANSWERS: tuple[tuple[type[BaseException], tuple[int, str, str]], ...] = (
@@ -89,20 +90,19 @@ class GunicornWorker(GeventWorker):  # type: ignore[misc]
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> Any:
         """Serves one request, after all that is ready has run: the next request may be in the buffer already."""
         gevent.sleep(0)
-        if req.path == _WEBSOCKET_PATH or (req.path.endswith(_WEBSOCKET_PATH) and _is_handshake(req)):
+        if req.path == _WEBSOCKET_PATHS[0] or (req.path.endswith(_WEBSOCKET_PATHS) and _is_handshake(req)):
             return super().handle_request(listener_name, req, sock, addr)
-        allowed = POST_TIMEOUT if req.method == "POST" else GET_TIMEOUT
-        timeout = gevent.Timeout.start_new(allowed)
+        deadline = RequestDeadline(POST_TIMEOUT if req.method == "POST" else GET_TIMEOUT)
         try:
             return super().handle_request(listener_name, req, sock, addr)
         except gevent.Timeout as caught:
-            if caught is not timeout:
+            if not deadline.caused(caught):
                 raise
-            logger.info("a request took longer than %.0f s, its connection is closed", allowed)
+            logger.info("a request took too long, its connection is closed")
             # Has gunicorn close the connection.
             raise StopIteration from None
         finally:
-            timeout.close()
+            deadline.close()
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answers a malformed request; neither the answer nor the log repeats any of it."""

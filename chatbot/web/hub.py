@@ -19,7 +19,7 @@ import redis
 from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.logs import bound
 from chatbot.protocol import close_codes, frames
-from chatbot.protocol.client_errors import SessionNotFound
+from chatbot.protocol.client_errors import SessionDamaged, SessionNotFound
 from chatbot.protocol.events import Event, events_channel
 from chatbot.sessions.ids import reply_id
 from chatbot.sessions.messages import Sessions, Snapshot
@@ -184,6 +184,8 @@ class Hub:
                     self._resync(subscriber)
                 except SessionNotFound:
                     subscriber.end(close_codes.EXPIRED)
+                except SessionDamaged:
+                    subscriber.end(close_codes.DAMAGED)
                 except (ChatbotError, OSError) as error:
                     # The client reconnects with `after` and misses nothing.
                     logger.warning("a socket could not be brought up to date: %s", error)
@@ -207,19 +209,22 @@ class Hub:
             self.resync([subscriber])
 
 
-def replay(session: str, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-    """The frames of a snapshot: messages, failures, and the reply in progress."""
+def replay(session: str, snapshot: Snapshot, held: tuple[int, int] = (0, 0)) -> Iterator[dict[str, Any]]:
+    """The frames of a snapshot: messages, failures, and the reply in progress.
+
+    `held` says how many code points of the reply's reasoning and text the client has.
+    """
     for message in snapshot.messages:
         yield frames.message(message)
     for message_id, text in snapshot.failed.items():
         yield frames.failure(message_id, text, snapshot.requests.get(message_id))
     for request in snapshot.pending[:1]:
         human = snapshot.requests.get(request)
-        reply = (reply_id(session, request), human or request, 0)
-        if snapshot.reasoning:
-            yield frames.reasoning(*reply, snapshot.reasoning, request if human else None)
-        if snapshot.partial:
-            yield frames.delta(*reply, snapshot.partial, request if human else None)
+        reply, regeneration = (reply_id(session, request), human or request), request if human else None
+        if reasoning := snapshot.reasoning[held[0] :]:
+            yield frames.reasoning(*reply, held[0], reasoning, regeneration)
+        if partial := snapshot.partial[held[1] :]:
+            yield frames.delta(*reply, held[1], partial, regeneration)
 
 
 def replayed_requests(snapshot: Snapshot) -> Iterator[dict[str, Any]]:

@@ -58,7 +58,8 @@ class WebMetrics:
         self.processes = gauge("processes", "Web processes", "livesum")
         self.processes.set(1)
         self.sockets = gauge("sockets", "Open websockets", "livesum")
-        self.sockets_refused = counter("sockets_refused_total", "Websockets closed before they were served", "reason")
+        self.streams = gauge("streams", "Open event streams and waiting polls", "livesum")
+        self.sockets_refused = counter("sockets_refused_total", "Connections refused, of all transports", "reason")
         self.slow_clients = counter("slow_clients_total", "Clients closed with 1013 as they read too slowly")
         self.sessions = counter("sessions_created_total", "Sessions created")
         self.messages_accepted = counter("messages_accepted_total", "Messages acknowledged, repeated ones included")
@@ -112,14 +113,15 @@ class WebMetrics:
         return own + generate_latest(shared)
 
 
-#: Why a websocket is refused or closed before it is served: no valid token, too many sockets, too many failed
-#: handshakes, no Redis, the process shutting down.
+#: Why a connection is refused or closed before it is served: no valid token, too many sockets, too many failed
+#: handshakes, a damaged session, no Redis, the process shutting down.
 SOCKET_REFUSALS = (
     "not_authenticated",
     "too_many",
     "too_many_in_session",
     "too_many_of_address",
     "failed_handshakes",
+    "damaged",
     "unavailable",
     "going_away",
 )

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from flask import Request, Response
 
 #: Paths that pages of other origins may not use. CORS does not cover websockets.
-CORS_PATHS = ("/token", "/refresh_token")
+CORS_PATHS = ("/token", "/refresh_token", "/events", "/messages")
 GUARDED = (*CORS_PATHS, "/chat")
 #: Before the paths of the OpenAI interfaces, which are guarded too.
 OPENAI = "/v1/"
@@ -53,7 +53,7 @@ def add_cors_headers(response: Response, request: Request, allowed: Sequence[str
         response.headers["Access-Control-Allow-Methods"] = "DELETE, GET, POST"
         # OpenAI's client for browsers sends headers of its own.
         more = ", *" if request.path.startswith(OPENAI) else ""
-        response.headers["Access-Control-Allow-Headers"] = f"Authorization, Content-Type{more}"
+        response.headers["Access-Control-Allow-Headers"] = f"Authorization, Content-Type, Last-Event-ID{more}"
         response.headers["Access-Control-Max-Age"] = _PREFLIGHT_AGE
     else:
         response.headers["Access-Control-Expose-Headers"] = "Retry-After"

@@ -1,4 +1,4 @@
-"""The sending side of one websocket: a bounded queue of bytes in front of a non-blocking socket."""
+"""The sending side of one websocket or event stream: a bounded queue of bytes in front of a non-blocking socket."""
 
 from __future__ import annotations
 
@@ -46,9 +46,18 @@ class Outbox:
     for `SEND_DEADLINE` seconds, is closed with `SLOW_CLIENT`.
     """
 
-    def __init__(self, sock: socket.socket, on_slow: Callable[[], None] = lambda: None) -> None:
-        """`on_slow` is called, without blocking, when the client is cut off for reading too slowly."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_slow: Callable[[], None] = lambda: None,
+        farewell: bytes = close_frame(SLOW_CLIENT),
+    ) -> None:
+        """`on_slow` is called, without blocking, when the client is cut off for reading too slowly.
+
+        `farewell` are the last bytes that such a client gets.
+        """
         self._sock = sock
+        self._farewell = farewell
         # gevent's socket would wait, in Python, where the plain socket beneath it answers at once.
         self._plain: Any = getattr(sock, "_sock", sock)
         self._tls = isinstance(sock, ssl.SSLSocket)
@@ -139,10 +148,10 @@ class Outbox:
             threading.Thread(target=self._write, name="writer", daemon=True).start()
 
     def _cut_off(self) -> None:
-        """Replaces the queue by the rest of the frame under way and a close frame. The lock is held."""
+        """Replaces the queue by the rest of the frame under way and the farewell. The lock is held."""
         self.slow = True
         first = next(iter(self._queue))
-        end = memoryview(close_frame(SLOW_CLIENT))
+        end = memoryview(self._farewell)
         self._queue = deque((first, end))
         self._queued = len(first) + len(end)
 

@@ -26,6 +26,10 @@ _FRAMES_AT_ONCE, _FRAMES = 60, 20
 #: Bytes per frame of that rate, and bytes at once: most messages are shorter, and several of the longest may come in a
 #: row. A smaller frame, a fragment or a ping for example, counts as so many bytes.
 _FRAME_BYTES, _BYTES_AT_ONCE = 800, 256 * 1024
+#: Seconds that a request waits for the pace of its session, before more are refused.
+_LONGEST_WAIT = 3.0
+#: Sessions with a pace of their own after which those that sent nothing lately are dropped.
+_MANY_PACES = 10_000
 #: Pages that one web process sends at the same time, in all and to one address. A page is sent in milliseconds, but one
 #: for a client that reads slowly, or not at all, stays in memory: 64 MB together at most.
 _PAGES_SENDING, _PAGES_TO_ADDRESS = 256, 32
@@ -50,6 +54,7 @@ class RateLimits:
         # With a pool given, the URL is not used.
         storage = RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix="chat:rate")
         self._limiter = SlidingWindowCounterRateLimiter(storage)
+        self._request_paces = Paces(self._request_pace)
         # How many pages are being sent to each network.
         self._sending: Counter[str] = Counter()
 
@@ -120,10 +125,23 @@ class RateLimits:
 
     def frame_pace(self) -> Callable[[float], float] | None:
         """For one socket: `pace(n)` returns the seconds to wait after `n` frames; None for no limit."""
-        if not self.enabled:
-            return None
+        return self._request_pace().delay if self.enabled else None
+
+    def _request_pace(self) -> Pace:
         at_once = 2 * min(rate.amount for rate in self._session_messages)
-        return Pace(self._frames_per_second(), max(at_once, _FRAMES_AT_ONCE)).delay
+        return Pace(self._frames_per_second(), max(at_once, _FRAMES_AT_ONCE))
+
+    def request_wait(self, session: str) -> float:
+        """The seconds to wait before a request of `session` that is a frame, or a poll; they have a socket's pace.
+
+        Raises `RateLimited` when too many wait.
+        """
+        if not self.enabled:
+            return 0.0
+        pace = self._request_paces.of(session)
+        if (wait := pace.wait()) > _LONGEST_WAIT:
+            raise RateLimited(wait)
+        return pace.delay(1)
 
     def read_pace(self) -> Callable[[int, int], float] | None:
         """For one socket: `pace(n, m)` returns the seconds to wait after `n` bytes with `m` frames; None for no limit.
@@ -162,6 +180,28 @@ class Pace:
     def busy(self) -> bool:
         """Whether something that was taken has not come back."""
         return self._full > time.monotonic()
+
+
+class Paces:
+    """A `Pace` for each of many keys; those that nothing was taken from lately are dropped."""
+
+    def __init__(self, make: Callable[[], Pace]) -> None:
+        self._make = make
+        self._paces: dict[str, Pace] = {}
+        self._many = _MANY_PACES
+
+    def of(self, key: str) -> Pace:
+        """The pace of `key`."""
+        if len(self._paces) >= self._many:
+            self._paces = {key: pace for key, pace in self._paces.items() if pace.busy()}
+            self._many = max(_MANY_PACES, 2 * len(self._paces))
+        return self._paces.setdefault(key, self._make())
+
+
+def hold_back(seconds: float) -> None:
+    """Waits; other requests are served meanwhile."""
+    if seconds:
+        time.sleep(seconds)
 
 
 def _buckets(key: str, rates: Sequence[RateLimitItem], *, counts_bytes: bool = False) -> list[Bucket]:

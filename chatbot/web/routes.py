@@ -5,30 +5,28 @@ from __future__ import annotations
 import gzip
 import hmac
 import json
-import logging
 from functools import lru_cache
 from typing import Any
 
 from flask import Blueprint, Flask, Response, abort, g, render_template, request
-from gunicorn.http.errors import ParseException
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
+from chatbot.protocol.client_errors import ClientError, SessionNotFound
 from chatbot.protocol.documents import parse_name
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.pages import parse_before, parse_limit
 from chatbot.web import client_lines, hosts, origins
-from chatbot.web.answers import authorization, bearer_token, json_answer, json_text_answer
+from chatbot.web.answers import authorization, bearer_token, json_answer, json_text_answer, request_body
 from chatbot.web.chat_socket import ChatSocket
+from chatbot.web.connections import admit_address
 from chatbot.web.disconnects import raise_if_disconnected
 from chatbot.web.error_answers import add_error_answers
 from chatbot.web.openai.routes import openai
 from chatbot.web.readiness import readiness
 from chatbot.web.security_headers import add_security_headers
 from chatbot.web.services import network, services
+from chatbot.web.transports import transports
 from chatbot.web.websocket import WebSocket, create_sock
-
-logger = logging.getLogger(__name__)
 
 #: Bytes of a request's body, which holds a name.
 MAX_BODY = 16 * 1024
@@ -169,15 +167,8 @@ def guard_websocket() -> None:
         return
     if not request.headers.get("Sec-WebSocket-Key") or request.headers.get("Sec-WebSocket-Version") != "13":
         abort(400, "This address takes websocket connections only, of version 13")
-    found, reason = services(), "failed_handshakes"
-    try:
-        found.address_limits.check_failures(network())
-        reason = "too_many_of_address"
-        found.address_limits.open_socket(network())
-        g.socket_network = network()
-    except RateLimited:
-        found.metrics.sockets_refused.labels(reason).inc()
-        raise
+    admit_address(services(), network())
+    g.socket_network = network()
 
 
 @_sock.route(WEBSOCKET, bp=routes)
@@ -189,27 +180,23 @@ def chat(ws: WebSocket) -> None:
 @routes.teardown_request
 def count_closed_socket(_: BaseException | None) -> None:
     """After the websocket's end."""
-    network = g.pop("socket_network", None)
-    if network is not None:
-        services().address_limits.close_socket(network)
+    counted = g.pop("socket_network", None)
+    if counted is not None:
+        services().address_limits.close_socket(counted)
 
 
 def add_routes(app: Flask) -> None:
     """Adds the routes, the websocket and the answers to errors."""
     _sock.init_app(app)
     app.register_blueprint(routes)
+    app.register_blueprint(transports)
     app.register_blueprint(openai)
     add_error_answers(app)
     app.after_request(_add_headers)
 
 
 def _given_name() -> Any:
-    try:
-        body = request.get_data(cache=True)
-    except (OSError, ParseException) as error:
-        # Broken chunks, or a client that disconnected. The error's text repeats the body, so only its type is logged.
-        logger.info("a body could not be read: %s", type(error).__name__)
-        raise ClientError("bad_request", "The request body is incomplete or broken: send it again") from None
+    body = request_body()
     if request.is_json or body.lstrip()[:1] == b"{":
         try:
             document = json.loads(body)

@@ -9,6 +9,7 @@ from flask import current_app, g, request
 
 from chatbot.config import Settings
 from chatbot.sessions.messages import Sessions
+from chatbot.sessions.responses import Responses
 from chatbot.web.address_limits import AddressLimits
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import Hub
@@ -23,6 +24,7 @@ class Services:
     settings: Settings
     client: redis.Redis
     sessions: Sessions
+    responses: Responses
     hub: Hub
     enqueuer: Enqueuer
     rate_limits: RateLimits

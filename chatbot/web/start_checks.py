@@ -25,7 +25,8 @@ _PORT_TIMEOUT = 2.0
 _INHERITED = ("LISTEN_FDS", "GUNICORN_FD")
 
 _CONFIGURATION = (
-    "gunicorn did not read gunicorn.conf.py: start it in the project's folder, or with -c PATH/gunicorn.conf.py"
+    "gunicorn did not read gunicorn.conf.py: start it in the project's folder, or with -c PATH/gunicorn.conf.py, or "
+    "run chatbot web"
 )
 _PRELOAD = "--preload does not work here, as connections do not survive a fork: start gunicorn without it"
 _DEVELOPMENT_SERVER = "flask run serves no websockets of this program: start gunicorn wsgi:app"
@@ -46,6 +47,8 @@ def check_master(cfg: Any) -> None:
     chosen = cfg.settings["worker_class"].get()
     if chosen != _WORKER_CLASS:
         raise SystemExit(f"the worker class {chosen} cannot hold the chat's websockets: start gunicorn without -k")
+    if cfg.workers < 1:
+        raise SystemExit(f"with {cfg.workers} processes gunicorn serves nothing: start it without -w")
     check_temporary_folder()
     if not any(os.environ.get(variable) for variable in _INHERITED):
         for address in cfg.address:

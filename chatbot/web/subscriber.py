@@ -89,6 +89,11 @@ class Subscriber:
             held, self._held = self._held, []
             return self._pass_all(held)
 
+    @property
+    def event(self) -> int:
+        """The number of the last event that was passed on."""
+        return self._event
+
     def ahead_of(self, snapshot: Snapshot) -> bool:
         """Whether Redis was restored without events that the socket has received. Call it during a hold."""
         with self._lock:

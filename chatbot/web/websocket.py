@@ -20,11 +20,11 @@ from typing import Any
 
 import flask_sock
 import simple_websocket
-from gevent import monkey
 from wsproto.connection import Connection
 from wsproto.events import CloseConnection, Event
 
 from chatbot.protocol.close_codes import SLOW_CLIENT, TOO_BIG, Closing
+from chatbot.web.disconnects import has_ended
 from chatbot.web.outbox import Outbox, wait_for
 
 logger = logging.getLogger(__name__)
@@ -41,9 +41,6 @@ _PAUSE_POLL = 1.0
 _TLS_RECORD = 16 * 1024
 #: Frames that may be buffered before no more are read, and seconds between two checks of their number.
 _MAX_BUFFERED_FRAMES, _BUFFER_POLL = 32, 0.02
-#: gevent's poll knows no events but readable and writable. Linux alone reports the client's end before the last byte.
-_poll = monkey.get_original("select", "poll")
-_ENDED = getattr(select, "POLLRDHUP", select.POLLHUP)
 #: Connections whose end is handled at the same time: when thousands end at once, other sockets' frames go first.
 _ENDING = threading.Semaphore(8)
 
@@ -131,6 +128,10 @@ class WebSocket(simple_websocket.Server):  # type: ignore[misc]
         """`pace(n, m)` returns the seconds to wait after `n` bytes with `m` frames were read; None for no limit."""
         self.sock.pace = pace
 
+    def buffer_frames(self, most: int) -> None:
+        """Has no more read from the client while more than `most` of its frames wait."""
+        self.sock.most_buffered = most
+
     def end(self, closing: Closing) -> None:
         """Sends a close frame and wakes `receive`; does nothing on a closed socket."""
         try:
@@ -205,6 +206,7 @@ class _Stream:
         self.outbox = Outbox(sock, on_slow)
         #: Frames that were read and not handled yet.
         self.buffered: Sequence[Any] = ()
+        self.most_buffered = _MAX_BUFFERED_FRAMES
         self.pace: Callable[[int, int], float] | None = None
         #: Frames, control frames and fragments included, in the bytes that were read last; how many bytes.
         self.frames, self._read = 0, 0
@@ -221,7 +223,7 @@ class _Stream:
 
     def recv(self, _: int) -> bytes:
         """Bytes from the client, empty at the end; waits while many frames are buffered, and as `pace` demands."""
-        while not self.outbox.closed and len(self.buffered) > _MAX_BUFFERED_FRAMES:
+        while not self.outbox.closed and len(self.buffered) > self.most_buffered:
             time.sleep(_BUFFER_POLL)
         data = b""
         try:
@@ -242,7 +244,7 @@ class _Stream:
             return True
         until = time.monotonic() + self.pace(self._read, self.frames)
         while self.pace is not None and (left := until - time.monotonic()) > 0:
-            if self.outbox.closed or _has_ended(self._sock):
+            if self.outbox.closed or has_ended(self._sock):
                 return False
             time.sleep(min(left, _PAUSE_POLL))
         return True
@@ -260,10 +262,3 @@ class _Stream:
                 if not self._sock.recv(65536):
                     break
         self.finished.set()
-
-
-def _has_ended(sock: socket.socket) -> bool:
-    """Whether the client has closed its side, even if there is more to read; does not wait."""
-    poll = _poll()
-    poll.register(sock.fileno(), _ENDED)
-    return bool(poll.poll(0))

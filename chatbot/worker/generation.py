@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from typing import Any
 
 from chatbot.config import Settings
 from chatbot.sessions.leases import Assignment
 from chatbot.telemetry.counters import FIRST_TOKEN, PIECES, REPLY_TIME, TOKENS, Counts
 from chatbot.worker.models.base import Call, Model, Piece, Pieces
 from chatbot.worker.models.errors import ContentRefused, PromptTooLong
+from chatbot.worker.models.requested import allowed
 from chatbot.worker.models.usage import Usage
 from chatbot.worker.prompts import PromptMessage, estimated_tokens, fit, prompt_messages
-from chatbot.worker.streams import Stream
+from chatbot.worker.requested import newest, requested_conversation
+from chatbot.worker.stream import Stream
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +48,16 @@ class Generator:
         try:
             with closing(self._pieces(work, call, stream)) as pieces:
                 for piece in pieces:
-                    if piece.retracts:
+                    text, thought = piece.text, piece.reasoning
+                    if piece.retracts and work.options is not None:
+                        # Events were sent with the text: it stays text.
+                        text, thought = thought + text, ""
+                    elif piece.retracts:
                         stream.retract()
-                    stream.add(piece.text[: MAX_REPLY_LENGTH - len(stream.text)], piece.reasoning)
+                    stream.add(text[: MAX_REPLY_LENGTH - len(stream.text)], thought)
                     stream.usage = piece.usage or stream.usage
-                    chunks += bool(piece.text or piece.reasoning)
+                    stream.calls = allowed(piece.calls, work.options or {})
+                    chunks += bool(text or thought)
                     if first is None and stream.begun:
                         first = time.monotonic() - began
                         self._counts.observe(FIRST_TOKEN, first)
@@ -80,9 +88,14 @@ class Generator:
         self._counts.add(TOKENS, "completion", reported.completion or 0)
 
     def _pieces(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
-        """The reply's chunks. A refused prompt is asked again with less of the history: half of a prompt that is too
-        long, and only the newest message when a content filter refuses it, as the filter sees the whole prompt."""
-        conversation = fit(prompt_messages(work.messages, self._keep_reasoning), self._max_prompt_tokens)
+        """The reply's chunks. A refused prompt is asked again with less of the history: what fits half of the tokens
+        of a prompt that is too long, and only the newest message when a content filter refuses it, as the filter sees
+        the whole prompt."""
+        if work.options is not None:
+            yield from self._requested(work, work.options, call, stream)
+            return
+        history, room = prompt_messages(work.messages, self._keep_reasoning), self._max_prompt_tokens
+        conversation = fit(history, room)
         while True:
             stream.prompt_tokens = self._estimated(conversation)
             try:
@@ -97,8 +110,36 @@ class Generator:
                     return
                 if len(conversation) == 1:
                     raise
-                conversation = conversation[(len(conversation) + 1) // 2 if too_long else -1 :]
+                room = self._less(conversation, room) if too_long else 0
+                conversation = fit(history, room)
                 logger.warning("retrying with the last %d messages: %s", len(conversation), error)
+
+    @staticmethod
+    def _less(refused: Sequence[PromptMessage], room: int) -> int:
+        """Half of the tokens, halved again until the refused prompt is too long for them."""
+        size = sum(estimated_tokens(message.text) for message in refused)
+        while room >= size:
+            room //= 2
+        return room
+
+    def _requested(self, work: Assignment, options: Mapping[str, Any], call: Call, stream: Stream) -> Pieces:
+        """The chunks of a reply to a request with options: it says whether older messages may be left out."""
+        call.options = options
+        messages: Sequence[Mapping[str, Any]] = work.messages
+        while True:
+            conversation = requested_conversation(messages)
+            stream.prompt_tokens = self._estimated(conversation)
+            try:
+                yield from self._model.generate(conversation, call)
+                return
+            except PromptTooLong as error:
+                if stream.begun:
+                    yield Piece("", "length")
+                    return
+                if options.get("truncation") != "auto" or len(messages) == 1:
+                    raise
+                messages = newest(messages)
+                logger.warning("retrying with the last %d messages: %s", len(messages), error)
 
     def _estimated(self, conversation: Sequence[PromptMessage]) -> int:
         return self._instructions + sum(estimated_tokens(message.text) for message in conversation)

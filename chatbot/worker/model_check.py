@@ -1,20 +1,23 @@
-"""Asks each configured model server one question and reports the outcome, for an operator at a terminal."""
+"""Asks each configured model server, or the callable, one question and reports the outcome, at a terminal."""
 
 from __future__ import annotations
 
 import base64
 import html
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from chatbot.config import HUGGINGFACE, ModelAddress, Settings
+from chatbot.config import HUGGINGFACE, PYTHON, ModelAddress, Settings
 from chatbot.errors import ConfigurationError
+from chatbot.protocol.documents import utc_now
+from chatbot.worker.bots.model import PythonModel
 from chatbot.worker.models import create_protocol
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.base import Call, Model
 from chatbot.worker.models.errors import CallCancelled, ModelError
 from chatbot.worker.models.http import ModelEndpoint, check_certificate, public_address
 from chatbot.worker.prompts import PromptMessage, estimated_tokens
@@ -46,7 +49,9 @@ class _Reply:
 
 
 def check(settings: Settings, say: Print) -> bool:
-    """Whether every server gave a reply; `say` prints each line of the report."""
+    """Whether every server, or the callable, gave a reply; `say` prints each line of the report."""
+    if settings.model.api == PYTHON:
+        return _check_callable(str(settings.model.callable), settings, say)
     try:
         check_certificate(settings.model.client_certificate)
     except ConfigurationError as error:
@@ -67,10 +72,9 @@ def _check(server: ModelAddress, settings: Settings, say: Print) -> bool:
     say(f"token:     {login if '@' in urlsplit(server.url).netloc else 'set' if settings.model.token else 'not set'}")
     reply, failure = _Reply(), None
     try:
-        _ask(server, settings, reply)
+        _ask(create_protocol(server, settings), settings, reply)
     except CallCancelled:
-        what = "the reply did not end" if reply.text else "no text arrived"
-        say(f"verdict:   NO REPLY: {what} within MODEL_TIMEOUT, {settings.model.timeout:g} s")
+        say(_too_late(reply, settings))
         return False
     except ModelError as error:
         failure = error
@@ -87,12 +91,32 @@ def _check(server: ModelAddress, settings: Settings, say: Print) -> bool:
     return True
 
 
-def _ask(server: ModelAddress, settings: Settings, reply: _Reply) -> None:
+def _check_callable(name: str, settings: Settings, say: Print) -> bool:
+    say(f"callable:  {name}")
+    reply = _Reply()
+    try:
+        _ask(PythonModel(name, lambda _: ("model-check", utc_now()), 1), settings, reply)
+    except (ConfigurationError, ModelError) as error:
+        say(f"verdict:   NO REPLY: {error}")
+        return False
+    except CallCancelled:
+        say(_too_late(reply, settings))
+        return False
+    _report(reply, say)
+    return True
+
+
+def _too_late(reply: _Reply, settings: Settings) -> str:
+    what = "the reply did not end" if reply.text else "no text arrived"
+    return f"verdict:   NO REPLY: {what} within MODEL_TIMEOUT, {settings.model.timeout:g} s"
+
+
+def _ask(model: Model, settings: Settings, reply: _Reply) -> None:
     """Fills `reply` while it arrives. Raises `ModelError` and `CallCancelled`."""
     began = time.monotonic()
     question = [PromptMessage("user", QUESTION)]
     call = Call(settings.model.timeout, loading_timeout=settings.model.loading_timeout)
-    with closing(create_protocol(server, settings).generate(question, call)) as pieces:
+    with _deadline(call, settings), closing(model.generate(question, call)) as pieces:
         for piece in pieces:
             if piece.retracts:
                 reply.reasoning, reply.text = reply.reasoning + reply.text, ""
@@ -103,6 +127,19 @@ def _ask(server: ModelAddress, settings: Settings, reply: _Reply) -> None:
             reply.reasoning += piece.reasoning
             reply.finish_reason = piece.finish_reason or ""
     reply.took = time.monotonic() - began
+
+
+@contextmanager
+def _deadline(call: Call, settings: Settings) -> Iterator[None]:
+    """Ends the call when it takes longer than MODEL_TIMEOUT after the time for loading."""
+    longest = settings.model.timeout + max(settings.model.timeout, settings.model.loading_timeout)
+    timer = threading.Timer(longest, call.cancel, ["deadline"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _report(reply: _Reply, say: Print) -> None:

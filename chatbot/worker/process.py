@@ -21,7 +21,7 @@ from celery.utils.nodenames import node_format
 
 from chatbot import logs
 from chatbot.api_keys.charges import Charges
-from chatbot.config import Settings
+from chatbot.config import PYTHON, Settings
 from chatbot.config.broker_urls import is_amqp
 from chatbot.errors import ConfigurationError
 from chatbot.protocol.events import STOP_CHANNEL
@@ -31,14 +31,18 @@ from chatbot.sessions.ledger import Ledger
 from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.telemetry.counters import Counts
+from chatbot.worker.bots.loader import load_callable
+from chatbot.worker.bots.model import PythonModel
 from chatbot.worker.celery_extensions import BatchEvents, SoloConsumer, log_notices
 from chatbot.worker.liveness_canary import Canary
 from chatbot.worker.models import create_model
+from chatbot.worker.models.base import Model
+from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.models.http import check_certificate
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots
 from chatbot.worker.replies import Replies
-from chatbot.worker.start_checks import NoBeat, check_options, given, wait_until_usable, warn_of_namesake
+from chatbot.worker.start_checks import check_options, given, refuse_beat, wait_until_usable, warn_of_namesake
 from chatbot.worker.streams import Streams
 from chatbot.worker.tasks import add_tasks
 
@@ -101,7 +105,13 @@ class WorkerServices:
     def _replies(self) -> Replies:
         self.listener.subscribe(STOP_CHANNEL, timeout=_FIRST_SUBSCRIPTION)
         self.listener.wait_until_receiving(_FIRST_SUBSCRIPTION)
-        return Replies(self.leases, self.streams, create_model(self._settings), self._settings, self.counts)
+        model, loop = self._create_model(), ModelLoop(self.slots)
+        return Replies(self.leases, self.streams, model, self._settings, self.counts, loop)
+
+    def _create_model(self) -> Model:
+        if self._settings.model.api == PYTHON:
+            return PythonModel(str(self._settings.model.callable), self.leases.facts, self.slots)
+        return create_model(self._settings)
 
     def replies(self) -> Replies:
         """One object for all threads of the process."""
@@ -131,6 +141,7 @@ class WorkerServices:
 
 def create_worker(settings: Settings) -> Celery:
     """The app for `celery -A celery_worker worker` and `flower`."""
+    refuse_beat()
     celery = create_celery(settings)
     celery.events_cls = f"{BatchEvents.__module__}:{BatchEvents.__name__}"
     celery.conf.update(
@@ -146,7 +157,6 @@ def create_worker(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        beat_scheduler=f"{NoBeat.__module__}:{NoBeat.__name__}",
         worker_consumer=f"{SoloConsumer.__module__}:{SoloConsumer.__name__}",
     )
     if is_amqp(settings.redis.broker_url):
@@ -157,7 +167,7 @@ def create_worker(settings: Settings) -> Celery:
     signals.celeryd_init.connect(partial(_apply_options, celery, services), weak=False)
     signals.celeryd_init.connect(partial(_set_up_output, settings), weak=False)
     signals.setup_logging.connect(_set_up_logging)
-    signals.celeryd_after_setup.connect(partial(_check_certificate, settings), weak=False)
+    signals.celeryd_after_setup.connect(partial(_check_model, settings), weak=False)
     signals.celeryd_after_setup.connect(partial(_set_up_threads, celery, services, settings), weak=False)
     return celery
 
@@ -176,7 +186,12 @@ def _set_up_output(settings: Settings, *, sender: str, options: dict[str, Any], 
     if given("loglevel") is not None:
         level = logging.getLevelName(options["loglevel"])
         settings = replace(settings, log=replace(settings.log, level=level))
-    logs.configure(settings, node_format(options.get("logfile"), sender))
+    file = node_format(options.get("logfile"), sender)
+    try:
+        logs.configure(settings, file)
+    except OSError as error:
+        # Celery would go on without a log.
+        raise SystemExit(f"-f {file} cannot be written: {error.strerror}") from None
     logs.take_over_output(settings)
     log_notices(settings)
     # At each loss of the broker Celery warns that tasks will be redelivered; here the ledger does that.
@@ -187,10 +202,12 @@ def _set_up_logging(**_: Any) -> None:
     """Keeps Celery, which asks for a receiver of this signal, from setting up its own logging."""
 
 
-def _check_certificate(settings: Settings, **_: Any) -> None:
-    """Ends a worker that cannot use its client certificate; Flower does not need the files."""
+def _check_model(settings: Settings, **_: Any) -> None:
+    """Ends a worker that cannot use its client certificate or its callable; Flower needs neither."""
     try:
         check_certificate(settings.model.client_certificate)
+        if settings.model.api == PYTHON:
+            load_callable(str(settings.model.callable))
     except ConfigurationError as error:
         raise SystemExit(f"Settings: {error}") from None
 

@@ -22,8 +22,13 @@ _LABEL = re.compile(r"\b(human|bot)(?=\s*:)", re.IGNORECASE)
 class PromptMessage:
     """One message of a conversation, as a model gets it."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system", "tool"]
     text: str
+    #: Parts with images, as chat completions have them; the text is in them too.
+    parts: tuple[Mapping[str, Any], ...] = ()
+    #: Function calls of the assistant, as chat completions have them; and the call that a message of a tool answers.
+    calls: tuple[Mapping[str, Any], ...] = ()
+    call_id: str = ""
 
 
 def prompt_messages(messages: Sequence[Mapping[str, Any]], keep_reasoning: bool = False) -> list[PromptMessage]:
@@ -48,28 +53,35 @@ def prompt_messages(messages: Sequence[Mapping[str, Any]], keep_reasoning: bool 
 
 
 def fit(conversation: Sequence[PromptMessage], max_tokens: int) -> Sequence[PromptMessage]:
-    """The newest messages that are estimated to fit, always with the last one, which is never cut.
+    """The newest turns that are estimated to fit, always with the last message, which is never cut.
 
-    A turn with a message that is too long to fit alone is left out; older ones may still be included.
+    The prompts of a conversation begin with the same turn until one does not fit; then turns are left out down to half
+    of `max_tokens` at once, so that the next prompts begin alike again. That follows from the conversation alone: each
+    turn's prompt is cut in order. A turn with a message that is too long to fit alone is left out.
     """
-    kept = [conversation[-1]]
-    room = max_tokens - estimated_tokens(conversation[-1].text)
-    for turn in _turns_newest_first(conversation[:-1]):
-        sizes = [estimated_tokens(message.text) for message in turn]
-        if max(sizes) > max_tokens:
-            continue
-        for message, tokens in zip(turn, sizes, strict=True):
-            room -= tokens
-            if room < 0:
-                return kept[::-1]
-            kept.append(message)
-    return kept[::-1]
+    turns = [turn for turn in _turns(conversation[:-1]) if all(estimated_tokens(m.text) <= max_tokens for m in turn)]
+    sizes = [sum(estimated_tokens(message.text) for message in turn) for turn in turns]
+    questions = [estimated_tokens(turn[0].text) for turn in turns] + [estimated_tokens(conversation[-1].text)]
+    begin, held = 0, 0
+    for end, question in enumerate(questions):
+        if held + question > max_tokens:
+            while begin < end and (
+                held + question > max_tokens or (begin < end - 1 and held + question > max_tokens // 2)
+            ):
+                held -= sizes[begin]
+                begin += 1
+        if end < len(turns):
+            held += sizes[end]
+    return [*(message for turn in turns[begin:] for message in turn), conversation[-1]]
 
 
-def _turns_newest_first(conversation: Sequence[PromptMessage]) -> Iterator[Sequence[PromptMessage]]:
-    """Each turn as its reply and its human message, which the first turn may lack."""
-    for end in range(len(conversation), 0, -2):
-        yield conversation[max(end - 2, 0) : end][::-1]
+def _turns(conversation: Sequence[PromptMessage]) -> Iterator[Sequence[PromptMessage]]:
+    """Each turn as its human message, which the first turn may lack, and its reply."""
+    begin = len(conversation) % 2
+    if begin:
+        yield conversation[:1]
+    for at in range(begin, len(conversation), 2):
+        yield conversation[at : at + 2]
 
 
 def max_messages(max_tokens: int) -> int:
@@ -90,8 +102,14 @@ def completion_prompt(conversation: Sequence[PromptMessage]) -> str:
 
     A text cannot forge a message: a label inside a text gets a space before its colon.
     """
-    lines = [f"{HUMAN if m.role == 'user' else BOT} {_unlabelled(m.text)}" for m in conversation]
-    return "\n".join([*lines, BOT])
+    return "\n".join([*map(_line, conversation), BOT])
+
+
+def _line(message: PromptMessage) -> str:
+    """A line with its label; instructions, which no setting gives to base models, have none."""
+    if message.role == "system":
+        return _unlabelled(message.text)
+    return f"{HUMAN if message.role == 'user' else BOT} {_unlabelled(message.text)}"
 
 
 def _unlabelled(text: str) -> str:

@@ -28,8 +28,10 @@ from chatbot.worker.models.errors import (
     ModelUnavailable,
     PermanentModelError,
 )
+from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.retries import retry_delay
-from chatbot.worker.streams import Stream, Streams
+from chatbot.worker.stream import Stream
+from chatbot.worker.streams import Streams
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,17 @@ class Replies:
     """Settles messages: each that a worker claims gets its reply or a recorded failure, or stays in the ledger for
     another worker."""
 
-    def __init__(self, leases: Leases, streams: Streams, model: Model, settings: Settings, counts: Counts) -> None:
+    def __init__(
+        self,
+        leases: Leases,
+        streams: Streams,
+        model: Model,
+        settings: Settings,
+        counts: Counts,
+        loop: ModelLoop | None = None,
+    ) -> None:
+        """In `loop`, if there is one, run the calls of a model that can do so; else in the thread of `answer`."""
+        self._loop = loop if model.in_loop else None
         self._leases = leases
         self._streams = streams
         self._generator = Generator(model, settings, counts)
@@ -103,22 +115,29 @@ class Replies:
         """Settles one message."""
         if work.stopped:
             return self._commit(work, "stopped", None)
+        if work.partial:
+            logger.warning("the reply of another worker ends at %d characters, its events are sent", len(work.partial))
+            return self._commit(work, "interrupted", None)
         request_id = f"{work.session}:{work.message_id}"
-        call = Call(self._timeout, request_id, work.session, loading_timeout=self._loading_timeout)
+        call = Call(self._timeout, request_id, work.session, loading_timeout=self._loading_timeout, assignment=work)
         stream = self._streams.open(work, call)
         try:
             try:
-                finish_reason = self._generator.generate(work, call, stream)
+                if self._loop is None:
+                    finish_reason = self._generator.generate(work, call, stream)
+                else:
+                    call.loop = self._loop
+                    finish_reason = self._loop.run(lambda: self._generator.generate(work, call, stream))
             finally:
                 self._streams.close(stream)
         except CallCancelled as cancelled:
             return self._settle_cancelled(work, stream, cancelled.reason)
         except ModelError as error:
-            return self._settle_failed(work, error)
+            return self._settle_failed(work, error, stream)
         except Exception:
             # A bug must not leave the message unanswered, nor be retried for ever.
             logger.exception("generating a reply failed")
-            return self._settle_failed(work, PermanentModelError("internal", "see the traceback above"))
+            return self._settle_failed(work, PermanentModelError("internal", "see the traceback above"), stream)
         return self._commit(work, finish_reason, stream)
 
     def _settle_cancelled(self, work: Assignment, stream: Stream, reason: str) -> _Settled:
@@ -135,12 +154,16 @@ class Replies:
         if stream.begun:
             logger.warning("the reply took longer than MODEL_TIMEOUT and is cut at %d characters", len(stream.text))
             return self._commit(work, "length", stream)
-        return self._settle_failed(work, ModelUnavailable("timeout", "no text before the deadline"))
+        return self._settle_failed(work, ModelUnavailable("timeout", "no text before the deadline"), stream)
 
-    def _settle_failed(self, work: Assignment, error: ModelError) -> _Settled:
+    def _settle_failed(self, work: Assignment, error: ModelError, stream: Stream) -> _Settled:
         delay = retry_delay(work, error, max_attempts=self._max_attempts, loading_timeout=self._loading_timeout)
         loading = isinstance(error, ModelLoading)
         self._counts.add(MODEL_ERRORS, error.kind)
+        if work.options is not None and stream.text:
+            # Events were sent with the text: another attempt would change it.
+            logger.error("the reply ends at %d characters: %s", len(stream.text), error)
+            return self._commit(work, "interrupted", stream)
         if delay is None:
             logger.error("the model gave no reply, not retrying: %s", error)
             following = self._retry_while_unavailable(
@@ -154,8 +177,10 @@ class Replies:
         return _Settled(None)
 
     def _commit(self, work: Assignment, finish_reason: str, stream: Stream | None) -> _Settled:
-        """Commits what the stream holds, without one an empty reply."""
-        text, reasoning, last_delta = (stream.text, stream.reasoning, stream.last_delta()) if stream else ("", "", None)
+        """Commits what the stream holds, without one what an attempt before has left."""
+        text, reasoning, last_delta = work.partial, "", None
+        if stream:
+            text, reasoning, last_delta = stream.text, stream.reasoning, stream.last_delta()
         usage = stream.usage.document() if stream and stream.usage else None
         following = self._retry_while_unavailable(
             lambda: self._leases.commit(
@@ -166,6 +191,7 @@ class Replies:
                 last_delta=last_delta,
                 reasoning=reasoning,
                 usage=usage,
+                items=stream.calls if stream else (),
             )
         )
         self._counts.add(REPLIES, finish_reason)

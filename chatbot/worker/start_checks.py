@@ -42,10 +42,10 @@ _REFUSED = {
 }
 
 
-class NoBeat:
-    """For `beat_scheduler`: ends Celery beat before it writes a file of its own."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+def refuse_beat() -> None:
+    """Ends `celery beat` before it writes its banner, and a file of its own."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.invoked_subcommand == "beat":
         raise SystemExit(NO_BEAT)
 
 

@@ -10,127 +10,30 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
 
 from chatbot.errors import StoreUnavailable
-from chatbot.protocol import frames
-from chatbot.sessions.leases import LEASE, RENEW, Assignment, Leases, Progress
+from chatbot.sessions.leases import LEASE, Assignment, Leases
 from chatbot.telemetry.counters import REPORT_FAILURES, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.models.base import Call
-from chatbot.worker.models.usage import Usage
+from chatbot.worker.stream import Stream
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two reports of a reply's text: short enough to look smooth. The first chunk does not wait.
-REPORT_INTERVAL = 0.04
-#: Characters of reasoning that are published and stored, and what follows them when there was more.
-MAX_REASONING_LENGTH = 50_000
-REASONING_CUT = "\n\n[The rest is left out.]"
+#: Seconds between two reports of a reply's text: short enough to look smooth. The first chunk does not wait. While
+#: reports come late, chunks are gathered for longer, up to the second figure, so that there are fewer.
+REPORT_INTERVAL, LONGEST_INTERVAL = 0.04, 0.1
+#: A round of reports is late when it ends so many seconds after its time; factors of the interval after a late one, and
+#: after one in time.
+_LATE, _LONGER, _SHORTER = 0.02, 1.25, 0.95
+#: Seconds between two rounds at most, and for each reply in progress: what becomes due meanwhile goes together. A round
+#: costs as much as the reports of ten replies.
+_ROUND, _ROUND_PER_STREAM = 0.01, 0.0005
 #: Seconds between two checks of leases and deadlines.
 _CHECK_INTERVAL = 0.25
 #: Seconds between two reports while Redis does not answer.
 _PAUSE = 0.5
 #: Seconds without Redis after which a reply in progress is given up: its lease has long expired by then.
 _GIVE_UP_AFTER = 60.0
-
-
-class _Growing:
-    """A text that grows, and how much of it was reported, in code points and in bytes of UTF-8."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.reported = self.reported_bytes = 0
-
-    def take(self) -> tuple[str, int, int]:
-        """The text that was not reported, with its offset in code points and in bytes; it counts as reported."""
-        offset, byte_offset, text = self.reported, self.reported_bytes, self.text
-        self.reported = len(text)
-        new = text[offset:]
-        self.reported_bytes += len(new.encode())
-        return new, offset, byte_offset
-
-
-class Stream:
-    """A reply in progress. The thread that reads from the model calls `add`."""
-
-    def __init__(self, streams: Streams, assignment: Assignment, call: Call) -> None:
-        self.assignment = assignment
-        self.call = call
-        self._text, self._reasoning = _Growing(), _Growing()
-        #: Tokens of the prompt, estimated.
-        self.prompt_tokens = 0
-        self.usage: Usage | None = None
-        #: Set once another worker holds the lease, or the session has ended.
-        self.lost = False
-        self._streams = streams
-        # Below, guarded by the lock of `streams`, and so is what was reported of the texts.
-        self.last_report = time.monotonic()
-        self.last_answer = self.last_report
-        self.queued = False
-
-    @property
-    def text(self) -> str:
-        return self._text.text
-
-    @property
-    def reasoning(self) -> str:
-        return self._reasoning.text
-
-    @property
-    def begun(self) -> bool:
-        """Whether there is text or reasoning."""
-        return bool(self._text.text or self._reasoning.text)
-
-    @property
-    def reported(self) -> bool:
-        """Whether something was reported. The caller holds the lock of `Streams`."""
-        return bool(self._text.reported or self._reasoning.reported)
-
-    def add(self, text: str, reasoning: str = "") -> None:
-        """Appends text and reasoning, to be reported. Too much reasoning is cut, and says so."""
-        room = MAX_REASONING_LENGTH - len(self._reasoning.text)
-        if len(reasoning) > room:
-            reasoning = f"{reasoning[:room]}{REASONING_CUT}" if room >= 0 else ""
-        if text or reasoning:
-            self._text.text += text
-            self._reasoning.text += reasoning
-            self._streams.enqueue(self)
-
-    def retract(self) -> None:
-        """Turns all text so far into reasoning: the reply's text begins anew, at offset 0."""
-        with self._streams.lock:
-            thought, self._text = self._text.text, _Growing()
-        self.add("", thought)
-
-    def report(self) -> Progress:
-        """What is new since the last report. The caller holds the lock of `Streams`."""
-        self.last_report = time.monotonic()
-        text, offset, byte_offset = self._text.take()
-        thought, thought_offset, thought_byte_offset = self._reasoning.take()
-        return Progress(
-            self.assignment,
-            text,
-            byte_offset,
-            self._frame(frames.delta, offset, text),
-            thought,
-            thought_byte_offset,
-            self._frame(frames.reasoning, thought_offset, thought),
-        )
-
-    def last_delta(self) -> dict[str, Any] | None:
-        """The text that was not reported before the stream was closed, as a `delta` frame."""
-        text, offset, _ = self._text.take()
-        return self._frame(frames.delta, offset, text)
-
-    def _frame(self, frame: Callable[..., dict[str, Any]], offset: int, text: str) -> dict[str, Any] | None:
-        work = self.assignment
-        return frame(work.reply_id, work.reply_to, offset, text, work.regeneration) if text else None
-
-    def start_over(self) -> None:
-        """Makes the next report hold all text. The caller holds the lock of `Streams`."""
-        for growing in (self._text, self._reasoning):
-            growing.reported = growing.reported_bytes = 0
 
 
 class Streams:
@@ -146,6 +49,10 @@ class Streams:
         self._dirty: list[Stream] = []
         self._thread: threading.Thread | None = None
         self._paused_until = 0.0
+        #: Seconds between two reports of a reply's text at present.
+        self.interval = REPORT_INTERVAL
+        # When the last round began, and when the thread wakes up.
+        self._last_round = self._wakes_at = 0.0
         # Held during a round trip, so that `close` can wait for its end.
         self._reporting = threading.Lock()
 
@@ -207,24 +114,30 @@ class Streams:
             if not stream.queued:
                 stream.queued = True
                 self._dirty.append(stream)
-                self._changed.notify()
+                due = self._due(stream)
+                if due < self._wakes_at:
+                    self._wakes_at = due
+                    self._changed.notify()
 
     def _run(self) -> None:
         next_check = 0.0
         while True:
             with self._changed:
-                now = time.monotonic()
-                due = max(min((_due(s) for s in self._dirty), default=next_check), self._paused_until)
-                wait = min(due, next_check) - now
-                if wait > 0:
+                due = max(min(map(self._due, self._dirty), default=next_check), self._paused_until)
+                self._wakes_at = min(due, next_check)
+                while (wait := self._wakes_at - time.monotonic()) > 0:
                     self._changed.wait(wait)
-                    now = time.monotonic()
+                now = time.monotonic()
+                # Until the next wait, none has to wake this thread.
+                planned, self._wakes_at = self._wakes_at, 0.0
             try:
                 if now >= next_check:
                     next_check = now + _CHECK_INTERVAL
                     self._check(now)
-                if now >= self._paused_until:
-                    self._report(now)
+                if now >= self._paused_until and self._report(now) and planned:
+                    late = time.monotonic() - planned > _LATE
+                    pace = self.interval * (_LONGER if late else _SHORTER)
+                    self.interval = min(max(pace, REPORT_INTERVAL), LONGEST_INTERVAL)
             except Exception:
                 # The leases of the other replies must still be renewed.
                 logger.exception("reporting replies in progress failed")
@@ -236,23 +149,34 @@ class Streams:
             if now >= stream.call.deadline:
                 stream.call.cancel("deadline")
             with self.lock:
-                if now - stream.last_report >= RENEW / 1000 and not stream.queued:
+                if stream.renewal_due(now) and not stream.queued:
                     stream.queued = True
                     self._dirty.append(stream)
 
-    def _report(self, now: float) -> None:
+    def _due(self, stream: Stream) -> float:
+        """When the stream's text is to be reported, by the monotonic clock; the first text at once."""
+        if not stream.reported:
+            return 0.0
+        spacing = min(_ROUND_PER_STREAM * len(self._open), _ROUND)
+        return max(stream.last_report + self.interval, self._last_round + spacing)
+
+    def _report(self, now: float) -> bool:
+        """Reports what is due; whether there was something."""
         with self._reporting:
             with self.lock:
-                ready = [s for s in self._dirty if _due(s) <= now]
+                ready: list[Stream] = []
+                later: list[Stream] = []
+                for stream in self._dirty:
+                    (ready if self._due(stream) <= now else later).append(stream)
                 if not ready:
-                    return
-                self._dirty = [s for s in self._dirty if _due(s) > now]
+                    return False
+                self._dirty, self._last_round = later, now
                 for stream in ready:
                     stream.queued = False
                 ready = [s for s in ready if self._open.get(s.assignment.session) is s and not s.lost]
                 reports = [s.report() for s in ready]
             if not ready:
-                return
+                return False
             try:
                 answers = self._leases.progress(reports)
             except StoreUnavailable as error:
@@ -260,7 +184,7 @@ class Streams:
                 self._counts.add(REPORT_FAILURES, amount=len(ready))
                 logger.warning("%d replies could not be reported: %s", len(ready), error)
                 self._requeue(ready)
-                return
+                return False
         for stream, answer in zip(ready, answers, strict=True):
             stream.last_answer = time.monotonic()
             if answer in ("lost", "ended"):
@@ -273,6 +197,7 @@ class Streams:
                 with self.lock:
                     stream.start_over()
                 self.enqueue(stream)
+        return True
 
     def _requeue(self, streams: list[Stream]) -> None:
         """Reports the whole texts again after a pause, as the outcome of the last report is unknown."""
@@ -288,8 +213,3 @@ class Streams:
             if now - stream.last_answer > _GIVE_UP_AFTER:
                 stream.lost = True
                 stream.call.cancel("lease")
-
-
-def _due(stream: Stream) -> float:
-    """When the stream's text is to be reported, by the monotonic clock; the first text at once."""
-    return stream.last_report + REPORT_INTERVAL if stream.reported else 0.0

@@ -9,6 +9,9 @@ It answers ``You said: TEXT .`` to the last human message, unless that begins wi
 - ``!fault=NAME``, or ``!fault=NAME*K`` to fail only the first K requests with exactly this text
 - ``!say=TEXT``, which must be the last order: the reply is TEXT, in tokens of 4 characters, with ``\\n`` for a new line
 
+A chat with tools gets a call of one, unless a text is ordered or the output of a tool is the last message. A reply to
+images says how many there were.
+
 In a reply, ``<think>…</think>`` is reasoning, as servers without a reasoning parser send it.
 
 ``PUT /control`` gives the same orders for every request, and makes the server strict about turns or contents.

@@ -12,6 +12,7 @@ from typing import Any
 
 from devtools.fake_model.faults import ERRORS, RefusedError, as_object
 from devtools.fake_model.orders import last_human
+from devtools.fake_model.tools import call_for, deltas, image_count
 
 UNLIMITED = sys.maxsize
 DEFAULT_NEW_TOKENS = 100  # what TGI generates when the request names no limit
@@ -117,11 +118,13 @@ class OpenAIRequest:
     FIELDS = frozenset({"model", "prompt", "messages", "max_tokens", "max_completion_tokens", "stop", "stream"})
     FIELDS |= {"stream_options", "temperature", "top_p", "n", "seed", "presence_penalty", "frequency_penalty"}
     FIELDS |= {"logit_bias", "logprobs", "top_logprobs", "user", "echo", "suffix", "best_of"}
+    FIELDS |= {"tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort"}
 
     def __init__(self, path: str, body: dict[str, Any], model: str, number: int) -> None:
         self.chat = path.endswith("/chat/completions")
         self.messages: list[Any] | None = None
         self.prompt: str | None = None
+        self.call: dict[str, Any] | None = None
         if self.chat:
             messages = body.get("messages")
             if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
@@ -129,6 +132,11 @@ class OpenAIRequest:
             said = [message.get("content") for message in messages if message.get("role") == "user"]
             parts = said[-1] if said and isinstance(said[-1], list) else [{"text": said[-1] if said else ""}]
             self.messages, self.human = messages, "".join(str(part.get("text", "")) for part in parts).strip()
+            if messages and messages[-1].get("role") == "tool":
+                self.human = str(messages[-1].get("content"))
+            self.call = call_for(body, self.human, number)
+            if images := image_count(messages):
+                self.human = f"{self.human} [images: {images}]"
         else:
             prompt = body.get("prompt")
             prompt = prompt[0] if isinstance(prompt, list) and prompt else prompt
@@ -171,12 +179,18 @@ class OpenAIRequest:
             choice |= {"logprobs": None, "finish_reason": finish}
         return b"data: %b\n\n" % to_bytes({**self.head, "choices": [choice]})
 
-    def events(self, tokens: Iterable[str]) -> Iterator[Event]:
+    def events(self, tokens: Iterable[str] | None) -> Iterator[Event]:
         if self.chat:
             yield 0, self.chunk({"role": "assistant", "content": ""}, None)
         name = "content" if self.chat else "text"
         sent = 0
-        for count, piece, finish in self.run(tokens):
+        if self.call is not None:
+            for delta in deltas(self.call):
+                sent += 1
+                yield 1, self.chunk(delta, None)
+            yield 0, self.chunk({}, "tool_calls")
+            tokens = None
+        for count, piece, finish in () if tokens is None else self.run(tokens):
             sent += count
             yield count, self.chunk({name: piece}, finish) if piece or finish else b""
         if self.reports and not self.lax:
@@ -191,6 +205,10 @@ class OpenAIRequest:
         return {"prompt_tokens": asked, "completion_tokens": tokens, "total_tokens": asked + tokens, **details}
 
     def whole(self, tokens: Iterable[str]) -> tuple[int, Any]:
+        if self.call is not None:
+            message = {"role": "assistant", "content": None, "tool_calls": [self.call]}
+            choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "tool_calls"}
+            return 1, {**self.head, "choices": [choice], "usage": self.used(1)}
         steps = list(self.run(tokens))
         text, sent = "".join(piece for _, piece, _ in steps), sum(count for count, _, _ in steps)
         said = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}

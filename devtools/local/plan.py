@@ -144,7 +144,7 @@ def default_ports(env: Environment) -> dict[str, int]:
     defaults = {"PORT": WebSettings.port, "FLOWER_PORT": FlowerSettings.port}
     if not _given(env, "REDIS_URL", "REDIS_HOST"):
         defaults["REDIS_PORT"] = 6379
-    if not _given(env, "MODEL_URL"):
+    if not _given(env, "MODEL_URL", "MODEL_CALLABLE"):
         defaults["LOCAL_MODEL_PORT"] = LocalSettings.model_port
     return defaults
 
@@ -234,6 +234,8 @@ def remarks(env: Environment) -> list[str]:
         lines.append(f"{given} is set: using the Redis at {hide_secrets(env[given])}")
     if given := _given(env, "MODEL_URL"):
         lines.append(f"{given} is set: using the model at {hide_secrets(env[given])}")
+    elif given := _given(env, "MODEL_CALLABLE"):
+        lines.append(f"{given} is set: replies come from {env[given]}")
     return lines
 
 

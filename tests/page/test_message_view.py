@@ -13,7 +13,7 @@ def test_a_failed_reply_is_shown_and_can_be_retried(ada: PageUser, model: ModelS
     ada.send("fail once")
     expect(ada.page.locator("#announcer")).to_have_text("The reply failed.")
     expect(ada.page.locator(".failure:visible p")).to_have_text(
-        "The reply failed. The model could not answer this message. You can try again."
+        "The reply failed. The model's provider does not accept this chat's access key. Its operator must replace it."
     )
     expect(ada.state).to_have_text("Reply failed")
     ada.page.get_by_role("button", name="Retry").click()

@@ -8,6 +8,8 @@ import signal
 import pytest
 from playwright.sync_api import Browser, expect
 
+from chatbot.sessions.ids import session_id
+from chatbot.store.keys import session_keys
 from devtools.harness.chat_client import history
 from devtools.harness.deployment import Deployment, eventually
 from tests.support.page_user import PageUser, end_session
@@ -110,6 +112,17 @@ def test_an_expired_chat_can_still_be_read(eve: PageUser, site: Deployment) -> N
     expect(eve.page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
     expect(eve.page.locator("#chats").get_by_role("link")).to_have_count(1)
     expect(eve.draft).to_have_value("half a thought")
+
+
+def test_a_damaged_chat_says_so_instead_of_trying_for_ever(eve: PageUser, site: Deployment) -> None:
+    eve.ask("remember this")
+    site.client.json().set(session_keys(session_id(eve.token)).document, "$.messages", {})
+    eve.send("and now?")
+    expect(eve.page.get_by_text("This chat can no longer be read: start a new one")).to_be_visible()
+    site.webs[0].restart()
+    expect(eve.state).to_have_text("Chat cannot be read")
+    expect(eve.page.get_by_text("can no longer be loaded")).to_be_visible()
+    expect(eve.page.locator("#chats").get_by_role("link")).to_have_count(1)
 
 
 @pytest.mark.parametrize("reloaded", [False, True])

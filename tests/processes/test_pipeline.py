@@ -49,17 +49,14 @@ def test_five_messages_at_once_are_answered_in_order_without_later_ones_in_the_p
         assert not any(f"question {later}" in prompt for later in range(number + 1, 5))
 
 
-def test_the_prompt_holds_the_last_four_messages(chat: Deployment, model: ModelServer) -> None:
+def test_prompts_begin_alike_until_their_history_is_cut_to_half(chat: Deployment, model: ModelServer) -> None:
     with ChatClient(chat.url()) as client:
-        for number in range(4):
+        for number in range(8):
             client.ask(f"!say=answer{number} question {number}")
-    prompt = model.requests()[-1].prompt
-    assert prompt is not None
-    lines = prompt.split("\n")
-    assert [line.partition(":")[0] for line in lines] == ["Bot", "Human", "Bot", "Human", "Bot"]
-    assert "question 1" in lines[0]
-    assert "question 3" in lines[3]
-    assert "question 0" not in prompt
+    prompts = [(record.prompt or "").split("\n") for record in model.requests()]
+    assert [len(lines) for lines in prompts] == [2, 4, 6, 8, 10, 12, 14, 8], "six turns become three"
+    assert all(prompt[0] == "Human: !say=answer0 question 0" for prompt in prompts[:7])
+    assert "question 4" in prompts[7][0]
 
 
 def test_every_socket_of_a_session_gets_every_reply(chat: Deployment, model: ModelServer) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from chatbot.config import HUGGINGFACE, OPENAI_CHAT, OPENAI_COMPLETIONS, ModelAddress, ModelSettings, Settings
 from chatbot.worker.models import create_model
-from chatbot.worker.models.base import Call, Model
+from chatbot.worker.models.base import Call, Model, Piece, Pieces
+from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.prompts import PromptMessage
 
 #: Each path that can be posted to, and its protocol.
@@ -23,9 +24,29 @@ PATHS = {
 ModelFactory = Callable[..., Model]
 
 
-def at(url: str, api: str = HUGGINGFACE, **changes: object) -> Model:
+class InLoop(Model):
+    """A model whose calls run in a `ModelLoop`, as in a worker: there replies stream through libcurl."""
+
+    loop: ModelLoop | None = None
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
+        # One for all tests of a process, as in a worker.
+        call.loop = InLoop.loop = InLoop.loop or ModelLoop(10)
+        pieces: list[Piece] = []
+        try:
+            call.loop.run(lambda: pieces.extend(self._model.generate(conversation, call)))
+        finally:
+            call.loop = None
+            yield from pieces
+
+
+def at(url: str, api: str = HUGGINGFACE, *, in_loop: bool = True, **changes: object) -> Model:
     """A model at one address."""
-    return create_model(Settings(model=ModelSettings(servers=(ModelAddress(url, api),), **changes)))  # type: ignore[arg-type]
+    model = create_model(Settings(model=ModelSettings(servers=(ModelAddress(url, api),), **changes)))  # type: ignore[arg-type]
+    return InLoop(model) if in_loop else model
 
 
 def ask(model: Model, text: str, call: Call | None = None) -> tuple[str, str | None]:

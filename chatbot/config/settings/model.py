@@ -8,6 +8,9 @@ from chatbot.config import fields
 from chatbot.config.addresses import MODEL_APIS, OPENAI_CHAT, ModelAddress
 from chatbot.config.declaration import setting
 
+#: Defaults of a bot of the operator's own, which makes the prompt itself.
+BOT_HISTORY_MESSAGES, BOT_PROMPT_TOKENS = 50, 32_000
+
 
 @dataclass(frozen=True)
 class ModelSettings:
@@ -23,7 +26,20 @@ class ModelSettings:
         shown="http://127.0.0.1:5001/v1/chat/completions",
     )
     api: str | None = setting(
-        "MODEL_API", None, fields.choice(*MODEL_APIS), f"The protocol: {', '.join(MODEL_APIS)}.", shown=""
+        "MODEL_API",
+        None,
+        fields.choice(*MODEL_APIS),
+        f"The protocol: {', '.join(MODEL_APIS)}. The last is no server, but the function that MODEL_CALLABLE names.",
+        shown="",
+    )
+    callable: str | None = setting(
+        "MODEL_CALLABLE",
+        None,
+        fields.callable_name(),
+        "A function of your own that answers in place of a server, such as bot:reply for the function reply in bot.py "
+        "in the working folder; docs/bots.md describes it. By default MODEL_API is then python, MODEL_NAME this name, "
+        f"HISTORY_MESSAGES {BOT_HISTORY_MESSAGES} and MAX_PROMPT_TOKENS {BOT_PROMPT_TOKENS}.",
+        shown="",
     )
     name: str = setting("MODEL_NAME", "EleutherAI/gpt-j-6B", fields.text(), "The model to ask for.")
     note: str = setting("MODEL_NOTE", "", fields.text(), "Shown on the page after the model's name: its size, say.")
@@ -44,13 +60,18 @@ class ModelSettings:
     )
     max_new_tokens: int = setting("MAX_NEW_TOKENS", 256, fields.integer(1, 1_000_000), "Tokens of a reply at most.")
     history_messages: int = setting(
-        "HISTORY_MESSAGES", 4, fields.integer(1, 10_000), "Messages of the history in a prompt, the new one included."
+        "HISTORY_MESSAGES",
+        6,
+        fields.integer(1, 10_000),
+        "Messages that a prompt holds at least, the new one included. It grows to twice as many and is then cut to "
+        "these at once, so that the model server finds its beginning in its cache.",
     )
     max_prompt_tokens: int = setting(
         "MAX_PROMPT_TOKENS",
         1792,
         fields.integer(1, 10_000_000),
-        "Older messages are left out of a prompt whose estimated length is above this; the newest message never is.",
+        "Older turns are left out of a prompt whose estimated length is above this, down to half of it at once; the "
+        "newest message never is.",
     )
     temperature: float | None = setting(
         "TEMPERATURE", None, fields.fraction(0, 5), "Left to the model server unless set, as are the next two."

@@ -46,6 +46,9 @@ local function drop_turns(position)
     end
     redis.call('LPOP', turns)
     local turn = gone_turns + count
+    if branches then
+      redis.call('HDEL', index, '#' .. turn)
+    end
     local stored = branches and redis.call('HGET', index, '^' .. turn)
     if stored then
       local request = string.match(stored, ':%d+:(.+)$') or ''

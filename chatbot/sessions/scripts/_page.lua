@@ -13,7 +13,8 @@ local function reasoning_bytes(start, stop)
   return sum
 end
 
--- How many of the messages from `start` to before `stop` fit into a page, counted from the newest. Reads no text.
+-- How many of the messages from `start` to before `stop` fit into a page, counted from the newest, and their bytes. Reads
+-- no text.
 local function fitting(start, stop)
   local sizes = redis.call('JSON.STRLEN', document, '$.messages[' .. start .. ':' .. stop .. '].msg')
   local most, bytes, count = tonumber(page_bytes), 0, 0
@@ -35,7 +36,7 @@ local function fitting(start, stop)
     end
     count = fewer
   end
-  return count
+  return count, bytes
 end
 
 -- The newest messages from `start` to before `stop` that fit into a page, as a JSON array, and the place of the first.
@@ -43,7 +44,7 @@ local function page(start, stop)
   if start >= stop then
     return '[]', stop
   end
-  start = stop - fitting(start, stop)
+  start = stop - (fitting(start, stop))
   while true do
     local text = redis.call('JSON.GET', document, '$.messages[' .. start .. ':' .. stop .. ']')
     if #text <= tonumber(page_bytes) or start + 1 == stop then

@@ -4,6 +4,8 @@
 local most_skipped = 1000
 -- Turns that are read at once from a path with branches: at first, and at most.
 local step, longest_step = 8, 64
+-- Messages of the path that a request with options gets: its client decides what the conversation is.
+local longest_path = 2000
 
 -- The parents of the turns from `last` down to `first`, false where a turn follows the one before it in the log.
 local function parents(last, first)
@@ -19,11 +21,11 @@ local function parents(last, first)
 end
 
 -- Calls `visit` with the positions of the human message and the reply, if any, of each turn on the path before `turn`, the
--- nearest first, until that answers false. Without branches the path is the log.
-local function walk(turn, visit)
+-- nearest first, until that answers false; about `size` messages are wanted. Without branches the path is the log.
+local function walk(turn, size, visit)
   local _, gone_turns = trimmed()
   local branched = has_branches()
-  local left, count = prompt_size + most_skipped, branched and step or tonumber(prompt_size)
+  local left, count = size + most_skipped, branched and step or size
   local at = branched and branch(turn) or turn - 1
   while at >= gone_turns and left > 0 do
     local from = math.max(at - math.min(count, left) + 1, gone_turns)
@@ -45,42 +47,71 @@ local function walk(turn, visit)
   end
 end
 
--- The message of a request and up to `prompt_size` - 1 messages of the path before it: each human message, then its
--- reply, whenever that was stored. A turn without the text of a reply is left out: the message failed, or the reply was
--- stopped before its text. Where a message was dropped the path begins.
-local function prompt(request)
-  local position, turn = string.match(redis.call('HGET', index, request), '^h:(%d+):(%d+)$')
+-- The turns before a request whose messages its prompt holds, the newest first: each its human message and its reply as
+-- JSON, whenever that was stored. A turn whose reply has no text and no items is left out: the message failed, or the
+-- reply was stopped before its text. Where a message was dropped the path begins; of that turn there may be the reply
+-- alone.
+--
+-- The first of them stays the same for many requests, so that the model server finds the beginning of the prompt in its
+-- cache. It is a turn whose depth is a multiple of a stride: the oldest such turn with which there are at most `most`
+-- turns. So the prompt grows to `most` turns and is then cut to half of them. With `all` nothing is cut.
+local function window(turn, all)
   local gone = trimmed()
+  local least = math.floor((all and longest_path or prompt_size) / 2)
+  local most, stride = all and least or 2 * least, least + 1
+  local found, at, size = {}, depth(turn), 0
+  if most == 0 then
+    return {}
+  end
   local function stored(place)
     return redis.call('JSON.GET', document, '.messages[' .. place - gone .. ']')
   end
-  local newest_first, size = {stored(position)}, tonumber(prompt_size)
-  walk(tonumber(turn), function(human, bot)
-    local reply = tonumber(bot) and tonumber(bot) >= gone and #newest_first < size and stored(bot)
+  walk(turn, 2 * most, function(human, bot)
+    at = at - 1
+    local reply = tonumber(bot) and tonumber(bot) >= gone and stored(bot)
     local known = tonumber(human) >= gone
-    if reply and not string.find(reply, '"msg":""', 1, true) then
-      newest_first[#newest_first + 1] = reply
-      newest_first[#newest_first + 1] = known and stored(human) or nil
+    if reply and (not string.find(reply, '"msg":""', 1, true) or string.find(reply, '"items":[', 1, true)) then
+      found[#found + 1] = {known and stored(human) or '', reply}
     end
-    return known and #newest_first < size
+    size = at % stride == 0 and #found or size
+    return known and #found < most
   end)
-  local messages = {}
-  for i = math.min(#newest_first, size), 1, -1 do
-    messages[#messages + 1] = newest_first[i]
+  -- Of a history that was trimmed to less, all of it.
+  for i = #found, ((all or size < least) and #found or size) + 1, -1 do
+    found[i] = nil
   end
+  return found
+end
+
+-- The messages of a request's prompt as JSON, the oldest first; the request's own is the last.
+local function prompt(request)
+  local position, turn = string.match(redis.call('HGET', index, request), '^h:(%d+):(%d+)$')
+  local own = redis.call('JSON.GET', document, '.messages[' .. position - trimmed() .. ']')
+  local messages, found = {}, window(tonumber(turn), string.find(own, '"options":{', 1, true))
+  for i = #found, 1, -1 do
+    for _, json in ipairs(found[i]) do
+      messages[#messages + 1] = json ~= '' and json or nil
+    end
+  end
+  messages[#messages + 1] = own
   return messages
 end
 
--- {'message', fence, id, attempts, loading since, stop?, now, messages of the prompt...}
+-- Where an assignment has the text of an attempt that did not end.
+local partial_at = 8
+
+-- {'message', fence, id, attempts, loading since, stop?, now, text so far, messages of the prompt...}; `asked` says whether
+-- the request has options: its events are append-only, so text that was published stays.
 local function assignment(message)
   local fields = redis.call('HMGET', state, 'fence', 'attempts', 'loading', 'stop')
   local result = {
     'message', fields[1], message, tonumber(fields[2] or 0), tonumber(fields[3] or 0),
-    fields[4] == message and 1 or 0, now()
+    fields[4] == message and 1 or 0, now(), redis.call('GET', partial) or ''
   }
   for _, json in ipairs(prompt(message)) do
     result[#result + 1] = json
   end
+  result.asked = string.find(result[#result], '"options":{', 1, true) ~= nil
   return result
 end
 

@@ -2,7 +2,8 @@
 -- makes another turn of the same message. Turns are numbered from the session's start in the order of the log, and a
 -- turn follows the one before it in the log, unless the index holds a branch for it under '^<turn>': '<parent>', or
 -- '<parent>:<first turn of the message>:<request>' for a regeneration. The parent -1 is the beginning. `branches` in
--- `state` lists the turns with a branch. A version without branches ignores them all: to it the tree is a line.
+-- `state` lists the turns with a branch. In a tree '#<turn>' counts the turns on the path before a turn. A version without
+-- branches ignores them all: to it the tree is a line.
 
 local function has_branches()
   return redis.call('HEXISTS', state, 'branches') == 1
@@ -16,6 +17,28 @@ local function branch(turn)
   end
   local parent, first, request = string.match(stored, '^(%-?%d+):?(%d*):?(.*)$')
   return tonumber(parent), tonumber(first), request ~= '' and request or nil
+end
+
+-- Counts the turns on the path before a turn. Between two branches a path follows the log. Turns of a version that does
+-- not store it, and those before the first branch, have no count stored.
+local function depth(turn)
+  if not has_branches() or turn < 0 then
+    return turn
+  end
+  local stored = redis.call('HGET', index, '#' .. turn)
+  if stored then
+    return tonumber(stored)
+  end
+  local found, count, at = {}, 0, turn
+  for number in string.gmatch(redis.call('HGET', state, 'branches'), '%d+') do
+    found[#found + 1] = tonumber(number)
+  end
+  for i = #found, 1, -1 do
+    if found[i] <= at then
+      count, at = count + at - found[i] + 1, (branch(found[i]))
+    end
+  end
+  return count + at
 end
 
 -- The number of the newest turn.
@@ -91,6 +114,9 @@ local function add_turn(request, position, parent, first)
     redis.call('HSET', index, '^' .. turn, first and parent .. ':' .. first .. ':' .. request or parent)
     local branches = redis.call('HGET', state, 'branches')
     redis.call('HSET', state, 'branches', branches and branches .. ',' .. turn or turn)
+  end
+  if has_branches() then
+    redis.call('HSET', index, '#' .. turn, depth(parent) + 1)
   end
 end
 

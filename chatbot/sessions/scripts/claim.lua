@@ -19,7 +19,13 @@ local ready = not before[2] and redis.call('ZSCORE', waiting, session)
 -- What is claimed once is owed: should this worker die, the session goes ahead of new ones.
 redis.call('HSET', state, 'fence', string.format('%.0f', fence), 'looks', 0, 'owed', 1)
 expire_with_session(state)
-redis.call('DEL', partial, partial_reasoning)
+local work = assignment(message)
+if work.asked then
+  redis.call('DEL', partial_reasoning)
+else
+  redis.call('DEL', partial, partial_reasoning)
+  work[partial_at] = ''
+end
 hold_lease()
 if ready_sessions() > 0 then
   local at = now()
@@ -29,4 +35,4 @@ if ready_sessions() > 0 then
     redis.call('HSET', pace, 'ready', ready)
   end
 end
-return assignment(message)
+return work

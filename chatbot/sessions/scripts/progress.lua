@@ -1,31 +1,62 @@
--- During a reply: renews the lease, reads the stop flag, stores and publishes new text, and new reasoning before it. The
--- offsets are the bytes at which they belong; 0 replaces what is stored.
-if not owns_lease() then
-  return rejection()
-end
-hold_lease()
-if redis.call('HGET', state, 'stop') == message then
-  return 'stop'
-end
+-- For replies in progress, each with ten values behind the named arguments: stores and publishes new text, and new
+-- reasoning before it, reads the stop flag, and renews the lease where `renew` is 1. The offsets are the bytes at which
+-- text and reasoning belong; 0 replaces what is stored. Returns an answer for each.
+local values = 10
 
 -- Stores new text at its offset behind a header, and publishes it. Returns whether all text before it was stored.
-local function add(key, header, new, at, event)
+local function add(key, header, new, at, frame)
   if at == '0' then
     redis.call('SET', key, header .. new)
+    -- Appending keeps the expiry.
+    expire_with_session(key)
   elseif redis.call('STRLEN', key) ~= #header + at then
     return false
   else
     redis.call('APPEND', key, new)
   end
-  expire_with_session(key)
-  publish(event)
+  publish(frame)
   return true
 end
 
-if reasoning ~= '' and not add(partial_reasoning, reasoning_header(), reasoning, reasoning_offset, reasoning_frame) then
-  return 'behind'
+local function report(at)
+  select_session(ARGV[at])
+  fence = ARGV[at + 1]
+  local message, renew, text, offset, frame = unpack(ARGV, at + 2, at + 6)
+  local reasoning, reasoning_offset, reasoning_frame = unpack(ARGV, at + 7, at + 9)
+  local stored = redis.call('HMGET', state, 'fence', 'stop')
+  if stored[1] ~= fence then
+    return rejection()
+  end
+  if renew == '1' then
+    if not exists() then
+      return 'ended'
+    end
+    hold_lease()
+  end
+  if stored[2] == message then
+    return 'stop'
+  end
+  if reasoning ~= '' and not add(partial_reasoning, fence .. ':', reasoning, reasoning_offset, reasoning_frame) then
+    return 'behind'
+  end
+  if text ~= '' and not add(partial, '', text, offset, frame) then
+    return 'behind'
+  end
+  return 'on'
 end
-if text ~= '' and not add(partial, '', text, offset, frame) then
-  return 'behind'
+
+local answers = {}
+for at = named_arguments + 1, #ARGV, values do
+  local done, answer = pcall(report, at)
+  if not done then
+    -- An error with a code is one of Redis as a whole, such as OOM. Any other is that of a damaged session, of which the
+    -- next claim fails.
+    local text = type(answer) == 'table' and answer.err or tostring(answer)
+    if string.match(text, '^%u%u%u+ ') and not string.match(text, '^WRONGTYPE ') then
+      return redis.error_reply(text)
+    end
+    answer = 'lost'
+  end
+  answers[#answers + 1] = answer
 end
-return 'on'
+return answers

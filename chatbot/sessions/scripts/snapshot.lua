@@ -1,5 +1,6 @@
 -- Returns what a socket needs to go on from the message `after`, or else from the `position` in the log; either may be ''.
--- When more than a page of messages follows, none is returned.
+-- When more than a page of messages follows, none is returned. The messages take their part of a page's token from each
+-- bucket; where that is lacking, none is returned either.
 -- An empty `ttl_ms` leaves the time to live as it is.
 if not exists() then
   return {'gone'}
@@ -17,8 +18,14 @@ if after ~= '' then
 end
 if from then
   local start, stop, first = math.max(from - gone, 0), length - gone, math.huge
-  if stop - start <= tonumber(page_messages) and fitting(start, stop) >= stop - start then
+  local missed = stop - start
+  if missed <= 0 then
     messages, first = page(start, stop)
+  elseif missed <= tonumber(page_messages) then
+    local count, bytes = fitting(start, stop)
+    if count >= missed and take_tokens(math.max(missed / page_messages, math.min(bytes / page_bytes, 1))) == 0 then
+      messages, first = page(start, stop)
+    end
   end
   recovered = first <= start and '1' or '0'
   if recovered == '0' then

@@ -25,9 +25,9 @@ local claimed = tonumber(redis.call('HGET', pace, 'ready') or 0) - passed_over
 local horizon = time + lease_ms + grace_ms
 local entries = redis.call('ZRANGEBYSCORE', ledger, '-inf', horizon, 'WITHSCORES', 'LIMIT', 0, limit)
 for i = 1, #entries, 2 do
-  local session, due = entries[i], tonumber(entries[i + 1]) <= time
+  local due = tonumber(entries[i + 1]) <= time
+  select_session(entries[i])
   local readable = pcall(function()
-    select_session(session)
     local owner = redis.call('GET', lease)
     if not exists() or redis.call('LLEN', pending) == 0 then
       forget(session)
@@ -62,8 +62,8 @@ for i = 1, #entries, 2 do
 end
 
 -- A session that expired while it was ready would count in the queue delay until its due time.
-for _, session in ipairs(redis.call('ZRANGE', waiting, 0, 99)) do
-  select_session(session)
+for _, id in ipairs(redis.call('ZRANGE', waiting, 0, 99)) do
+  select_session(id)
   if not exists() then
     redis.call('ZREM', waiting, session)
   end

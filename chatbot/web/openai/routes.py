@@ -2,21 +2,60 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, abort, g, request
 
 from chatbot.protocol.client_errors import ClientError
 from chatbot.web.answers import json_answer
 from chatbot.web.key_access import add_limit_headers
+from chatbot.web.openai import chat, responses
+from chatbot.web.openai.body import MAX_BODY
 from chatbot.web.openai.principal import principal
-from chatbot.web.services import services
+from chatbot.web.openai.socket import ResponsesSocket
+from chatbot.web.services import network, services
+from chatbot.web.websocket import WebSocket, create_sock
 
 openai = Blueprint("openai", __name__, url_prefix="/v1")
+#: The routes whose answers wait for a reply.
+WAITING = tuple(
+    f"/v1/{path}" for path in ("responses", "responses/compact", "responses/<id>/cancel", "chat/completions")
+)
+
+
+_sock = create_sock()
+responses.add_routes(openai)
+chat.add_routes(openai)
 
 
 @openai.before_request
 def identify_caller() -> None:
     """Refuses a caller without access."""
+    request.max_content_length = MAX_BODY
     principal()
+
+
+@openai.before_request
+def guard_websocket() -> None:
+    """Refuses a request that is no handshake, or beyond the connections of its address."""
+    if request.endpoint != "openai.responses_socket":
+        return
+    if not request.headers.get("Sec-WebSocket-Key") or request.headers.get("Sec-WebSocket-Version") != "13":
+        abort(400, "GET on this address takes websocket connections only, of version 13")
+    services().address_limits.open_socket(network())
+    g.responses_socket = network()
+
+
+@openai.teardown_request
+def count_closed_socket(_: BaseException | None) -> None:
+    """After the websocket's end."""
+    address = g.pop("responses_socket", None)
+    if address is not None:
+        services().address_limits.close_socket(address)
+
+
+@_sock.route("/responses", bp=openai)
+def responses_socket(ws: WebSocket) -> None:
+    """The websocket of Open Responses."""
+    ResponsesSocket(ws, services(), responses.service()).run()
 
 
 @openai.after_request

@@ -117,6 +117,7 @@ export class ChatList {
         await checkSession(token);
         this.#chats.note(token, { expires: Date.now() + (ttl ?? this.#ttl ?? DEFAULT_TTL) * 1000 });
       } catch (error) {
+        if (error.damaged) continue;
         if (!error.expired) return;
         this.remove(token);
       }

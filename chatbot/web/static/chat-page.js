@@ -191,9 +191,9 @@ export class ChatPage {
     this.#status.draw(chat);
     const expired = chat.connection === 'expired';
     const empty = chat.conversation.order.length === 0;
-    if (expired) this.#list.remove(chat.token);
+    if (expired && !chat.damaged) this.#list.remove(chat.token);
     if (expired && empty) {
-      this.#parent.left('That chat has expired. Start a new one any time.');
+      this.#parent.left(`That chat ${chat.damaged ? 'cannot be read' : 'has expired'}. Start a new one any time.`);
       return;
     }
     if (chat.name) {
@@ -202,6 +202,7 @@ export class ChatPage {
     }
     this.#drawTitle();
     page.ended.hidden = !expired;
+    page.endedReason.textContent = chat.damaged ? 'can no longer be loaded' : 'has expired';
     this.#composer.enabled = !expired;
     page.empty.hidden = !empty || chat.connection !== 'online';
     page.exportChoices.hidden = empty;

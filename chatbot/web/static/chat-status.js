@@ -8,10 +8,12 @@ const CONNECTIONS = {
   offline: ['trouble', 'Offline'],
   unreachable: ['failed', 'Server unreachable'],
   expired: ['failed', 'Chat expired'],
+  damaged: ['failed', 'Chat cannot be read'],
 };
 
 /** [kind, text]; the kinds are calm, busy, trouble and failed. */
-function statusOf({ connection, conversation }) {
+function statusOf({ connection, damaged, conversation }) {
+  if (damaged) return CONNECTIONS.damaged;
   if (connection !== 'online')
     return CONNECTIONS[connection === 'expired' || navigator.onLine ? connection : 'offline'];
   const { waiting, order } = conversation;

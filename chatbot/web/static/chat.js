@@ -39,6 +39,7 @@ export class Chat {
     this.#listener = listener;
     this.#fresh = fresh;
     this.connection = 'connecting'; // online, reconnecting, unreachable, expired
+    this.damaged = false; // why the chat is over, if it has not expired
     this.stopping = false;
     this.loadingEarlier = false;
     this.conversation = new Conversation({
@@ -116,7 +117,7 @@ export class Chat {
       await this.#history.loadEarlier();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.expired) this.#expire();
+      if (error.expired || error.damaged) this.#end(error);
       else this.#listener.notice(`The earlier messages could not be loaded. ${error.message}`);
       await pause((error.retryAfter ?? 1) * 1000);
     }
@@ -236,8 +237,8 @@ export class Chat {
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
         if (this.#isClosed) return;
-        if (error.expired) {
-          this.#expire();
+        if (error.expired || error.damaged) {
+          this.#end(error);
           return;
         }
         this.#syncAgain = true;
@@ -254,15 +255,16 @@ export class Chat {
     // Some proxies drop the close code, so after some failures the session is checked over HTTP.
     if (failures % 4 === 3) {
       checkSession(this.token).catch((error) => {
-        if (error.expired) this.#expire();
+        if (error.expired || error.damaged) this.#end(error);
       });
     }
     if (code !== 1009) return;
     for (const turn of this.conversation.unsent) this.conversation.fail(turn, { code: 'message_too_long' });
   }
 
-  /** Close code 1008: the session has ended, or pings went unanswered while this computer slept. */
+  /** Close code 1008: the session has ended or is damaged, or pings went unanswered while this computer slept. */
   async #refused(reason) {
+    const damaged = /no longer be read/.test(reason);
     if (!/session|token/i.test(reason)) {
       this.#connectionIs('reconnecting');
       try {
@@ -272,12 +274,13 @@ export class Chat {
         if (!error.expired) return true;
       }
     }
-    this.#expire();
+    this.#end({ damaged });
     return false;
   }
 
-  #expire() {
+  #end({ damaged = false }) {
     if (this.#isClosed) return;
+    this.damaged = damaged;
     this.close();
     for (const turn of this.conversation.order) this.conversation.fail(turn, { code: 'expired' });
     this.#connectionIs('expired');

@@ -12,7 +12,7 @@ const FAILURES = {
   empty_message: 'Not sent: the message is empty.',
   expired: 'The chat expired before this was answered.',
 };
-const EDITABLE = new Set(['message_too_long', 'empty_message', 'invalid_id', 'expired']);
+const EDITABLE = new Set(['message_too_long', 'empty_message', 'invalid_id', 'expired', 'session_damaged']);
 
 /** Whether a message that failed with this error can be sent again as it is. */
 export const isSendable = ({ code, until }) => !EDITABLE.has(code) && !secondsUntil(until);

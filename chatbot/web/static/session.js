@@ -13,6 +13,10 @@ export class ApiError extends Error {
   get expired() {
     return this.code === 'session_not_found';
   }
+
+  get damaged() {
+    return this.code === 'session_damaged';
+  }
 }
 
 async function request(path, options) {

@@ -7,8 +7,7 @@ Known shapes: the choices of both OpenAI protocols, streamed (`delta`, `text`) a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from chatbot.worker.models.errors import ContentRefused, TransientModelError
 from chatbot.worker.models.http_errors import raise_for_error
@@ -69,8 +68,7 @@ _NOT_YET = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A part of an answer."""
 
     text: str = ""

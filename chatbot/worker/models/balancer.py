@@ -43,6 +43,7 @@ class BalancedModel(Model):
         """`models` by URL; a failing one is skipped for `rest` seconds."""
         self._servers = [_BalancedServer(public_address(url), model, rest) for url, model in models.items()]
         self._lock = threading.Lock()
+        self.in_loop = all(model.in_loop for model in models.values())
 
     def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         failures: list[ModelError] = []

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from chatbot.sessions.leases import Assignment
 from chatbot.worker.models.dialect import Change, Dialect, apply
 from chatbot.worker.models.errors import CallCancelled, ModelError
 from chatbot.worker.models.reply_text import ReplyText
@@ -18,12 +17,14 @@ from chatbot.worker.models.thinking import Thinking
 from chatbot.worker.models.usage import Usage
 from chatbot.worker.prompts import PromptMessage
 
+if TYPE_CHECKING:
+    from chatbot.worker.models.event_loop import ModelLoop
+
 #: The chunks of a reply. Closing the generator early ends the model call.
 Pieces = Generator["Piece", None, None]
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A chunk of a reply. The last one says why the reply ended: `stop`, `length` or `content_filter`."""
 
     text: str
@@ -34,10 +35,15 @@ class Piece:
     retracts: bool = False
     #: Of the last chunk: the tokens of the whole call, unless the server did not report them.
     usage: Usage | None = None
+    #: Of the last chunk: the function calls of the reply, as items.
+    calls: tuple[Mapping[str, Any], ...] = ()
 
 
 class Model(ABC):
     """A text-generation model: takes a conversation, generates chunks of text and a finish reason."""
+
+    #: Whether `generate` blocks nowhere but in requests to a model server, so that it can run in a `ModelLoop`.
+    in_loop = False
 
     @abstractmethod
     def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
@@ -50,6 +56,8 @@ class Model(ABC):
 
 class ModelProtocol(Model):
     """A model on one server; a subclass for each protocol."""
+
+    in_loop = True
 
     #: Texts that end a reply, besides the model itself.
     stop_sequences: tuple[str, ...] = ()
@@ -74,7 +82,9 @@ class ModelProtocol(Model):
                 thought = thoughts.feed(thought)
                 reason = "stop" if text.stopped else piece.finish_reason
                 if reason is not None:
-                    yield Piece(shown + text.end(), reason, thought + thoughts.end(), retracts, piece.usage)
+                    yield Piece(
+                        shown + text.end(), reason, thought + thoughts.end(), retracts, piece.usage, piece.calls
+                    )
                     return
                 if shown or thought or retracts:
                     yield Piece(shown, None, thought, retracts)
@@ -84,11 +94,15 @@ class ModelProtocol(Model):
     def _request(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         """Like `generate`; chunks may be empty, and hold white space and stop sequences as the server sends them."""
 
-    def _adapted(self, post: Callable[[Change, dict[str, Any]], Pieces], *, system: bool = False) -> Pieces:
-        """The chunks of `post(change, parameters)`, asked again without what the server says it does not support."""
+    def _adapted(
+        self, post: Callable[[Change, dict[str, Any]], Pieces], given: Mapping[str, Any], *, system: bool = False
+    ) -> Pieces:
+        """The chunks of `post(change, parameters)`, asked again without what the server says it does not support.
+
+        `given` are the parameters before any change."""
         change = self.dialect.known
         while True:
-            parameters = apply(change, self._parameters)
+            parameters = apply(change, given)
             begun = False
             try:
                 with closing(post(change, parameters)) as pieces:
@@ -105,19 +119,20 @@ class ModelProtocol(Model):
                 change = changed
 
 
-class _HasSocket(Protocol):
-    sock: socket.socket | None
-
-
 class Call:
     """One model call, which another thread can end: at a user's request, or at the deadline.
 
-    Ending shuts the connection's socket down. That wakes the thread that reads from the socket; the model server
-    sees the connection close and can stop generating.
+    Ending closes the connection: the model server sees that, and can stop generating.
     """
 
     def __init__(
-        self, timeout: float, request_id: str = "", session: str = "", *, loading_timeout: float = 0.0
+        self,
+        timeout: float,
+        request_id: str = "",
+        session: str = "",
+        *,
+        loading_timeout: float = 0.0,
+        assignment: Assignment | None = None,
     ) -> None:
         """Times in seconds: the reply may take `timeout` from its first token on, which may take `loading_timeout` or
         `timeout`, whichever is longer.
@@ -126,16 +141,21 @@ class Call:
         possible.
         """
         self.session = session
+        #: The request that is answered; None for a question of `model-check`.
+        self.assignment = assignment
         self.request_id = request_id
         self.deadline = time.monotonic() + max(timeout, loading_timeout)
+        #: What the request asks of the model, see protocol/openai/options.py; None for one that leaves all to settings.
+        self.options: Mapping[str, Any] | None = None
         #: Whether the first token has arrived.
         self.begun = False
         #: Set where another server can be asked: this one gets no time to load.
         self.impatient = False
+        #: The loop in whose thread the call runs, if it does: see event_loop.py.
+        self.loop: ModelLoop | None = None
         self._timeout = timeout
         self._lock = threading.Lock()
-        #: Kept besides the connection, which forgets it when the server will close it after the response.
-        self._socket: socket.socket | None = None
+        self._end: Callable[[], None] | None = None
         self._reason: str | None = None
 
     @property
@@ -147,15 +167,15 @@ class Call:
         """Ends the call; the first reason given stays."""
         with self._lock:
             self._reason = self._reason or reason
-            if self._socket is not None:
-                _shut_down(self._socket)
+            if self._end is not None:
+                self._end()
 
-    def using(self, connection: _HasSocket) -> None:
-        """Sets the connection that the call waits for from now on. Raises `CallCancelled`."""
+    def on_cancel(self, end: Callable[[], None]) -> None:
+        """Sets what ends the call from now on, in any thread, without blocking. Raises `CallCancelled`."""
         with self._lock:
-            self._socket = connection.sock
-            if self._reason is not None and self._socket is not None:
-                _shut_down(self._socket)
+            self._end = end
+            if self._reason is not None:
+                end()
         self.check()
 
     def begin(self) -> None:
@@ -164,27 +184,12 @@ class Call:
             self.begun = True
             self.deadline = time.monotonic() + self._timeout
 
-    def allow_silence(self, seconds: float) -> None:
-        """Bounds the silence before the next byte on the connection."""
-        with self._lock:
-            if self._socket is not None and self._socket.fileno() >= 0:
-                self._socket.settimeout(seconds)
-
     def done(self) -> None:
-        """Forgets the connection, which goes back to the pool: cancelling no longer shuts it down."""
+        """Forgets the connection, which goes back to the pool: cancelling no longer ends it."""
         with self._lock:
-            self._socket = None
+            self._end = None
 
     def check(self) -> None:
         """Raises `CallCancelled` if the call has been ended."""
         if self._reason is not None:
             raise CallCancelled(self._reason)
-
-
-def _shut_down(sock: socket.socket) -> None:
-    try:
-        # The plain socket's method, also for TLS: SSLSocket.shutdown would drop the TLS state under the reading thread.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-    except OSError:
-        # Closed already.
-        return

@@ -15,6 +15,7 @@ from enum import Enum, auto
 class Meaning(Enum):
     """What an error means for the message."""
 
+    UNSUPPORTED = auto()
     TOO_LONG = auto()
     CONTENT = auto()
     CREDITS = auto()
@@ -55,6 +56,14 @@ def _row(
     return Row(meaning, frozenset(names.split()), patterns[0], frozenset(statuses), patterns[1])
 
 
+#: The model has no images or no tools, whatever the status.
+_UNSUPPORTED_WORDING = r"""
+    (images?|vision|multimodal)\ (input|inputs|data|content)?\ ?(is|are)\ not\ supported
+    | (does\ not|doesn't|do\ not|don't)\ support\ (images?|vision|multimodal|tools?|tool[ ]use|function[ ]call)
+    | image_url\ is\ only\ supported\ by | is\ not\ a\ multimodal\ model | at\ most\ 0\ images?
+    | no\ endpoints\ found\ that\ support\ (image|tool) | tools?\ (param\ |choice\ )?requires\ --
+    | missing\ data\ required\ for\ image\ input
+    """
 #: An error that repeats until the prompt is shorter, whatever the status.
 _TOO_LONG_WORDING = r"""
     context[ _]?(length|window)[ _]?exceeded
@@ -143,6 +152,7 @@ _NO_SUCH_MODEL_WORDING = (
 _NOT_READY = (200, 404, 409, 424, 425, 429, 500, 502, 503, 504)
 
 TABLE = (
+    _row(Meaning.UNSUPPORTED, wording=_UNSUPPORTED_WORDING, statuses=(200, 400, 404, 422, 500, 501)),
     _row(
         Meaning.TOO_LONG,
         """contextlengthexceeded tokenslimitreached exceedcontextsizeerror contextwindowexceedederror requesttoolarge

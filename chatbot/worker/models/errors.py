@@ -5,6 +5,24 @@ from __future__ import annotations
 from chatbot.errors import ChatbotError
 from chatbot.telemetry.counters import ModelErrorKind
 
+_UNREACHABLE = "The model's server cannot be reached. You can try again in a while."
+_MISPLACED = "The model is not where this chat looks for it. Its operator must correct that."
+#: The sentence shown to the user, by the kind of the error; the rest have that of their class.
+_PUBLIC: dict[ModelErrorKind, str] = {
+    "connection": _UNREACHABLE,
+    "timeout": "The model's server does not answer. You can try again in a while.",
+    "tls": _UNREACHABLE,
+    "address": _MISPLACED,
+    "not_found": _MISPLACED,
+    "redirect": _MISPLACED,
+    "no_such_model": "The model's server does not have this chat's model. Its operator must correct that.",
+    "unauthorized": "The model's provider does not accept this chat's access key. Its operator must replace it.",
+    "credits": "This chat's account at the model's provider is used up. Its operator must top it up.",
+    "refused": "The model's server refused this message. You can change the message and try again.",
+    "rate_limited": "Too many messages for the model's provider. You can try again in a while.",
+    "busy": "The model's server is busy. You can try again in a while.",
+}
+
 
 class ModelError(ChatbotError):
     """A model call that gave no reply.
@@ -24,6 +42,7 @@ class ModelError(ChatbotError):
         super().__init__(kind, detail)
         self.kind = kind
         self.detail = detail
+        self.public = _PUBLIC.get(kind, self.public)
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}"
@@ -44,7 +63,7 @@ class ModelLoading(TransientModelError):
 
 
 class ModelUnavailable(ModelLoading):
-    """The server is starting, restarting or overloaded: as patient a case as loading."""
+    """The server is starting, restarting, away or overloaded: as patient a case as loading."""
 
     public = "The model is not available right now. You can try again in a while."
 
@@ -61,6 +80,12 @@ class PromptTooLong(RequestRefused):
     """The prompt does not fit the model's context."""
 
     public = "This message is too long for the model."
+
+
+class NotSupported(RequestRefused):
+    """The model has no images, or no tools."""
+
+    public = "The model does not support the images or the tools of this request."
 
 
 class ContentRefused(RequestRefused):

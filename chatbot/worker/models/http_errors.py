@@ -25,11 +25,13 @@ from chatbot.worker.models.errors import (
     ModelError,
     ModelLoading,
     ModelUnavailable,
+    NotSupported,
     PermanentModelError,
     PromptTooLong,
     RequestRefused,
     TransientModelError,
 )
+from chatbot.worker.models.transfer_errors import TransferFailed, transfer_error
 from chatbot.worker.models.waits import wait_in_error, wait_in_headers
 
 #: Bytes of an error's body that are read.
@@ -121,6 +123,8 @@ def model_error(error: ServerError, http_status: int, retry_after: float | None)
         case Meaning.TOO_LONG:
             fit = "MAX_PROMPT_TOKENS and MAX_NEW_TOKENS must fit the model's context together"
             return PromptTooLong("too_long", f"{detail}: {fit}")
+        case Meaning.UNSUPPORTED:
+            return NotSupported("refused", f"{detail}: the model has no images or no tools")
         case Meaning.CONTENT:
             return ContentRefused("content_filter", f"{detail}: the server's content filter refuses the prompt")
         case Meaning.REFUSED:
@@ -145,7 +149,9 @@ def model_error(error: ServerError, http_status: int, retry_after: float | None)
 
 
 def connection_error(error: Exception, connect_timeout: float, read_timeout: float) -> ModelError:
-    """The `ModelError` for an exception of requests, urllib3 or a socket; timeouts in seconds, as they were set."""
+    """The `ModelError` for an exception of an HTTP client or a socket; timeouts in seconds, as they were set."""
+    if isinstance(error, TransferFailed):
+        return transfer_error(error, connect_timeout)
     chain = list(causes(error))
     # The innermost says what happened, the others only where it was caught.
     reason = _reason(chain[-1])
@@ -163,6 +169,9 @@ def connection_error(error: Exception, connect_timeout: float, read_timeout: flo
         return TransientModelError("timeout", f"silent for longer than MODEL_READ_TIMEOUT, {read_timeout:g} s")
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema)):
         return PermanentModelError("address", f"check MODEL_URL: {reason}")
+    if isinstance(chain[-1], ConnectionRefusedError):
+        # Without a proxy in front, which would answer 503, this is how a server restarts.
+        return ModelUnavailable("connection", reason)
     return TransientModelError("connection", reason)
 
 

@@ -6,7 +6,7 @@ Source: the HTTP interface of text-generation-inference, `POST /` and `/generate
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,8 +17,11 @@ from chatbot.worker.models.dialect import Dialect
 from chatbot.worker.models.errors import PermanentModelError
 from chatbot.worker.models.http import ModelEndpoint
 from chatbot.worker.models.reading import read_reply
+from chatbot.worker.models.requested import with_options
 from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, completion_prompt
 
+#: Stop sequences that the server takes.
+_MAX_STOPS = 4
 #: Seconds for which a server that answered `/generate` but not `/generate_stream` is not asked for the latter again.
 _STREAM_RETRY = 60.0
 
@@ -56,7 +59,10 @@ class TextGenerationProtocol(ModelProtocol):
 
     def _request(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         prompt = completion_prompt(conversation)
-        yield from self._adapted(lambda _, parameters: self._ask(prompt, parameters, call))
+        given = self._parameters
+        if call.options is not None:
+            given = _with_options(given, call.options)
+        yield from self._adapted(lambda _, parameters: self._ask(prompt, parameters, call), given)
 
     def _ask(self, prompt: str, parameters: dict[str, Any], call: Call) -> Pieces:
         request = {"inputs": prompt, "parameters": parameters, "stream": True}
@@ -78,6 +84,22 @@ class TextGenerationProtocol(ModelProtocol):
     def _post(self, request: dict[str, Any], call: Call, url: str) -> Pieces:
         with self._endpoint.post(request, call, url) as response:
             yield from read_reply(response, prompt=request["inputs"], max_tokens=self._max_new_tokens)
+
+
+def _with_options(parameters: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with those that the request names, as far as the server accepts their values."""
+    found = with_options(parameters, options, "max_new_tokens")
+    for name in ("presence_penalty", "frequency_penalty"):
+        found.pop(name, None)
+    found["stop"] = [*STOP_SEQUENCES, *options.get("stop", ())][:_MAX_STOPS]
+    if found.get("temperature") == 0:
+        del found["temperature"]
+        found["do_sample"] = False
+    elif "temperature" in found:
+        found["do_sample"] = True
+    if found.get("top_p") in (0, 1):
+        del found["top_p"]
+    return found
 
 
 def _stream_url(url: str) -> str | None:

@@ -13,10 +13,16 @@ from chatbot.worker.models.base import Call, ModelProtocol, Pieces
 from chatbot.worker.models.dialect import Change, Dialect
 from chatbot.worker.models.http import ModelEndpoint
 from chatbot.worker.models.reading import read_reply
+from chatbot.worker.models.requested import requested_messages, with_options, with_tools
 from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, chat_messages, completion_prompt
 
 #: Parameters that a request can do without: replies end at stop sequences in any case, and are read streamed or whole.
-_DROPPABLE = ("temperature", "top_p", "seed", "stop", "stream", "stream_options")
+_DROPPABLE = (
+    *("temperature", "top_p", "seed", "stop", "stream", "stream_options"),
+    *("presence_penalty", "frequency_penalty", "parallel_tool_calls", "reasoning_effort"),
+)
+#: Stop sequences that servers take.
+_MAX_STOPS = 4
 #: Newer models of OpenAI's own service accept only the second name; the protocol for base models knows only the first.
 _CHAT_RENAMES = {"max_tokens": "max_completion_tokens"}
 
@@ -45,9 +51,17 @@ class OpenAIProtocol(ModelProtocol):
         self.dialect = Dialect(endpoint.public_address, droppable=_DROPPABLE, renames=renames)
 
     def _request(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
+        given, options = self._parameters, call.options
+        if options is not None:
+            given = with_options(given, options, "max_tokens")
+            if self._chat:
+                given = with_tools(given, options)
+            else:
+                given["stop"] = [*STOP_SEQUENCES, *options.get("stop", ())][:_MAX_STOPS]
         yield from self._adapted(
             lambda change, parameters: self._post(conversation, change, parameters, call),
-            system=self._chat and bool(self._system_prompt),
+            given,
+            system=self._chat and (bool(self._system_prompt) or conversation[0].role == "system"),
         )
 
     def _post(
@@ -58,6 +72,9 @@ class OpenAIProtocol(ModelProtocol):
             request.pop("stream_options", None)
         if not self._chat:
             request["prompt"] = prompt = completion_prompt(conversation)
+        elif call.options is not None:
+            messages, prompt = requested_messages(conversation, self._system_prompt), ""
+            request["messages"] = _without_system(messages) if change.no_system else messages
         elif change.no_system:
             request["messages"], prompt = _instructed(chat_messages(conversation, ""), self._system_prompt), ""
         else:
@@ -66,7 +83,15 @@ class OpenAIProtocol(ModelProtocol):
             yield from read_reply(response, prompt=prompt)
 
 
-def _instructed(messages: list[dict[str, str]], instructions: str) -> list[dict[str, str]]:
+def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages, with those of the system as messages of the user, or before the first one's text."""
+    first, *others = messages
+    if first["role"] == "system" and others and isinstance(others[0]["content"], str):
+        return _instructed(others, first["content"])
+    return [{**message, "role": "user"} if message["role"] == "system" else message for message in messages]
+
+
+def _instructed(messages: list[dict[str, Any]], instructions: str) -> list[dict[str, Any]]:
     """The messages, with the instructions before the first human message."""
     first, *others = messages
     return [{**first, "content": f"{instructions}\n\n{first['content']}"}, *others]

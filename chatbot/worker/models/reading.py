@@ -20,9 +20,10 @@ from chatbot.worker.models.answers import Part, part_of
 from chatbot.worker.models.base import Piece, Pieces
 from chatbot.worker.models.error_documents import MAX_TEXT, one_line
 from chatbot.worker.models.errors import ContentRefused, PermanentModelError, TransientModelError
-from chatbot.worker.models.http import ModelResponse
 from chatbot.worker.models.http_errors import raise_for_error
+from chatbot.worker.models.response import ModelResponse
 from chatbot.worker.models.sse import events
+from chatbot.worker.models.tool_calls import ToolCalls
 from chatbot.worker.models.usage import Usage, usage_of
 
 #: Bytes of a document that is not streamed: far more than a reply needs.
@@ -36,12 +37,14 @@ _NAMES = frozenset(
 )
 _DONE = re.compile(r'"?\[?done\]?"?', re.IGNORECASE)
 _KEEP_ALIVE = re.compile(r"\W*(ping|pong|keep[-_ ]?alive|heartbeat|processing|null)?\W*", re.IGNORECASE)
+#: Control characters in texts are accepted.
+_DECODER = json.JSONDecoder(strict=False)
 #: The first bytes of an event stream.
 _STREAM = re.compile(rb"(data|event|id|retry)?:")
 
 
 def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | None = None) -> Pieces:
-    """The reply's chunks; the last one has the finish reason, and the usage if the server reports it.
+    """The reply's chunks; the last one has the finish reason, the function calls, and the usage if it is reported.
 
     `prompt` is removed where the server repeats it. A reply of `max_tokens` tokens whose end has no reason ended by its
     length. Raises `ModelError` and what the connection raises.
@@ -51,6 +54,7 @@ def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | N
     try:
         for document in body.documents():
             reply.usage = usage_of(document, reply.usage)
+            reply.calls.read(document)
             part = part_of(document)
             if part is None:
                 continue
@@ -69,13 +73,13 @@ def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | N
             raise
     _check_end(reply, body, response)
     by_length = max_tokens is not None and reply.tokens >= max_tokens
-    yield Piece("", reply.reason or ("length" if by_length else "stop"), usage=reply.usage)
+    yield Piece("", reply.reason or ("length" if by_length else "stop"), usage=reply.usage, calls=reply.calls.items())
 
 
 def _check_end(reply: _Reply, body: _Body, response: ModelResponse) -> None:
     """Raises `TransientModelError` unless the reply is known to be whole."""
     if reply.reason is None and not reply.last:
-        if not reply.texts and not reply.thought:
+        if not (reply.texts or reply.thought or reply.calls):
             raise TransientModelError("bad_answer", "the answer holds no text")
         if body.stray or not (body.done or body.documents_read == 1 or response.framed):
             raise TransientModelError("cut_off", f"the stream ended after {reply.texts} chunks, without its end")
@@ -91,6 +95,7 @@ class _Reply:
         self.reason: str | None = None
         self.last = False
         self.usage: Usage | None = None
+        self.calls = ToolCalls()
         #: Whether reasons cannot be relied on: one came with the first text, or was followed by more text.
         self._early = False
 
@@ -155,7 +160,9 @@ class _Body:
     def _events(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         for event in events(chunks):
             name, data = event.name.lower(), event.data.strip()
-            if event.stray:
+            if data[:1] == "{" and name in _NAMES:
+                yield from _parsed(data)
+            elif event.stray:
                 # A server that fails may write its error without the format.
                 self.stray = True
                 if event.stray.lstrip().startswith("{"):
@@ -172,6 +179,9 @@ class _Body:
 def _parsed(data: str) -> Iterator[dict[str, Any]]:
     """The objects in an event's data. Raises `ModelError` for what is not JSON."""
     document = _loads(data)
+    if type(document) is dict:
+        yield document
+        return
     if document is None:
         # Some servers leave out the empty line between events, some repeat the field's name.
         lines = [line.strip().removeprefix("data:") for line in data.splitlines() if line.strip()]
@@ -198,7 +208,7 @@ def _json_documents(chunks: Iterable[bytes]) -> Iterator[Any]:
     text = body.decode("utf-8-sig", "replace").strip()
     while text:
         try:
-            document, end = json.JSONDecoder(strict=False).raw_decode(text)
+            document, end = _DECODER.raw_decode(text)
         except (ValueError, RecursionError):
             raise _not_json(bytes(body)) from None
         yield document
@@ -213,7 +223,7 @@ def _objects(document: Any) -> Iterator[dict[str, Any]]:
 
 def _loads(text: str) -> Any:
     try:
-        return json.loads(text, strict=False)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
 

@@ -13,6 +13,8 @@ class ReplyText:
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
         self._stop = tuple(stop)
+        #: Beginnings of stop sequences.
+        self._starts = tuple(text[:n] for text in self._stop for n in range(1, len(text)))
         self._held = ""
         self._begun = False
         self.stopped = False
@@ -22,7 +24,11 @@ class ReplyText:
         if self.stopped:
             return ""
         text = self._held + chunk
-        cut = min((i for i in (text.find(s) for s in self._stop) if i >= 0), default=-1)
+        cut = -1
+        for stop in self._stop:
+            at = text.find(stop)
+            if at >= 0 and (cut < 0 or at < cut):
+                cut = at
         if cut >= 0:
             self.stopped = True
             self._held = ""
@@ -50,6 +56,8 @@ class ReplyText:
     def _undecided(self, text: str) -> int:
         """The number of characters to hold back: part of a stop sequence or of a character, with white space before."""
         half = 1 if text and "\ud800" <= text[-1] <= "\udbff" else 0
+        if not half and not text.endswith(self._starts):
+            return len(text) - len(text.rstrip())
         for stop in self._stop:
             for n in range(min(len(stop) - 1, len(text)), half, -1):
                 if text.endswith(stop[:n]):

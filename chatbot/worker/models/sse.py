@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chatbot.worker.models.errors import PermanentModelError
 
@@ -19,8 +19,7 @@ _END_OF_LINE = re.compile(rb"\r\n|\n|\r(?!\Z)")
 _FIELDS = (b"data", b"event", b"id", b"retry", b"")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event; `stray` holds a line that is no field of the format, as servers write when they fail."""
 
     name: str
@@ -40,14 +39,18 @@ def events(chunks: Iterable[bytes]) -> Iterator[Event]:
         buffer += chunk
         if not begun and not BOM_UTF8.startswith(buffer):
             begun, buffer = True, buffer.removeprefix(BOM_UTF8)
-        *lines, buffer = _END_OF_LINE.split(buffer) if begun else (buffer,)
+        if not begun:
+            continue
+        *lines, buffer = _END_OF_LINE.split(buffer) if b"\r" in buffer else buffer.split(b"\n")
         for line in lines:
-            yield from parser.feed(line)
+            if (event := parser.feed(line)) is not None:
+                yield event
         if parser.size + len(buffer) > MAX_EVENT:
             raise PermanentModelError("too_long", f"an event is longer than {MAX_EVENT} bytes")
     # Some servers omit the last empty line.
-    yield from parser.feed(buffer.removesuffix(b"\r"))
-    yield from parser.feed(b"")
+    for line in (buffer.removesuffix(b"\r"), b""):
+        if (event := parser.feed(line)) is not None:
+            yield event
 
 
 class _Parser:
@@ -57,12 +60,11 @@ class _Parser:
         #: Bytes of the event so far.
         self.size = 0
 
-    def feed(self, line: bytes) -> Iterator[Event]:
+    def feed(self, line: bytes) -> Event | None:
         if not line:
-            if self._data or self._name:
-                yield Event(self._name, "\n".join(self._data))
+            event = Event(self._name, "\n".join(self._data)) if self._data or self._name else None
             self._data, self._name, self.size = [], "", 0
-            return
+            return event
         self.size += len(line)
         if self.size > MAX_EVENT:
             raise PermanentModelError("too_long", f"an event is longer than {MAX_EVENT} bytes")
@@ -73,4 +75,5 @@ class _Parser:
         elif field == b"event":
             self._name = text.strip()
         elif field.strip() not in _FIELDS:
-            yield Event("", "", stray=line.decode("utf-8", "replace"))
+            return Event("", "", stray=line.decode("utf-8", "replace"))
+        return None

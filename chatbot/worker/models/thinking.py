@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: How thinking begins and ends; special tokens of models, as servers without a reasoning parser send them.
 _TAGS = (
@@ -21,8 +21,7 @@ _TAGS = (
 _BARE_END = "</think>"
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(NamedTuple):
     """A part of the text, divided."""
 
     text: str = ""
@@ -106,4 +105,6 @@ class Thinking:
 
 def _partial(text: str, tag: str) -> str:
     """The end of the text that may be the beginning of the tag."""
+    if text[-1:] not in tag:
+        return ""
     return next((tag[:n] for n in range(len(tag) - 1, 0, -1) if text.endswith(tag[:n])), "")

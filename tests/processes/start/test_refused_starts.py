@@ -43,6 +43,7 @@ WAYS = {
     "gunicorn --preload": Way("start gunicorn without it", (*GUNICORN, "--preload", "wsgi:app")),
     "gunicorn -k sync": Way("start gunicorn without -k", (*GUNICORN, "-k", "sync", "wsgi:app")),
     "gunicorn -k gthread": Way("start gunicorn without -k", (*GUNICORN, "-k", "gthread", "wsgi:app")),
+    "gunicorn -w 0": Way("start it without -w", (*GUNICORN, "-w", "0", "wsgi:app")),
     "gunicorn --chdir from elsewhere": Way(
         "did not read gunicorn.conf.py",
         (*GUNICORN, "-b", "127.0.0.1:0", "--chdir", str(ROOT), "wsgi:app"),
@@ -57,6 +58,7 @@ WAYS = {
     "python wsgi.py": Way("run gunicorn wsgi:app", (*PYTHON, "wsgi.py")),
     "python celery_worker.py": Way("run celery -A celery_worker worker", (*PYTHON, "celery_worker.py")),
     "celery beat": Way("there is no Celery beat in this program", (*CELERY, "beat")),
+    "worker with a folder for its log": Way("-f / cannot be written: Is a directory", (*WORKER, "-f", "/")),
     "worker -B": Way("without -B", (*WORKER, "-B")),
     "worker --autoscale": Way("set WORKER_CONCURRENCY", (*WORKER, "--autoscale=10,2")),
     "worker -P prefork": Way("leave -P out", (*WORKER, "-P", "prefork")),
@@ -69,6 +71,17 @@ WAYS = {
     "worker --max-tasks-per-child": Way("leave it out", (*WORKER, "--max-tasks-per-child", "9")),
     "worker with a client certificate that is not there": Way(
         "MODEL_CLIENT_CERT is not usable", WORKER, {"MODEL_CLIENT_CERT": "/nowhere.pem"}
+    ),
+    "worker with a callable that is not there": Way(
+        "MODEL_CALLABLE cannot be used: there is no module nobot in ",
+        WORKER,
+        {"MODEL_CALLABLE": "nobot:reply", "MODEL_URL": ""},
+    ),
+    "worker of a callable without its name": Way(
+        "MODEL_API is python: name the function in MODEL_CALLABLE", WORKER, {"MODEL_API": "python"}
+    ),
+    "chatbot worker with an option without effect": Way(
+        "leave -P out", (*PYTHON, "-m", "chatbot", "worker", "chatbot.bot:Retry", "-P", "solo")
     ),
     "worker with an unknown option of Redis": Way(
         "REDIS_URL has the option nonsense that this program does not know",
@@ -138,3 +151,4 @@ def test_a_start_that_cannot_work_ends_with_one_line_that_says_what_to_do(
     assert ended.returncode not in (0, -9, -15)
     assert "Traceback" not in ended.stdout + ended.stderr
     assert len(re.findall(WAYS[name].says, ended.stderr)) == 1, ended.stderr
+    assert "beat" not in name or not ended.stdout

@@ -26,7 +26,17 @@ def open_to_friend(model: ModelServer) -> Iterator[Deployment]:
         yield deployment
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/token"), ("GET", "/refresh_token"), ("OPTIONS", "/token")])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/token"),
+        ("GET", "/refresh_token"),
+        ("OPTIONS", "/token"),
+        ("GET", "/events"),
+        ("GET", "/messages"),
+        ("POST", "/messages"),
+    ],
+)
 def test_a_page_of_another_origin_is_refused(chat: Deployment, method: str, path: str) -> None:
     answer = requests.request(
         method, chat.url() + path, params={"name": "Ada"}, headers={"Origin": ELSEWHERE}, timeout=10
@@ -38,7 +48,7 @@ def test_a_page_of_another_origin_is_refused(chat: Deployment, method: str, path
 
 def test_a_page_of_an_allowed_origin_may_use_the_chat(open_to_friend: Deployment) -> None:
     url = open_to_friend.url()
-    for method, path in (("POST", "/token"), ("GET", "/refresh_token")):
+    for method, path in (("POST", "/token"), ("GET", "/refresh_token"), ("POST", "/messages"), ("GET", "/events")):
         preflight = requests.options(
             url + path, headers={"Origin": FRIEND, "Access-Control-Request-Method": method}, timeout=10
         )

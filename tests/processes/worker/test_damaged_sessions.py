@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable
 from contextlib import ExitStack
 
+import pytest
 import redis
+import requests
 
 from chatbot.sessions.ids import session_id
 from chatbot.store.keys import LEDGER, WAITING, SessionKeys, session_keys
@@ -53,6 +55,20 @@ def test_damaged_sessions_end_with_an_error_and_the_others_go_on(chat: Deploymen
     lines = [json.loads(line) for worker in chat.workers for line in worker.log.splitlines() if line[:1] == "{"]
     reported = {line.get("session") for line in lines if "damaged" in line["message"]}
     assert {sessions[key] for key, outcome in outcomes.items() if outcome != "message"} <= reported
+
+
+@pytest.mark.parametrize("key", ["state", "messages"])
+def test_what_a_client_of_a_damaged_session_sends_or_opens_is_refused_for_good(chat: Deployment, key: str) -> None:
+    with ChatClient(chat.url()) as client:
+        client.ask("hello")
+        DAMAGE[key](chat.client, session_keys(session_id(client.token)))
+        client.send("and now?", "m2")
+        error = client.until("error")
+        assert (error["code"], error["id"], error["retry_after"]) == ("session_damaged", "m2", None)
+        with ChatClient(chat.url(), client.token) as again:
+            assert _outcome(again) == "closed 1008"
+        answer = requests.get(chat.url() + "/refresh_token", params={"token": client.token}, timeout=20)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "session_damaged")
 
 
 def _outcome(client: ChatClient) -> str:

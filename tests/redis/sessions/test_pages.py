@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
+from chatbot.protocol.client_errors import ClientError, RateLimited, SessionDamaged, SessionNotFound
 from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Leases
@@ -170,3 +170,37 @@ def test_a_snapshot_holds_the_newest_of_many_failures(
     assert len(sessions.snapshot(session).failed) == 150
     redis_client.hset(failed, mapping={f"gone{number}": "no" for number in range(150)})
     assert sessions.snapshot(session).failed == {f"old{number}": "no" for number in range(50, 150)}
+
+
+def test_replays_take_their_part_of_a_page_from_the_rate_of_reads(
+    sessions: Sessions, session: str, redis_client: redis.Redis
+) -> None:
+    give(redis_client, session, PAGE_MESSAGES // 2)
+    stored = stored_messages(sessions, session)
+    bucket = Bucket("chat:rate:test", 60_000, 2)
+
+    def replay(missed: int) -> tuple[bool | None, int]:
+        found = sessions.snapshot(session, after=stored[-1 - missed]["id"], buckets=[bucket])
+        return found.recovered, len(found.messages)
+
+    half = PAGE_MESSAGES // 2
+    assert [replay(half) for _ in range(3)] == [(True, half)] * 3
+    assert replay(half + 20) == (False, 0)
+    assert [replay(half), replay(half)] == [(True, half), (False, 0)]
+    # Who missed nothing takes nothing, nor does a socket that is brought up to date by the server.
+    assert replay(0) == (True, 0)
+    assert sessions.snapshot(session, position=0).recovered is True
+
+
+@pytest.mark.parametrize("name", ["index", "state", "turns"])
+def test_a_damaged_session_is_an_error_that_asking_again_does_not_cure(
+    sessions: Sessions, session: str, redis_client: redis.Redis, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    key = getattr(session_keys(session), name)
+    redis_client.delete(key)
+    redis_client.sadd(key, "x")
+    with pytest.raises(SessionDamaged) as caught:
+        sessions.accept(session, "m2", "and now?")
+    assert (caught.value.code, caught.value.status, caught.value.retry_after) == ("session_damaged", 400, None)
+    assert "the session is damaged: accept: ResponseError: WRONGTYPE" in caplog.text

@@ -28,10 +28,11 @@ from chatbot.sessions.messages import Sessions
 from chatbot.store import scripts
 from chatbot.store.keys import LEDGER, WAITING, session_keys
 from tests.support.ledger import end_session, overdue
+from tests.support.windows import window_begin
 
 #: Unanswered messages that a session of the checker may have.
 MAX_PENDING = 4
-#: Messages in a prompt, the one to answer included.
+#: Messages in a prompt after its history was cut, the one to answer included.
 HISTORY = 4
 #: ms that time moves when it passes: longer than a lease and any scheduled retry.
 LONG = 120_000
@@ -417,13 +418,14 @@ class Chat(RuleBasedStateMachine):
         assert work.reply_id == reply_id(found.id, work.message_id)
         prompt = [message["id"] for message in work.messages]
         assert work.reply_to == found.human[work.message_id]
+        path = list(reversed(found.path(work.message_id)[1:]))
         turns = [
             part
-            for request in reversed(found.path(work.message_id)[1:])
+            for request in path[window_begin([bool(found.replies.get(request)) for request in path], HISTORY) :]
             if found.replies.get(request)
             for part in (found.human[request], reply_id(found.id, request))
         ]
-        assert prompt == [*turns, work.reply_to][-HISTORY:], "the prompt is not the answered turns of its path"
+        assert prompt == [*turns, work.reply_to], "the prompt is not the answered turns of its path"
         self.held.append((worker, found, work))
 
     def _following(self, worker: int, found: Conversation, following: Assignment | None, go_on: bool) -> None:
@@ -535,6 +537,6 @@ def fault(monkeypatch: pytest.MonkeyPatch, script: str, line: str, instead: str)
 def test_the_checker_finds_a_fault_put_back_in(
     machine: type[Chat], monkeypatch: pytest.MonkeyPatch, script: str, line: str, instead: str
 ) -> None:
-    only_find = settings(QUICK, phases=[Phase.generate])
+    only_find = settings(QUICK, phases=[Phase.generate], max_examples=600)
     with fault(monkeypatch, script, line, instead), pytest.raises(AssertionError):
         run_state_machine_as_test(machine, settings=only_find)

@@ -1,5 +1,6 @@
 """The atomic steps on a session, against a real Redis."""
 
+import itertools
 import json
 import threading
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 
+from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import ClientError, SessionNotFound
 from chatbot.protocol.events import Event, events_channel
 from chatbot.sessions.ids import reply_id, session_id
@@ -71,14 +73,16 @@ def test_one_worker_at_a_time_holds_the_lease(sessions: Sessions, leases: Leases
 def test_messages_are_answered_in_order_each_with_the_turns_before_it(
     sessions: Sessions, leases: Leases, session: str
 ) -> None:
-    for n in range(1, 5):
+    for n in range(1, 7):
         sessions.accept(session, f"m{n}", f"q{n}")
     work: Assignment | None = claimed(leases, session)
     prompts = []
     while work is not None:
         prompts.append(prompt(work))
         work = leases.commit(work, f"a{work.message_id[1:]}", "stop", go_on=True)
-    assert prompts == [["q1"], ["q1", "a1", "q2"], ["a1", "q2", "a2", "q3"], ["a2", "q3", "a3", "q4"]]
+    whole = [f"{kind}{n}" for n in range(1, 7) for kind in "qa"]
+    assert prompts[:5] == [whole[: 2 * n + 1] for n in range(5)]
+    assert prompts[5] == whole[6:11], "four turns have become two"
     assert leases.claim(session) is None
 
 
@@ -87,7 +91,7 @@ def test_a_prompt_is_limited_however_long_the_history(sessions: Sessions, leases
         sessions.accept(session, None, f"q{n}")
         assert leases.commit(claimed(leases, session), f"a{n}", "stop", go_on=True) is None
     sessions.accept(session, None, "last")
-    assert prompt(claimed(leases, session)) == ["a48", "q49", "a49", "last"]
+    assert prompt(claimed(leases, session)) == ["q48", "a48", "q49", "a49", "last"]
 
 
 def test_a_session_without_unanswered_messages_leaves_the_ledger(
@@ -173,6 +177,48 @@ def test_progress_continues_after_redis_lost_its_scripts(
     assert leases.progress([Progress(work, "a", 0, {"type": "delta"}), Progress(work)]) == ["on", "on"]
 
 
+def test_a_report_renews_the_lease_only_where_it_says_so(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    work = claimed(leases, session)
+    expire_lease(redis_client, session)
+    assert leases.progress([Progress(work, "a", 0, {"type": "delta"}, renew=False)]) == ["on"]
+    assert not redis_client.exists(session_keys(session).lease)
+    assert leases.progress([Progress(work)]) == ["on"]
+    assert redis_client.exists(session_keys(session).lease)
+
+
+def test_a_damaged_session_among_those_reported_harms_only_itself(
+    sessions: Sessions, leases: Leases, redis_client: redis.Redis
+) -> None:
+    works = []
+    # More than one step of the script takes.
+    for _ in range(120):
+        found = session_id(sessions.create("Ada")["token"])
+        sessions.accept(found, "m1", "hello")
+        works.append(claimed(leases, found))
+    reports = [Progress(work, "a", 0, {"type": "delta"}) for work in works]
+    reports[50] = Progress(works[50], "b", 1, {"type": "delta"})
+    redis_client.hset(session_keys(works[50].session).partial, "no", "text")
+    assert leases.progress(reports) == [*["on"] * 50, "lost", *["on"] * 69]
+    assert sessions.snapshot(works[119].session).partial == "a"
+
+
+def test_a_report_that_a_full_redis_refuses_is_not_taken_for_a_damaged_session(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    sessions.accept(session, "m1", "hello")
+    work = claimed(leases, session)
+    redis_client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StoreUnavailable, match="OutOfMemory"):
+            leases.progress([Progress(work, "a", 0, {"type": "delta"})])
+    finally:
+        redis_client.config_set("maxmemory", 0)
+    assert leases.progress([Progress(work, "a", 0, {"type": "delta"})]) == ["on"]
+
+
 def test_stop_is_answered_to_the_next_progress_of_its_message_only(
     sessions: Sessions, leases: Leases, session: str
 ) -> None:
@@ -231,7 +277,26 @@ def test_a_failed_message_is_in_prompts_once_it_was_answered(sessions: Sessions,
     say(sessions, leases, session, "q2", "a2", prompt=["q1", "a1", "q2"])
     sessions.retry(session, "bad")
     say(sessions, leases, session, None, "good", prompt=["q1", "a1", "bad"])
-    say(sessions, leases, session, "q3", "a3", prompt=["good", "q2", "a2", "q3"])
+    say(sessions, leases, session, "q3", "a3", prompt=["q1", "a1", "bad", "good", "q2", "a2", "q3"])
+
+
+def test_prompts_grow_and_are_then_cut_to_half_at_once(redis_client: redis.Redis, sessions: Sessions) -> None:
+    for history in (1, 2, 3, 6, 7):
+        session = session_id(sessions.create("Ada")["token"])
+        sizes, texts = [], []
+        for n in range(20):
+            sessions.accept(session, None, f"q{n}")
+            # Each prompt comes from another worker.
+            leases = Leases(redis_client, ttl=60, history_messages=history)
+            work = claimed(leases, session)
+            texts.append(prompt(work))
+            sizes.append(len(work.messages) // 2)
+            leases.commit(work, f"a{n}", "stop", go_on=True)
+        half = history // 2
+        once = [*range(half, 2 * half + 1)] or [0]
+        assert sizes == [*range(half), *once * 20][:20], "turns before the message"
+        cuts = sum(now[0] != before[0] for before, now in itertools.pairwise(texts))
+        assert cuts == (len(range(2 * half + 1, 20, half + 1)) if half else 19)
 
 
 @pytest.mark.parametrize("skipped", [1, 7, 40])
@@ -244,7 +309,7 @@ def test_a_prompt_is_filled_with_turns_that_have_text(
         sessions.accept(session, f"bad{number}", f"bad{number}")
         leases.fail(claimed(leases, session), "It broke.", go_on=True)
         say(sessions, leases, session, f"stopped{number}", "")
-    say(sessions, leases, session, "q3", "a3", prompt=["a1", "q2", "a2", "q3"])
+    say(sessions, leases, session, "q3", "a3", prompt=["q1", "a1", "q2", "a2", "q3"])
 
 
 def test_a_prompt_skips_a_bounded_number_of_turns(

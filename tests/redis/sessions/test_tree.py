@@ -19,6 +19,7 @@ from chatbot.sessions.messages import Sessions
 from chatbot.store.keys import session_keys
 from devtools.harness.histories import store_turns, stored_messages
 from tests.support.ledger import overdue
+from tests.support.windows import window_begin
 
 
 @dataclass
@@ -321,7 +322,7 @@ def test_all_replies_and_messages_of_a_trimmed_history_stay_in_order(redis_clien
             assert talk.leaf() in messages
         talk.sessions.select(talk.session, f"m{number}")
     keys = session_keys(talk.session)
-    own = {field for field in map(str, redis_client.hkeys(keys.index)) if not field.startswith("^")}
+    own = {field for field in map(str, redis_client.hkeys(keys.index)) if field[0] not in "^#"}
     kept = {m["id"] for m in messages.values() if m["source"] == "human"}
     assert {m for m in own if m[0] in "me" and len(m) < 5} == kept
     # What belongs to dropped messages is gone: a few requests and branches are left, not one for each turn.
@@ -329,6 +330,23 @@ def test_all_replies_and_messages_of_a_trimmed_history_stay_in_order(redis_clien
     assert len(str(redis_client.hget(keys.state, "branches")).split(",")) < 20
     assert redis_client.hlen(keys.failed) <= 2
     assert redis_client.llen(keys.turns) < 12
+
+
+def test_prompts_of_a_tree_begin_alike_until_they_are_cut(redis_client: redis.Redis) -> None:
+    """Edits and regenerations make the numbers of turns grow faster than the path: they must not move its window."""
+    sessions = Sessions(redis_client, ttl=60, max_pending=8)
+    leases = Leases(redis_client, ttl=60, history_messages=6)
+    talk = Talk(sessions, leases, session_id(sessions.create("Ada")["token"]))
+    line = [f"a:m{n}" for n in range(20)]
+    for number in range(20):
+        asked = talk.say(f"m{number}")
+        begin = window_begin([True] * number, 6)
+        assert asked == [text for n in range(begin, number) for text in (f"m{n}", line[n])] + [f"m{number}"]
+        for again in range(number % 4):
+            assert talk.regenerate(f"m{number}", f"q{number}-{again}") == asked
+        if number % 5 == 4:
+            assert talk.edit(f"m{number}", f"e{number}") == [*asked[:-1], f"e{number}"]
+        talk.sessions.select(talk.session, talk.reply(f"m{number}"))
 
 
 def test_a_prompt_ends_where_its_path_was_trimmed(redis_client: redis.Redis) -> None:

@@ -22,7 +22,8 @@ from chatbot.worker.models.errors import ContentRefused, ModelError, PromptTooLo
 from chatbot.worker.models.usage import Usage
 from chatbot.worker.prompts import PromptMessage, estimated_tokens
 from chatbot.worker.replies import Replies
-from chatbot.worker.streams import MAX_REASONING_LENGTH, REASONING_CUT, Streams
+from chatbot.worker.stream import MAX_REASONING_LENGTH, REASONING_CUT
+from chatbot.worker.streams import Streams
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import stored_messages
 
@@ -64,14 +65,15 @@ class Talk:
         settings = Settings(model=ModelSettings(servers=server, **self.settings))
         return Replies(self.leases, Streams(self.leases), model, settings, self.counts)
 
-    def send(self, text: str) -> str:
+    def send(self, text: str, **options: Any) -> str:
         self.count += 1
-        self.sessions.accept(self.session, f"m{self.count}", text)
+        extra = {"options": options} if options else None
+        self.sessions.accept(self.session, f"m{self.count}", text, extra=extra)
         return f"m{self.count}"
 
-    def ask(self, text: str, *steps: Any) -> list[list[str]]:
+    def ask(self, text: str, *steps: Any, **options: Any) -> list[list[str]]:
         """Sends a message, and answers all; returns the texts of each prompt."""
-        self.send(text)
+        self.send(text, **options)
         return self.answer(*steps)
 
     def answer(self, *steps: Any) -> list[list[str]]:
@@ -126,7 +128,7 @@ def test_a_message_that_the_filter_refuses_alone_fails_and_is_left_out_until_it_
     assert talk.ask("q2", said("a2")) == [["q1", "a1", "q2"]]
     talk.sessions.retry(talk.session, "m2")
     assert talk.answer(said("good after all")) == [["q1", "a1", "bad"]]
-    assert talk.ask("q3", said("a3")) == [["good after all", "q2", "a2", "q3"]]
+    assert talk.ask("q3", said("a3")) == [["q1", "a1", "bad", "good after all", "q2", "a2", "q3"]]
 
 
 def test_a_first_message_that_is_refused_is_asked_once(talk: Talk) -> None:
@@ -144,7 +146,8 @@ def test_a_message_that_is_too_long_alone_fails_and_is_left_out(talk: Talk) -> N
 def test_a_prompt_that_is_halved_may_still_be_refused(talk: Talk) -> None:
     talk.ask("q1", said("a1"))
     talk.ask("q2", said("a2"))
-    assert talk.ask("q3", TOO_LONG, REFUSED, said("a3")) == [["a1", "q2", "a2", "q3"], ["a2", "q3"], ["q3"]]
+    prompts = talk.ask("q3", TOO_LONG, REFUSED, said("a3"))
+    assert prompts == [["q1", "a1", "q2", "a2", "q3"], ["q2", "a2", "q3"], ["q3"]]
 
 
 @pytest.mark.parametrize(("error", "reason"), [(REFUSED, "content_filter"), (TOO_LONG, "length")])
@@ -304,3 +307,31 @@ def test_the_tokens_of_a_reply_without_a_report_are_estimated_and_not_counted(ta
     }
     talk.counts.flush(talk.client)
     assert not any(field.startswith(TOKENS.name) for field in sums(talk.client))
+
+
+BROKEN = TransientModelError("cut_off", "the stream ended")
+
+
+def test_a_reply_with_options_ends_where_it_was_sent_instead_of_beginning_again(talk: Talk) -> None:
+    talk.ask("q1", [Piece("half of "), BROKEN], truncation="disabled")
+    assert (talk.last()["msg"], talk.last()["finish_reason"]) == ("half of ", "interrupted")
+    assert talk.failures() == {}
+
+
+def test_a_reply_with_options_of_which_nothing_was_sent_is_tried_again(talk: Talk) -> None:
+    talk.settings["attempts"] = 1
+    talk.ask("q1", BROKEN, truncation="disabled")
+    assert talk.failures() == {"m1": BROKEN.public}
+
+
+def test_text_with_options_that_turns_out_to_be_thinking_stays_text(talk: Talk) -> None:
+    pieces = [Piece("I think."), Piece("So.", None, " I", retracts=True), Piece("", "stop")]
+    talk.ask("q1", pieces, truncation="disabled")
+    assert (talk.last()["msg"], "reasoning" in talk.last()) == ("I think. ISo.", False)
+
+
+def test_a_prompt_with_options_loses_older_messages_only_if_its_client_agrees(talk: Talk) -> None:
+    talk.ask("q1", said("a1"), truncation="disabled")
+    talk.ask("q2", TOO_LONG, truncation="disabled")
+    assert talk.failures() == {"m2": TOO_LONG.public}
+    assert talk.ask("q3", TOO_LONG, said("a3"), truncation="auto") == [["q1", "a1", "q3"], ["q3"]]

@@ -101,6 +101,28 @@ def test_several_model_servers_may_be_named_each_with_its_protocol() -> None:
     )
 
 
+@pytest.mark.parametrize("given", [{}, {"MODEL_API": "python"}, {"MODEL_API": "python", "MODEL_URL": "http://h/v1"}])
+def test_a_callable_has_no_server_and_defaults_of_its_own(given: dict[str, str]) -> None:
+    model = settings(MODEL_CALLABLE="my.bot:reply", **given).model
+    assert (model.api, model.callable, model.servers, model.name) == ("python", "my.bot:reply", (), "my.bot:reply")
+    assert (model.history_messages, model.max_prompt_tokens) == (50, 32_000)
+    model = settings(MODEL_CALLABLE="bot:reply", MODEL_NAME="Bot", HISTORY_MESSAGES="8", **given).model
+    assert (model.name, model.history_messages) == ("Bot", 8)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"MODEL_API": "python"}, "name the function in MODEL_CALLABLE"),
+        ({"MODEL_CALLABLE": "bot:reply", "MODEL_URL": "http://h/v1"}, "remove one, or set MODEL_API=python"),
+        ({"MODEL_CALLABLE": "bot:reply", "MODEL_API": "openai-chat"}, "remove one, or set MODEL_API=python"),
+    ],
+)
+def test_a_callable_beside_a_server_and_one_without_a_name_are_refused(given: dict[str, str], problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        settings(**given)
+
+
 def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
     assert "secret" not in repr(settings(MODEL_URL="https://ada:secret@h/v1?key=secret"))
 
@@ -116,6 +138,10 @@ def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
         ("MODEL_TIMEOUT", "0"),
         ("MODEL_TIMEOUT", "nan"),
         ("MODEL_API", "gpt"),
+        ("MODEL_CALLABLE", "bot"),
+        ("MODEL_CALLABLE", "bot.py:reply()"),
+        ("MODEL_CALLABLE", ":reply"),
+        ("MODEL_CALLABLE", "my-bot:reply"),
         ("MODEL_URL", "localhost:8080"),
         ("MODEL_URL", "http://h:port/"),
         ("MODEL_URL", "http://h/v1,localhost:8080"),

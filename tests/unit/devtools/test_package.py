@@ -36,7 +36,12 @@ def test_the_wheel_holds_every_file_of_the_product_and_no_tools(wheel: Path) -> 
 
 def test_the_wheel_requires_what_the_requirements_files_say(wheel: Path) -> None:
     required = set(metadata(wheel).get_all("Requires-Dist", []))
-    extras = {"local": ["local"], "bench": ["local", "bench"], "dev": ["local", "bench", "dev"]}
+    extras = {
+        "local": ["local"],
+        "bench": ["local", "bench"],
+        "examples": ["examples"],
+        "dev": ["local", "bench", "examples", "dev"],
+    }
     assert set(metadata(wheel).get_all("Provides-Extra", [])) == set(extras)
     plain = {line.partition(";")[0].strip().lower() for line in required if "extra ==" not in line}
     assert plain == set(pins("requirements.txt"))

@@ -85,6 +85,16 @@ def test_a_model_that_is_named_is_used_instead(ports_env: dict[str, str], tmp_pa
     assert planned.remarks == ["MODEL_URL is set: using the model at https://***@host/v1?***"]
 
 
+def test_a_bot_of_ones_own_is_used_instead(ports_env: dict[str, str], tmp_path: Path) -> None:
+    planned = make_plan({**ports_env, "MODEL_URL": "", "MODEL_CALLABLE": "bot:reply"}, tmp_path)
+    assert "model" not in [service.name for service in planned.services]
+    for service in planned.services:
+        assert service.env is not None
+        assert service.env["MODEL_CALLABLE"] == "bot:reply"
+        assert not {"MODEL_API", "MODEL_URL", "MODEL_NOTE"} & set(service.env)
+    assert planned.remarks == ["MODEL_CALLABLE is set: replies come from bot:reply"]
+
+
 def test_an_empty_setting_counts_as_not_set(ports_env: dict[str, str], tmp_path: Path) -> None:
     env = {
         **ports_env,

@@ -75,6 +75,16 @@ def test_a_client_that_does_not_read_gets_1013_after_the_frame_under_way(pair: P
     assert data == frame * whole + end
 
 
+def test_the_last_bytes_for_a_slow_client_are_of_its_own_protocol() -> None:
+    ours, theirs = socket.socketpair()
+    outbox = Outbox(ours, farewell=b"event: close")
+    outbox.send(b"y" * 5_000_000)
+    assert outbox.slow
+    assert received(outbox, theirs).endswith(b"yevent: close")
+    ours.close()
+    theirs.close()
+
+
 def test_a_client_that_takes_nothing_for_too_long_is_cut_off(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SEND_DEADLINE", 0.2)
     outbox, _ = pair

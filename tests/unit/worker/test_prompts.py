@@ -29,11 +29,27 @@ def test_a_users_text_cannot_forge_a_message(text: str) -> None:
     assert prompt.count("Bot:") == 1
 
 
-def test_the_oldest_messages_are_left_out_of_a_prompt_that_would_be_too_long() -> None:
-    long = conversation("a" * 300, "b" * 300, "c" * 300)
-    assert fit(long, 1000) == long
-    assert fit(long, 220) == long[1:]
-    assert fit(long, 110) == long[2:]
+def test_the_oldest_turns_are_left_out_of_a_prompt_that_would_be_too_long() -> None:
+    long = conversation("a" * 300, "b" * 300, "c" * 300, "d" * 300, "e" * 300)
+    assert fit(long, 520) == long
+    assert fit(long, 400) == long[2:], "the newest turn stays, above half of the tokens"
+    assert fit(long, 110) == long[4:]
+
+
+@pytest.mark.parametrize("max_tokens", [300, 500, 1000])
+def test_prompts_begin_alike_until_they_are_cut_to_half(max_tokens: int) -> None:
+    talk = conversation(*(f"{n} " + "x" * (30 + 37 * n % 90) for n in range(201)))
+    prompts = [fit(talk[: end + 1], max_tokens) for end in range(0, 201, 2)]
+    sizes = [sum(estimated_tokens(message.text) for message in prompt) for prompt in prompts]
+    assert max(sizes) <= max_tokens
+    begins = [talk.index(prompt[0]) for prompt in prompts]
+    assert begins == sorted(begins)
+    cut = [i for i in range(1, len(prompts)) if begins[i] != begins[i - 1]]
+    assert all(sizes[i] <= max_tokens // 2 or len(prompts[i]) == 3 for i in cut)
+    assert 0 < len(cut) < 40, "a slide would cut almost a hundred times"
+    assert all(
+        list(prompt) == talk[begin : 2 * i + 1] for i, (begin, prompt) in enumerate(zip(begins, prompts, strict=True))
+    )
 
 
 def test_the_newest_message_is_never_cut() -> None:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, cast
 
-from chatbot.sessions.leases import Assignment, Leases
+import pytest
+
+from chatbot.protocol import frames
+from chatbot.protocol.events import to_json
+from chatbot.sessions.leases import RENEW, Assignment, Leases
 from chatbot.worker.models.base import Call
-from chatbot.worker.streams import Streams
+from chatbot.worker.stream import Stream
+from chatbot.worker.streams import LONGEST_INTERVAL, REPORT_INTERVAL, Streams
+from devtools.harness.deployment import eventually
 
 
 class _NoRedis:
     def progress(self, reports: list[Any]) -> list[str]:
         return ["on"] * len(reports)
+
+
+def with_message(request_id: str = "m1") -> Assignment:
+    return Assignment("a-session", "1", request_id, 0, 0.0, False, ({"id": "m1", "msg": "hello"},))
 
 
 def claimed(fence: int) -> Assignment:
@@ -37,3 +48,50 @@ def test_an_earlier_claim_that_opens_late_is_cancelled_itself() -> None:
     assert (earlier.cancelled, later.cancelled) == ("lease", None)
     streams.stop("a-session")
     assert later.cancelled == "stop"
+
+
+def test_a_lease_is_renewed_after_its_time_not_with_each_report() -> None:
+    stream = Stream(Streams(cast(Leases, _NoRedis())), with_message(), Call(30))
+    stream.add("a")
+    assert not stream.report().renew
+    stream.last_renewal -= RENEW / 1000
+    assert stream.renewal_due(time.monotonic())
+    stream.add("b")
+    assert [stream.report().renew, stream.report().renew] == [True, False]
+
+
+@pytest.mark.parametrize("request_id", ["m1", "again"])
+def test_the_frames_of_a_growing_text_are_those_of_the_protocol(request_id: str) -> None:
+    work = with_message(request_id)
+    stream = Stream(Streams(cast(Leases, _NoRedis())), work, Call(30))
+    stream.add('a "', "thought")
+    stream.report()
+    stream.add('\n0,"msg":""é😀', "\\")
+    report = stream.report()
+    about = work.reply_id, work.reply_to
+    assert report.frame == to_json(frames.delta(*about, 3, '\n0,"msg":""é😀', work.regeneration))
+    assert report.reasoning_frame == to_json(frames.reasoning(*about, 7, "\\", work.regeneration))
+
+
+class _SlowRedis:
+    def __init__(self) -> None:
+        self.delay = 0.05
+
+    def progress(self, reports: list[Any]) -> list[str]:
+        time.sleep(self.delay)
+        return ["on"] * len(reports)
+
+
+def test_chunks_are_gathered_for_longer_while_reports_come_late() -> None:
+    slow = _SlowRedis()
+    streams = Streams(cast(Leases, slow))
+    stream = streams.open(with_message(), Call(60))
+
+    def grows(until: float) -> bool:
+        stream.add("more")
+        return streams.interval == until
+
+    eventually(lambda: grows(LONGEST_INTERVAL), what="the longest interval")
+    slow.delay = 0
+    eventually(lambda: grows(REPORT_INTERVAL), what="the usual interval")
+    streams.close(stream)

@@ -10,12 +10,15 @@ from chatbot.config import ModelAddress, ModelSettings, Settings
 from chatbot.worker.models import create_model
 from chatbot.worker.models.base import Model
 from devtools.fake_model import ModelServer
-from tests.support.models import PATHS, ModelFactory
+from tests.support.models import PATHS, InLoop, ModelFactory
 
 
 @pytest.fixture(params=PATHS)
 def make(request: pytest.FixtureRequest, model: ModelServer) -> ModelFactory:
-    """A model at each address; `changes` are settings, `base` another server."""
+    """A model at each address; `changes` are settings, `base` another server.
+
+    At one of them `requests` is the client, as outside of a worker.
+    """
 
     def factory(base: str = "", **changes: object) -> Model:
         settings = ModelSettings(
@@ -25,6 +28,7 @@ def make(request: pytest.FixtureRequest, model: ModelServer) -> ModelFactory:
             loading_timeout=1.0,
             max_new_tokens=64,
         )
-        return create_model(Settings(model=dataclasses.replace(settings, **changes)))  # type: ignore[arg-type]
+        made = create_model(Settings(model=dataclasses.replace(settings, **changes)))  # type: ignore[arg-type]
+        return made if request.param == "/v1/completions" else InLoop(made)
 
     return factory

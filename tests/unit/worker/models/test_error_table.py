@@ -16,6 +16,7 @@ from chatbot.worker.models.errors import (
     ModelError,
     ModelLoading,
     ModelUnavailable,
+    NotSupported,
     PermanentModelError,
     PromptTooLong,
     RequestRefused,
@@ -143,6 +144,75 @@ def test_a_prompt_that_is_too_long_is_seen_as_such(server: ByteServer, name: str
 
 def cases(*rows: tuple[str, type[ModelError], int, Any]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("name", "error", "status", "body"), rows, ids=[row[0] for row in rows])
+
+
+@cases(
+    (
+        "llama.cpp, an image",
+        NotSupported,
+        500,
+        {
+            "error": {
+                "code": 500,
+                "message": "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj",
+                "type": "server_error",
+            }
+        },
+    ),
+    (
+        "llama.cpp, tools",
+        NotSupported,
+        500,
+        {"error": {"code": 500, "message": "tools param requires --jinja flag", "type": "server_error"}},
+    ),
+    (
+        "vLLM, tools",
+        NotSupported,
+        400,
+        {
+            "error": {
+                "message": '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+                "type": "BadRequestError",
+                "code": 400,
+            }
+        },
+    ),
+    (
+        "vLLM, an image",
+        NotSupported,
+        400,
+        {"error": {"message": "gpt2 is not a multimodal model", "type": "BadRequestError", "code": 400}},
+    ),
+    (
+        "Ollama, tools",
+        NotSupported,
+        400,
+        {"error": {"message": "registry.ollama.ai/library/gemma:2b does not support tools", "type": "api_error"}},
+    ),
+    (
+        "OpenAI, an image",
+        NotSupported,
+        400,
+        {
+            "error": {
+                "message": "Invalid content type. image_url is only supported by certain models.",
+                "type": "invalid_request_error",
+            }
+        },
+    ),
+    (
+        "OpenRouter, tools",
+        NotSupported,
+        404,
+        {"error": {"message": "No endpoints found that support tool use.", "code": 404}},
+    ),
+)
+def test_what_the_model_does_not_have_is_not_asked_for_again(
+    server: ByteServer, name: str, error: type[ModelError], status: int, body: Any
+) -> None:
+    server.script(response(json.dumps(body), status=f"{status} Error"))
+    with pytest.raises(error):
+        reply(CHAT.model(server))
 
 
 AZURE = {

@@ -7,10 +7,12 @@ import socket
 import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import get_args
 
 import pytest
 
 from chatbot.config import HUGGINGFACE, OPENAI_CHAT, OPENAI_COMPLETIONS
+from chatbot.telemetry.counters import ModelErrorKind
 from chatbot.worker.models.errors import (
     ModelError,
     ModelLoading,
@@ -92,10 +94,26 @@ def test_an_unknown_model_name_is_an_error_of_its_own() -> None:
         ask(at(f"{url}/v1/completions", OPENAI_COMPLETIONS), "hello")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://no-such-host.invalid"])
-def test_a_missing_server_is_a_transient_failure(make: ModelFactory, url: str) -> None:
-    with pytest.raises(TransientModelError, match="connection"):
-        ask(make(url), "hello")
+@pytest.mark.parametrize("in_loop", [True, False])
+@pytest.mark.parametrize(
+    ("url", "error"),
+    # The first is what a server that restarts looks like: it gets the patience of loading.
+    [("http://127.0.0.1:9/v1", ModelUnavailable), ("http://no-such-host.invalid/v1", TransientModelError)],
+)
+def test_a_missing_server_is_a_transient_failure(url: str, error: type[ModelError], in_loop: bool) -> None:
+    with pytest.raises(TransientModelError, match="connection") as caught:
+        ask(at(url, OPENAI_CHAT, in_loop=in_loop), "hello")
+    assert type(caught.value) is error
+    assert caught.value.public == "The model's server cannot be reached. You can try again in a while."
+
+
+def test_the_user_learns_what_went_wrong_and_whether_trying_again_may_help() -> None:
+    sentences = {kind: PermanentModelError(kind, "").public for kind in get_args(ModelErrorKind)}
+    for kind in ("unauthorized", "credits", "no_such_model", "not_found", "redirect", "address"):
+        assert sentences[kind].split(". ")[1].startswith("Its operator must"), kind
+    for kind in ("connection", "timeout", "tls", "busy", "rate_limited", "internal", "server_error"):
+        assert "You can try again" in sentences[kind], kind
+    assert PromptTooLong("too_long", "").public == "This message is too long for the model."
 
 
 def test_a_server_without_tls_that_waits_is_named_as_such(make: ModelFactory) -> None:

@@ -78,22 +78,24 @@ def server(folder: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
 @pytest.mark.parametrize("files", [("both.pem",), ("client.pem", "client.key")])
+@pytest.mark.parametrize("in_loop", [False, True])
 def test_the_client_certificate_is_shown(
-    server: str, folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, files: tuple[str, ...]
+    server: str, folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, files: tuple[str, ...], in_loop: bool
 ) -> None:
     for other in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(variable, str(folder / "ca.pem"))
     paths = tuple(str(folder / name) for name in files)
-    assert ask(at(server, OPENAI_CHAT, client_certificate=paths), "hello") == ("Hi", "stop")
+    assert ask(at(server, OPENAI_CHAT, in_loop=in_loop, client_certificate=paths), "hello") == ("Hi", "stop")
     with pytest.raises(ModelError):
-        ask(at(server, OPENAI_CHAT), "hello")
+        ask(at(server, OPENAI_CHAT, in_loop=in_loop), "hello")
 
 
-def test_an_unknown_authority_is_refused(server: str, folder: Path) -> None:
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_an_unknown_authority_is_refused(server: str, folder: Path, in_loop: bool) -> None:
     certificate = (str(folder / "both.pem"),)
-    with pytest.raises(PermanentModelError, match="SSL_CERT_FILE"):
-        ask(at(server, OPENAI_CHAT, client_certificate=certificate), "hello")
+    with pytest.raises(PermanentModelError, match=r"self-signed certificate.*SSL_CERT_FILE|verify failed"):
+        ask(at(server, OPENAI_CHAT, in_loop=in_loop, client_certificate=certificate), "hello")
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,6 @@ def test_a_server_that_refuses_to_report_is_not_asked_again() -> None:
     refusal = '{"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"], "msg": "Extra inputs"}]}'
     reply = '{"choices": [{"message": {"content": "Hello!"}, "finish_reason": "stop"}]}'
     with answering(answer("422 Refused", refusal), answer("200 OK", reply)) as url:
-        model = at(url, OPENAI_CHAT)
+        model = at(url, OPENAI_CHAT, in_loop=False)
         assert ask(model, "Hi") == ("Hello!", "stop")
         assert "stream_options" in model.dialect.known.dropped  # type: ignore[attr-defined]

@@ -1,0 +1,69 @@
+"""The command `chatbot`: starts the processes of the installed package from any folder.
+
+It imports nothing of the application before it hands over to gunicorn, Celery or Flask, which run in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+USAGE = """\
+usage: chatbot COMMAND [BOT] [OPTIONS]
+
+  chatbot web            serves the page, the HTTP routes and the websockets; options of gunicorn
+  chatbot worker         generates replies; options of `celery worker`
+  chatbot flower         shows workers and tasks; options of Flower
+  chatbot model-check    asks the model, or the bot, one question
+  chatbot end-session ID, chatbot end-sessions
+
+BOT is a function of your own that answers: bot:reply is the function reply in bot.py in this folder. It may be named in
+MODEL_CALLABLE instead. Settings come from the environment and from the file .env in this folder; Redis is where
+REDIS_URL says."""
+
+_APP, _WORKER = "chatbot.entry.wsgi", "chatbot.entry.celery_worker"
+_BOT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
+_WITH_BOT = ("web", "worker", "model-check")
+
+
+def main() -> None:
+    """Runs the command that the arguments of this process name, until it ends."""
+    name, *arguments = sys.argv[1:] or [""]
+    if name in ("", "help", "-h", "--help"):
+        print(USAGE)
+        raise SystemExit(0 if name else 2)
+    if name in _WITH_BOT and arguments and _BOT.match(arguments[0]):
+        os.environ["MODEL_API"], os.environ["MODEL_CALLABLE"] = "python", arguments.pop(0)
+    if name == "web":
+        _gunicorn(arguments)
+    elif name in ("worker", "flower"):
+        _celery(name, arguments)
+    else:
+        _flask([name, *arguments])
+
+
+def _gunicorn(arguments: list[str]) -> None:
+    from gunicorn.app.wsgiapp import run
+
+    # With these arguments gunicorn starts itself again (SIGUSR2).
+    program = str(Path(sys.executable).with_name("gunicorn"))
+    sys.argv = [program, "-c", "python:chatbot.entry.gunicorn_conf", f"{_APP}:app", *arguments]
+    run()
+
+
+def _celery(command: str, arguments: list[str]) -> None:
+    from celery.__main__ import main as celery
+
+    sys.argv = ["celery", "-A", _WORKER, command, *arguments]
+    if command == "flower":
+        sys.argv.append(f"--conf={Path(__file__).with_name('flower_conf.py')}")
+    celery()
+
+
+def _flask(arguments: list[str]) -> None:
+    from flask.cli import main as flask
+
+    sys.argv = ["flask", "--app", _APP, *arguments]
+    flask()

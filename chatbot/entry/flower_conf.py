@@ -1,0 +1,38 @@
+"""The configuration of Flower: without a password it listens on loopback only."""
+
+from tornado.options import options
+
+from chatbot import logs
+from chatbot.web import flower_guard
+from chatbot.web.hosts import is_loopback, served_hosts
+from chatbot.web.start_checks import check_port, check_temporary_folder
+
+_settings = logs.settings_or_exit()
+
+# Flower reads this file after the environment, and the command line last.
+address = _settings.flower.address
+port = _settings.flower.port
+max_tasks = _settings.flower.max_tasks
+purge_offline_workers = _settings.flower.purge_offline_workers
+
+
+def _protect() -> None:
+    """Ends Flower if others can reach it without a password. Called once all options have been read."""
+    protected = any(options.basic_auth) or options.auth or _settings.flower.unauthenticated
+    if not (protected or options.unix_socket or is_loopback(options.address)):
+        raise SystemExit(
+            f"Flower would be open to everybody who reaches {options.address or 'any address of this machine'}: "
+            "set FLOWER_BASIC_AUTH=user:password, or FLOWER_UNAUTHENTICATED=true if something else protects it"
+        )
+    check_temporary_folder()
+    if not options.unix_socket:
+        check_port(options.address, options.port, "FLOWER_PORT")
+    # A Unix socket has no name of its own.
+    flower_guard.install(served_hosts("" if options.unix_socket else options.address, _settings.web.allowed_hosts))
+
+
+options.add_parse_callback(_protect)
+
+# Tornado adds no log handler of its own where there is one.
+logs.configure(_settings)
+logs.take_over_output(_settings)

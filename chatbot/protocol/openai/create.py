@@ -1,0 +1,100 @@
+"""Requests for a reply, as `POST /v1/responses` and the websocket of Open Responses have them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from chatbot.protocol.client_errors import ClientError
+from chatbot.protocol.openai.items import Item, has_images, invalid, last_text, parse_input, plain_text, unsupported
+from chatbot.protocol.openai.options import parse_options
+
+#: Fields of OpenAI's own service for what does not exist here.
+_ABSENT = ("conversation", "prompt", "context_management")
+
+
+@dataclass(frozen=True)
+class CreateRequest:
+    """A request for a reply, in the form of any of the interfaces."""
+
+    #: The new items of the conversation.
+    items: list[Item]
+    #: What else the model is asked, see options.py.
+    options: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    stream: bool = False
+    background: bool = False
+    store: bool = True
+    previous_response_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text that stands for the request where one is shown."""
+        return last_text(self.items)
+
+    def stored(self, further: Mapping[str, Any]) -> dict[str, Any]:
+        """What is stored with the human message besides its text; `further` are options of this server's own."""
+        extra: dict[str, Any] = {"options": {**self.options, **further}}
+        if plain_text(self.items) is None:
+            extra["items"] = self.items
+        return extra
+
+    @property
+    def needs(self) -> str | None:
+        """The parameter that needs a chat model which takes more than text; None when every model will do."""
+        if self.options.get("tools"):
+            return "tools"
+        if has_images(self.items) or any(item["type"] != "message" for item in self.items):
+            return "input"
+        return "text.format" if self.options.get("text", {}).get("format", {}).get("type", "text") != "text" else None
+
+
+def parse_json(body: bytes | str) -> dict[str, Any]:
+    """The JSON object that a body or a frame holds. Raises `ClientError`."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        raise ClientError("invalid_json", "The body is not valid JSON") from None
+    if not isinstance(document, dict):
+        raise ClientError("invalid_json", "The body must be a JSON object")
+    return document
+
+
+def parse_create(document: Mapping[str, Any]) -> CreateRequest:
+    """The body of `POST /v1/responses`. Raises `ClientError`."""
+    for name in _ABSENT:
+        if document.get(name) is not None:
+            raise unsupported(name, f"the field {name}")
+    previous = document.get("previous_response_id")
+    if not isinstance(previous, str | None):
+        raise invalid("previous_response_id", "previous_response_id must be a text", "invalid_type")
+    model = document.get("model")
+    if not isinstance(model, str | None):
+        raise invalid("model", "model must be a text", "invalid_type")
+    raw = document.get("input")
+    items = parse_input([] if raw is None else raw)
+    if not items:
+        raise invalid("input", "input is missing or empty", "missing_required_parameter")
+    request = CreateRequest(
+        items,
+        parse_options(document),
+        model,
+        stream=_flag(document, "stream", default=False),
+        background=_flag(document, "background", default=False),
+        store=_flag(document, "store", default=True),
+        previous_response_id=previous,
+    )
+    if request.background and not request.store:
+        raise invalid("store", "A response in the background must be stored")
+    return request
+
+
+def _flag(document: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = document.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise invalid(name, f"{name} must be true or false", "invalid_type")
+    return value

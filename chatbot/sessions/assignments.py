@@ -1,0 +1,70 @@
+"""What a worker gets with a lease, and what it reports of a reply in progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from chatbot.sessions.ids import reply_id
+
+#: A frame, or its JSON.
+Frame = dict[str, Any] | str
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One request to be answered, under a lease."""
+
+    session: str
+    fence: str
+    #: The request: the human message, or a regeneration.
+    message_id: str
+    #: Failed attempts so far; an attempt during which the model was being loaded does not count.
+    attempts: int
+    #: Seconds since the model server first answered that the model was being loaded; 0 when it did not.
+    loading_for: float
+    #: The user stopped the reply before its generation began.
+    stopped: bool
+    #: Stored messages in the order of the conversation; the last is the one to answer.
+    messages: tuple[dict[str, Any], ...]
+    #: The text that an attempt which did not end has published. Only for a request with options: its reply may go on
+    #: from there, but not begin again.
+    partial: str = ""
+
+    @property
+    def reply_id(self) -> str:
+        return reply_id(self.session, self.message_id)
+
+    @property
+    def reply_to(self) -> str:
+        """The id of the human message."""
+        return str(self.messages[-1]["id"])
+
+    @property
+    def options(self) -> dict[str, Any] | None:
+        """What a request of OpenAI's interfaces asks of the model; None for other requests."""
+        found: dict[str, Any] | None = self.messages[-1].get("options")
+        return found
+
+    @property
+    def regeneration(self) -> str | None:
+        """The request's id if it is a regeneration: another reply to its message."""
+        return None if self.message_id == self.reply_to else self.message_id
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is new in a reply that is being generated: text and reasoning to store, with the frames that publish them.
+
+    The offsets are the positions of the two, in bytes of UTF-8; 0 replaces what is stored.
+    """
+
+    assignment: Assignment
+    text: str = ""
+    offset: int = 0
+    frame: Frame | None = None
+    reasoning: str = ""
+    reasoning_offset: int = 0
+    reasoning_frame: Frame | None = None
+    #: Whether to renew the lease.
+    renew: bool = True

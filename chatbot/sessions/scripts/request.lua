@@ -1,0 +1,25 @@
+-- What is stored of one request: its human message, its reply or '', its failure or '', its place in the queue of the session
+-- from 0 or '', whether a worker holds the lease, the text generated so far, and the number of the last event.
+-- Renews the session's time to live.
+if not exists() then
+  return {'gone'}
+end
+local turn, human = turn_of(message)
+if not human then
+  return {'unknown'}
+end
+touch()
+local first, bot = positions(turn)
+if not first then
+  return {'unknown'}
+end
+local function stored(position)
+  return position and redis.call('JSON.GET', document, '.messages[' .. position - trimmed() .. ']') or ''
+end
+local place = redis.call('LPOS', pending, message)
+local next = place == 0
+return {
+  'here', redis.call('JSON.GET', document, '.name'), stored(first), stored(bot),
+  redis.call('HGET', failed, message) or '', place or '', next and redis.call('EXISTS', lease) or 0,
+  next and redis.call('GET', partial) or '', tonumber(redis.call('HGET', state, 'events') or 0)
+}

@@ -1,0 +1,36 @@
+"""The time that a request may take under gunicorn, which a route can change while it serves the request."""
+
+from __future__ import annotations
+
+from gevent import Timeout, local
+
+_current = local.local()
+
+
+class RequestDeadline:
+    """Bounds a request of the running greenlet; `Timeout` is raised in it when the time is over."""
+
+    def __init__(self, seconds: float) -> None:
+        self._timeout = Timeout.start_new(seconds)
+        _current.deadline = self
+
+    def caused(self, error: Timeout) -> bool:
+        """Whether the exception is that of this deadline."""
+        return error is self._timeout
+
+    def restart(self, seconds: float | None) -> None:
+        """Gives the request `seconds` from now on, without end for None."""
+        self._timeout.close()
+        if seconds is not None:
+            self._timeout = Timeout.start_new(seconds)
+
+    def close(self) -> None:
+        self._timeout.close()
+        _current.deadline = None
+
+
+def allow(seconds: float | None) -> None:
+    """Gives the running request `seconds` from now on, without end for None. Does nothing outside of gunicorn."""
+    deadline: RequestDeadline | None = getattr(_current, "deadline", None)
+    if deadline is not None:
+        deadline.restart(seconds)

@@ -1,0 +1,101 @@
+"""Chat completions over HTTP. Source: the API reference of OpenAI.
+
+Each is a request of a session that ends with it: the client holds the conversation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+
+from flask import Blueprint, Response
+
+from chatbot.protocol.client_errors import ClientError
+from chatbot.protocol.openai.chat import (
+    chunk,
+    completion,
+    finish_reason,
+    includes_usage,
+    parse_chat,
+    tool_calls,
+    usage_chunk,
+)
+from chatbot.protocol.openai.response import INTERRUPTED, View
+from chatbot.web.answers import json_answer
+from chatbot.web.openai.body import read_json
+from chatbot.web.openai.responses import leave, service
+from chatbot.web.openai.service import Created, ResponseService
+from chatbot.web.openai.serving import DONE, data_text, event_stream, wait_for_end
+
+
+def add_routes(openai: Blueprint) -> None:
+    """Adds the route of chat completions."""
+    openai.post("/chat/completions")(complete)
+
+
+def complete() -> Response:
+    """A completion: whole, or as a stream."""
+    document = read_json()
+    asked, with_usage = parse_chat(document), includes_usage(document)
+    steps = service()
+    created = steps.create(asked)
+    if asked.stream:
+        chunks = _chunks(steps, created, with_usage=with_usage)
+        # The first chunk, or the error that has a status.
+        first = next(chunks)
+
+        def all_chunks() -> Iterator[str | None]:
+            yield first
+            yield from chunks
+
+        def finish(whole: bool) -> None:
+            chunks.close()
+            leave(steps, created, done=whole)
+
+        return event_stream(all_chunks(), finish)
+    try:
+        with steps.follow(created.known) as follower:
+            view = _named(wait_for_end(follower))
+    finally:
+        leave(steps, created, done=True)
+    if view.status == "failed":
+        raise ClientError("model_error", view.failure or INTERRUPTED, status=502)
+    return json_answer(completion(view), cache=False)
+
+
+def _chunks(steps: ResponseService, created: Created, *, with_usage: bool) -> Generator[str | None, None, None]:
+    """The chunks of a stream."""
+    sent = ""
+    with steps.follow(created.known) as follower:
+        yield data_text(chunk(_named(follower.view), {"role": "assistant", "content": ""}))
+        for found in follower:
+            if found is None:
+                yield None
+                continue
+            view = _named(found)
+            if not view.text.startswith(sent) or view.status == "failed":
+                yield data_text({"error": _error(view)})
+                return
+            if len(view.text) > len(sent):
+                yield data_text(chunk(view, {"content": view.text[len(sent) :]}))
+                sent = view.text
+            if view.ended:
+                yield "".join(map(data_text, _last(view, with_usage=with_usage))) + DONE
+
+
+def _last(view: View, *, with_usage: bool) -> Iterator[dict[str, object]]:
+    calls = tool_calls(view)
+    if calls:
+        yield chunk(view, {"tool_calls": [{"index": number, **call} for number, call in enumerate(calls)]})
+    yield chunk(view, {}, finish_reason(view))
+    if with_usage:
+        yield usage_chunk(view)
+
+
+def _error(view: View) -> dict[str, object]:
+    return {"type": "server_error", "code": "model_error", "message": view.failure or INTERRUPTED, "param": None}
+
+
+def _named(view: View) -> View:
+    """The id of a completion leads nowhere: its session ends with it."""
+    return replace(view, id=f"chatcmpl-{view.reply_id}")

@@ -1,0 +1,163 @@
+"""Follows one request of a session: what is stored of it first, then its events as they come.
+
+A follower pulls: it holds the text so far, not the events, so that a client that reads slowly costs no more memory.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from chatbot.protocol.close_codes import Closing
+from chatbot.protocol.events import Event
+from chatbot.protocol.openai.response import View
+from chatbot.sessions.ids import reply_id
+from chatbot.sessions.responses import RequestState, Responses
+from chatbot.web.hub import Hub
+from chatbot.web.openai.ids import ResponseId
+from chatbot.web.subscriber import Subscriber
+
+#: Seconds between two looks at whether the client is still there.
+TICK = 1.0
+#: Seconds without an event after which the stored state is read again: pub/sub may have lost one.
+_REREAD = 10.0
+#: Events held for a client that does not read; beyond them the stored state is read instead.
+_MAX_HELD = 1000
+
+
+class Events(Subscriber):
+    """The events of a session for one request, held until they are asked for."""
+
+    def __init__(self, session: str) -> None:
+        super().__init__(session, len, self._leave)
+        self._held_events: deque[Event] = deque()
+        self._arrived = threading.Event()
+        #: The web process shuts down.
+        self.leaving = False
+
+    def deliver(self, event: Event, frame: bytes) -> bool:
+        """Holds an event; never asks for a snapshot, as the follower reads the stored state by itself."""
+        if len(self._held_events) >= _MAX_HELD:
+            self._held_events.clear()
+            self.missed = True
+        self._held_events.append(event)
+        self._arrived.set()
+        return True
+
+    def wait(self, timeout: float) -> list[Event]:
+        """The events that have come, after `timeout` seconds at the latest."""
+        self._arrived.wait(timeout)
+        self._arrived.clear()
+        found = []
+        while self._held_events:
+            found.append(self._held_events.popleft())
+        return found
+
+    def _leave(self, _: Closing) -> None:
+        self.leaving = True
+        self._arrived.set()
+
+
+class Follower:
+    """One response as it grows. Iterating yields a `View` after each change, the last of an ended response, and None
+    about each second in which nothing happened. Ends early when the web process shuts down."""
+
+    def __init__(self, responses: Responses, events: Events, known: ResponseId, previous: str | None) -> None:
+        """`previous` is the id of the previous response where the session does not tell it."""
+        self._responses = responses
+        self._events = events
+        self._known = known
+        self._previous = previous
+        self._last = 0
+        self._view = self._read()
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the web process shuts down."""
+        return self._events.leaving
+
+    @property
+    def view(self) -> View:
+        """The latest view."""
+        return self._view
+
+    def __iter__(self) -> Iterator[View | None]:
+        yield self._view
+        read_at = time.monotonic()
+        while not self._view.ended and not self.leaving:
+            before, complete = self._view, True
+            found = self._events.wait(TICK)
+            for event in found:
+                complete = complete and self._apply(event)
+            now = time.monotonic()
+            if self._events.missed or not complete or (not found and now - read_at >= _REREAD):
+                self._events.missed = False
+                self._view = self._read()
+                read_at = now
+            elif found:
+                read_at = now
+            yield self._view if self._view != before else None
+
+    def _read(self) -> View:
+        state = self._responses.state(self._known.session, self._known.request)
+        self._last = state.event
+        return view_of(self._known, state, self._previous)
+
+    def _apply(self, event: Event) -> bool:
+        """Adds an event to the view; false when one before it is missing."""
+        if event.number <= self._last:
+            return True
+        if event.number != self._last + 1:
+            return False
+        self._last = event.number
+        frame = json.loads(event.frame)
+        request = self._known.request
+        match frame["type"]:
+            case "delta" if frame["reply_to"] == request and frame["offset"] <= len(self._view.text):
+                text = self._view.text[: frame["offset"]] + frame["msg"]
+                self._view = replace(self._view, text=text, begun=True)
+            case "delta" if frame["reply_to"] == request:
+                return False
+            case "reasoning" if frame["reply_to"] == request:
+                self._view = replace(self._view, begun=True)
+            case "message" if frame.get("reply_to") == request:
+                del frame["type"]
+                self._view = replace(self._view, text=frame["msg"], reply=frame)
+            case "error" if frame["id"] == request:
+                self._view = replace(self._view, text="", failure=frame["message"])
+        return True
+
+
+@contextmanager
+def following(hub: Hub, responses: Responses, known: ResponseId, previous: str | None = None) -> Iterator[Follower]:
+    """A follower of the response. Raises `ClientError` `response_not_found`, and `StoreUnavailable`."""
+    events = Events(known.session)
+    with hub.attach_slot():
+        hub.attach(events)
+    try:
+        yield Follower(responses, events, known, previous)
+    finally:
+        hub.detach(events)
+
+
+def view_of(known: ResponseId, state: RequestState, previous: str | None = None) -> View:
+    """The response that is stored."""
+    options = state.human.get("options", {})
+    if previous is None and options.get("previous"):
+        previous = str(known._replace(request=options["previous"]))
+    return View(
+        id=str(known),
+        previous_response_id=previous,
+        human=state.human,
+        reply_id=reply_id(known.session, known.request),
+        text=state.reply["msg"] if state.reply else state.partial,
+        reply=state.reply,
+        failure=None if state.reply else state.failure,
+        begun=state.begun,
+        options=options,
+    )

@@ -1,0 +1,40 @@
+"""Ids of responses: a session's token and a request of it, so that whoever has the id can reach the response."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import NamedTuple
+
+from chatbot.sessions.ids import session_id
+
+#: Characters of a token: 32 bytes as URL-safe Base64.
+_TOKEN = 43
+#: Bytes of a request's id.
+_REQUEST_BYTES = 12
+_ID = re.compile(rf"(?:resp_|chatcmpl-)([A-Za-z0-9_-]{{{_TOKEN}}})([A-Za-z0-9_-]{{16}})\Z")
+
+
+class ResponseId(NamedTuple):
+    """Where a response is. The token opens its session: like one, the id must never appear whole in a log."""
+
+    token: str
+    request: str
+
+    @property
+    def session(self) -> str:
+        return session_id(self.token)
+
+    def __str__(self) -> str:
+        return f"resp_{self.token}{self.request}"
+
+
+def new_request_id() -> str:
+    """A new id of a request, which nobody can guess."""
+    return secrets.token_urlsafe(_REQUEST_BYTES)
+
+
+def parse_response_id(text: str) -> ResponseId | None:
+    """The parts of an id; None for what is no id of this server."""
+    found = _ID.match(text)
+    return ResponseId(found[1], found[2]) if found else None

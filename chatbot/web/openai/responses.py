@@ -1,0 +1,212 @@
+"""Open Responses over HTTP. Source: the specification and the OpenAPI document of openresponses.org."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from chatbot.errors import StoreUnavailable
+from chatbot.protocol.client_errors import ClientError
+from chatbot.protocol.openai.create import parse_create
+from chatbot.protocol.openai.history import listed
+from chatbot.protocol.openai.items import invalid
+from chatbot.protocol.openai.response import resource
+from chatbot.protocol.openai.stream_events import delivered, events
+from chatbot.web.answers import json_answer
+from chatbot.web.openai.body import read_json
+from chatbot.web.openai.compaction import compact
+from chatbot.web.openai.follow import Follower
+from chatbot.web.openai.principal import principal
+from chatbot.web.openai.service import Created, ResponseService
+from chatbot.web.openai.serving import DONE, event_stream, event_text, wait_for_end
+from chatbot.web.services import network, services
+
+#: Items of one page of a list.
+_PAGE, _LONGEST_PAGE = 20, 100
+
+
+def add_routes(openai: Blueprint) -> None:
+    """Adds the routes of `/v1/responses`."""
+    openai.post("/responses")(create)
+    openai.post("/responses/compact")(compacted)
+    openai.get("/responses/<id>")(get)
+    openai.delete("/responses/<id>")(delete)
+    openai.post("/responses/<id>/cancel")(cancel)
+    openai.get("/responses/<id>/input_items")(input_items)
+
+
+def service() -> ResponseService:
+    """The steps for the caller of the current request."""
+    return ResponseService(services(), principal(), network())
+
+
+def create() -> Response:
+    """Creates a response: whole, as a stream, or in the background."""
+    asked = parse_create(read_json())
+    steps = service()
+    created = steps.create(asked)
+    if asked.stream:
+        return _stream(steps, created)
+    if asked.background:
+        return json_answer(resource(steps.view(created.known)), cache=False)
+    return json_answer(resource_when_ended(steps, created), cache=False)
+
+
+def resource_when_ended(steps: ResponseService, created: Created) -> dict[str, Any]:
+    """The `response` object once the response has ended. A client that goes away before cancels it."""
+    done = False
+    try:
+        with steps.follow(created.known, created.previous) as follower:
+            found = resource(wait_for_end(follower))
+        done = True
+        return found
+    finally:
+        leave(steps, created, done=done)
+
+
+def leave(steps: ResponseService, created: Created, *, done: bool) -> None:
+    """What becomes of a response whose client has got the end, or is gone."""
+    try:
+        if not created.request.store:
+            steps.end(created.known)
+        elif not done and not created.request.background:
+            steps.cancel(created.known)
+    except (StoreUnavailable, ClientError):
+        # It ends by itself; one that is not stored, with the age of its session.
+        services().metrics.redis_errors.inc()
+
+
+def _stream(steps: ResponseService, created: Created) -> Response:
+    chunks = _chunks(steps, created, -1)
+    # The first events, or the error that has a status.
+    first = next(chunks)
+
+    def all_chunks() -> Iterator[str | None]:
+        yield first
+        yield from chunks
+
+    def finish(whole: bool) -> None:
+        chunks.close()
+        leave(steps, created, done=whole)
+
+    return event_stream(all_chunks(), finish)
+
+
+def _chunks(steps: ResponseService, created: Created, after: int) -> Generator[str | None, None, None]:
+    with steps.follow(created.known, created.previous) as follower:
+        for batch in batches(follower, after):
+            yield "".join(map(event_text, batch)) if batch else None
+        if not follower.leaving:
+            yield DONE
+
+
+def batches(follower: Follower, after: int) -> Iterator[list[dict[str, Any]]]:
+    """The events behind `after` as they become known; an empty list for a second in which nothing came.
+
+    Events are append-only. Where a text took the place of one that was sent, there is no event to say so: the stream
+    ends with an error.
+    """
+    sent: str | None = None
+    for view in follower:
+        if view is None:
+            yield []
+            continue
+        if sent is not None and not view.text.startswith(sent) and (view.text or view.ended):
+            yield [_changed(after + 1)]
+            return
+        found = list(events(view, after))
+        if found:
+            after = found[-1]["sequence_number"]
+            sent = delivered(view, after)
+        yield found
+
+
+def _changed(number: int) -> dict[str, Any]:
+    message = "The reply has begun again: get the response for its text"
+    error = {"type": "server_error", "code": "stream_interrupted", "message": message, "param": None}
+    return {"type": "error", "sequence_number": number, "error": error}
+
+
+def get(id: str) -> Response:
+    """A response, or with `stream=true` its events behind the one with the number `starting_after`."""
+    steps = service()
+    known = steps.find(id)
+    if request.args.get("stream", "").lower() not in ("true", "1"):
+        return json_answer(resource(steps.view(known)), cache=False)
+    after = _number("starting_after", -1, -1, 2**53)
+    chunks = _resumed(steps, known, after)
+    first = next(chunks, None)
+
+    def all_chunks() -> Iterator[str | None]:
+        yield first
+        yield from chunks
+
+    return event_stream(all_chunks(), lambda _: chunks.close())
+
+
+def _resumed(steps: ResponseService, known: Any, after: int) -> Generator[str | None, None, None]:
+    with steps.follow(known) as follower:
+        for batch in batches(follower, after):
+            yield "".join(map(event_text, batch)) if batch else None
+        if not follower.leaving:
+            yield DONE
+
+
+def delete(id: str) -> Response:
+    """Deletes a response."""
+    steps = service()
+    steps.delete(steps.find(id))
+    return json_answer({"id": id, "object": "response", "deleted": True}, cache=False)
+
+
+def cancel(id: str) -> Response:
+    """Cancels a response in the background; one that has ended stays as it is."""
+    steps = service()
+    known = steps.find(id)
+    view = steps.view(known)
+    if not view.ended:
+        if not view.options.get("background"):
+            raise ClientError("not_cancellable", "Only a response in the background can be cancelled", param="id")
+        steps.cancel(known)
+        with steps.follow(known) as follower:
+            view = wait_for_end(follower)
+    return json_answer(resource(view), cache=False)
+
+
+def input_items(id: str) -> Response:
+    """The items of the conversation up to the response's own, a page of them."""
+    steps = service()
+    items = listed(steps.items(steps.find(id)))
+    if request.args.get("order", "desc") != "asc":
+        items.reverse()
+    after, limit = request.args.get("after"), _number("limit", _PAGE, 1, _LONGEST_PAGE)
+    start = next((place + 1 for place, item in enumerate(items) if item["id"] == after), 0) if after else 0
+    page = items[start : start + limit]
+    answer = {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": start + limit < len(items),
+    }
+    return json_answer(answer, cache=False)
+
+
+def compacted() -> Response:
+    """A conversation as one item that stands for it."""
+    return json_answer(compact(read_json(), service()), cache=False)
+
+
+def _number(name: str, default: int, least: int, most: int) -> int:
+    text = request.args.get(name)
+    if text is None:
+        return default
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if not least <= number <= most:
+        raise invalid(name, f"{name} must be a number from {least} to {most}")
+    return number

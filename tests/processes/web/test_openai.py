@@ -1,0 +1,269 @@
+"""OpenAI's own client against the interfaces below `/v1`: real processes, real kills."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import openai
+import pytest
+import requests
+
+from chatbot.protocol.openai.stream_events import DELTA
+from devtools.fake_model import ModelServer
+from devtools.harness.deployment import Deployment, eventually
+
+TOOL: Any = {
+    "type": "function",
+    "name": "look",
+    "parameters": {"type": "object", "properties": {"at": {"type": "string"}}},
+}
+IMAGE: Any = {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "auto"}
+
+
+@pytest.fixture(scope="module")
+def served(model: ModelServer) -> Iterator[Deployment]:
+    """Two web processes and two workers on a chat model."""
+    with Deployment(f"{model.url}/v1/chat/completions", webs=2, workers=2, model_attempts=2) as deployment:
+        yield deployment
+
+
+_clients: list[openai.OpenAI] = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def close_clients() -> Iterator[None]:
+    yield
+    for opened in _clients:
+        opened.close()
+
+
+@lru_cache
+def client(served: Deployment, web: int = 0) -> Any:
+    """The client untyped: its unions of all items and events of OpenAI's own service say little here."""
+    opened = openai.OpenAI(base_url=f"{served.url(web)}/v1", api_key="any", max_retries=0)
+    _clients.append(opened)
+    return opened
+
+
+def said(text: str) -> str:
+    """What the model answers, with six words at least."""
+    words = f"You said: {text} .".split(" ")
+    return " ".join([*words, *(f"w{number}" for number in range(1, 7 - len(words)))])
+
+
+def session_count(served: Deployment) -> int:
+    return len(served.client.keys("chat:{*}:session"))
+
+
+def test_a_response_is_continued_from_any_process_and_from_an_earlier_one(
+    served: Deployment, model: ModelServer
+) -> None:
+    first = client(served).responses.create(model="m", input="one", instructions="Be brief.", metadata={"a": "b"})
+    assert (first.output_text, first.status, first.metadata) == (said("one"), "completed", {"a": "b"})
+    assert first.usage is not None
+    assert first.usage.total_tokens == first.usage.input_tokens + first.usage.output_tokens > 0
+    client(served, 1).responses.create(model="m", input="two", previous_response_id=first.id)
+    third = client(served, 1).responses.create(
+        model="m", input="three", previous_response_id=first.id, temperature=0.5, max_output_tokens=2
+    )
+    assert (third.status, third.output_text) == ("incomplete", "You said:")
+    assert client(served).responses.retrieve(third.id) == third
+    asked = model.requests()[-1].body
+    assert [message["content"] for message in asked["messages"]] == ["one", said("one"), "three"]
+    assert (asked["temperature"], asked["max_tokens"]) == (0.5, 2)
+    items = client(served).responses.input_items.list(third.id, order="asc")
+    assert [item.role for item in items] == ["user", "assistant", "user"]
+
+
+def test_a_function_is_called_and_its_output_is_answered(served: Deployment) -> None:
+    api = client(served).responses
+    events = list(api.create(model="m", input=[{"role": "user", "content": [IMAGE]}], tools=[TOOL], stream=True))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    first = events[-1].response
+    (call,) = first.output
+    assert (call.type, call.name, json.loads(call.arguments)) == ("function_call", "look", {"at": ""})
+    answer = {"type": "function_call_output", "call_id": call.call_id, "output": "a heart"}
+    second = api.create(model="m", input=[answer], previous_response_id=first.id)
+    assert second.output_text == said("a heart")
+    with pytest.raises(openai.BadRequestError, match="call_id"):
+        api.create(model="m", input=[{**answer, "call_id": "other"}], previous_response_id=first.id)
+
+
+def test_a_response_in_the_background_is_cancelled(served: Deployment, model: ModelServer) -> None:
+    api = client(served).responses
+    begun = api.create(model="m", input="!tokens=1000 !interval=20 for long", background=True)
+    assert begun.status == "queued"
+    eventually(lambda: api.retrieve(begun.id).output_text)
+    ended = api.cancel(begun.id)
+    assert ended.status == "cancelled"
+    assert ended.output_text
+    assert api.cancel(begun.id) == ended
+    model.wait_until(lambda records: all(record.outcome for record in records))
+
+
+@pytest.mark.parametrize("path", ["responses", "chat/completions"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_goes_away_cancels_its_reply(
+    served: Deployment, model: ModelServer, path: str, stream: bool
+) -> None:
+    text = "!tokens=1000 !interval=20 for long"
+    body = {"input": text, "messages": [{"role": "user", "content": text}], "stream": stream}
+    with contextlib.suppress(requests.Timeout), requests.Session() as session:
+        # The first event comes before the client goes, the whole answer does not.
+        answer = session.post(f"{served.url()}/v1/{path}", json=body, timeout=0.3, stream=True)
+        next(answer.iter_content(1))
+        answer.close()
+    model.wait_until(lambda records: [record.outcome for record in records] == ["closed_by_client"])
+
+
+def test_what_is_not_stored_leaves_nothing_behind(served: Deployment) -> None:
+    before = session_count(served)
+    api = client(served)
+    assert api.responses.create(model="m", input="secret", store=False).output_text == said("secret")
+    list(api.responses.create(model="m", input="secret", store=False, stream=True))
+    api.chat.completions.create(model="m", messages=[{"role": "user", "content": "secret"}])
+    assert session_count(served) == before
+    kept = api.responses.create(model="m", input="kept")
+    api.responses.create(model="m", input="more", previous_response_id=kept.id, store=False)
+    assert session_count(served) == before + 1
+    api.responses.delete(kept.id)
+    assert session_count(served) == before
+    with pytest.raises(openai.NotFoundError):
+        api.responses.retrieve(kept.id)
+
+
+def test_a_chat_completion_is_streamed_with_its_tokens(served: Deployment) -> None:
+    chunks = list(
+        client(served).chat.completions.create(
+            model="m",
+            messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "!interval=20 hello"}],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    *parts, last = chunks
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in parts) == said("!interval=20 hello")
+    assert len(parts) > 3
+    assert parts[-1].choices[0].finish_reason == "stop"
+    assert last.usage is not None
+    assert last.usage.completion_tokens > 0
+
+
+def test_a_chat_completion_calls_a_function(served: Deployment) -> None:
+    function = {name: TOOL[name] for name in ("name", "parameters")}
+    ask: Any = {"model": "m", "messages": [{"role": "user", "content": "the sky"}]}
+    ask["tools"] = [{"type": "function", "function": function}]
+    chat = client(served).chat.completions
+    choice = chat.create(**ask).choices[0]
+    (call,) = choice.message.tool_calls
+    assert (choice.finish_reason, call.function.name, call.function.arguments) == (
+        "tool_calls",
+        "look",
+        '{"at": "the sky"}',
+    )
+    *_, with_call, last = chat.create(**ask, stream=True)
+    assert with_call.choices[0].delta.tool_calls[0].function.arguments == '{"at": "the sky"}'
+    assert last.choices[0].finish_reason == "tool_calls"
+
+
+def test_a_failure_of_the_model_is_an_error_of_the_response(served: Deployment) -> None:
+    api = client(served)
+    failed = api.responses.create(model="m", input="!fault=unauthorized x")
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert failed.error.message
+    with pytest.raises(openai.APIStatusError) as refused:
+        api.chat.completions.create(model="m", messages=[{"role": "user", "content": "!fault=unauthorized x"}])
+    assert refused.value.status_code == 502
+
+
+def test_errors_have_the_form_of_openai(served: Deployment, chat: Deployment) -> None:
+    api = client(served).responses
+    with pytest.raises(openai.BadRequestError) as missing:
+        api.create(model="m", input="x", previous_response_id="resp_unknown")
+    body: Any = missing.value.body
+    assert body["code"] == "previous_response_not_found"
+    assert body.keys() == {"message", "type", "param", "code"}
+    with pytest.raises(openai.NotFoundError):
+        api.retrieve("resp_unknown")
+    with pytest.raises(openai.BadRequestError) as unsupported:
+        client(chat).responses.create(model="m", input="x", tools=[TOOL])
+    assert unsupported.value.param == "tools"
+    refused = requests.get(f"{served.url()}/v1/responses", timeout=5)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (405, "invalid_request_error")
+    foreign = {"Origin": "https://elsewhere.example"}
+    assert (
+        requests.post(f"{served.url()}/v1/responses", json={"input": "x"}, headers=foreign, timeout=5).status_code
+        == 403
+    )
+
+
+def test_the_websocket_continues_what_is_not_stored_on_the_same_connection_alone(
+    served: Deployment, model: ModelServer
+) -> None:
+    def respond(connection: Any, **request: Any) -> Any:
+        connection.response.create(model="m", store=False, **request)
+        for event in connection:
+            if event.type in ("response.completed", "error"):
+                return event
+        raise AssertionError("the connection was closed")
+
+    before = session_count(served)
+    with client(served).responses.connect() as connection:
+        first = respond(connection, input="one").response
+        second = respond(connection, input="two", previous_response_id=first.id).response
+        assert second.previous_response_id == first.id
+        asked = model.requests()[-1].messages or []
+        assert [message["content"] for message in asked] == ["one", said("one"), "two"]
+        lost = respond(connection, input="three", previous_response_id=first.id)
+        assert lost.error.code == "previous_response_not_found"
+        assert respond(connection, input="four").type == "response.completed"
+    with client(served, 1).responses.connect() as connection:
+        lost = respond(connection, input="three", previous_response_id=second.id)
+        assert lost.error.code == "previous_response_not_found"
+    assert session_count(served) == before
+
+
+def test_waiting_requests_hold_no_worker(served: Deployment) -> None:
+    def wait(number: int) -> None:
+        requests.post(f"{served.url()}/v1/responses", json={"input": f"!first=500 {number}"}, timeout=5)
+
+    waiting = [threading.Thread(target=wait, args=(number,)) for number in range(20)]
+    for thread in waiting:
+        thread.start()
+    assert client(served).responses.create(model="m", input="at once").status == "completed"
+    assert any(thread.is_alive() for thread in waiting)
+    for thread in waiting:
+        thread.join(10)
+
+
+@pytest.mark.parametrize("killed", ["workers", "web"])
+def test_a_stream_goes_on_in_another_process_when_its_own_is_killed(served: Deployment, killed: str) -> None:
+    """The last test of the module: it leaves one web process dead."""
+    stream = client(served).responses.create(
+        model="m", input="!tokens=60 !interval=10 go on", background=True, stream=True
+    )
+    seen: list[Any] = []
+    with contextlib.suppress(openai.APIError):
+        for event in stream:
+            seen.append(event)
+            if len(seen) == 20 and killed == "web":
+                served.webs[0].kill()
+            elif len(seen) == 20:
+                for worker in served.workers:
+                    worker.kill()
+                for worker in served.workers:
+                    worker.start()
+    known = seen[0].response.id
+    seen += client(served, 1).responses.retrieve(known, stream=True, starting_after=seen[-1].sequence_number)
+    assert [event.sequence_number for event in seen] == list(range(len(seen)))
+    text = "".join(event.delta for event in seen if event.type == "response.output_text.delta")
+    # What a dead worker has sent is never changed: the reply goes on where it was, or ends there.
+    assert seen[-1].type == ("response.completed" if killed == "web" else "response.failed")
+    assert text == seen[-1].response.output_text
+    assert len(text) > 10 * DELTA

@@ -1,0 +1,101 @@
+"""Options of a request: checked, and in the form that is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chatbot.protocol.client_errors import ClientError
+from chatbot.protocol.openai.chat import parse_chat
+from chatbot.protocol.openai.create import parse_create
+from chatbot.protocol.openai.options import allowed_functions
+
+TOOL = {"type": "function", "name": "look", "parameters": {"type": "object"}}
+SCHEMA = {"type": "json_schema", "name": "answer", "schema": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"temperature": 3}, "temperature"),
+        ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"metadata": {"a": 1}}, "metadata"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{**TOOL, "name": "no spaces"}]}, "tools[0].name"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "other"}}, "tool_choice"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"conversation": "c"}, "conversation"),
+        ({"stream": "yes"}, "stream"),
+        ({"background": True, "store": False}, "store"),
+        ({"input": []}, "input"),
+    ],
+)
+def test_a_refusal_names_the_option(options: dict[str, Any], param: str) -> None:
+    with pytest.raises(ClientError) as refused:
+        parse_create({"input": "x", **options})
+    assert refused.value.param == param
+
+
+def test_null_and_unknown_fields_count_as_absent() -> None:
+    assert parse_create({"input": "x", "temperature": None, "tools": None, "something_new": 1}).options == {}
+
+
+def test_the_functions_that_a_model_may_call_follow_from_the_choice() -> None:
+    tools = [TOOL, {**TOOL, "name": "listen"}]
+
+    def allowed(choice: Any) -> set[str]:
+        return allowed_functions(parse_create({"input": "x", "tools": tools, "tool_choice": choice}).options)
+
+    assert allowed("auto") == {"look", "listen"}
+    assert allowed("none") == set()
+    assert allowed({"type": "function", "name": "look"}) == {"look"}
+    assert allowed({"type": "allowed_tools", "tools": [{"type": "function", "name": "listen"}]}) == {"listen"}
+
+
+def test_a_chat_completion_is_the_same_request_in_another_form() -> None:
+    chat = parse_chat(
+        {
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}]},
+                {"role": "assistant", "content": None, "tool_calls": [_call("look")]},
+                {"role": "tool", "tool_call_id": "c", "content": "a heart"},
+            ],
+            "tools": [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}],
+            "tool_choice": {"type": "function", "function": {"name": "look"}},
+            "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}},
+            "max_completion_tokens": 7,
+            "stop": "\n",
+            "seed": 3,
+        }
+    )
+    same = parse_create(
+        {
+            "input": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": [{"type": "input_image", "image_url": "https://x.example/a.png"}]},
+                {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "c", "output": "a heart"},
+            ],
+            "tools": [TOOL],
+            "tool_choice": {"type": "function", "name": "look"},
+            "text": {"format": SCHEMA},
+            "max_output_tokens": 7,
+        }
+    )
+    assert chat.items == same.items
+    assert chat.options == {**same.options, "stop": ["\n"], "seed": 3}
+    assert not chat.store
+
+
+@pytest.mark.parametrize("further", [{"n": 2}, {"logprobs": True}, {"stop": [7]}, {"messages": []}])
+def test_a_chat_completion_with_what_is_not_supported_is_refused(further: dict[str, Any]) -> None:
+    with pytest.raises(ClientError):
+        parse_chat({"messages": [{"role": "user", "content": "x"}], **further})
+
+
+def _call(name: str) -> dict[str, Any]:
+    return {"id": "c", "type": "function", "function": {"name": name, "arguments": "{}"}}
