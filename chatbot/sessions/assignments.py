@@ -27,8 +27,8 @@ class Assignment:
     stopped: bool
     #: Stored messages in the order of the conversation; the last is the one to answer.
     messages: tuple[dict[str, Any], ...]
-    #: The text that an attempt which did not end has published. Only for a request with options: its reply may go on
-    #: from there, but not begin again.
+    #: The text that an attempt which did not end has published. The reply may go on from there or begin again; to a
+    #: request with options, it may not begin again.
     partial: str = ""
 
     @property

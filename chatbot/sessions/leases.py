@@ -193,7 +193,7 @@ class Leases:
 
     def hand_back(self, work: Assignment) -> None:
         """Releases the lease for another worker. Raises `LeaseLost`."""
-        self._release(work, 0, None, keep=work.options is not None)
+        self._release(work, 0, None, keep=True)
 
     def _lease(self) -> dict[str, Value]:
         return {"lease_ms": LEASE, "grace_ms": GRACE, "owner": self._channel()}

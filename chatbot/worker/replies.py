@@ -115,7 +115,7 @@ class Replies:
         """Settles one message."""
         if work.stopped:
             return self._commit(work, "stopped", None)
-        if work.partial:
+        if work.partial and work.options is not None:
             logger.warning("the reply of another worker ends at %d characters, its events are sent", len(work.partial))
             return self._commit(work, "interrupted", None)
         request_id = f"{work.session}:{work.message_id}"

@@ -97,9 +97,6 @@ local function prompt(request)
   return messages
 end
 
--- Where an assignment has the text of an attempt that did not end.
-local partial_at = 8
-
 -- {'message', fence, id, attempts, loading since, stop?, now, text so far, messages of the prompt...}; `asked` says whether
 -- the request has options: its events are append-only, so text that was published stays.
 local function assignment(message)

@@ -24,7 +24,6 @@ if work.asked then
   redis.call('DEL', partial_reasoning)
 else
   redis.call('DEL', partial, partial_reasoning)
-  work[partial_at] = ''
 end
 hold_lease()
 if ready_sessions() > 0 then

@@ -1,5 +1,5 @@
--- Releases the lease and schedules a retry in `delay_ms`, at once for 0. `frame` may be ''. What is generated so far stays
--- stored with `keep`.
+-- Releases the lease and schedules a retry in `delay_ms`, at once for 0. `frame` may be ''. The text generated so far
+-- stays stored with `keep`.
 if not owns_lease() then
   return rejection()
 end
@@ -9,7 +9,9 @@ if redis.call('HGET', state, 'stop') == redis.call('LINDEX', pending, 0) then
   -- The user has stopped the reply: the next worker only has to record that.
   due = time
 end
-if keep ~= '1' then
+if keep == '1' then
+  redis.call('DEL', partial_reasoning)
+else
   redis.call('DEL', partial, partial_reasoning)
 end
 if due > time then
