@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -14,6 +16,39 @@ from chatbot.sessions.messages import Sessions
 from chatbot.store.client import connect
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment, running_redis
+from tests.support.contracts import Contracts, documented, install
+
+#: What all clients of this process have received.
+CONTRACTS = Contracts()
+install(CONTRACTS)
+
+
+@pytest.fixture(autouse=True)
+def keeps_the_contracts() -> Iterator[None]:
+    """Fails a test whose clients received what stands in no contract."""
+    yield
+    problems = CONTRACTS.take_problems()
+    assert not problems, problems[:5]
+
+
+def pytest_testnodedown(node: Any) -> None:
+    """Adds what a process of a parallel run has received."""
+    CONTRACTS.seen |= set(getattr(node, "workeroutput", {}).get("contracts", ()))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fails a whole run in which something in the contracts did not occur."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["contracts"] = sorted(CONTRACTS.seen)
+        return
+    if file := os.environ.get("CONTRACTS_SEEN"):
+        with open(file, "a", encoding="utf-8") as seen:
+            seen.writelines(f"{each}\n" for each in sorted(CONTRACTS.seen))
+    options = session.config.option
+    whole = session.config.args == session.config.getini("testpaths") and not (options.keyword or options.markexpr)
+    if whole and exitstatus == 0 and (missing := sorted(documented() - CONTRACTS.seen)):
+        print(f"\nThese stand in the contracts and did not occur: {', '.join(missing)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

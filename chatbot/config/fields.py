@@ -253,9 +253,9 @@ def certificate() -> fields.Field[Any]:
     return Parsed(read)
 
 
-def redis_url(encode: str) -> fields.Field[Any]:
+def redis_url(encode: str, check: Callable[[str, str], str] = checked_redis_url) -> fields.Field[Any]:
     """A Redis or Sentinel URL; `host:port` alone will do, as the tutorial had it. `encode`: see `checked_redis_url`."""
-    return Parsed(lambda raw: checked_redis_url(raw, encode))
+    return Parsed(lambda raw: check(raw, encode))
 
 
 def url_list(*schemes: str) -> fields.Field[Any]:

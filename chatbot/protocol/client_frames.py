@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn
 
@@ -12,7 +14,8 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.documents import MAX_FEEDBACK_LENGTH, RATINGS, Text, first_problem
 
-MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+ID_CHARACTERS = "[A-Za-z0-9_-]{1,64}"
+MESSAGE_ID = re.compile(rf"{ID_CHARACTERS}\Z")
 #: In place of a parent's id: the end of the path that the session shows. No id of a message.
 LEAF: Final = "*"
 
@@ -50,7 +53,25 @@ class _ClientFrameSchema(Schema):
     text = Text(allow_none=True)
 
 
+def _frame_schema(kind: str, needed: Sequence[str], optional: Sequence[str]) -> type[Schema]:
+    """The schema of one type of frame."""
+    declared: dict[str, Any] = {"type": fields.String(required=True, validate=validate.Equal(kind))}
+    for name in (*needed, *optional):
+        field = copy.deepcopy(_ClientFrameSchema._declared_fields[name])
+        field.required = name in needed
+        # Null names nothing; it withdraws a rating.
+        field.allow_none = field.allow_none and (name not in needed or name == "rating")
+        if name in _ID_FIELDS:
+            field.validators = [validate.Regexp(f"^{ID_CHARACTERS}$")]
+        declared[name] = field
+    return Schema.from_dict(declared, name=f"Client{kind.capitalize()}Frame")
+
+
 _FRAME = _ClientFrameSchema()
+#: What a client may send, by the type of the frame: the schemas of the contract. `parse_frame` is the check.
+CLIENT_FRAMES: dict[str, type[Schema]] = {
+    kind: _frame_schema(kind, needed, optional) for kind, (needed, optional) in _FIELDS.items()
+}
 
 
 @dataclass(frozen=True, slots=True)

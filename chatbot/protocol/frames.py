@@ -57,13 +57,13 @@ def feedback(reply_id: str, rating: str | None, text: str | None) -> dict[str, A
     return {"type": "feedback", "id": reply_id, "rating": rating, "text": text}
 
 
-def status(message_id: str, state: Literal["loading", "retrying"], retry_in: float | None) -> dict[str, Any]:
+def status(message_id: str, state: Literal["loading", "retrying"], retry_in: float) -> dict[str, Any]:
     """The reply is delayed; the next attempt is in `retry_in` seconds."""
     return {
         "type": "status",
         "id": message_id,
         "state": state,
-        "retry_in": retry_in if retry_in is None else round(retry_in, 1),
+        "retry_in": round(retry_in, 1),
     }
 
 

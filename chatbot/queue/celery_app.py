@@ -1,24 +1,35 @@
 """The Celery app that web and worker share: the broker, the names of tasks, timeouts.
 
-The options of workers are in `worker/process.py`.
+The broker is a Redis or RabbitMQ. The options of workers are in `worker/process.py`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from amqp.exceptions import AMQPError
 from celery import Celery
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
+from kombu.entity import Queue
+from kombu.exceptions import KombuError
+from redis import RedisError
 
 from chatbot.config import Settings
+from chatbot.config.broker_urls import is_amqp
 from chatbot.queue import transport
 
 GENERATE_REPLY = "chatbot.generate_reply"
 CANARY = "chatbot.canary"
 
+QUEUE = "celery"
 #: Priorities of `generate_reply`: workers take what is owed before what is new. Redis' transport has a list for each.
 OWED, NEW = 0, 3
+#: The same for RabbitMQ, where a larger number comes first. Quorum queues observe priorities since version 4; before,
+#: only the slots for recovery go ahead.
+_RABBITMQ_PRIORITIES = {OWED: 9, NEW: 0}
+#: What publishing and asking the broker raise when it does not answer or refuses.
+BROKER_ERRORS = (KombuError, RedisError, AMQPError, OSError)
 
 #: Seconds for publishing a task. After that the broker counts as down; the sweep enqueues the session again.
 PUBLISH_TIMEOUT = 2.0
@@ -28,6 +39,8 @@ _SOCKET_TIMEOUT = 5.0
 _HEALTH_CHECK_INTERVAL = 3
 #: Seconds between attempts to reconnect to the broker: at first, and at most.
 _FIRST_RETRY, _LONGEST_RETRY = 0.5, 2.0
+#: Seconds between two heartbeats of a worker's connection to RabbitMQ: after two without one it counts as lost.
+HEARTBEAT = 5
 
 
 class _Connection(Connection):
@@ -46,18 +59,36 @@ class _AMQP(AMQP):  # type: ignore[misc]
     Connection = _Connection
 
 
+class _Celery(Celery):  # type: ignore[misc]
+    """Has no heartbeats on connections that publish: kombu sends none while they are idle, and RabbitMQ closes them."""
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
+        return super().connection_for_write(url, **{"heartbeat": 0, **options})
+
+
 def create_celery(settings: Settings) -> Celery:
     """A Celery app that can publish tasks; it connects for the first one."""
-    transport.install()
-    celery = Celery("chatbot", amqp=_AMQP, set_as_current=False)
-    url, transport_options, use_ssl = transport.celery_broker(settings.redis.broker_url)
+    celery = _Celery("chatbot", amqp=_AMQP, set_as_current=False)
     celery.conf.update(
-        broker_url=url,
-        broker_use_ssl=use_ssl,
         broker_connection_timeout=PUBLISH_TIMEOUT,
         broker_pool_limit=10,
         broker_pool_acquire_timeout=PUBLISH_TIMEOUT,
-        broker_transport_options={
+        task_ignore_result=True,
+        task_publish_retry=False,
+        task_serializer="json",
+        accept_content=["json"],
+        **(_rabbitmq if is_amqp(settings.redis.broker_url) else _redis)(settings.redis.broker_url),
+    )
+    return celery
+
+
+def _redis(broker_url: str) -> dict[str, Any]:
+    transport.install()
+    url, transport_options, use_ssl = transport.celery_broker(broker_url)
+    return {
+        "broker_url": url,
+        "broker_use_ssl": use_ssl,
+        "broker_transport_options": {
             # The ledger has unfinished work: see transport.py.
             "ack_emulation": False,
             "socket_connect_timeout": PUBLISH_TIMEOUT,
@@ -67,12 +98,23 @@ def create_celery(settings: Settings) -> Celery:
             "priority_steps": [OWED, NEW],
             **transport_options,
         },
-        task_ignore_result=True,
-        task_publish_retry=False,
-        task_serializer="json",
-        accept_content=["json"],
-    )
-    return celery
+    }
+
+
+def _rabbitmq(broker_url: str) -> dict[str, Any]:
+    """Quorum queues are on the disks of several nodes of RabbitMQ, where it has several."""
+    quorum = {"x-queue-type": "quorum"}
+    return {
+        "broker_url": broker_url,
+        "broker_transport_options": {
+            # A task counts as published once RabbitMQ says that it has it.
+            "confirm_publish": True,
+            "confirm_timeout": PUBLISH_TIMEOUT,
+            "read_timeout": _SOCKET_TIMEOUT,
+            "write_timeout": _SOCKET_TIMEOUT,
+        },
+        "task_queues": [Queue(QUEUE, routing_key=QUEUE, queue_arguments=quorum)],
+    }
 
 
 def publish_reply(celery: Celery, session: str, producer: Any, priority: int = NEW) -> None:
@@ -85,7 +127,12 @@ def publish_reply(celery: Celery, session: str, producer: Any, priority: int = N
         kwargsrepr="{}",
         ignore_result=True,
         producer=producer,
-        priority=priority,
-        # Redis creates the queue with its first task.
-        declare=(),
+        **_route(celery, priority),
     )
+
+
+def _route(celery: Celery, priority: int) -> dict[str, Any]:
+    if is_amqp(celery.conf.broker_url):
+        return {"priority": _RABBITMQ_PRIORITIES[priority]}
+    # Redis creates the queue with its first task.
+    return {"priority": priority, "declare": ()}

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gevent import Timeout, local
+
+#: Seconds for a client to take what is sent.
+SEND_TIMEOUT = 20.0
 
 _current = local.local()
 
@@ -34,3 +39,12 @@ def allow(seconds: float | None) -> None:
     deadline: RequestDeadline | None = getattr(_current, "deadline", None)
     if deadline is not None:
         deadline.restart(seconds)
+
+
+def allow_streaming(environ: dict[str, Any]) -> None:
+    """Gives the running request any time, as long as its client takes each part of the answer in `SEND_TIMEOUT`."""
+    sock = environ.get("gunicorn.socket")
+    if sock is not None:
+        # Costs nothing where a send does not block; a `Timeout` for each part would.
+        sock.settimeout(SEND_TIMEOUT)
+    allow(None)

@@ -11,11 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import KombuError
-from redis import RedisError
 
 from chatbot.logs import bound
-from chatbot.queue.celery_app import PUBLISH_TIMEOUT, publish_reply
+from chatbot.queue.celery_app import BROKER_ERRORS, PUBLISH_TIMEOUT, publish_reply
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +59,7 @@ class Enqueuer:
             producer = producer or self._celery.producer_pool.acquire(block=True, timeout=PUBLISH_TIMEOUT)
             publish_reply(self._celery, session, producer)
             return producer
-        except (KombuError, RedisError, OSError) as error:
+        except BROKER_ERRORS as error:
             with bound(session=session):
                 logger.warning("the broker took no task, the sweep will send it: %s: %s", type(error).__name__, error)
         except Exception:

@@ -101,6 +101,9 @@ class GunicornWorker(GeventWorker):  # type: ignore[misc]
             logger.info("a request took too long, its connection is closed")
             # Has gunicorn close the connection.
             raise StopIteration from None
+        except TimeoutError:
+            logger.info("a client takes too long to read its answer, its connection is closed")
+            raise StopIteration from None
         finally:
             deadline.close()
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import redis
 from celery import Celery
-from kombu.exceptions import KombuError
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -25,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from chatbot.api_keys.usage import KeyUsage, read_by_name
 from chatbot.errors import StoreUnavailable
+from chatbot.queue.celery_app import BROKER_ERRORS, QUEUE
 from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.queue_delay import QueueDelay, expected_wait
 from chatbot.telemetry import counters, liveness
@@ -208,8 +208,8 @@ class SharedMetrics(Collector):
     def _queue_length(self) -> int:
         with self._celery.pool.acquire(block=True, timeout=_READ_TIMEOUT) as connection:
             # Declaring a queue returns its length; in Redis it creates nothing.
-            queue = connection.default_channel.queue_declare(self._celery.conf.task_default_queue)
-            return int(queue.message_count)
+            queue = self._celery.amqp.queues[QUEUE](connection.default_channel)
+            return int(queue.queue_declare().message_count)
 
 
 class _BoundedCall:
@@ -244,7 +244,7 @@ class _Call(threading.Thread):
     def run(self) -> None:
         try:
             self.result = self._function()
-        except (StoreUnavailable, KombuError, redis.RedisError, OSError) as error:
+        except (StoreUnavailable, *BROKER_ERRORS) as error:
             logger.warning("a number for /metrics could not be read: %s: %s", type(error).__name__, error)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hmac
 import json
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from flask import Blueprint, Flask, Response, abort, g, render_template, request
@@ -13,12 +13,15 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from chatbot.protocol.client_errors import ClientError, SessionNotFound
 from chatbot.protocol.documents import parse_name
+from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.pages import parse_before, parse_limit
 from chatbot.web import client_lines, hosts, origins
 from chatbot.web.answers import authorization, bearer_token, json_answer, json_text_answer, request_body
 from chatbot.web.chat_socket import ChatSocket
 from chatbot.web.connections import admit_address
+from chatbot.web.contracts.asyncapi import asyncapi
+from chatbot.web.contracts.openapi import openapi
 from chatbot.web.disconnects import raise_if_disconnected
 from chatbot.web.error_answers import add_error_answers
 from chatbot.web.openai.routes import openai
@@ -121,6 +124,23 @@ def readyz() -> Response:
         ]
         parts["error"] = {"code": "not_ready", "message": f"Not ready: {', '.join(failing)}"}
     return json_answer(parts, status=200 if ready else 503, cache=False)
+
+
+@routes.get("/openapi.json")
+def openapi_document() -> Response:
+    """The contract of the HTTP routes."""
+    return json_text_answer(_contract("openapi"))
+
+
+@routes.get("/asyncapi.json")
+def asyncapi_document() -> Response:
+    """The contract of the websocket."""
+    return json_text_answer(_contract("asyncapi"))
+
+
+@cache
+def _contract(name: str) -> str:
+    return to_json(openapi() if name == "openapi" else asyncapi())
 
 
 @routes.get("/metrics")

@@ -34,8 +34,13 @@ class SoloConsumer(consumer.Consumer):  # type: ignore[misc]
 
     Mingle takes a second at each start and after each loss of the broker, in which no task is fetched.
 
+    Makes no queues for tasks with a delay, which Celery would on RabbitMQ.
+
     Drops messages that call none of this project's tasks, over which Celery ends the worker or logs what they hold.
     """
+
+    class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc]
+        default_steps = [step for step in consumer.Consumer.Blueprint.default_steps if "delayed_delivery" not in step]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "without_mingle": True, "without_gossip": True})

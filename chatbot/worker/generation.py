@@ -95,6 +95,11 @@ class Generator:
         self._counts.add(TOKENS, "cached", reported.cached or 0)
         self._counts.add(TOKENS, "completion", reported.completion or 0)
 
+    def estimated_usage(self, work: Assignment) -> Usage:
+        """The tokens of a reply that another worker has begun, whose call is lost."""
+        prompt = sum(estimated_tokens(str(message["msg"])) for message in work.messages)
+        return Usage(self._instructions + prompt, 0, estimated_tokens(work.partial), estimated=True)
+
     def _pieces(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
         """The chunks of the reply, or of what an earlier attempt left of it to generate."""
         if stream.carried:
@@ -112,8 +117,6 @@ class Generator:
                         # Events were sent with the text: another attempt would change it.
                         raise
                     logger.info("the reply begins again: %s", error)
-            elif work.options is not None:
-                raise CannotContinue("a reply with tools or in a prescribed form is generated whole")
             stream.begin_again()
             call.generated = 0
         yield from self._asked(work, call, stream)

@@ -23,10 +23,9 @@ import redis
 from celery import Celery
 from celery.worker import state
 from kombu.entity import Exchange, Queue
-from kombu.exceptions import KombuError
 
 from chatbot.errors import StoreUnavailable
-from chatbot.queue.celery_app import CANARY
+from chatbot.queue.celery_app import BROKER_ERRORS, CANARY
 from chatbot.telemetry import liveness
 from chatbot.telemetry.counters import WORKER_REDIS_ERRORS, Counts
 
@@ -147,7 +146,7 @@ class Canary:
                     declare=(),
                     ignore_result=True,
                 )
-        except (KombuError, redis.RedisError, OSError) as error:
+        except BROKER_ERRORS as error:
             self._excused_until = time.monotonic() + _RECONNECT_TIME
             logger.warning("the broker took no canary: %s: %s", type(error).__name__, error)
 

@@ -22,9 +22,10 @@ from celery.utils.nodenames import node_format
 from chatbot import logs
 from chatbot.api_keys.charges import Charges
 from chatbot.config import PYTHON, Settings
+from chatbot.config.broker_urls import is_amqp
 from chatbot.errors import ConfigurationError
 from chatbot.protocol.events import STOP_CHANNEL
-from chatbot.queue.celery_app import create_celery
+from chatbot.queue.celery_app import HEARTBEAT, create_celery
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import Ledger
 from chatbot.store.client import connect
@@ -158,6 +159,8 @@ def create_worker(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_consumer=f"{SoloConsumer.__module__}:{SoloConsumer.__name__}",
     )
+    if is_amqp(settings.redis.broker_url):
+        celery.conf.broker_heartbeat = HEARTBEAT
     services = WorkerServices(settings)
     add_tasks(celery, services.replies, lambda: services.client, services.counts)
     # By default signals hold their receivers weakly.

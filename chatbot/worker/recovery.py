@@ -14,13 +14,11 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from celery import Celery
-from kombu.exceptions import KombuError
-from redis import RedisError
 
 from chatbot.api_keys.charges import Charges
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
-from chatbot.queue.celery_app import NEW, OWED, PUBLISH_TIMEOUT, publish_reply
+from chatbot.queue.celery_app import BROKER_ERRORS, NEW, OWED, PUBLISH_TIMEOUT, publish_reply
 from chatbot.sessions.ledger import SWEEP_INTERVAL, Ledger
 from chatbot.telemetry.counters import SWEEPS, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.replies import Replies
@@ -101,7 +99,7 @@ class Recovery:
                 for session in sessions:
                     publish_reply(self._celery, session, producer, priority)
                     done += 1
-        except (KombuError, RedisError, OSError) as error:
+        except BROKER_ERRORS as error:
             logger.warning(
                 "the broker took %d of %d overdue tasks: %s: %s", done, len(sessions), type(error).__name__, error
             )

@@ -115,6 +115,9 @@ class Replies:
         """Settles one message."""
         if work.stopped:
             return self._commit(work, "stopped", None)
+        if work.partial and work.options is not None and not self._generator.continues(work):
+            logger.warning("the reply of another worker ends at %d characters, its events are sent", len(work.partial))
+            return self._commit(work, "interrupted", None)
         request_id = f"{work.session}:{work.message_id}"
         call = Call(self._timeout, request_id, work.session, loading_timeout=self._loading_timeout, assignment=work)
         stream = self._streams.open(work, call)

@@ -13,6 +13,7 @@ import redis
 from click.core import ParameterSource
 
 from chatbot.config import Settings
+from chatbot.config.broker_urls import is_amqp
 from chatbot.errors import StoreUnavailable
 from chatbot.store.access import SESSION_COMMANDS, find_problem, queue_commands
 from chatbot.store.client import connect, database
@@ -95,6 +96,9 @@ def wait_until_usable(settings: Settings) -> None:
     A broker that does not answer delays nothing: replies that are owed need none.
     """
     url, broker = settings.redis.url, settings.redis.broker_url
+    if is_amqp(broker):
+        _wait(url, SESSION_COMMANDS, "REDIS_URL", needed=True)
+        return
     commands = queue_commands(database(broker))
     if broker == url:
         _wait(url, f"{SESSION_COMMANDS}|{commands}", "REDIS_URL", needed=True)

@@ -10,6 +10,7 @@ import redis
 from celery import Celery
 
 from chatbot.errors import ChatbotError, StoreUnavailable
+from chatbot.logs import bound
 from chatbot.queue.celery_app import CANARY, GENERATE_REPLY
 from chatbot.telemetry import liveness
 from chatbot.telemetry.counters import WORKER_REDIS_ERRORS, Counts
@@ -30,7 +31,8 @@ def add_tasks(
     @celery.task(name=GENERATE_REPLY, throws=(StoreUnavailable, ReplyFailed))
     def generate_reply(session_id: str) -> None:
         """Answers the unanswered messages of a session. Idempotent: may run twice, late or out of order."""
-        with counting_outages(counts):
+        # Bound: the reply is read in another thread, where Celery knows of no task.
+        with bound(task_id=generate_reply.request.id), counting_outages(counts):
             failures = replies().answer(session_id)
         if failures:
             # The failures are recorded, and the task is done; Flower shows it as failed.

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 from devtools.chaos import kills, overload, report
 from devtools.chaos.crowd import Crowd
-from devtools.chaos.deployments import CannotRun, VersionsDeployment
+from devtools.chaos.deployments import VersionsDeployment
 from devtools.chaos.experiments import EXPERIMENTS, run_experiment
 from devtools.fake_model import ModelServer
-from devtools.harness.deployment import Deployment
+from devtools.harness.deployment import CannotRun, Deployment
 
 KILLS = "kills"
 #: The users of `kills`, by load: a user has one message under way at a time.

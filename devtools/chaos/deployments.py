@@ -11,15 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import Any, Self
 
-from devtools.harness.deployment import Deployment, Process
+from devtools.harness.deployment import CannotRun, Deployment, Process
 from devtools.harness.proxy import Proxy
 from devtools.paths import ROOT
 
 _WRONG_CLOCK = Path(__file__).with_name("wrong_clock.c")
-
-
-class CannotRun(Exception):
-    """This machine lacks what an experiment needs. The text says what."""
 
 
 class NetworkDeployment(Deployment):

@@ -13,6 +13,7 @@ from devtools.chaos.deployments import ClockDeployment, DiskDeployment, NetworkD
 from devtools.chaos.scene import Scene
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment, eventually
+from devtools.harness.rabbit_deployment import RabbitDeployment
 from devtools.harness.sentinel_deployment import SentinelDeployment
 
 #: Seconds for replies to arrive before and after a fault.
@@ -54,6 +55,8 @@ EXPERIMENTS = {
     "master-kill": Experiment(process_faults.kill_master, 3, deployment=SentinelDeployment),
     "master-freeze": Experiment(process_faults.freeze_master, 3, deployment=SentinelDeployment),
     "failover": Experiment(process_faults.fail_over, 3, deployment=SentinelDeployment),
+    "rabbitmq-worker-kill": Experiment(process_faults.kill_worker, 20, deployment=RabbitDeployment),
+    "rabbitmq-kill": Experiment(process_faults.kill_rabbitmq, 3, deployment=RabbitDeployment),
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from chatbot.queue.celery_app import NEW
 from devtools.chaos.scene import Scene
 from devtools.harness.deployment import Deployment, Process, eventually
+from devtools.harness.rabbit_deployment import RabbitDeployment
 from devtools.harness.sentinel_deployment import SentinelDeployment
 
 #: Seconds for which a worker stays frozen: longer than its lease.
@@ -54,6 +55,13 @@ def freeze_worker(scene: Scene[Deployment]) -> None:
 def kill_web(scene: Scene[Deployment]) -> None:
     """SIGKILL of a web process with its sockets."""
     _restart_web(scene, Process.kill)
+
+
+def kill_rabbitmq(scene: Scene[RabbitDeployment]) -> None:
+    """SIGKILL of the broker, and its restart: owed replies go on without it."""
+    scene.strike()
+    scene.chat.rabbitmq.restart()
+    scene.chat.wait_for_rabbitmq()
 
 
 def kill_redis(scene: Scene[Deployment]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import requests
 import websocket
@@ -43,6 +44,9 @@ def texts(messages: list[dict[str, Any]], source: str) -> list[str]:
 class ChatClient:
     """One websocket. Stores every frame, and assembles the text of each reply by the offset rule."""
 
+    #: Gets each frame of every client.
+    on_frame: ClassVar[Callable[[dict[str, Any]], None] | None] = None
+
     def __init__(self, url: str, token: str | None = None, *, after: str | None = None, **options: Any) -> None:
         """Connects; without a `token` it begins a session. `options` go to the websocket: `origin`, `header`."""
         self.url = url
@@ -74,6 +78,8 @@ class ChatClient:
             raise Closed(int.from_bytes(data[:2], "big") if len(data) > 1 else 1005, data[2:].decode())
         frame: dict[str, Any] = json.loads(data)
         self.frames.append(frame)
+        if ChatClient.on_frame is not None:
+            ChatClient.on_frame(frame)
         self.times.append(time.time())
         if frame["type"] == "delta":
             before = self.text.get(frame["id"], "")

@@ -130,6 +130,10 @@ class Process:
         return self.start()
 
 
+class CannotRun(Exception):
+    """This machine lacks what a deployment needs. The text says what."""
+
+
 class Deployment:
     """Redis, `webs` web processes, `workers` workers, which run within the `with`."""
 

@@ -19,6 +19,7 @@ from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session
 from devtools.harness.deployment import Deployment, Process, eventually, free_port
 from devtools.local.redis_server import redis_command
+from tests.support.http_transports import post
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,12 @@ def test_without_redis_every_request_is_refused_with_words_and_nothing_dies(brea
         token = requests.post(breakable.url() + "/token", json={"name": "Ada"}, timeout=20)
         assert (token.status_code, token.json()["error"]["code"]) == (503, "unavailable")
         assert "Retry-After" in token.headers
+        ended = requests.delete(breakable.url() + "/token", params={"token": session["token"]}, timeout=20)
+        assert ended.status_code == 503
+        assert post(breakable.url(), session["token"], "are you there?").status_code == 503
+        for path in ("/messages", "/events"):
+            asked = requests.get(breakable.url() + path, params={"token": session["token"]}, timeout=20)
+            assert (asked.status_code, asked.json()["error"]["code"]) == (503, "unavailable")
         assert requests.get(breakable.url() + "/healthz", timeout=5).status_code == 200
         ready = requests.get(breakable.url() + "/readyz", timeout=20)
         assert ready.status_code == 503

@@ -39,6 +39,27 @@ def test_edit_regenerate_select_and_feedback_reach_both_clients(chat: Deployment
         assert "first" not in (model.requests()[-1].prompt or "")
 
 
+def test_feedback_is_replayed_and_withdrawn_and_a_regeneration_thinks_and_fails_under_its_own_id(
+    chat: Deployment, model: ModelServer
+) -> None:
+    with ChatClient(chat.url()) as client:
+        reply = client.ask("!say=<think>so</think>Done", "m1")
+        client.send_frame(type="feedback", id=reply["id"], rating="down", text=None)
+        assert client.until("feedback")["rating"] == "down"
+        with ChatClient(chat.url(), client.token, after="m1") as again:
+            assert again.until("message", id=reply["id"])["feedback"] == {"rating": "down", "text": None}
+        client.send_frame(type="feedback", id=reply["id"], rating=None)
+        assert client.until("feedback")["rating"] is None
+        client.send_frame(type="regenerate", of=reply["id"], id="q1")
+        assert client.until("reasoning", request="q1")["reply_to"] == "m1"
+        client.until("message", request="q1")
+        model.fault("unauthorized", 1)
+        client.send_frame(type="regenerate", of=reply["id"], id="q2")
+        assert client.until("error", id="q2")["reply_to"] == "m1"
+        client.send_frame(type="select", id="nothing")
+        assert client.until("error")["code"] == "message_not_found"
+
+
 def test_interrupt_keeps_what_was_said_and_reject_stores_nothing(chat: Deployment, model: ModelServer) -> None:
     model.control(interval=50, tokens=200)
     with ChatClient(chat.url()) as client:

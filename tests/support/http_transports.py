@@ -7,13 +7,14 @@ import http.client
 import json
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 import requests
 
-from devtools.harness.chat_client import PATIENCE
+from devtools.harness.chat_client import PATIENCE, ChatClient
 
 
 def post(url: str, token: str | None, frame: dict[str, Any] | bytes | str, **headers: str) -> requests.Response:
@@ -32,6 +33,9 @@ def poll(url: str, token: str, after: str | None = None, wait: float = 0) -> req
 class EventClient:
     """One event stream, read in a thread."""
 
+    #: Called for each stream that was opened.
+    on_open: ClassVar[Callable[[], object]] = lambda: None
+
     def __init__(self, url: str, token: str, *, after: str | None = None, **headers: str) -> None:
         parts = urlsplit(url)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE)
@@ -40,6 +44,7 @@ class EventClient:
         self._socket = connection.sock
         self.response = connection.getresponse()
         assert self.response.status == 200
+        EventClient.on_open()
         self.frames: list[dict[str, Any]] = []
         self.comments = 0
         #: The id of the last event, as a browser stores it.
@@ -107,7 +112,10 @@ class EventClient:
                     elif field == "data" and name == "close":
                         self.closed = json.loads(value)
                     elif field == "data":
-                        self.frames.append(json.loads(value))
+                        frame = json.loads(value)
+                        self.frames.append(frame)
+                        if ChatClient.on_frame is not None:
+                            ChatClient.on_frame(frame)
                     self._changed.notify_all()
         with self._changed:
             self._ended = True

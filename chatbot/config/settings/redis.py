@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chatbot.config import fields
+from chatbot.config.broker_urls import checked_broker_url
 from chatbot.config.declaration import setting
 
 
@@ -29,8 +30,9 @@ class RedisSettings:
     broker_url: str = setting(
         "CELERY_BROKER_URL",
         "redis://127.0.0.1:6379/0",
-        fields.redis_url("percent-encode the password"),
-        "The Redis of the queue, if it is another one than that of the sessions.",
+        fields.redis_url("percent-encode the password", checked_broker_url),
+        "The broker of the queue, if it is not the Redis of the sessions: another Redis, or RabbitMQ "
+        "(amqp://user:password@host:5672/vhost, amqps:// for TLS).",
         secret=True,
         shown="",
     )

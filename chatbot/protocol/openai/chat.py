@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from chatbot.protocol.events import to_json
 from chatbot.protocol.openai.create import CreateRequest
 from chatbot.protocol.openai.items import MAX_ITEMS, Item, image_part, invalid, message, parse_input, unsupported
 from chatbot.protocol.openai.options import parse_options, parse_tools
@@ -14,6 +15,8 @@ from chatbot.protocol.openai.response import View, epoch, usage
 _SAME = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "parallel_tool_calls", "metadata")
 #: What does not exist here, each with the value that asks for nothing.
 _ABSENT: dict[str, Any] = {"n": 1, "logprobs": False, "audio": None, "functions": None, "logit_bias": {}}
+#: Stands for the text of a chunk.
+_MARK = "\x00text\x00"
 #: Stop sequences of a request, and characters of one.
 _MAX_STOPS, _MAX_STOP = 4, 200
 #: Bits of a seed.
@@ -161,6 +164,12 @@ def chunk(view: View, delta: dict[str, Any], finish: str | None = None) -> dict[
     """A chunk of a stream."""
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
     return {**_head(view, "chat.completion.chunk"), "choices": [choice]}
+
+
+def text_chunks(view: View) -> Callable[[str], str]:
+    """A function that returns the JSON of a chunk with text; most of it is the same for all chunks of a stream."""
+    before, after = to_json(chunk(view, {"content": _MARK})).split(to_json(_MARK))
+    return lambda text: f"{before}{to_json(text)}{after}"
 
 
 def usage_chunk(view: View) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from chatbot.protocol.openai.chat import (
     finish_reason,
     includes_usage,
     parse_chat,
+    text_chunks,
     tool_calls,
     usage_chunk,
 )
@@ -54,7 +55,7 @@ def complete() -> Response:
 
         return event_stream(all_chunks(), finish)
     try:
-        with steps.follow(created.known) as follower:
+        with steps.follow_new(created) as follower:
             view = _named(wait_for_end(follower))
     finally:
         leave(steps, created, done=True)
@@ -66,21 +67,23 @@ def complete() -> Response:
 def _chunks(steps: ResponseService, created: Created, *, with_usage: bool) -> Generator[str | None, None, None]:
     """The chunks of a stream."""
     sent = ""
-    with steps.follow(created.known) as follower:
-        yield data_text(chunk(_named(follower.view), {"role": "assistant", "content": ""}))
+    with steps.follow_new(created) as follower:
+        first = _named(follower.view)
+        text_chunk = text_chunks(first)
+        yield data_text(chunk(first, {"role": "assistant", "content": ""}))
         for found in follower:
             if found is None:
                 yield None
                 continue
-            view = _named(found)
-            if not view.text.startswith(sent) or view.status == "failed":
-                yield data_text({"error": _error(view)})
+            if not found.text.startswith(sent) or found.status == "failed":
+                yield data_text({"error": _error(found)})
                 return
-            if len(view.text) > len(sent):
-                yield data_text(chunk(view, {"content": view.text[len(sent) :]}))
-                sent = view.text
-            if view.ended:
-                yield "".join(map(data_text, _last(view, with_usage=with_usage))) + DONE
+            new, sent = found.text[len(sent) :], found.text
+            parts = [f"data: {text_chunk(new)}\n\n"] if new else []
+            if found.ended:
+                parts += [*map(data_text, _last(_named(found), with_usage=with_usage)), DONE]
+            if parts:
+                yield "".join(parts)
 
 
 def _last(view: View, *, with_usage: bool) -> Iterator[dict[str, object]]:

@@ -38,7 +38,7 @@ def compact(document: dict[str, Any], steps: ResponseService) -> dict[str, Any]:
         asked = replace(asked, items=[*asked.items, task], store=False)
     created = steps.create(asked)
     try:
-        with steps.follow(created.known) as follower:
+        with steps.follow_new(created) as follower:
             view = wait_for_end(follower)
     finally:
         steps.end(created.known)

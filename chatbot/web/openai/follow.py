@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from chatbot.protocol.close_codes import Closing
@@ -18,7 +17,6 @@ from chatbot.protocol.events import Event
 from chatbot.protocol.openai.response import View
 from chatbot.sessions.ids import reply_id
 from chatbot.sessions.responses import RequestState, Responses
-from chatbot.web.hub import Hub
 from chatbot.web.openai.ids import ResponseId
 from chatbot.web.subscriber import Subscriber
 
@@ -67,14 +65,17 @@ class Follower:
     """One response as it grows. Iterating yields a `View` after each change, the last of an ended response, and None
     about each second in which nothing happened. Ends early when the web process shuts down."""
 
-    def __init__(self, responses: Responses, events: Events, known: ResponseId, previous: str | None) -> None:
-        """`previous` is the id of the previous response where the session does not tell it."""
+    def __init__(
+        self, responses: Responses, events: Events, known: ResponseId, previous: str | None = None, *, new: bool = False
+    ) -> None:
+        """`previous` is the id of the previous response where the session does not hold it. The session is `new` when
+        the request is its first, and the events were subscribed to before: nothing that is stored need be read."""
         self._responses = responses
         self._events = events
         self._known = known
         self._previous = previous
         self._last = 0
-        self._view = self._read()
+        self._view = (self._first() if new else None) or self._read()
 
     @property
     def leaving(self) -> bool:
@@ -102,6 +103,18 @@ class Follower:
             elif found:
                 read_at = now
             yield self._view if self._view != before else None
+
+    def _first(self) -> View | None:
+        """The response as its session's first event has it, which is the request's own message."""
+        found = self._events.wait(TICK)
+        if not found or found[0].number != 1:
+            return None
+        human = json.loads(found[0].frame)
+        del human["type"]
+        state = RequestState(name="", human=human, reply=None, failure=None, place=0, begun=False, partial="", event=1)
+        self._last = 1
+        self._view = view_of(self._known, state, self._previous)
+        return self._view if all(self._apply(event) for event in found[1:]) else None
 
     def _read(self) -> View:
         state = self._responses.state(self._known.session, self._known.request)
@@ -131,18 +144,6 @@ class Follower:
             case "error" if frame["id"] == request:
                 self._view = replace(self._view, text="", failure=frame["message"])
         return True
-
-
-@contextmanager
-def following(hub: Hub, responses: Responses, known: ResponseId, previous: str | None = None) -> Iterator[Follower]:
-    """A follower of the response. Raises `ClientError` `response_not_found`, and `StoreUnavailable`."""
-    events = Events(known.session)
-    with hub.attach_slot():
-        hub.attach(events)
-    try:
-        yield Follower(responses, events, known, previous)
-    finally:
-        hub.detach(events)
 
 
 def view_of(known: ResponseId, state: RequestState, previous: str | None = None) -> View:

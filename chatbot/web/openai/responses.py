@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -22,6 +23,8 @@ from chatbot.web.openai.principal import principal
 from chatbot.web.openai.service import Created, ResponseService
 from chatbot.web.openai.serving import DONE, event_stream, event_text, wait_for_end
 from chatbot.web.services import network, services
+
+logger = logging.getLogger(__name__)
 
 #: Items of one page of a list.
 _PAGE, _LONGEST_PAGE = 20, 100
@@ -46,7 +49,7 @@ def create() -> Response:
     """Creates a response: whole, as a stream, or in the background."""
     asked = parse_create(read_json())
     steps = service()
-    created = steps.create(asked)
+    created = steps.create(asked, follows=asked.stream or not asked.background)
     if asked.stream:
         return _stream(steps, created)
     if asked.background:
@@ -58,7 +61,7 @@ def resource_when_ended(steps: ResponseService, created: Created) -> dict[str, A
     """The `response` object once the response has ended. A client that goes away before cancels it."""
     done = False
     try:
-        with steps.follow(created.known, created.previous) as follower:
+        with steps.follow_new(created) as follower:
             found = resource(wait_for_end(follower))
         done = True
         return found
@@ -74,8 +77,7 @@ def leave(steps: ResponseService, created: Created, *, done: bool) -> None:
         elif not done and not created.request.background:
             steps.cancel(created.known)
     except (StoreUnavailable, ClientError):
-        # It ends by itself; one that is not stored, with the age of its session.
-        services().metrics.redis_errors.inc()
+        logger.warning("a response is left to end by itself")
 
 
 def _stream(steps: ResponseService, created: Created) -> Response:
@@ -95,7 +97,7 @@ def _stream(steps: ResponseService, created: Created) -> Response:
 
 
 def _chunks(steps: ResponseService, created: Created, after: int) -> Generator[str | None, None, None]:
-    with steps.follow(created.known, created.previous) as follower:
+    with steps.follow_new(created) as follower:
         for batch in batches(follower, after):
             yield "".join(map(event_text, batch)) if batch else None
         if not follower.leaving:

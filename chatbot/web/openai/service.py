@@ -18,7 +18,7 @@ from chatbot.protocol.openai.items import Item, invalid, unanswered_outputs, uns
 from chatbot.protocol.openai.response import View
 from chatbot.sessions.requests import Accepted
 from chatbot.sessions.responses import response_not_found
-from chatbot.web.openai.follow import Follower, following, view_of
+from chatbot.web.openai.follow import Events, Follower, view_of
 from chatbot.web.openai.ids import ResponseId, new_request_id, parse_response_id
 from chatbot.web.openai.principal import Principal
 from chatbot.web.services import Services
@@ -40,6 +40,8 @@ class Created:
     request: CreateRequest
     #: The id of the previous response, where its session is another one.
     previous: str | None = None
+    #: The events of a new session, which were subscribed to before the request was stored.
+    events: Events | None = None
 
 
 class ResponseService:
@@ -50,13 +52,16 @@ class ResponseService:
         self._principal = principal
         self._network = network
 
-    def create(self, request: CreateRequest, context: list[Item] | None = None) -> Created:
-        """Stores a request; `context` are items before its own that no session holds."""
+    def create(self, request: CreateRequest, context: list[Item] | None = None, *, follows: bool = True) -> Created:
+        """Stores a request; `context` are items before its own that no session holds. What `follows`, and only that,
+        must be followed by `follow_new`.
+        """
         model = self._check(request)
         began = time.monotonic()
         own: dict[str, Any] = {"model": model}
         if request.background:
             own["background"] = True
+        events: Events | None = None
         previous = None if request.previous_response_id is None else self._previous(request.previous_response_id)
         if previous is not None and request.store:
             self._check_outputs(request, previous)
@@ -68,26 +73,53 @@ class ResponseService:
             request = replace(request, items=[*(context or ()), *request.items])
             check_outputs(request.items)
             known = self._begin(request.store)
+            events = self._attach(known.session) if follows else None
             try:
                 self._accept(known, request, own if request.store else {**own, "store": False}, None)
             except BaseException:
+                if events is not None:
+                    self._detach(events)
                 self._services.sessions.end(known.session)
                 raise
         self._services.metrics.ack_time.observe(time.monotonic() - began)
-        return Created(known, request, None if request.store else request.previous_response_id)
+        return Created(known, request, None if request.store else request.previous_response_id, events)
 
     @contextmanager
-    def follow(self, known: ResponseId, previous: str | None = None) -> Iterator[Follower]:
+    def follow(self, known: ResponseId) -> Iterator[Follower]:
         """Follows a response. While it does, the caller takes a place among the connections of its address."""
+        events = self._attach(known.session)
+        try:
+            yield Follower(self._services.responses, events, known)
+        finally:
+            self._detach(events)
+
+    @contextmanager
+    def follow_new(self, created: Created) -> Iterator[Follower]:
+        """Follows a response that was just created."""
+        events = created.events or self._attach(created.known.session)
+        new = created.events is not None
+        try:
+            yield Follower(self._services.responses, events, created.known, created.previous, new=new)
+        finally:
+            self._detach(events)
+
+    def _attach(self, session: str) -> Events:
         services = self._services
         if len(services.hub) >= services.settings.limits.max_sockets:
             raise ClientError("overloaded", "Too many connections: try again later", status=503, retry_after=10.0)
         services.address_limits.open_socket(self._network)
+        events = Events(session)
         try:
-            with following(services.hub, services.responses, known, previous) as follower:
-                yield follower
-        finally:
+            with services.hub.attach_slot():
+                services.hub.attach(events)
+        except BaseException:
             services.address_limits.close_socket(self._network)
+            raise
+        return events
+
+    def _detach(self, events: Events) -> None:
+        self._services.hub.detach(events)
+        self._services.address_limits.close_socket(self._network)
 
     def find(self, text: str) -> ResponseId:
         """The response with this id, if it is the caller's."""

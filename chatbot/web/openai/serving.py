@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from flask import Response, request, stream_with_context
+from flask import Response, request
 
 from chatbot.errors import ChatbotError
 from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.events import to_json
 from chatbot.protocol.openai.response import View
 from chatbot.web import deadlines
+from chatbot.web.deadlines import SEND_TIMEOUT
 from chatbot.web.disconnects import raise_if_disconnected
 from chatbot.web.openai.follow import Follower
 
@@ -25,8 +26,6 @@ logger = logging.getLogger(__name__)
 #: The end of a stream.
 DONE = "data: [DONE]\n\n"
 UNAVAILABLE = "The server is not available right now: send this again in a moment"
-#: Seconds for a client to take what is sent.
-_SEND_TIMEOUT = 20.0
 #: Seconds without an event after which a comment is sent, so that no proxy takes the stream for dead.
 _KEEP_ALIVE = 15.0
 
@@ -36,7 +35,7 @@ def wait_for_end(follower: Follower) -> View:
     deadlines.allow(None)
     for view in follower:
         if view is not None and view.ended:
-            deadlines.allow(_SEND_TIMEOUT)
+            deadlines.allow(SEND_TIMEOUT)
             return view
         raise_if_disconnected(request.environ)
     raise ClientError("unavailable", "The server is restarting: send this again", status=503, retry_after=1.0)
@@ -53,16 +52,14 @@ def event_stream(chunks: Iterator[str | None], finish: Callable[[bool], None]) -
         whole = False
         try:
             sent_at = time.monotonic()
-            deadlines.allow(None)
+            deadlines.allow_streaming(environ)
             for chunk in chunks:
                 now = time.monotonic()
                 if chunk is None and now - sent_at < _KEEP_ALIVE:
                     raise_if_disconnected(environ)
                     continue
                 sent_at = now
-                deadlines.allow(_SEND_TIMEOUT)
                 yield ": keep-alive\n\n" if chunk is None else chunk
-                deadlines.allow(None)
             whole = True
         except ConnectionError:
             logger.debug("the client of a stream went away")
@@ -70,10 +67,10 @@ def event_stream(chunks: Iterator[str | None], finish: Callable[[bool], None]) -
             # The answer has begun: its status cannot say so any longer.
             logger.warning("a stream ends early: %s", error)
         finally:
-            deadlines.allow(_SEND_TIMEOUT)
+            deadlines.allow(SEND_TIMEOUT)
             finish(whole)
 
-    response = Response(stream_with_context(body()), mimetype="text/event-stream")
+    response = Response(body(), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     return response

@@ -115,7 +115,7 @@ class ResponsesSocket:
         """Sends the events of a response, and returns it once it has ended; None when the client went away."""
         ended: View | None = None
         try:
-            with self._steps.follow(created.known, created.previous) as follower:
+            with self._steps.follow_new(created) as follower:
                 for batch in batches(follower, -1):
                     for event in batch:
                         self._send(event)

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after its cancellation for which a call may still run, to close what it uses, without a line of the log.
 _GRACE = 5.0
+#: Seconds between two such lines.
+_REPORT_INTERVAL = 60.0
 #: Seconds between two checks of a full queue by an async bot.
 _FULL_CHECK = 0.01
 
@@ -56,6 +58,8 @@ class BotCaller:
         self._loop = EventLoop()
         self._lock = threading.Lock()
         self._cancelled: set[BotCall] = set()
+        #: When it was last logged that cancelled calls run on, by the monotonic clock.
+        self._reported_at = -_REPORT_INTERVAL
 
     def chunks(self, call: BotCall, *arguments: Any) -> Generator[Chunk, None, None]:
         """The bot's chunks. Raises what the bot raises; ends early, and at once, when the call is cancelled."""
@@ -95,8 +99,10 @@ class BotCaller:
         """Logs that cancelled calls run on. Raises `ModelUnavailable` when these are too many."""
         with self._lock:
             blocked, oldest = len(self._cancelled), min((c.cancelled_at for c in self._cancelled), default=0.0)
-        since = time.monotonic() - oldest
-        if blocked and since > _GRACE:
+        now = time.monotonic()
+        since = now - oldest
+        if blocked and since > _GRACE and now - self._reported_at >= _REPORT_INTERVAL:
+            self._reported_at = now
             line = "%d cancelled calls of %s have not returned, the oldest for %.0f s: context.cancelled ends them"
             logger.warning(line, blocked, self._name, since)
         if blocked >= self._most_blocked:

@@ -85,6 +85,8 @@ class PythonModel(Model):
             reply_id=work.reply_id if work else "",
             attempt=work.attempts + 1 if work else 1,
             messages=work.messages if work else (),
+            partial=work.partial if work else "",
+            options=call.options or {},
             _cancelled=bot_call.cancelled,
         )
 

@@ -17,6 +17,7 @@ from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session
 from devtools.harness.deployment import Deployment, eventually
 from devtools.harness.histories import stored_messages
+from tests.support.http_transports import post
 
 
 def create_session(chat: Deployment, address: str, web: int = 0) -> requests.Response:
@@ -56,6 +57,7 @@ def test_messages_of_one_session_are_limited_over_all_processes(strict: Deployme
         for number, client in enumerate((one, other, one)):
             client.send("quick", f"m{number}")
             client.until("ack", id=f"m{number}")
+        assert post(strict.url(), one.token, "too quick", **{"X-Forwarded-For": "192.0.2.12"}).status_code == 429
         other.send("too quick", "m3")
         error = other.until("error")
         assert (error["code"], error["id"]) == ("rate_limited", "m3")

@@ -5,6 +5,8 @@ import socket
 import pytest
 import requests
 
+from chatbot.web.contracts.asyncapi import asyncapi
+from chatbot.web.contracts.openapi import openapi
 from devtools.harness.chat_client import ChatClient, new_session
 from devtools.harness.deployment import Deployment, eventually
 
@@ -155,3 +157,11 @@ def test_no_token_reaches_a_log_or_redis(chat: Deployment) -> None:
     for process in chat.processes:
         assert client.token not in process.log
     assert not [key for key in chat.client.scan_iter("*") if client.token in key]
+
+
+def test_the_contracts_are_served_and_so_are_the_page_and_its_files(chat: Deployment) -> None:
+    for path, document in (("openapi.json", openapi()), ("asyncapi.json", asyncapi())):
+        assert requests.get(f"{chat.url()}/{path}", timeout=10).json() == document
+    assert "text/html" in requests.get(f"{chat.url()}/c/1", timeout=10).headers["Content-Type"]
+    assert "import" in requests.get(f"{chat.url()}/static/0/main.js", timeout=10).text
+    assert requests.get(f"{chat.url()}/static/0/no-such-file.js", timeout=10).status_code == 404

@@ -135,13 +135,15 @@ def test_a_reply_that_grows_beyond_the_context_is_cut_there() -> None:
         {"error": {"message": "index 2048 is out of bounds for dimension 0 with size 2048"}},
     ]
     body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    filtered = 'data: {"choices": [{"text": " No", "finish_reason": "content_filter"}]}\n\ndata: [DONE]\n\n'
     with (
-        answering(answer("200 OK", body, "text/event-stream")) as url,
+        answering(*(answer("200 OK", each, "text/event-stream") for each in (body, filtered))) as url,
         Deployment(f"{url}/v1/completions") as chat,
         ChatClient(chat.url()) as client,
     ):
         reply = client.ask("go on")
         assert (reply["msg"], reply["finish_reason"]) == ("I go on and", "length")
+        assert client.ask("how?")["finish_reason"] == "content_filter"
 
 
 def test_the_next_of_several_servers_answers_and_no_text_comes_twice(model: ModelServer) -> None:

@@ -1,0 +1,1 @@
+"""The contracts for programs, from the marshmallow schemas: OpenAPI for HTTP, AsyncAPI for the websocket."""
