@@ -9,7 +9,7 @@ from pathlib import Path
 from devtools.paths import ROOT
 
 MAX_MODULE, MAX_FUNCTION = 300, 45
-PRODUCT = sorted(path for folder in ("chatbot", "clients") for path in (ROOT / folder).rglob("*.py"))
+PRODUCT = sorted((ROOT / "chatbot").rglob("*.py"))
 
 
 def lengths(path: Path) -> Iterator[tuple[str, int, int]]:
