@@ -145,13 +145,20 @@ class Charges:
         """Settles or releases reservations that their request left behind; once a minute over all processes."""
         if not self._run(lambda: self._client.set(CHARGES_CHECKED, 1, nx=True, ex=_CHECK_INTERVAL)):
             return
-        seconds, _ = self._run(self._client.time)
-        latest = seconds * 1000 - CHECK_AFTER
         for key in self._run(lambda: self._client.hkeys(API_KEYS)):
-            reserved = self._run(lambda at=key: self._client.hkeys(api_key_keys(at).reserved))
-            old = [charge for charge in reserved if int(charge.rpartition(":")[2]) < latest]
-            for first in range(0, len(old), _CHECKED_AT_ONCE):
-                self._release(old[first : first + _CHECKED_AT_ONCE])
+            self.release_all(key, CHECK_AFTER)
+
+    def release_all(self, key: str, older_than: int = 0) -> None:
+        """Releases the reservations of a key that are `older_than` ms and belong to no accepted request.
+
+        Before `CHECK_AFTER` a request that is being accepted may still come: only when nothing is being accepted.
+        """
+        seconds, _ = self._run(self._client.time)
+        latest = (seconds + 1) * 1000 - older_than
+        reserved = self._run(lambda: self._client.hkeys(api_key_keys(key).reserved))
+        old = [charge for charge in reserved if int(charge.rpartition(":")[2]) < latest]
+        for first in range(0, len(old), _CHECKED_AT_ONCE):
+            self._release(old[first : first + _CHECKED_AT_ONCE])
 
     def _release(self, charges: list[str]) -> None:
         """Releases those of no accepted request. What is unanswered, or in the outbox, stays."""

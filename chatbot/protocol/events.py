@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 #: A user stopped a reply; the payload is the session's id. Workers subscribe.
 STOP_CHANNEL = "chat:stop"
@@ -26,8 +25,7 @@ def events_channel(session_id: str) -> str:
     return f"chat:{{{session_id}}}:events"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """A numbered frame; `position` is None unless the frame completes a message of the log."""
 
     number: int

@@ -31,7 +31,7 @@ SESSION_COMMANDS = (
     f"GET {_S}|SET {_S} 1|INCR {_S}|APPEND {_S} x|STRLEN {_S}|DEL {_S}|EXISTS {_S}|PEXPIRE {_S} 1|PTTL {_S}|"
     f"HGET {_S} x|HSET {_S} x 1|HSETNX {_S} x 1|HMGET {_S} x|HGETALL {_S}|HKEYS {_S}|HVALS {_S}|HLEN {_S}|HDEL {_S} x|"
     f"HSCAN {_S} 0|HEXISTS {_S} x|HINCRBY {_S} x 1|HINCRBYFLOAT chat:metrics x 1|"
-    f"RPUSH {_L} x|LPOP {_L}|LINDEX {_L} 0|LLEN {_L}|LPOS {_L} x|LRANGE {_L} 0 1|LSET {_L} 0 x|"
+    f"RPUSH {_L} x|LPOP {_L}|LINDEX {_L} 0|LLEN {_L}|LPOS {_L} x|LREM {_L} 1 x|LRANGE {_L} 0 1|LSET {_L} 0 x|"
     "ZADD chat:ledger 1 x|ZREM chat:ledger x|ZCARD chat:waiting|ZCOUNT chat:waiting 0 1|ZRANGE chat:waiting 0 1|"
     "ZRANGEBYSCORE chat:ledger 0 1|ZREMRANGEBYSCORE chat:workers 0 1|ZSCORE chat:ledger x|"
     "PUBLISH chat:access x|SUBSCRIBE chat:access|PUBSUB NUMSUB chat:access|"

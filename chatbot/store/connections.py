@@ -5,10 +5,11 @@ from __future__ import annotations
 import select
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import redis
+from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
 #: Errors of a former master: the command was blocked while Redis became a replica, or the replicas have left for the
@@ -69,6 +70,16 @@ class PollsSocket:
             if not _readable(_poll(), sock, 0):
                 return False
         return super().can_read(timeout)  # type: ignore[misc,no-any-return]
+
+
+def buffered_responses(connection: Any) -> Iterator[Any]:
+    """The responses that hiredis holds of what was read last, without waiting and without redis-py's work for each."""
+    reader = getattr(connection._parser, "_reader", None)
+    while reader is not None and reader.has_data():
+        response = reader.gets()
+        if response is NOT_ENOUGH_DATA:
+            return
+        yield response
 
 
 class Connection(PollsSocket, FollowsMaster, redis.Connection):

@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 import redis
 
+from chatbot.store.connections import buffered_responses
+
 logger = logging.getLogger(__name__)
 
 #: Connections of a listener: to subscribe, to send its heartbeat, and one more while the first is being replaced.
@@ -28,6 +30,8 @@ _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 1.0
 #: Channels of one SUBSCRIBE.
 _BATCH = 500
+#: Messages that are handled in a row.
+_IN_A_ROW = 16
 #: Seconds that the loop waits for data between two checks of the heartbeat.
 _POLL = 0.5
 
@@ -199,15 +203,24 @@ class Listener:
         message = pubsub.get_message(timeout=_POLL)
         if message is None:
             return
-        kind, channel, data = message["type"], message["channel"], message["data"]
+        self._handle(message["type"], message["channel"], message["data"])
+        # Messages often come many at a time.
+        for count, response in enumerate(buffered_responses(pubsub.connection)):
+            if isinstance(response, list) and response[0] == "message":
+                self._handle(*response)
+            elif (message := pubsub.handle_message(response)) is not None:
+                self._handle(message["type"], message["channel"], message["data"])
+            if count % _IN_A_ROW == 0:
+                # They are read without blocking: the sockets that they go to run in between.
+                time.sleep(0)
+
+    def _handle(self, kind: str, channel: str, data: str) -> None:
         if kind == "message":
             if channel == self._heartbeat_channel:
                 self._record_heartbeat()
                 return
             try:
                 self._on_message(channel, data)
-                # Messages in redis-py's buffer are read without blocking: the sockets that they go to run in between.
-                time.sleep(0)
             except Exception:
                 logger.exception("a message on %s could not be handled", channel)
         elif kind == "subscribe":

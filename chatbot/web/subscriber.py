@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -64,6 +63,11 @@ class Subscriber:
                 if len(self._held) > _MAX_HELD:
                     self.end(close_codes.TRY_LATER)
                 return True
+            if event.number == self._event + 1 and not self._own:
+                self._event = event.number
+                self.position = event.position or self.position
+                self.send(frame)
+                return True
             return self._pass_all([(event, frame)])
 
     def hold(self) -> None:
@@ -116,9 +120,11 @@ class Subscriber:
     def send(self, frame: bytes) -> None:
         """Sends a frame at once, held events or not."""
         self.frames_sent += 1
-        with contextlib.suppress(OSError):
-            # The connection is gone: its reader notices and detaches the socket.
+        try:
             self._send(frame)
+        except OSError:
+            # The connection is gone: its reader notices and detaches the socket.
+            return
 
     def send_frame(self, frame: dict[str, Any]) -> None:
         """Encodes and sends a frame at once."""

@@ -87,6 +87,11 @@ class Generator:
         self._counts.add(TOKENS, "cached", reported.cached or 0)
         self._counts.add(TOKENS, "completion", reported.completion or 0)
 
+    def estimated_usage(self, work: Assignment) -> Usage:
+        """The tokens of a reply that another worker has begun, whose call is lost."""
+        prompt = sum(estimated_tokens(str(message["msg"])) for message in work.messages)
+        return Usage(self._instructions + prompt, 0, estimated_tokens(work.partial), estimated=True)
+
     def _pieces(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
         """The reply's chunks. A refused prompt is asked again with less of the history: what fits half of the tokens
         of a prompt that is too long, and only the newest message when a content filter refuses it, as the filter sees

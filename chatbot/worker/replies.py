@@ -182,6 +182,8 @@ class Replies:
         if stream:
             text, reasoning, last_delta = stream.text, stream.reasoning, stream.last_delta()
         usage = stream.usage.document() if stream and stream.usage else None
+        if finish_reason == "interrupted" and stream is None:
+            usage = self._generator.estimated_usage(work).document()
         following = self._retry_while_unavailable(
             lambda: self._leases.commit(
                 work,

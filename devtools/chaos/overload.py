@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from devtools.chaos.arrivals import Arrivals
 from devtools.chaos.crowd import Crowd
+from devtools.chaos.findings import Finding
+from devtools.chaos.key_usage import key_usage
 from devtools.chaos.scene import Scene
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment, eventually
@@ -20,20 +21,6 @@ TOKENS = int((REPLY - FIRST) * 1000 / INTERVAL) + 1
 LATE_RETRY, BEGUN_AGAIN = 4.0, 6.0
 #: One message of so many fails once, and gets a retry.
 FAILING = 5
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One measured value of a try, and its bar."""
-
-    what: str
-    bar: str
-    measured: str
-    met: bool
-
-    @property
-    def verdict(self) -> str:
-        return "met" if self.met else "not met"
 
 
 def recovery(people: int, workers: int, slots: int, kills: int, calm: float) -> list[Finding]:
@@ -55,7 +42,14 @@ def recovery(people: int, workers: int, slots: int, kills: int, calm: float) -> 
             time.sleep(calm)
     outcome = crowd.outcome
     messages = [m for person in crowd.people for m in person.messages if m.answered_at]
-    late = [max(m.answered_at - (at + wait) - REPLY, 0.0) for m in messages for at, wait in m.promised]
+    # A retry that was in progress when its worker was killed counts with the replies of killed workers.
+    struck = {id(m): at for at, m in crowd.struck}
+    late = [
+        max(m.answered_at - (at + wait) - REPLY, 0.0)
+        for m in messages
+        for at, wait in m.promised
+        if struck.get(id(m), 0.0) < at + wait
+    ]
     begun = [min((t for t in m.begun if t > at), default=m.answered_at) - at - FIRST for at, m in crowd.struck]
     broken = f"{outcome.lost} lost, {outcome.doubled} doubled, {outcome.out_of_order} out of order"
     return [
@@ -114,4 +108,5 @@ TRIES: dict[str, Callable[[], list[Finding]]] = {
     "overload": partial(recovery, people=60, workers=2, slots=4, kills=4, calm=8.0),
     "overload-wide": partial(recovery, people=1000, workers=1, slots=500, kills=2, calm=12.0),
     "admission": admission,
+    "key-usage": key_usage,
 }

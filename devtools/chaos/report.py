@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from devtools.chaos.crowd import CrowdDelivery
 from devtools.chaos.experiments import EXPERIMENTS
-from devtools.chaos.overload import TRIES, Finding
+from devtools.chaos.findings import Finding
+from devtools.chaos.overload import TRIES
 from devtools.paths import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"

@@ -193,7 +193,8 @@ def install(contracts: Contracts) -> None:
         try:
             return connect(*arguments, **options)
         except websocket.WebSocketBadStatusException as refused:
-            contracts.check_refusal(refused.status_code)
+            if urlsplit(str(arguments[0])).path == "/chat":
+                contracts.check_refusal(refused.status_code)
             raise
 
     websocket.create_connection = connected

@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 _CHECK_INTERVAL = 0.05
 #: Seconds to wait for an event at most: a bound, should libcurl forget a timer.
 _LONGEST_WAIT = 1.0
+#: Seconds between two looks for events at most, and for each transfer: what comes meanwhile is read together. Of a few
+#: transfers each event is read at once.
+_PAUSE, _PAUSE_PER_TRANSFER, _FEW = 0.005, 0.00002, 10
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _EVENTS = {pycurl.POLL_IN: _READ, pycurl.POLL_OUT: _WRITE, pycurl.POLL_INOUT: _READ | _WRITE}
 
@@ -180,6 +183,8 @@ class ModelLoop:
                 logger.exception("reading from the model servers failed")
 
     def _step(self) -> None:
+        if len(self._transfers) > _FEW:
+            time.sleep(min(_PAUSE_PER_TRANSFER * len(self._transfers), _PAUSE))
         events = self._selector.select(self._wait())
         self.now = time.monotonic()
         for key, mask in events:

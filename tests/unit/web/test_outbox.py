@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from wsproto.frame_protocol import FrameProtocol
 
 from chatbot.protocol.close_codes import SLOW_CLIENT
 from chatbot.web import outbox as module
@@ -112,3 +113,9 @@ def test_an_aborted_outbox_raises_on_send(pair: Pair) -> None:
     outbox.abort()
     with pytest.raises(BrokenPipeError):
         outbox.send(b"x")
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 200_000])
+def test_a_text_frame_is_what_wsproto_encodes(size: int) -> None:
+    for text in ("x" * size, "é" * (size // 2)):
+        assert text_frame(text) == bytes(FrameProtocol(client=False, extensions=[]).send_data(text))
