@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chatbot.config import fields
+from chatbot.config import address_fields, fields
 from chatbot.config.addresses import MODEL_APIS, OPENAI_CHAT, ModelAddress
 from chatbot.config.declaration import setting
 
@@ -19,7 +19,7 @@ class ModelSettings:
     servers: tuple[ModelAddress, ...] = setting(
         "MODEL_URL",
         (ModelAddress("http://127.0.0.1:5001/v1/chat/completions", OPENAI_CHAT),),
-        fields.url_list("http", "https"),
+        address_fields.url_list("http", "https"),
         "The address to post to; several, separated by commas, share the load, and each gets the token. The path gives "
         "the protocol unless MODEL_API does: .../v1 and .../chat/completions mean openai-chat, .../completions means "
         "openai-completions, any other huggingface.",
