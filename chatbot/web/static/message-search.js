@@ -1,6 +1,6 @@
 /** Finds chats by the texts of their messages, which it loads from the server once, until a chat is used again. */
 
-import { loadMessages } from './session.js';
+import { loadMessages } from './client/api.js';
 
 export class MessageSearch {
   #texts = new Map(); // token → {used, text}
