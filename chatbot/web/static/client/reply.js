@@ -56,6 +56,8 @@ export class Reply {
     this.finishReason = null;
     this.timestamp = null;
     this.rating = null; // up or down
+    this.opinion = null; // the user's text with the rating
+    this.asksWhy = false; // the user has just rated it in this tab
   }
 
   /** What the model thought before the text. */
@@ -81,6 +83,7 @@ export class Reply {
     this.finishReason = finishReason;
     this.timestamp = timestamp;
     this.rating = feedback?.rating ?? null;
+    this.opinion = feedback?.text ?? null;
     this.complete = true;
   }
 }
