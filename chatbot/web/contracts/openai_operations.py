@@ -93,7 +93,7 @@ OPENAI_OPERATIONS = (
         "post",
         "/v1/chat/completions",
         "A chat completion: whole, or with `stream` as chunks",
-        {"200": (CompletionSchema, _EVENTS), **_refusals("400", "401", "404", "429", "503")},
+        {"200": (CompletionSchema, _EVENTS), **_refusals("400", "401", "404", "429", "502", "503")},
         body=CreateCompletionSchema,
         security=_KEY,
     ),

@@ -36,6 +36,7 @@ _SUMMARIES = {
     "409": "Not now: the code says why",
     "413": "The body is too large",
     "429": "Too many requests: send it again after `Retry-After` seconds",
+    "502": "The model gave no reply",
     "503": "Redis does not answer: send it again in a moment",
 }
 

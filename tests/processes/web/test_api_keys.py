@@ -126,11 +126,24 @@ def test_wrong_requests_are_refused_in_openais_form(keyed: Deployment) -> None:
         ("POST", "/responses/compact"),
         ("GET", f"/responses/{response}?stream=true&starting_after=x"),
         ("GET", f"/responses/{response}/input_items?limit=0"),
-        ("POST", f"/responses/{response}/cancel"),
     )
     for method, path in wrong:
         answer = call(keyed, secret, method, path, {})
         assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error"), path
+
+
+def test_a_response_that_is_awaited_is_not_cancelled_and_a_conversation_is_compacted(keyed: Deployment) -> None:
+    secret = new_key(keyed, "patient")
+    headers = {"Authorization": f"Bearer {secret}"}
+    body = {"model": "m", "input": "!interval=50 !tokens=20 on and on", "stream": True}
+    url = f"{keyed.url()}/v1/responses"
+    with requests.post(url, json=body, headers=headers, stream=True, timeout=30) as streamed:
+        first = next(line for line in streamed.iter_lines() if line.startswith(b"data: "))
+        response = json.loads(first.removeprefix(b"data: "))["response"]["id"]
+        refused = call(keyed, secret, "POST", f"/responses/{response}/cancel", web=1)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "not_cancellable")
+    compacted = call(keyed, secret, "POST", "/responses/compact", {"model": "m", "input": "hello"}).json()
+    assert compacted["output"][0]["type"] == "compaction"
 
 
 def test_nothing_is_left_of_an_unstored_response_but_what_it_used(keyed: Deployment) -> None:
