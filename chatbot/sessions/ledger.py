@@ -30,6 +30,8 @@ class Overdue(NamedTuple):
     owed: list[str]
     #: No worker has claimed them yet: the task may have been lost, or waits in the queue.
     unclaimed: list[str]
+    #: Owed as well, and returned by an earlier sweep: their task is in the queue, if it was not lost.
+    queued: list[str]
 
 
 class Ledger:

@@ -20,6 +20,7 @@ from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.logs import bound
 from chatbot.protocol import close_codes, frames
 from chatbot.protocol.client_errors import SessionDamaged, SessionNotFound
+from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import Event, events_channel
 from chatbot.sessions.ids import reply_id
 from chatbot.sessions.messages import Sessions, Snapshot
@@ -59,6 +60,8 @@ class Hub:
         self._attaching = threading.BoundedSemaphore(_ATTACH_SLOTS)
         #: The process shuts down.
         self.leaving = False
+        #: Open connections that follow no session, each by what closes it without blocking.
+        self.others: set[Callable[[Closing], None]] = set()
         self._resyncing: set[Subscriber] = set()
 
     @property
@@ -83,7 +86,7 @@ class Hub:
         self._listener.close()
 
     def __len__(self) -> int:
-        return self._count
+        return self._count + len(self.others)
 
     @contextlib.contextmanager
     def attach_slot(self) -> Iterator[None]:
@@ -128,6 +131,8 @@ class Hub:
     def go_away(self, spread: float) -> None:
         """Closes every socket with `GOING_AWAY`, spread evenly over `spread` seconds, and sets `leaving`."""
         self.leaving = True
+        for end in list(self.others):
+            end(close_codes.GOING_AWAY)
         subscribers = self.subscribers()
         for subscriber in subscribers:
             subscriber.end(close_codes.GOING_AWAY)

@@ -81,6 +81,8 @@ class Recovery:
         if overdue is None:
             return
         self._counts.add(SWEEPS)
+        for session in overdue.queued:
+            self._answer(session)
         left = [session for session in overdue.owed if not self._answer(session)]
         unpublished = self._publish(left, OWED) + self._publish(overdue.unclaimed, NEW)
         for session in unpublished:

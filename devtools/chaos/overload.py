@@ -42,7 +42,14 @@ def recovery(people: int, workers: int, slots: int, kills: int, calm: float) -> 
             time.sleep(calm)
     outcome = crowd.outcome
     messages = [m for person in crowd.people for m in person.messages if m.answered_at]
-    late = [max(m.answered_at - (at + wait) - REPLY, 0.0) for m in messages for at, wait in m.promised]
+    # A retry that was in progress when its worker was killed counts with the replies of killed workers.
+    struck = {id(m): at for at, m in crowd.struck}
+    late = [
+        max(m.answered_at - (at + wait) - REPLY, 0.0)
+        for m in messages
+        for at, wait in m.promised
+        if struck.get(id(m), 0.0) < at + wait
+    ]
     begun = [min((t for t in m.begun if t > at), default=m.answered_at) - at - FIRST for at, m in crowd.struck]
     broken = f"{outcome.lost} lost, {outcome.doubled} doubled, {outcome.out_of_order} out of order"
     return [

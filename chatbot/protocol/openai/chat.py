@@ -7,7 +7,16 @@ from typing import Any
 
 from chatbot.protocol.events import to_json
 from chatbot.protocol.openai.create import CreateRequest
-from chatbot.protocol.openai.items import MAX_ITEMS, Item, image_part, invalid, message, parse_input, unsupported
+from chatbot.protocol.openai.items import (
+    MAX_ITEMS,
+    Item,
+    image_part,
+    invalid,
+    message,
+    parse_input,
+    parse_item,
+    unsupported,
+)
 from chatbot.protocol.openai.options import parse_options, parse_tools
 from chatbot.protocol.openai.response import View, epoch, usage
 
@@ -106,18 +115,22 @@ def _items(raw: Any, param: str) -> list[Item]:
     role, content = raw.get("role"), raw.get("content")
     if role == "tool":
         output = {"type": "function_call_output", "call_id": raw.get("tool_call_id"), "output": _plain(content, param)}
-        return parse_input([output], param)
+        return _present(parse_item(output, param))
     if role == "assistant":
         calls = raw.get("tool_calls") or []
         if not isinstance(calls, list):
             raise invalid(f"{param}.tool_calls", f"{param}.tool_calls must be a list", "invalid_type")
-        said = [] if content in (None, "", []) else parse_input([{"role": role, "content": content}], param)
+        said = [] if content in (None, "", []) else _present(parse_item({"role": role, "content": content}, param))
         if not said and not calls:
             said = [message("assistant", [])]
         return [*said, *parse_input([_call(call, param) for call in calls], f"{param}.tool_calls")]
     if isinstance(content, list):
         content = [_part(part, f"{param}.content[{number}]") for number, part in enumerate(content)]
-    return parse_input([{"type": "message", "role": role, "content": content}], param)
+    return _present(parse_item({"type": "message", "role": role, "content": content}, param))
+
+
+def _present(item: Item | None) -> list[Item]:
+    return [] if item is None else [item]
 
 
 def _call(call: Any, param: str) -> Item:

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatbot.protocol.client_errors import ClientError
+from chatbot.protocol.events import to_json
 from chatbot.protocol.openai.items import Item, has_images, invalid, last_text, parse_input, plain_text, unsupported
 from chatbot.protocol.openai.options import parse_options
 
+#: Levels of a body, far fewer than RedisJSON's 128; and a number that it still takes.
+_MAX_DEPTH, _LARGEST = 64, 1e300
 #: Fields of OpenAI's own service for what does not exist here.
 _ABSENT = ("conversation", "prompt", "context_management")
 
@@ -52,14 +55,36 @@ class CreateRequest:
 
 
 def parse_json(body: bytes | str) -> dict[str, Any]:
-    """The JSON object that a body or a frame holds. Raises `ClientError`."""
+    """The JSON object that a body or a frame holds. Raises `ClientError`, also for what RedisJSON cannot store."""
     try:
         document = json.loads(body)
+        storable = isinstance(document, dict) and _storable(document)
     except (ValueError, RecursionError):
         raise ClientError("invalid_json", "The body is not valid JSON") from None
     if not isinstance(document, dict):
         raise ClientError("invalid_json", "The body must be a JSON object")
+    if not storable:
+        raise ClientError("invalid_json", f"The body is nested deeper than {_MAX_DEPTH}, or holds an endless number")
     return document
+
+
+def _storable(document: dict[str, Any]) -> bool:
+    """Whether all numbers are finite, and nothing is nested too deeply. Raises `ValueError` for half a surrogate."""
+    level: list[Any] = [document]
+    for _ in range(_MAX_DEPTH):
+        children: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                children += value.values()
+            elif isinstance(value, list):
+                children += value
+            elif isinstance(value, (int, float)) and not abs(value) < _LARGEST:
+                return False
+        if not children:
+            to_json(document).encode()
+            return True
+        level = children
+    return False
 
 
 def parse_create(document: Mapping[str, Any]) -> CreateRequest:

@@ -44,7 +44,7 @@ def parse_input(value: Any, param: str = "input") -> list[Item]:
         raise invalid(param, f"{param} must be a text or a list of items", "invalid_type")
     if len(value) > MAX_ITEMS:
         raise invalid(param, f"{param} has at most {MAX_ITEMS} items")
-    return [item for number, raw in enumerate(value) if (item := _item(raw, f"{param}[{number}]"))]
+    return [item for number, raw in enumerate(value) if (item := parse_item(raw, f"{param}[{number}]"))]
 
 
 def message(role: str, parts: list[dict[str, Any]]) -> Item:
@@ -101,8 +101,8 @@ def compaction(text: str, item_id: str) -> Item:
     return {"type": "compaction", "id": item_id, "encrypted_content": packed.decode()}
 
 
-def _item(raw: Any, param: str) -> Item | None:
-    """An item in its stored form; None for one that no model gets."""
+def parse_item(raw: Any, param: str) -> Item | None:
+    """An item in its stored form; None for one that no model gets. Raises `ClientError`."""
     if not isinstance(raw, dict):
         raise invalid(param, f"{param} must be an object", "invalid_type")
     match raw.get("type") or ("message" if "role" in raw else None):

@@ -17,7 +17,7 @@ if before[1] then
 end
 local ready = not before[2] and redis.call('ZSCORE', waiting, session)
 -- What is claimed once is owed: should this worker die, the session goes ahead of new ones.
-redis.call('HSET', state, 'fence', string.format('%.0f', fence), 'looks', 0, 'owed', 1)
+redis.call('HSET', state, 'fence', string.format('%.0f', fence), 'looks', 0, 'sent', 0, 'owed', 1)
 expire_with_session(state)
 local work = assignment(message)
 if work.asked then

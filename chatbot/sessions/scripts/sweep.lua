@@ -1,7 +1,9 @@
--- Returns up to `limit` overdue sessions in two lists, and gives each a later due time. First those that are owed a
+-- Returns up to `limit` overdue sessions in three lists, and gives each a later due time. First those that are owed a
 -- reply: a worker claimed them and died or postponed them, or sessions that became ready later were claimed before them,
 -- so that their task was lost. Then those that no worker has claimed yet: their task may only wait in a long queue, so
--- the interval between their checks doubles, from `first_wait_ms` up to `longest_wait_ms`.
+-- the interval between their checks doubles, from `first_wait_ms` up to `longest_wait_ms`. Last those owed a reply that an
+-- earlier sweep has returned: their task is in the queue already, and a second one would only delay the others. They are
+-- in the first list again at the third check, the seventh, the fifteenth, as that task may be lost too.
 if not redis.call('SET', swept, 1, 'NX', 'PX', interval_ms) then
   return {'swept already'}
 end
@@ -17,7 +19,7 @@ local function dead(owner)
   return subscribers[owner] == 0
 end
 
-local time, owed, unclaimed = now(), {}, {}
+local time, owed, unclaimed, queued = now(), {}, {}, {}
 -- A session that became ready so many ms before one that was claimed has been passed over: tasks are claimed in order.
 local passed_over = 1000
 local claimed = tonumber(redis.call('HGET', pace, 'ready') or 0) - passed_over
@@ -44,7 +46,12 @@ for i = 1, #entries, 2 do
       local stored = redis.call('HMGET', state, 'owed', 'hold')
       local ready = tonumber(redis.call('ZSCORE', waiting, session) or time)
       if owner or stored[1] or stored[2] or ready < claimed then
-        owed[#owed + 1] = session
+        local checks, publish = redis.call('HINCRBY', state, 'sent', 1), 1
+        while publish < checks do
+          publish = 2 * publish + 1
+        end
+        local list = publish == checks and owed or queued
+        list[#list + 1] = session
       else
         local checks = redis.call('HINCRBY', state, 'looks', 1)
         wait = math.min(wait * 2 ^ (checks - 1), longest_wait_ms)
@@ -68,4 +75,4 @@ for _, id in ipairs(redis.call('ZRANGE', waiting, 0, 99)) do
     redis.call('ZREM', waiting, session)
   end
 end
-return {'swept', owed, unclaimed}
+return {'swept', owed, unclaimed, queued}

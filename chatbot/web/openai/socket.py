@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that a connection may last, as the specification has it; the client then opens another one.
 _LONGEST = 3600.0
-#: Seconds between two looks at whether the process shuts down.
-_WAIT = 1.0
+#: Seconds between two looks at how long the connection has lasted.
+_WAIT = 10.0
 #: Bytes queued for a client at which sending pauses.
 _MAX_QUEUED = 256 * 1024
 #: Fields of the same request over HTTP that have no place here.
@@ -54,6 +54,20 @@ class ResponsesSocket:
         self._latest: tuple[str, list[Item]] | None = None
 
     def run(self) -> None:
+        hub = self._services.hub
+        if len(hub) >= self._services.settings.limits.max_sockets:
+            self._services.metrics.sockets_refused.labels("too_many").inc()
+            self._ws.end(close_codes.TOO_MANY_SOCKETS)
+            self._ws.dispose()
+            return
+        hub.others.add(self._ws.end)
+        try:
+            self._serve()
+        finally:
+            hub.others.discard(self._ws.end)
+            self._ws.dispose()
+
+    def _serve(self) -> None:
         self._ws.max_message_size = MAX_BODY
         self._ws.buffer_frames(1)
         pace = self._services.rate_limits.frame_pace()
@@ -71,8 +85,6 @@ class ResponsesSocket:
                 self._ws.end(close_codes.GOING_AWAY)
         except ConnectionClosed:
             logger.debug("the connection ended")
-        finally:
-            self._ws.dispose()
 
     def _handle(self, data: str | bytes) -> None:
         try:

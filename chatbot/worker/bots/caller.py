@@ -81,7 +81,12 @@ class BotCaller:
             self._loop.start(call, self._run_async(call, arguments), variables, self._ended)
             return
         run = (self._run, call, arguments)
-        threading.Thread(target=variables.run, args=run, name="bot", daemon=True).start()
+        try:
+            threading.Thread(target=variables.run, args=run, name="bot", daemon=True).start()
+        except RuntimeError as error:
+            with self._lock:
+                call.running = False
+            raise ModelUnavailable("callable", f"{error}, with {threading.active_count()} threads") from error
 
     def cancel(self, call: BotCall) -> None:
         """Ends the call, from any thread: closes its queue, sets its flag, cancels its task. Does not wait for it."""

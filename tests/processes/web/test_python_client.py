@@ -14,13 +14,14 @@ from socket import SHUT_WR, create_connection, socket
 
 import pytest
 from chatbot_client import AsyncChat, Chat, Refused, Reply, ReplyFailed, SessionExpired
+from chatbot_client.types import Way
 
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import PATIENCE, history, texts
 from devtools.harness.deployment import Deployment, eventually
 from devtools.paths import ROOT
 
-WAYS = ("websocket", "events", "polling")
+WAYS: tuple[Way, ...] = ("websocket", "events", "polling")
 COUNT = "!tokens=60 count"
 
 
@@ -33,7 +34,7 @@ def joined(reply: Reply) -> str:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_conversation(chat: Deployment, model: ModelServer, way: str) -> None:
+def test_a_conversation(chat: Deployment, model: ModelServer, way: Way) -> None:
     model.control(interval=5)
     with Chat.start(chat.url(), "Ada", ways=(way,)) as client:
         reply = client.send("hello")
@@ -62,7 +63,7 @@ def test_a_conversation(chat: Deployment, model: ModelServer, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_reply_is_stopped_and_keeps_its_text(chat: Deployment, model: ModelServer, way: str) -> None:
+def test_a_reply_is_stopped_and_keeps_its_text(chat: Deployment, model: ModelServer, way: Way) -> None:
     model.control(first=0, interval=100)
     with Chat.start(chat.url(), "Ada", ways=(way,)) as client:
         reply = client.send(COUNT)

@@ -418,6 +418,21 @@ def test_a_stopped_retry_is_overdue_at_once(
     assert sweep(redis_client).owed == [session]
 
 
+def test_what_is_owed_is_enqueued_again_only_at_growing_intervals(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    def checked() -> str:
+        redis_client.zadd(LEDGER, {session: 1})
+        return next(name for name, found in sweep(redis_client)._asdict().items() if session in found)
+
+    sessions.accept(session, "m1", "hello")
+    assert checked() == "unclaimed"
+    leases.hand_back(claimed(leases, session))
+    assert [checked() for _ in range(7)] == ["owed", "queued", "owed", "queued", "queued", "queued", "owed"]
+    leases.hand_back(claimed(leases, session))
+    assert checked() == "owed"
+
+
 def test_concurrent_sweeps_return_each_session_once(sessions: Sessions, redis_client: redis.Redis) -> None:
     ids = [session_id(sessions.create("Ada")["token"]) for _ in range(30)]
     for each in ids:

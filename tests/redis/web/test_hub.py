@@ -302,3 +302,11 @@ def test_a_socket_never_gets_its_own_message_also_when_storing_it_failed(
     # Then `accept` raises StoreUnavailable.
     assert socket.subscriber.release()
     eventually(lambda: [f["id"] for f in socket.frames] == ["theirs"])
+
+
+def test_a_process_that_goes_away_closes_connections_without_a_session_too(hub: Hub) -> None:
+    closed: list[int] = []
+    hub.others.add(lambda closing: closed.append(closing.code))
+    assert len(hub) == 1
+    hub.go_away(0)
+    assert closed == [close_codes.GOING_AWAY.code]

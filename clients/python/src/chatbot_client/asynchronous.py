@@ -13,15 +13,12 @@ from typing import Any, Literal, Self
 from chatbot_client.connections import WAYS, Connection, Disconnected, Http, Unusable
 from chatbot_client.errors import ChatError, Refused, SessionExpired
 from chatbot_client.state import UNAVAILABLE, Request, State
-from chatbot_client.types import Delta, Frame, Message, Page
+from chatbot_client.types import SHOWN, Delta, Frame, Message, OnBusy, Page, Way
 
 #: Seconds before a new connection: at first, doubling up to the longest; a random part is taken off.
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 10.0
 #: Seconds after which a message that could not be stored is sent again.
 _AGAIN = 1.0
-
-OnBusy = Literal["queue", "interrupt", "reject"]
-_UNSET: Any = object()
 
 
 class AsyncReply:
@@ -92,7 +89,7 @@ class AsyncReply:
 class AsyncChat:
     """One session: `async with AsyncChat(url, token)`, or `async with await AsyncChat.start(url, "Ada")`."""
 
-    def __init__(self, url: str, token: str, *, after: str | None = None, ways: Sequence[str] = tuple(WAYS)) -> None:
+    def __init__(self, url: str, token: str, *, after: str | None = None, ways: Sequence[Way] = tuple(WAYS)) -> None:
         """`url` is the address of the page. `after` is the last message that is known, for a session that goes on.
 
         `ways` are tried in their order: `websocket`, `events` (server-sent) and `polling`.
@@ -109,12 +106,12 @@ class AsyncChat:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def start(cls, url: str, name: str, **options: Any) -> Self:
+    async def start(cls, url: str, name: str, *, ways: Sequence[Way] = tuple(WAYS)) -> Self:
         """A new session. Raises `Refused` for a name that is not taken, and `ConnectionError`."""
         http = Http(url, None)
         async with http.client:
             session = await http.ask("POST", "/token", json={"name": name})
-        return cls(url, session["token"], **options)
+        return cls(url, session["token"], ways=ways)
 
     async def __aenter__(self) -> Self:
         self._begin(self._run())
@@ -143,18 +140,20 @@ class AsyncChat:
         return self._state.leaf
 
     def send(
-        self, text: str, *, id: str | None = None, parent: str | None = _UNSET, on_busy: OnBusy = "queue"
+        self, text: str, *, id: str | None = None, parent: str | None = SHOWN, on_busy: OnBusy = "queue"
     ) -> AsyncReply:
         """Sends a message, at once or as soon as there is a connection, and again until it is acknowledged.
 
         The same `id` again is not a second message. Without a `parent` it follows the path that is shown.
         """
         frame = {"type": "message", "msg": text, "on_busy": on_busy}
-        return self._ask(frame if parent is _UNSET else {**frame, "parent": parent}, id)
+        return self._ask(frame if parent is SHOWN else {**frame, "parent": parent}, id)
 
-    async def ask(self, text: str, **options: Any) -> Message:
+    async def ask(
+        self, text: str, *, id: str | None = None, parent: str | None = SHOWN, on_busy: OnBusy = "queue"
+    ) -> Message:
         """Sends a message, like `send`, and waits for the complete reply."""
-        return await self.send(text, **options)._result()
+        return await self.send(text, id=id, parent=parent, on_busy=on_busy)._result()
 
     def edit(self, of: str, text: str, *, id: str | None = None, on_busy: OnBusy = "queue") -> AsyncReply:
         """Sends a message in place of the human message `of`."""

@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from chatbot_client.errors import ChatError, Refused, SessionExpired
-from chatbot_client.types import Frame
+from chatbot_client.types import Frame, Way
 
 #: Seconds to connect, and for the first frame, which the server sends at once.
 OPEN_TIMEOUT = 10.0
@@ -276,7 +276,7 @@ def _json(response: httpx2.Response) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-WAYS: dict[str, type[WebSocket] | type[EventStream] | type[Polling]] = {
+WAYS: dict[Way, type[WebSocket] | type[EventStream] | type[Polling]] = {
     "websocket": WebSocket,
     "events": EventStream,
     "polling": Polling,

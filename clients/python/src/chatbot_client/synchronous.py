@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
 
 from chatbot_client.asynchronous import AsyncChat, AsyncReply
-from chatbot_client.types import Delta, Frame, Message, Page
+from chatbot_client.connections import WAYS
+from chatbot_client.types import SHOWN, Delta, Frame, Message, OnBusy, Page, Way
 
 T = TypeVar("T")
 
@@ -32,6 +33,7 @@ class _Loop:
             raise
 
     def close(self) -> None:
+        self.run(self._loop.shutdown_asyncgens())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -117,21 +119,24 @@ class Chat:
     All threads may use it.
     """
 
-    def __init__(self, url: str, token: str, **options: Any) -> None:
-        """`url` is the address of the page; options as of `AsyncChat`: `after`, `ways`."""
+    def __init__(self, url: str, token: str, *, after: str | None = None, ways: Sequence[Way] = tuple(WAYS)) -> None:
+        """`url` is the address of the page. `after` is the last message that is known, for a session that goes on.
+
+        `ways` are tried in their order: `websocket`, `events` (server-sent) and `polling`.
+        """
         self._loop = _Loop()
 
         async def make() -> AsyncChat:
-            return await AsyncChat(url, token, **options).__aenter__()
+            return await AsyncChat(url, token, after=after, ways=ways).__aenter__()
 
         self._chat = self._loop.run(make())
 
     @classmethod
-    def start(cls, url: str, name: str, **options: Any) -> Self:
+    def start(cls, url: str, name: str, *, ways: Sequence[Way] = tuple(WAYS)) -> Self:
         """A new session. Raises `Refused` for a name that is not taken, and `ConnectionError`."""
         loop = _Loop()
         try:
-            return cls(url, loop.run(AsyncChat.start(url, name)).token, **options)
+            return cls(url, loop.run(AsyncChat.start(url, name)).token, ways=ways)
         finally:
             loop.close()
 
@@ -163,21 +168,32 @@ class Chat:
         """The last message of the path that the session shows."""
         return self._chat.leaf
 
-    def send(self, text: str, **options: Any) -> Reply:
-        """Sends a message, and again until it is acknowledged; options `id`, `parent`, `on_busy`."""
-        return self._reply(lambda: self._chat.send(text, **options))
+    def send(self, text: str, *, id: str | None = None, parent: str | None = SHOWN, on_busy: OnBusy = "queue") -> Reply:
+        """Sends a message, at once or as soon as there is a connection, and again until it is acknowledged.
 
-    def ask(self, text: str, *, timeout: float | None = None, **options: Any) -> Message:
+        The same `id` again is not a second message. Without a `parent` it follows the path that is shown.
+        """
+        return self._reply(lambda: self._chat.send(text, id=id, parent=parent, on_busy=on_busy))
+
+    def ask(
+        self,
+        text: str,
+        *,
+        timeout: float | None = None,
+        id: str | None = None,
+        parent: str | None = SHOWN,
+        on_busy: OnBusy = "queue",
+    ) -> Message:
         """Sends a message, like `send`, and waits for the complete reply. Raises `TimeoutError`."""
-        return self.send(text, **options).result(timeout)
+        return self.send(text, id=id, parent=parent, on_busy=on_busy).result(timeout)
 
-    def edit(self, of: str, text: str, **options: Any) -> Reply:
-        """Sends a message in place of the human message `of`; options `id`, `on_busy`."""
-        return self._reply(lambda: self._chat.edit(of, text, **options))
+    def edit(self, of: str, text: str, *, id: str | None = None, on_busy: OnBusy = "queue") -> Reply:
+        """Sends a message in place of the human message `of`."""
+        return self._reply(lambda: self._chat.edit(of, text, id=id, on_busy=on_busy))
 
-    def regenerate(self, of: str, **options: Any) -> Reply:
+    def regenerate(self, of: str, *, id: str | None = None, on_busy: OnBusy = "queue") -> Reply:
         """Asks for another reply to the human message `of`, or to the one that the reply `of` answers."""
-        return self._reply(lambda: self._chat.regenerate(of, **options))
+        return self._reply(lambda: self._chat.regenerate(of, id=id, on_busy=on_busy))
 
     def retry(self, failed: Reply | str) -> Reply:
         """Asks again for a reply that failed; a request's id will do."""
@@ -211,9 +227,8 @@ class Chat:
         """Ends the session: all that is stored of it is deleted."""
         self._loop.run(self._chat.end())
 
-    def _reply(self, make: Any) -> Reply:
+    def _reply(self, make: Callable[[], AsyncReply]) -> Reply:
         async def made() -> AsyncReply:
-            reply: AsyncReply = make()
-            return reply
+            return make()
 
         return Reply(self._loop, self._loop.run(made()))

@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+#: What happens to a message while another one waits for its reply.
+OnBusy = Literal["queue", "interrupt", "reject"]
+#: A transport; `events` are server-sent events.
+Way = Literal["websocket", "events", "polling"]
+#: Stands for the path that is shown, as None is the beginning of the conversation.
+SHOWN: Any = object()
 #: A frame of the protocol, as docs/protocol.md describes it.
 Frame = dict[str, Any]
 

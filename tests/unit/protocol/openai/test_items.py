@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chatbot.protocol.client_errors import ClientError
-from chatbot.protocol.openai.create import parse_create
+from chatbot.protocol.openai.create import parse_create, parse_json
 from chatbot.protocol.openai.history import items_of, listed
 from chatbot.protocol.openai.items import compaction, parse_input, unanswered_outputs
 
@@ -91,3 +91,28 @@ def test_the_conversation_is_read_from_what_sessions_store() -> None:
     assert [item["type"] for item in items_of(bot)] == ["message", "function_call"]
     assert items_of({**human, "deleted": True}) == []
     assert [item["id"] for item in listed([human, bot])] == ["msg_h_0", "msg_b_0", "fc_b_1"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"a":' * 65 + "1" + "}" * 65,
+        "[" * 100_000 + "]" * 100_000,
+        "NaN",
+        "1e999",
+        "9" * 400,
+        '{"\\ud800":1}',
+        '"\\udc00"',
+        "x",
+    ],
+    ids=["deep", "very deep", "no number", "endless", "long", "half a key", "half a text", "no JSON"],
+)
+def test_what_redisjson_cannot_store_is_refused(value: str) -> None:
+    with pytest.raises(ClientError, match="invalid_json"):
+        parse_json(f'{{"input":"x","metadata":{value}}}')
+
+
+def test_a_body_may_hold_any_other_json() -> None:
+    assert parse_json('{"a":[{"b":[1.5,-2,null,true,"\\ud83d\\ude00"]}]}') == {
+        "a": [{"b": [1.5, -2, None, True, "😀"]}]
+    }

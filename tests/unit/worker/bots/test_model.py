@@ -282,6 +282,20 @@ def test_too_many_bots_that_block_are_reported_and_no_further_one_is_called(
     assert text(model) == "x"
 
 
+def test_a_thread_that_cannot_be_started_is_a_failure_that_passes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make(plain)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(ModelUnavailable, match="can't start new thread"):
+            text(model)
+    assert not model._caller._cancelled
+    assert text(model)
+
+
 def test_a_call_that_was_cancelled_before_it_began_calls_no_bot(make: Make) -> None:
     call = Call(30)
     call.cancel("stop")
