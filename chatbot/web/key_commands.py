@@ -31,12 +31,14 @@ class _Limit(click.ParamType[tuple[Period, int]]):
 
 def key_commands(access: KeyAccess, client: redis.Redis) -> click.Group:
     """The group of commands, to be added to the application's."""
+    keys = click.Group("keys", help="API keys: who may use /v1, and how much.")
+    for command in (_create(access), _list(access), _revoke(access), _usage(access, client)):
+        keys.add_command(command)
+    return keys
 
-    @click.group("keys")
-    def keys() -> None:
-        """API keys: who may use /v1, and how much."""
 
-    @keys.command("create")
+def _create(access: KeyAccess) -> click.Command:
+    @click.command("create")
     @click.argument("name")
     @click.option("--requests", type=_Limit(), multiple=True, help="Requests, as 60/minute, 1000/day, 20000/month.")
     @click.option("--tokens", type=_Limit(), multiple=True, help="Tokens of prompts and replies, likewise.")
@@ -54,14 +56,22 @@ def key_commands(access: KeyAccess, client: redis.Redis) -> click.Group:
         click.echo(f"id {key.id}, {_limits(key)}", err=True)
         click.echo(secret)
 
-    @keys.command("list")
+    return create
+
+
+def _list(access: KeyAccess) -> click.Command:
+    @click.command("list")
     def list_keys() -> None:
         """List all keys with their limits."""
         for key in access.keys.all():
             state = f"revoked {key.revoked}" if key.revoked else "valid"
             click.echo(f"{key.id}  {key.name:<20}  created {key.created}  {state}  {_limits(key)}")
 
-    @keys.command("revoke")
+    return list_keys
+
+
+def _revoke(access: KeyAccess) -> click.Command:
+    @click.command("revoke")
     @click.argument("name_or_id")
     def revoke(name_or_id: str) -> None:
         """Revoke a key, by its name or its id. All processes refuse it from now on; its usage is kept."""
@@ -70,7 +80,11 @@ def key_commands(access: KeyAccess, client: redis.Redis) -> click.Group:
             raise click.ClickException("there is no such key, or it was revoked before")
         click.echo(f"revoked {key.name}, id {key.id}")
 
-    @keys.command("usage")
+    return revoke
+
+
+def _usage(access: KeyAccess, client: redis.Redis) -> click.Command:
+    @click.command("usage")
     @click.argument("name_or_id", required=False)
     @click.option("--days", type=click.IntRange(1, 400), default=7, show_default=True, help="Days, today first.")
     @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -83,7 +97,7 @@ def key_commands(access: KeyAccess, client: redis.Redis) -> click.Group:
             for row in (*rows, usage.read_month(client, key.id, usage.this_month())):
                 click.echo(_json_row(key, row) if as_json else _row(key, row))
 
-    return keys
+    return show_usage
 
 
 def _named(keys: ApiKeys, name_or_id: str | None) -> list[ApiKey]:

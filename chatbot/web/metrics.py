@@ -86,6 +86,10 @@ class WebMetrics:
         self.memory = gauge("memory_bytes", "Resident memory of each web process", "liveall")
         self.memory.set(resident_memory())
         self.errors = counter("errors_total", "Requests and frames that failed by a bug")
+        self._create_labels()
+
+    def _create_labels(self) -> None:
+        """Shows what did not happen yet as 0."""
         for reason in SOCKET_REFUSALS:
             self.sockets_refused.labels(reason)
         for code in ("rate_limited", "too_many_pending", "unavailable"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chatbot.config import fields
+from chatbot.config import address_fields, fields
 from chatbot.config.declaration import setting
 
 
@@ -13,7 +13,7 @@ class FlowerSettings:
     """Flower"""
 
     port: int = setting("FLOWER_PORT", 5555, fields.integer(1, 65535), "The port of Flower.")
-    address: str = setting("FLOWER_ADDRESS", "127.0.0.1", fields.host(), "The address that Flower listens on.")
+    address: str = setting("FLOWER_ADDRESS", "127.0.0.1", address_fields.host(), "The address that Flower listens on.")
     basic_auth: str | None = setting(
         "FLOWER_BASIC_AUTH",
         None,

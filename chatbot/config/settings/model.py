@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chatbot.config import fields
+from chatbot.config import address_fields, fields
 from chatbot.config.addresses import MODEL_APIS, OPENAI_CHAT, ModelAddress
 from chatbot.config.declaration import setting
 
@@ -19,7 +19,7 @@ class ModelSettings:
     servers: tuple[ModelAddress, ...] = setting(
         "MODEL_URL",
         (ModelAddress("http://127.0.0.1:5001/v1/chat/completions", OPENAI_CHAT),),
-        fields.url_list("http", "https"),
+        address_fields.url_list("http", "https"),
         "The address to post to; several, separated by commas, share the load, and each gets the token. The path gives "
         "the protocol unless MODEL_API does: .../v1 and .../chat/completions mean openai-chat, .../completions means "
         "openai-completions, any other huggingface.",
@@ -80,6 +80,14 @@ class ModelSettings:
     seed: int | None = setting("SEED", None, fields.integer(0, 2**31 - 1), "The seed of sampling.")
     use_cache: bool | None = setting(
         "USE_CACHE", None, fields.boolean(), "true or false; a parameter of the text-generation protocol alone."
+    )
+    continuing: str = setting(
+        "MODEL_CONTINUE",
+        "auto",
+        fields.choice("auto", "continue_final_message", "prefix", "prefill", "off"),
+        "How a chat model continues a reply whose worker or stream failed: by the parameters of vLLM and SGLang, by "
+        "Mistral's and DeepSeek's field of the message, or because the last message is the assistant's. auto finds "
+        "out; off generates such replies from the beginning.",
     )
     system_prompt: str = setting("SYSTEM_PROMPT", "", fields.text(), "Instructions for chat models.")
     keep_reasoning: bool = setting("MODEL_KEEP_REASONING", False, fields.boolean(), "Prompts hold earlier thinking.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chatbot.config import fields
+from chatbot.config import address_fields, fields
 from chatbot.config.broker_urls import checked_broker_url
 from chatbot.config.declaration import setting
 
@@ -16,13 +16,13 @@ class RedisSettings:
     url: str = setting(
         "REDIS_URL",
         "redis://127.0.0.1:6379/0",
-        fields.redis_url("percent-encode the password, or leave it out and set REDIS_PASSWORD"),
+        address_fields.redis_url("percent-encode the password, or leave it out and set REDIS_PASSWORD"),
         "Where Redis is: redis://, rediss:// for TLS, unix:///run/redis.sock, or with Sentinel "
         "sentinel://[user:password@]host1[:26379],host2,host3/service[/db], sentinels:// for TLS.",
         secret=True,
     )
     host: str | None = setting(
-        "REDIS_HOST", None, fields.redis_host(), "REDIS_URL in parts: the host.", shown="127.0.0.1"
+        "REDIS_HOST", None, address_fields.redis_host(), "REDIS_URL in parts: the host.", shown="127.0.0.1"
     )
     port: int | None = setting("REDIS_PORT", None, fields.integer(1, 65535), "The port.", shown="6379")
     user: str = setting("REDIS_USER", "", fields.text(), "User and password also complete a REDIS_URL without them.")
@@ -30,7 +30,7 @@ class RedisSettings:
     broker_url: str = setting(
         "CELERY_BROKER_URL",
         "redis://127.0.0.1:6379/0",
-        fields.redis_url("percent-encode the password", checked_broker_url),
+        address_fields.redis_url("percent-encode the password", checked_broker_url),
         "The broker of the queue, if it is not the Redis of the sessions: another Redis, or RabbitMQ "
         "(amqp://user:password@host:5672/vhost, amqps:// for TLS).",
         secret=True,

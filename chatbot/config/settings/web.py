@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chatbot.config import fields
+from chatbot.config import address_fields, fields
+from chatbot.config.address_fields import Networks
 from chatbot.config.declaration import setting
-from chatbot.config.fields import Networks
 
 
 @dataclass(frozen=True)
 class WebSettings:
     """Web processes"""
 
-    host: str = setting("HOST", "127.0.0.1", fields.host(), "The address to listen on.")
+    host: str = setting("HOST", "127.0.0.1", address_fields.host(), "The address to listen on.")
     port: int = setting("PORT", 5000, fields.integer(1, 65535), "The port to listen on.")
     processes: int = setting("WEB_CONCURRENCY", 1, fields.integer(1, 1000), "Web processes under one gunicorn.")
     trusted_proxies: Networks | int = setting(
         "TRUSTED_PROXIES",
         (),
-        fields.proxies(),
+        address_fields.proxies(),
         "Proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are believed: addresses or networks, separated by "
         "commas, or how many stand in front.",
         shown="",
@@ -27,20 +27,20 @@ class WebSettings:
     prefix: str = setting(
         "SCRIPT_NAME",
         "",
-        fields.path_prefix(),
+        address_fields.path_prefix(),
         "The path below which the chat is reached, such as /chat-app, where no trusted proxy sends X-Forwarded-Prefix.",
     )
     allowed_origins: tuple[str, ...] = setting(
         "ALLOWED_ORIGINS",
         (),
-        fields.origins(),
+        address_fields.origins(),
         "Origins besides the page's own whose pages may connect, separated by commas; * for all.",
         shown="",
     )
     allowed_hosts: tuple[str, ...] = setting(
         "ALLOWED_HOSTS",
         (),
-        fields.hosts(),
+        address_fields.hosts(),
         "Host names at which web and Flower are reached, separated by commas: chat.example.org, .example.org with all "
         "names below it, addresses, or * for any. Those of loopback always count; unset, nothing else does where HOST "
         "(of Flower, FLOWER_ADDRESS) is loopback, and any host elsewhere.",

@@ -60,6 +60,7 @@ OPERATIONS = (
         {"200": "*/*", **_ANY, **refusals("404")},
         [part("version"), part("name")],
     ),
+    Operation("get", "/static/client.js", "The client for other pages", {"302": None, **_ANY}),
     Operation(
         "post",
         "/token",

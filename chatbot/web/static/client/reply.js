@@ -46,14 +46,18 @@ function written({ text, points }, offset, msg) {
 export class Reply {
   #thinking = { text: '', points: 0 };
 
-  constructor(id) {
+  constructor(id, { reply_to: replyTo = null, request = null } = {}) {
     this.id = id;
+    this.replyTo = replyTo; // id of the human message
+    this.request = request; // id of the regeneration that it answers, if any
     this.text = '';
     this.points = 0;
     this.complete = false;
     this.finishReason = null;
     this.timestamp = null;
     this.rating = null; // up or down
+    this.opinion = null; // the user's text with the rating
+    this.asksWhy = false; // the user has just rated it in this tab
   }
 
   /** What the model thought before the text. */
@@ -79,6 +83,7 @@ export class Reply {
     this.finishReason = finishReason;
     this.timestamp = timestamp;
     this.rating = feedback?.rating ?? null;
+    this.opinion = feedback?.text ?? null;
     this.complete = true;
   }
 }
