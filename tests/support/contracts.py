@@ -178,7 +178,10 @@ class Contracts:
     def check_handshake(self, url: str, status: int) -> None:
         """Checks the status of a websocket's handshake."""
         path = urlsplit(url).path
-        if str(status) not in PATHS.get(path, {}).get("get", {}).get("responses", {}):
+        if path not in PATHS:
+            # A server of a test's own.
+            return
+        if str(status) not in PATHS[path]["get"]["responses"]:
             self.problems.append(f"no contract has the answer {status} to a handshake at {path}")
         self.seen.add(f"GET {path} {status}")
 
