@@ -5,6 +5,8 @@ The broker is a Redis or RabbitMQ. The options of workers are in `worker/process
 
 from __future__ import annotations
 
+import uuid
+from functools import cache
 from typing import Any
 
 from amqp.exceptions import AMQPError
@@ -119,20 +121,39 @@ def _rabbitmq(broker_url: str) -> dict[str, Any]:
 
 def publish_reply(celery: Celery, session: str, producer: Any, priority: int = NEW) -> None:
     """Enqueues `generate_reply` for a session. Raises what kombu, redis-py and sockets raise."""
-    celery.send_task(
-        GENERATE_REPLY,
-        (session,),
-        # Celery would compute the same, for a tenth of the cost of publishing.
-        argsrepr=f"('{session}',)",
-        kwargsrepr="{}",
-        ignore_result=True,
-        producer=producer,
-        **_route(celery, priority),
+    if is_amqp(celery.conf.broker_url):
+        celery.send_task(
+            GENERATE_REPLY,
+            (session,),
+            # Celery would compute the same, for a tenth of the cost of publishing.
+            argsrepr=_arguments(session),
+            kwargsrepr="{}",
+            ignore_result=True,
+            producer=producer,
+            priority=_RABBITMQ_PRIORITIES[priority],
+        )
+        return
+    # What `send_task` would send, for half of the cost: all but the ids and the argument is made once.
+    message = _prepared(celery)
+    task = str(uuid.uuid4())
+    producer.publish(
+        ((session,), *message.body[1:]),
+        routing_key=QUEUE,
+        headers={**message.headers, "id": task, "root_id": task, "argsrepr": _arguments(session)},
+        correlation_id=task,
+        reply_to="",
+        serializer="json",
+        priority=priority,
+        # Redis creates the queue with its first task.
+        declare=(),
     )
 
 
-def _route(celery: Celery, priority: int) -> dict[str, Any]:
-    if is_amqp(celery.conf.broker_url):
-        return {"priority": _RABBITMQ_PRIORITIES[priority]}
-    # Redis creates the queue with its first task.
-    return {"priority": priority, "declare": ()}
+@cache
+def _prepared(celery: Celery) -> Any:
+    """A message that calls `generate_reply`, as Celery makes it."""
+    return celery.amqp.create_task_message("", GENERATE_REPLY, ("",), {}, kwargsrepr="{}", ignore_result=True)
+
+
+def _arguments(session: str) -> str:
+    return f"('{session}',)"

@@ -13,8 +13,15 @@ from flask import Blueprint, Flask, Response, abort, request
 FOLDER = Path(__file__).parent / "static"
 #: A URL with a version means the same bytes for ever.
 _FOR_EVER = "public, max-age=31536000, immutable"
-#: Scripts that are no module, or that the page loads when a message has a formula, or code.
-_LOADED_LATER = ("vendor/katex", "vendor/highlight", "theme.js")
+#: Scripts that are no module, or that the page loads for a formula, for code, or when no websocket connects.
+_LOADED_LATER = (
+    "vendor/katex",
+    "vendor/highlight",
+    "theme.js",
+    "client/events.js",
+    "client/polling.js",
+    "client/posts.js",
+)
 
 assets = Blueprint("assets", __name__)
 
@@ -73,6 +80,12 @@ def asset(version: str, name: str) -> Response:
     response.headers["Vary"] = "Accept-Encoding"
     response.headers["Cache-Control"] = _FOR_EVER if version == _assets.version else "no-cache"
     return response
+
+
+@assets.get("/static/client.js")
+def client() -> Response:
+    """The client for other pages: leads to the current version, next to which the modules are that it imports."""
+    return Response(status=302, headers={"Location": f"{_assets.version}/client.js", "Cache-Control": "no-cache"})
 
 
 def _address(name: str) -> str:

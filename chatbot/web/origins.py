@@ -13,6 +13,8 @@ CORS_PATHS = ("/token", "/refresh_token", "/events", "/messages")
 GUARDED = (*CORS_PATHS, "/chat")
 #: Before the paths of the OpenAI interfaces, which are guarded too.
 OPENAI = "/v1/"
+#: Before the paths of the page's files, of which other pages may import the client.
+STATIC = "/static/"
 
 #: Seconds for which a browser may cache the answer to a preflight.
 _PREFLIGHT_AGE = "3600"
@@ -42,7 +44,7 @@ def is_guarded(path: str) -> bool:
 
 def add_cors_headers(response: Response, request: Request, allowed: Sequence[str]) -> None:
     """Lets pages of the origins in `allowed` read the answer."""
-    if not allowed or not (request.path in CORS_PATHS or request.path.startswith(OPENAI)):
+    if not allowed or not (request.path in CORS_PATHS or request.path.startswith((OPENAI, STATIC))):
         return
     response.vary.add("Origin")
     origin = request.headers.get("Origin")

@@ -56,7 +56,8 @@ class Generator:
                         stream.retract()
                     stream.add(text[: MAX_REPLY_LENGTH - len(stream.text)], thought)
                     stream.usage = piece.usage or stream.usage
-                    stream.calls = allowed(piece.calls, work.options or {})
+                    if piece.calls:
+                        stream.calls = allowed(piece.calls, work.options or {})
                     chunks += bool(text or thought)
                     if first is None and stream.begun:
                         first = time.monotonic() - began

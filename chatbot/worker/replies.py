@@ -127,7 +127,7 @@ class Replies:
                     finish_reason = self._generator.generate(work, call, stream)
                 else:
                     call.loop = self._loop
-                    finish_reason = self._loop.run(lambda: self._generator.generate(work, call, stream))
+                    finish_reason = self._loop.run(lambda: self._generate_in_loop(work, call, stream))
             finally:
                 self._streams.close(stream)
         except CallCancelled as cancelled:
@@ -139,6 +139,12 @@ class Replies:
             logger.exception("generating a reply failed")
             return self._settle_failed(work, PermanentModelError("internal", "see the traceback above"), stream)
         return self._commit(work, finish_reason, stream)
+
+    def _generate_in_loop(self, work: Assignment, call: Call, stream: Stream) -> str:
+        try:
+            return self._generator.generate(work, call, stream)
+        finally:
+            stream.ended = True
 
     def _settle_cancelled(self, work: Assignment, stream: Stream, reason: str) -> _Settled:
         if reason == "ended":

@@ -61,6 +61,8 @@ class Stream:
         self.calls: tuple[Mapping[str, Any], ...] = ()
         #: Set once another worker holds the lease, or the session has ended.
         self.lost = False
+        #: Set once the model call has ended: nothing more is added.
+        self.ended = False
         self._streams = streams
         # Below, guarded by the lock of `streams`, and so is what was reported of the texts.
         self.last_report = time.monotonic()
@@ -93,8 +95,17 @@ class Stream:
         if len(reasoning) > room:
             reasoning = f"{reasoning[:room]}{REASONING_CUT}" if room >= 0 else ""
         if text or reasoning:
+            first = not self.begun
             self._text.text += text
             self._reasoning.text += reasoning
+            if first and self.call.loop is not None:
+                # A short reply may end with what has been read: then its commit alone publishes it.
+                self.call.loop.after_step(self._enqueue_unless_ended)
+            else:
+                self._streams.enqueue(self)
+
+    def _enqueue_unless_ended(self) -> None:
+        if not self.ended:
             self._streams.enqueue(self)
 
     def retract(self) -> None:

@@ -16,6 +16,9 @@ from devtools.harness.browser import browser, find
 from devtools.harness.deployment import Deployment
 from tests.support.page_user import NO_CONNECTION_OR_EXPIRED, PageUser
 
+#: Another origin of this machine, where nothing listens.
+FRIEND = "http://localhost:9"
+
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
@@ -30,8 +33,8 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def site(model: ModelServer) -> Iterator[Deployment]:
-    """One process of each kind. Replies may be long."""
-    with Deployment(model.url, max_new_tokens=60_000, model_attempts=2) as deployment:
+    """One process of each kind. Replies may be long, and pages of `FRIEND` may connect."""
+    with Deployment(model.url, max_new_tokens=60_000, model_attempts=2, allowed_origins=FRIEND) as deployment:
         yield deployment
 
 

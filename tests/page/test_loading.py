@@ -13,7 +13,7 @@ from devtools.harness.deployment import Deployment
 from tests.support.page_user import PageUser
 
 #: Bytes over the wire, headers included.
-MAX_BYTES = 150_000
+MAX_BYTES = 110_000
 WEIGHT = """
     [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
       .reduce((sum, entry) => sum + entry.transferSize, 0)
@@ -53,7 +53,7 @@ def test_files_are_cached_for_ever_at_the_addresses_of_the_current_version(site:
     file = requests.get(urljoin(site.url(), address), headers={"Accept-Encoding": encoding}, timeout=10)
     assert file.status_code == 200
     assert file.headers.get("Content-Encoding", "identity") == encoding
-    assert file.headers["Vary"] == "Accept-Encoding"
+    assert "Accept-Encoding" in file.headers["Vary"]
     assert "immutable" in file.headers["Cache-Control"]
     assert file.headers["Content-Type"].startswith("text/javascript")
     version = address.split("/")[1]

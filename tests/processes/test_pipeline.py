@@ -205,9 +205,10 @@ def test_a_failing_message_does_not_hold_up_the_next_for_good(chat: Deployment, 
 
 def test_a_model_that_refuses_connections_is_a_recorded_failure_and_nothing_dies() -> None:
     url = f"http://127.0.0.1:{free_port()}/"
-    with Deployment(url, model_attempts=2) as chat, ChatClient(chat.url()) as client:
+    # A server that is starting refuses connections as well.
+    with Deployment(url, model_attempts=2, model_loading_timeout=1) as chat, ChatClient(chat.url()) as client:
         client.send("is there anybody?", "m1")
-        assert client.until("status")["state"] == "retrying"
+        assert client.until("status")["state"] == "loading"
         assert client.until("error")["code"] == "model_error"
         assert all(process.running for process in chat.processes)
         log = chat.workers[0].log

@@ -89,6 +89,7 @@ OPERATIONS = (
         {"200": "*/*", **_ANY, **_refusals("404")},
         [_part("version"), _part("name")],
     ),
+    Operation("get", "/static/client.js", "The client for other pages", {"302": None, **_ANY}),
     Operation(
         "post",
         "/token",

@@ -1,11 +1,6 @@
-/** Addresses: of the server's routes, and of chats, `/c/ID` with the session's id. Below any path prefix. */
+/** The addresses of chats: `/c/ID` with the session's id, below any path prefix. */
 
-/** The page's own files are two folders below the root. */
-const root = new URL('../../', import.meta.url);
-
-export function routeUrl(path) {
-  return new URL(path, root);
-}
+import { root, routeUrl } from './client/api.js';
 
 export function chatPath(id) {
   return routeUrl(`c/${id}`).pathname;

@@ -1,7 +1,7 @@
 /** What makes and shows branches of a conversation: edits, regenerations, other paths; and ratings of replies. */
 
+import { newId } from './client/api.js';
 import { notice, page } from './page.js';
-import { newId } from './session.js';
 
 const NOT_CONNECTED = 'That needs a connection to the server. Try again when there is one.';
 

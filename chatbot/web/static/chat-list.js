@@ -2,7 +2,7 @@
 
 import { showAddress } from './address.js';
 import { Chats, titleOf } from './chats.js';
-import { checkSession } from './session.js';
+import { checkSession } from './client/api.js';
 import { sessionId } from './session-id.js';
 import { Sidebar } from './sidebar.js';
 import { browserStorage, tabStorage } from './storage.js';

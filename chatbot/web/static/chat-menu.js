@@ -1,8 +1,8 @@
 /** The menu of the shown chat: export as a file, and "Forget this chat" with its dialog. */
 
+import { loadMessages } from './client/api.js';
 import { download, fileName, messagesOf, toJson, toMarkdown } from './export.js';
 import { notice, page } from './page.js';
-import { loadMessages } from './session.js';
 
 const EXPORTS = [
   ['exportMarkdown', 'text/markdown', 'md', toMarkdown],

@@ -1,32 +1,25 @@
-/** One open chat: connects a Conversation with its Socket and the session's history. No DOM. */
+/** One open chat: connects a Conversation with the ChatClient of its session and the session's history. No DOM. */
 
+import { ApiError, backoff, ChatClient, newId } from './client.js';
 import { Conversation } from './conversation.js';
 import { History } from './history.js';
-import { ApiError, checkSession, newId, socketUrl } from './session.js';
-import { backoff, Socket } from './socket.js';
 
-// Milliseconds for an ack to arrive, and for a reply that is neither pending nor in the history.
-const ACK_LIMIT = 10_000;
-const SILENCE_LIMIT = 1_500;
-const ACK_CHECK_INTERVAL = 2_000;
-const FRAME_LIMIT = 64 * 1024; // bytes
+const SILENCE_LIMIT = 1_500; // milliseconds for a reply that is neither pending nor in the history
 const UNREACHABLE_AFTER = 5; // attempts
-const RESENDS = 5;
 const CONVERSATION_FRAMES = new Set(['ack', 'status', 'reasoning', 'delta', 'message', 'selected', 'feedback']);
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Chat {
   #listener;
-  #socket;
+  #client;
   #fresh;
   #history;
   #isClosed = false;
-  #ackCheck = 0;
   #syncing = null;
   #syncAgain = false;
   #connections = 0;
-  #synced = false; // messages are sent once the page knows what the server has stored
+  #gap = false; // the server may have stored what this connection does not mention
 
   /**
    * `listener` has state(), renewed(seconds), notice(text) and the methods of a Conversation's listener. `renewed` gets
@@ -54,28 +47,34 @@ export class Chat {
       },
     });
     this.#history = new History(token, this.conversation, fresh);
-    this.#socket = new Socket({
-      url: () => socketUrl(token, this.conversation.cursor),
-      frame: (frame) => this.#receive(frame),
-      state: (name, failures) => this.#connectionIs(failures >= UNREACHABLE_AFTER ? 'unreachable' : name),
-      closed: (code, failures) => this.#closed(code, failures),
-      refused: (reason) => this.#refused(reason),
+    this.#client = this.#connect();
+  }
+
+  #connect() {
+    const client = new ChatClient(this.token, {
+      cursor: () => this.conversation.cursor,
+      // Messages are sent once the page knows what the server has stored.
+      prepare: (session) => this.#begin(session),
     });
+    client.addEventListener('frame', ({ detail }) => this.#receive(detail));
+    client.addEventListener('state', ({ detail }) => this.#connectionIs(detail));
+    client.addEventListener('ready', ({ detail }) => this.#findLost(detail));
+    client.addEventListener('ended', ({ detail }) => this.#end(detail));
+    return client;
   }
 
   /** Loads the history, then opens the connection. */
   async open() {
     if (!this.#fresh) await this.#sync();
     if (this.#isClosed) return;
-    this.#ackCheck = setInterval(() => this.#checkAcks(), ACK_CHECK_INTERVAL);
-    this.#socket.open();
+    for (const turn of this.conversation.unsent) this.#transmit(turn);
+    this.#client.open();
   }
 
   close() {
     this.#isClosed = true;
     this.#history.close();
-    clearInterval(this.#ackCheck);
-    this.#socket.close();
+    this.#client.close();
   }
 
   /** Sends a message; with `edits` in the place of the message with that id. */
@@ -85,7 +84,7 @@ export class Chat {
 
   /** Sends a frame that is not repeated; returns whether it was sent. */
   sendOnce(frame) {
-    return this.#socket.send(frame);
+    return this.#client.sendOnce(frame);
   }
 
   sendAgain(turn) {
@@ -95,11 +94,11 @@ export class Chat {
 
   retry(turn) {
     this.conversation.retry(turn);
-    this.#socket.send({ type: 'retry', id: turn.id });
+    this.#client.sendOnce({ type: 'retry', id: turn.id });
   }
 
   stop() {
-    this.stopping = this.#socket.send({ type: 'stop' });
+    this.stopping = this.#client.sendOnce({ type: 'stop' });
     this.#listener.state();
   }
 
@@ -127,23 +126,16 @@ export class Chat {
 
   /** Reconnects without delay: the network may have changed, or the user has come back to the page. */
   wake(networkChanged = false) {
-    if (networkChanged && this.#socket.ready) this.#socket.restart();
-    else this.#socket.nudge();
+    this.#client.wake(networkChanged);
   }
 
   #transmit(turn) {
-    if (new TextEncoder().encode(JSON.stringify(turn.frame)).length > FRAME_LIMIT) {
-      this.conversation.fail(turn, { code: 'message_too_long' });
-    } else if (this.#synced && this.#socket.send(turn.frame)) {
-      turn.sentAt = Date.now();
-    }
+    turn.sent = true;
+    this.#client.deliver(turn.frame);
   }
 
   #receive(frame) {
     switch (frame.type) {
-      case 'session':
-        this.#begin(frame);
-        break;
       case 'error':
         this.#error(frame);
         break;
@@ -157,29 +149,30 @@ export class Chat {
     }
   }
 
+  /** A new connection: learns what the server has stored. */
   async #begin({ name, session_start: begun, expires_in: left, pending = [], recovered, leaf, requests }) {
     this.#connections += 1;
-    this.#synced = false;
-    const connection = this.#connections;
     this.#knownAs(name, begun);
     this.#listener.renewed(left);
     this.stopping = false;
     const known = this.conversation.begin(pending, requests);
     if (leaf) this.conversation.show(leaf);
     if (recovered === false) this.#history.noteGap();
-    const gap = recovered === false || (recovered !== true && !this.#fresh) || !known;
+    this.#gap = recovered === false || (recovered !== true && !this.#fresh) || !known;
     this.#fresh = false;
+    if (this.#gap) await this.#sync();
+    const unsent = new Set(this.conversation.unsent.map(({ id }) => id));
+    for (const id of this.#client.unsent) if (!unsent.has(id)) this.#client.drop(id);
+  }
 
-    const current = () => connection === this.#connections && this.#socket.ready && !this.#isClosed;
-    if (gap) await this.#sync(); // the server may have stored the unsent messages
-    if (!current()) return;
-    this.#synced = true;
-    for (const turn of this.conversation.unsent) this.#transmit(turn);
+  /** A message that is neither answered nor pending has failed, unless its reply is just arriving. */
+  async #findLost({ pending = [] }) {
+    const connection = this.#connections;
+    const gap = this.#gap;
+    const current = () => connection === this.#connections && this.#client.online && !this.#isClosed;
     for (const turn of this.conversation.waiting) {
       if (turn.retrying) this.retry(turn);
     }
-
-    // A message that is neither answered nor pending has failed, unless its reply is just arriving.
     if (!gap) await pause(SILENCE_LIMIT);
     const lost = () => this.conversation.unmentioned.filter((turn) => !pending.includes(turn.id));
     if (!gap && current() && lost().length) await this.#sync();
@@ -190,25 +183,13 @@ export class Chat {
   #error(frame) {
     const turn = frame.id ? this.conversation.get(frame.id) : null;
     this.stopping = false;
-    if (frame.code === 'unavailable' && turn?.state === 'sending' && turn.refusals < RESENDS) {
-      this.#sendLater(turn, frame.retry_after ?? 0);
-    } else if (turn || (frame.id && frame.code === 'model_error')) {
+    if (turn || (frame.id && frame.code === 'model_error')) {
       const known = this.conversation.apply(frame);
       if (!known || frame.code === 'not_retryable') this.#sync();
     } else {
       this.#listener.notice(frame.message || 'Something went wrong.');
     }
     this.#listener.state();
-  }
-
-  /** The server was unavailable for a message: sends it again by itself, after a delay. */
-  #sendLater(turn, seconds) {
-    turn.sentAt = 0;
-    turn.refusals += 1;
-    const wait = Math.max(backoff(turn.refusals), seconds * 1000);
-    setTimeout(() => {
-      if (turn.state === 'sending' && !turn.sentAt && !this.#isClosed) this.#transmit(turn);
-    }, wait);
   }
 
   #knownAs(name, begun) {
@@ -242,40 +223,12 @@ export class Chat {
           return;
         }
         this.#syncAgain = true;
-        if (!this.#socket.ready) this.#connectionIs(attempt >= UNREACHABLE_AFTER ? 'unreachable' : 'reconnecting');
+        if (!this.#client.online) this.#connectionIs(attempt >= UNREACHABLE_AFTER ? 'unreachable' : 'reconnecting');
         await pause(Math.max(backoff(attempt), (error.retryAfter ?? 0) * 1000));
         attempt += 1;
       }
     }
     this.#syncing = null;
-  }
-
-  #closed(code, failures) {
-    this.stopping = false;
-    // Some proxies drop the close code, so after some failures the session is checked over HTTP.
-    if (failures % 4 === 3) {
-      checkSession(this.token).catch((error) => {
-        if (error.expired || error.damaged) this.#end(error);
-      });
-    }
-    if (code !== 1009) return;
-    for (const turn of this.conversation.unsent) this.conversation.fail(turn, { code: 'message_too_long' });
-  }
-
-  /** Close code 1008: the session has ended or is damaged, or pings went unanswered while this computer slept. */
-  async #refused(reason) {
-    const damaged = /no longer be read/.test(reason);
-    if (!/session|token/i.test(reason)) {
-      this.#connectionIs('reconnecting');
-      try {
-        await checkSession(this.token);
-        return true;
-      } catch (error) {
-        if (!error.expired) return true;
-      }
-    }
-    this.#end({ damaged });
-    return false;
   }
 
   #end({ damaged = false }) {
@@ -286,14 +239,9 @@ export class Chat {
     this.#connectionIs('expired');
   }
 
-  /** A connection on which no ack arrives is dead. */
-  #checkAcks() {
-    const overdue = (turn) => turn.sentAt && Date.now() - turn.sentAt > ACK_LIMIT;
-    if (this.#socket.ready && this.conversation.unsent.some(overdue)) this.#socket.restart();
-  }
-
   #connectionIs(name) {
-    if (this.connection === 'expired') return;
+    if (this.connection === 'expired' || name === 'ended') return;
+    if (name !== 'online') this.stopping = false;
     this.connection = name;
     this.#listener.state();
   }

@@ -224,7 +224,7 @@ export class Conversation extends TurnList {
     if (turn.reply?.complete && turn.reply.id === frame.id) return;
     const alone = this.turns.get(frame.id);
     if (alone && alone !== turn) this.remove(alone);
-    const expected = turn.state !== 'done' && (turn.mentioned || turn.sentAt > 0);
+    const expected = turn.state !== 'done' && (turn.mentioned || turn.sent);
     this.#store(turn, true);
     turn.finish(frame);
     this.reordered();
@@ -234,6 +234,8 @@ export class Conversation extends TurnList {
 
   #takeError(turn, { code, message, retry_after: retryAfter }) {
     if (turn.state === 'done') return;
+    // Polls repeat failures.
+    if (turn.state === 'failed' && turn.error.code === code && turn.error.message === message) return;
     turn.retrying = false;
     if (code === 'not_retryable') return;
     if (code === 'model_error') this.#store(turn, true);

@@ -1,6 +1,6 @@
 /** Which part of the server's history a conversation holds: its newest part, which grows page by page. No DOM. */
 
-import { loadPage } from './session.js';
+import { loadPage } from './client/api.js';
 
 export class History {
   #token;

@@ -1,7 +1,7 @@
 /** The start page: asks for the user's name and creates sessions. */
 
+import { createSession } from './client/api.js';
 import { notice, page, showView } from './page.js';
-import { createSession } from './session.js';
 import { browserStorage } from './storage.js';
 
 const NAME = 'chat.name';

@@ -9,7 +9,7 @@ class BrowserStorage {
 
   get(key) {
     try {
-      return window[this.#name].getItem(key);
+      return globalThis[this.#name].getItem(key);
     } catch {
       return null;
     }
@@ -18,8 +18,8 @@ class BrowserStorage {
   /** Removes the entry when `value` is empty. */
   set(key, value) {
     try {
-      if (value) window[this.#name].setItem(key, value);
-      else window[this.#name].removeItem(key);
+      if (value) globalThis[this.#name].setItem(key, value);
+      else globalThis[this.#name].removeItem(key);
     } catch {
       // Only the next visit needs the value.
     }

@@ -1,6 +1,6 @@
 /** One turn: a human message and its reply. Pure data, no DOM and no network. */
 
-import { Reply } from './reply.js';
+import { Reply } from './client/reply.js';
 
 /** The id of the turn that a frame is about, or null. */
 export function subjectOf(frame) {
@@ -24,16 +24,13 @@ export class Turn {
     this.status = null; // {state, until}: what delays the reply, and until when, in epoch milliseconds
     this.error = null; // {code, message, until}
     this.reply = null;
-    this.sentAt = 0; // epoch milliseconds; 0 before the message is sent
-    this.refusals = 0; // how often the server was unavailable for the message
+    this.sent = false; // by this page
   }
 
   /** The message will be sent again, under its id. */
   sendAgain() {
     this.state = 'sending';
     this.error = null;
-    this.sentAt = 0;
-    this.refusals = 0;
   }
 
   /** The frame that sends the message. */

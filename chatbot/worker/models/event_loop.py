@@ -99,6 +99,7 @@ class ModelLoop:
         self._timer: float | None = None
         self._transfers: dict[Any, Transfer] = {}
         self._ready: dict[Transfer, None] = {}
+        self._afterwards: list[Callable[[], Any]] = []
         self._next_check = 0.0
         self._hub: greenlet.greenlet
         #: The monotonic time at which the last events came.
@@ -173,6 +174,10 @@ class ModelLoop:
         """Has the transfers check their times again after `seconds`."""
         self._next_check = min(self._next_check, self.now + seconds)
 
+    def after_step(self, step: Callable[[], Any]) -> None:
+        """Runs `step` once all calls that have something to read now have read it."""
+        self._afterwards.append(step)
+
     def _run(self) -> None:
         self._hub = greenlet.getcurrent()
         while True:
@@ -207,6 +212,9 @@ class ModelLoop:
             ready, self._ready = self._ready, {}
             for transfer in ready:
                 transfer.resume()
+        afterwards, self._afterwards = self._afterwards, []
+        for step in afterwards:
+            step()
 
     def _wait(self) -> float:
         if not self._transfers:

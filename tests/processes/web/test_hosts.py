@@ -31,6 +31,7 @@ def named(model: ModelServer) -> Iterator[Deployment]:
         ("GET", "/readyz"),
         ("GET", "/c/1"),
         ("GET", "/static/0/main.js"),
+        ("GET", "/static/client.js"),
         ("GET", "/chat"),
         ("DELETE", "/token"),
         ("GET", "/openapi.json"),

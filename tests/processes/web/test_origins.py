@@ -67,6 +67,12 @@ def test_a_page_of_an_allowed_origin_may_use_the_chat(open_to_friend: Deployment
     )
     with ChatClient(url, answer.json()["token"], origin=FRIEND) as client:
         assert client.receive()["type"] == "session"
+    # The page may import the client, too.
+    leads = requests.get(url + "/static/client.js", headers={"Origin": FRIEND}, allow_redirects=False, timeout=10)
+    assert (leads.status_code, leads.headers["Access-Control-Allow-Origin"]) == (302, FRIEND)
+    client_code = requests.get(url + "/static/client.js", headers={"Origin": FRIEND}, timeout=10)
+    assert client_code.headers["Access-Control-Allow-Origin"] == FRIEND
+    assert "immutable" in client_code.headers["Cache-Control"]
     stranger = requests.post(url + "/token", json={"name": "Ada"}, headers={"Origin": ELSEWHERE}, timeout=10)
     assert stranger.status_code == 403
     assert "Access-Control-Allow-Origin" not in stranger.headers

@@ -11,6 +11,7 @@ from chatbot.protocol import frames
 from chatbot.protocol.events import to_json
 from chatbot.sessions.leases import RENEW, Assignment, Leases
 from chatbot.worker.models.base import Call
+from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.stream import Stream
 from chatbot.worker.streams import LONGEST_INTERVAL, REPORT_INTERVAL, Streams
 from devtools.harness.deployment import eventually
@@ -95,3 +96,31 @@ def test_chunks_are_gathered_for_longer_while_reports_come_late() -> None:
     slow.delay = 0
     eventually(lambda: grows(REPORT_INTERVAL), what="the usual interval")
     streams.close(stream)
+
+
+class _CountingRedis:
+    def __init__(self) -> None:
+        self.reported: list[str] = []
+
+    def progress(self, reports: list[Any]) -> list[str]:
+        self.reported += [report.text for report in reports]
+        return ["on"] * len(reports)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_the_first_text_is_reported_unless_the_reply_ends_with_what_was_read(waits: bool) -> None:
+    counting, loop = _CountingRedis(), ModelLoop(1)
+    streams, call = Streams(cast(Leases, counting)), Call(30)
+    call.loop = loop
+    stream = streams.open(with_message(), call)
+
+    def reply() -> None:
+        stream.add("text")
+        if waits:
+            loop.outside(lambda: eventually(lambda: counting.reported == ["text"], what="the report"))
+        stream.ended = True
+
+    loop.run(reply)
+    loop.run(lambda: None)
+    streams.close(stream)
+    assert counting.reported == (["text"] if waits else [])

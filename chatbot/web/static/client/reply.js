@@ -46,8 +46,10 @@ function written({ text, points }, offset, msg) {
 export class Reply {
   #thinking = { text: '', points: 0 };
 
-  constructor(id) {
+  constructor(id, { reply_to: replyTo = null, request = null } = {}) {
     this.id = id;
+    this.replyTo = replyTo; // id of the human message
+    this.request = request; // id of the regeneration that it answers, if any
     this.text = '';
     this.points = 0;
     this.complete = false;

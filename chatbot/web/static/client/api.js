@@ -1,6 +1,9 @@
-/** The session's HTTP routes, the address of its socket, and ids for messages. See docs/protocol.md. */
+/** The server's addresses, the HTTP routes of sessions, ids for messages, and waits. See docs/protocol.md. */
 
-import { routeUrl } from './address.js';
+/** The server's root; the modules of this folder are three folders below it, and it may be below any path prefix. */
+export const root = new URL('../../../', import.meta.url);
+
+export const routeUrl = (path) => new URL(path, root);
 
 export class ApiError extends Error {
   constructor(code, message, { status = 0, retryAfter = null } = {}) {
@@ -19,7 +22,14 @@ export class ApiError extends Error {
   }
 }
 
-async function request(path, options) {
+const FIRST_WAIT = 300; // milliseconds
+const LONGEST_WAIT = 10_000;
+
+/** The header by which a request names its session. */
+export const bearer = (token) => ({ Authorization: `Bearer ${token}` });
+
+/** Returns the response's JSON, or null without one. Throws an ApiError; its code is `network` without a response. */
+export async function request(path, options) {
   let response;
   let body = null;
   try {
@@ -54,7 +64,7 @@ export function createSession(name) {
  * to live. `more` says whether there are older messages, and `before` is the id to ask for them with. Throws an ApiError.
  */
 export function loadPage(token, query = {}) {
-  return request(`refresh_token?${new URLSearchParams(query)}`, { headers: { Authorization: `Bearer ${token}` } });
+  return request(`refresh_token?${new URLSearchParams(query)}`, { headers: bearer(token) });
 }
 
 /** Asks whether a session exists, and renews its time to live. Throws an ApiError. */
@@ -81,14 +91,7 @@ export async function loadMessages(token) {
 
 /** Ends the session: the server deletes all of it. Throws an ApiError. */
 export function endSession(token) {
-  return request('token', { method: 'DELETE', headers: { Authorization: `Bearer ${token}` }, keepalive: true });
-}
-
-export function socketUrl(token, after) {
-  const url = routeUrl('chat');
-  url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-  url.search = new URLSearchParams(after ? { token, after } : { token });
-  return url.href;
+  return request('token', { method: 'DELETE', headers: bearer(token), keepalive: true });
 }
 
 /** A message id: 1 to 64 of A-Za-z0-9_-. Over plain HTTP browsers have no randomUUID. */
@@ -96,4 +99,10 @@ export function newId() {
   if (typeof crypto.randomUUID === 'function') return crypto.randomUUID();
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** Milliseconds before attempt number `attempt`: exponential, with jitter to spread the clients of a restarted server. */
+export function backoff(attempt) {
+  const base = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** attempt);
+  return Math.min(LONGEST_WAIT, Math.max(FIRST_WAIT, base * (0.5 + Math.random())));
 }
