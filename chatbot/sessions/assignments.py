@@ -27,9 +27,10 @@ class Assignment:
     stopped: bool
     #: Stored messages in the order of the conversation; the last is the one to answer.
     messages: tuple[dict[str, Any], ...]
-    #: The text that an attempt which did not end has published. The reply may go on from there or begin again; to a
-    #: request with options, it may not begin again.
+    #: The text that an attempt which did not end has published, and the tokens generated for it. The reply to a request
+    #: with options may go on from there, but not begin again.
     partial: str = ""
+    generated: int = 0
 
     @property
     def reply_id(self) -> str:
@@ -68,3 +69,5 @@ class Progress:
     reasoning_frame: Frame | None = None
     #: Whether to renew the lease.
     renew: bool = True
+    #: Tokens generated for all text so far.
+    generated: int = 0

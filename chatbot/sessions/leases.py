@@ -120,6 +120,7 @@ class Leases:
                 values += (work.session, work.fence, work.message_id, int(report.renew))
                 values += (report.text, report.offset, _encoded(report.frame))
                 values += (report.reasoning, report.reasoning_offset, _encoded(report.reasoning_frame))
+                values += (report.generated,)
             answers += self._scripts.run("progress", SHARED_KEYS, *values, **self._lease())
         return answers
 
@@ -193,7 +194,7 @@ class Leases:
 
     def hand_back(self, work: Assignment) -> None:
         """Releases the lease for another worker. Raises `LeaseLost`."""
-        self._release(work, 0, None, keep=True)
+        self._release(work, 0, None)
 
     def _lease(self) -> dict[str, Value]:
         return {"lease_ms": LEASE, "grace_ms": GRACE, "owner": self._channel()}
@@ -231,14 +232,13 @@ class Leases:
         frame: dict[str, Any] | None,
         *,
         loading: bool = False,
-        keep: bool = False,
     ) -> None:
         answer = self._scripts.run(
             "postpone",
             session_keys(work.session),
             delay_ms=delay_ms,
             loading=int(loading),
-            keep=int(keep),
+            keep=int(work.options is not None),
             **self._fenced(work, frame),
         )
         _raise_rejection(answer, work.session)
@@ -247,7 +247,7 @@ class Leases:
     def _assignment(session: str, answer: list[Any]) -> Assignment | None:
         if answer[0] != "message":
             return None
-        _, fence, message_id, attempts, loading, stopped, now, partial, *messages = answer
+        _, fence, message_id, attempts, loading, stopped, now, partial, generated, *messages = answer
         return Assignment(
             session=session,
             fence=fence,
@@ -256,6 +256,7 @@ class Leases:
             loading_for=(now - loading) / 1000 if loading else 0.0,
             stopped=bool(stopped),
             partial=partial,
+            generated=generated if partial else 0,
             messages=tuple(json.loads(message) for message in messages),
         )
 

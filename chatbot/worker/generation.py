@@ -6,12 +6,14 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from chatbot.config import Settings
 from chatbot.sessions.leases import Assignment
 from chatbot.telemetry.counters import FIRST_TOKEN, PIECES, REPLY_TIME, TOKENS, Counts
 from chatbot.worker.models.base import Call, Model, Piece, Pieces
+from chatbot.worker.models.continuation import CannotContinue
 from chatbot.worker.models.errors import ContentRefused, PromptTooLong
 from chatbot.worker.models.requested import allowed
 from chatbot.worker.models.usage import Usage
@@ -34,6 +36,7 @@ class Generator:
         self._counts = counts
         self._instructions = estimated_tokens(settings.model.system_prompt) if settings.model.system_prompt else 0
         self._max_prompt_tokens = settings.model.max_prompt_tokens - self._instructions
+        self._max_new_tokens = settings.model.max_new_tokens
         self._keep_reasoning = settings.model.keep_reasoning
 
     def generate(self, work: Assignment, call: Call, stream: Stream) -> str:
@@ -54,6 +57,7 @@ class Generator:
                         text, thought = thought + text, ""
                     elif piece.retracts:
                         stream.retract()
+                    stream.generated += bool(text or thought)
                     stream.add(text[: MAX_REPLY_LENGTH - len(stream.text)], thought)
                     stream.usage = piece.usage or stream.usage
                     if piece.calls:
@@ -71,19 +75,23 @@ class Generator:
                         break
         finally:
             self._counts.add(PIECES, amount=chunks)
-            self._count_tokens(stream, chunks)
+            self._count_tokens(stream, call.generated)
         took = time.monotonic() - began
         self._counts.observe(REPLY_TIME, took)
         line = "replied with %d characters in %.3f s, the first after %.3f s (%s); %s"
         logger.info(line, len(stream.text), took, first or 0.0, finish_reason, _in_words(stream.usage))
         return finish_reason
 
-    def _count_tokens(self, stream: Stream, chunks: int) -> None:
-        """Counts the tokens that the server reported; without a report, estimates those of the stream."""
+    def _count_tokens(self, stream: Stream, before: int) -> None:
+        """Counts the tokens that the server reported; without a report, estimates those of the stream.
+
+        The reply's usage includes the tokens generated `before`, in earlier attempts.
+        """
         reported = stream.usage
         if reported is None or reported.estimated:
-            stream.usage = Usage(stream.prompt_tokens, 0, chunks, estimated=True)
+            stream.usage = Usage(stream.prompt_tokens, 0, stream.generated, estimated=True)
             return
+        stream.usage = replace(reported, completion=before + (reported.completion or 0))
         self._counts.add(TOKENS, "prompt", reported.prompt or 0)
         self._counts.add(TOKENS, "cached", reported.cached or 0)
         self._counts.add(TOKENS, "completion", reported.completion or 0)
@@ -94,27 +102,67 @@ class Generator:
         return Usage(self._instructions + prompt, 0, estimated_tokens(work.partial), estimated=True)
 
     def _pieces(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
-        """The reply's chunks. A refused prompt is asked again with less of the history: what fits half of the tokens
-        of a prompt that is too long, and only the newest message when a content filter refuses it, as the filter sees
-        the whole prompt."""
-        if work.options is not None:
+        """The chunks of the reply, or of what an earlier attempt left of it to generate."""
+        if stream.carried:
+            if self.continues(work):
+                if stream.generated >= self._limit(work):
+                    yield Piece("", "length")
+                    return
+                call.generated = stream.generated
+                logger.info("the reply goes on after %d characters", stream.carried)
+                try:
+                    yield from self._asked(work, call, stream)
+                    return
+                except CannotContinue as error:
+                    if work.options is not None:
+                        # Events were sent with the text: another attempt would change it.
+                        raise
+                    logger.info("the reply begins again: %s", error)
+            stream.begin_again()
+            call.generated = 0
+        yield from self._asked(work, call, stream)
+
+    def continues(self, work: Assignment) -> bool:
+        """Whether the model may be asked to continue a reply. One in a prescribed form has to be generated whole."""
+        options = work.options or {}
+        form = options.get("text", {}).get("format", {}).get("type", "text")
+        return self._model.continues and not options.get("tools") and form == "text"
+
+    def _limit(self, work: Assignment) -> int:
+        """Tokens of the reply at most."""
+        asked = (work.options or {}).get("max_output_tokens")
+        return min(asked, self._max_new_tokens) if asked else self._max_new_tokens
+
+    def _asked(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
+        if work.options is None:
+            yield from self._fitting(work, call, stream)
+        else:
             yield from self._requested(work, work.options, call, stream)
-            return
+
+    def _model_pieces(self, conversation: Sequence[PromptMessage], call: Call, stream: Stream) -> Pieces:
+        stream.prompt_tokens = self._estimated(conversation)
+        begun = [PromptMessage("assistant", stream.text)] if stream.carried else []
+        return self._model.generate([*conversation, *begun], call)
+
+    def _fitting(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
+        """Asks again with less of the history when the prompt is refused: what fits half of the tokens of a prompt that
+        is too long, and only the newest message when a content filter refuses it, as the filter sees the whole prompt.
+        """
         history, room = prompt_messages(work.messages, self._keep_reasoning), self._max_prompt_tokens
         conversation = fit(history, room)
         while True:
-            stream.prompt_tokens = self._estimated(conversation)
             try:
-                yield from self._model.generate(conversation, call)
+                yield from self._model_pieces(conversation, call, stream)
                 return
             except (PromptTooLong, ContentRefused) as error:
                 too_long = isinstance(error, PromptTooLong)
-                if stream.begun:
+                alone = len(conversation) == 1
+                if stream.begun or (stream.carried and (alone or not too_long)):
                     # Prompt and reply together have filled the context, or the filter has seen the reply.
                     logger.warning("the reply is cut at %d characters: %s", len(stream.text), error)
                     yield Piece("", "length" if too_long else "content_filter")
                     return
-                if len(conversation) == 1:
+                if alone:
                     raise
                 room = self._less(conversation, room) if too_long else 0
                 conversation = fit(history, room)
@@ -133,10 +181,8 @@ class Generator:
         call.options = options
         messages: Sequence[Mapping[str, Any]] = work.messages
         while True:
-            conversation = requested_conversation(messages)
-            stream.prompt_tokens = self._estimated(conversation)
             try:
-                yield from self._model.generate(conversation, call)
+                yield from self._model_pieces(requested_conversation(messages), call, stream)
                 return
             except PromptTooLong as error:
                 if stream.begun:

@@ -17,7 +17,8 @@ from chatbot.errors import ConfigurationError
 from chatbot.protocol.documents import utc_now
 from chatbot.worker.bots.model import PythonModel
 from chatbot.worker.models import create_protocol
-from chatbot.worker.models.base import Call, Model
+from chatbot.worker.models.base import Call, Model, ModelProtocol
+from chatbot.worker.models.continuation import CannotContinue
 from chatbot.worker.models.errors import CallCancelled, ModelError
 from chatbot.worker.models.http import ModelEndpoint, check_certificate, public_address
 from chatbot.worker.prompts import PromptMessage, estimated_tokens
@@ -70,9 +71,9 @@ def _check(server: ModelAddress, settings: Settings, say: Print) -> bool:
     say(f"protocol:  {server.api}")
     login = "in the address, which takes precedence over HUGGINGFACE_INFERENCE_TOKEN"
     say(f"token:     {login if '@' in urlsplit(server.url).netloc else 'set' if settings.model.token else 'not set'}")
-    reply, failure = _Reply(), None
+    model, reply, failure = create_protocol(server, settings), _Reply(), None
     try:
-        _ask(create_protocol(server, settings), settings, reply)
+        _ask(model, settings, reply)
     except CallCancelled:
         say(_too_late(reply, settings))
         return False
@@ -87,8 +88,28 @@ def _check(server: ModelAddress, settings: Settings, say: Print) -> bool:
             say(f"server:    {_without_credentials(failure.server_text, server.url, settings.model.token)}")
         say(f"verdict:   NO REPLY: {failure}")
         return False
+    say(f"continues: {_continues(model, settings, reply.text)}")
     _report(reply, say)
     return True
+
+
+def _continues(model: ModelProtocol, settings: Settings, text: str) -> str:
+    """Whether the server continues a reply that was cut off in the middle, and how."""
+    if settings.model.continuing == "off":
+        return "not asked, MODEL_CONTINUE is off"
+    half = [PromptMessage("user", QUESTION), PromptMessage("assistant", text[: len(text) // 2].rstrip())]
+    if not half[1].text:
+        return "not asked, the reply is too short"
+    call = Call(settings.model.timeout, loading_timeout=settings.model.loading_timeout)
+    try:
+        with _deadline(call, settings), closing(model.generate(half, call)) as pieces:
+            for _ in pieces:
+                break
+    except CannotContinue as error:
+        return f"no, {error.detail}: a reply that was cut off begins again"
+    except (ModelError, CallCancelled) as error:
+        return f"unknown, {error}"
+    return f"yes, by {model.continuation.ways[0]}"
 
 
 def _check_callable(name: str, settings: Settings, say: Print) -> bool:

@@ -98,11 +98,13 @@ def estimated_tokens(text: str) -> int:
 
 
 def completion_prompt(conversation: Sequence[PromptMessage]) -> str:
-    """`Human: …` and `Bot: …` lines for a base model, ending in `Bot:`, which the model continues.
+    """`Human: …` and `Bot: …` lines for a base model, ending in `Bot:` or in the beginning of the
+    reply, which the model continues.
 
     A text cannot forge a message: a label inside a text gets a space before its colon.
     """
-    return "\n".join([*map(_line, conversation), BOT])
+    lines = [_line(message) for message in conversation]
+    return "\n".join(lines if conversation[-1].role == "assistant" else [*lines, BOT])
 
 
 def _line(message: PromptMessage) -> str:

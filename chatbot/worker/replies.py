@@ -115,7 +115,7 @@ class Replies:
         """Settles one message."""
         if work.stopped:
             return self._commit(work, "stopped", None)
-        if work.partial and work.options is not None:
+        if work.partial and work.options is not None and not self._generator.continues(work):
             logger.warning("the reply of another worker ends at %d characters, its events are sent", len(work.partial))
             return self._commit(work, "interrupted", None)
         request_id = f"{work.session}:{work.message_id}"
@@ -155,6 +155,7 @@ class Replies:
             return self._commit(work, "stopped", stream)
         if reason == "shutdown":
             logger.info("handing the message back: this worker shuts down")
+            self._store_rest(stream)
             self._retry_while_unavailable(lambda: self._leases.hand_back(work))
             return _Settled(None)
         if stream.begun:
@@ -162,12 +163,18 @@ class Replies:
             return self._commit(work, "length", stream)
         return self._settle_failed(work, ModelUnavailable("timeout", "no text before the deadline"), stream)
 
+    def _store_rest(self, stream: Stream) -> None:
+        """Stores the text that was not reported before the stream was closed, for the next attempt to go on from."""
+        rest = self._streams.last_report(stream)
+        if rest.text:
+            self._retry_while_unavailable(lambda: self._leases.progress([rest]))
+
     def _settle_failed(self, work: Assignment, error: ModelError, stream: Stream) -> _Settled:
         delay = retry_delay(work, error, max_attempts=self._max_attempts, loading_timeout=self._loading_timeout)
         loading = isinstance(error, ModelLoading)
         self._counts.add(MODEL_ERRORS, error.kind)
-        if work.options is not None and stream.text:
-            # Events were sent with the text: another attempt would change it.
+        if work.options is not None and stream.text and (delay is None or not self._generator.continues(work)):
+            # Events were sent with the text, which stays.
             logger.error("the reply ends at %d characters: %s", len(stream.text), error)
             return self._commit(work, "interrupted", stream)
         if delay is None:
@@ -178,6 +185,7 @@ class Replies:
             self._counts.add(REPLIES, "failed")
             return _Settled(following, failed=True)
         logger.warning("the model gave no reply, retrying in %.1f s: %s", delay, error)
+        self._store_rest(stream)
         self._retry_while_unavailable(lambda: self._leases.postpone(work, delay, loading=loading))
         self._counts.add(RETRIES, "loading" if loading else "error")
         return _Settled(None)
@@ -188,8 +196,6 @@ class Replies:
         if stream:
             text, reasoning, last_delta = stream.text, stream.reasoning, stream.last_delta()
         usage = stream.usage.document() if stream and stream.usage else None
-        if finish_reason == "interrupted" and stream is None:
-            usage = self._generator.estimated_usage(work).document()
         following = self._retry_while_unavailable(
             lambda: self._leases.commit(
                 work,

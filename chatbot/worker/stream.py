@@ -23,9 +23,10 @@ REASONING_CUT = "\n\n[The rest is left out.]"
 class _Growing:
     """A text that grows, and how much of it was reported, in code points and in bytes of UTF-8."""
 
-    def __init__(self) -> None:
-        self.text = ""
-        self.reported = self.reported_bytes = 0
+    def __init__(self, text: str = "") -> None:
+        """`text` was reported before."""
+        self.text = text
+        self.reported, self.reported_bytes = len(text), len(text.encode())
 
     def take(self) -> tuple[str, int, int]:
         """The text that was not reported, with its offset in code points and in bytes; it counts as reported."""
@@ -53,7 +54,11 @@ class Stream:
     def __init__(self, streams: Streams, assignment: Assignment, call: Call) -> None:
         self.assignment = assignment
         self.call = call
-        self._text, self._reasoning = _Growing(), _Growing()
+        self._text, self._reasoning = _Growing(assignment.partial), _Growing()
+        #: Characters of the text that an earlier attempt generated.
+        self.carried = len(assignment.partial)
+        #: Tokens that were generated, those of earlier attempts included.
+        self.generated = assignment.generated
         #: Tokens of the prompt, estimated.
         self.prompt_tokens = 0
         self.usage: Usage | None = None
@@ -81,8 +86,8 @@ class Stream:
 
     @property
     def begun(self) -> bool:
-        """Whether there is text or reasoning."""
-        return bool(self._text.text or self._reasoning.text)
+        """Whether this attempt has added text or reasoning."""
+        return len(self._text.text) > self.carried or bool(self._reasoning.text)
 
     @property
     def reported(self) -> bool:
@@ -111,8 +116,13 @@ class Stream:
     def retract(self) -> None:
         """Turns all text so far into reasoning: the reply's text begins anew, at offset 0."""
         with self._streams.lock:
-            thought, self._text = self._text.text, _Growing()
+            thought, self._text, self.carried = self._text.text, _Growing(), 0
         self.add("", thought)
+
+    def begin_again(self) -> None:
+        """Drops the text of an earlier attempt: the next text replaces it."""
+        with self._streams.lock:
+            self._text, self.carried, self.generated = _Growing(), 0, 0
 
     def report(self) -> Progress:
         """What is new since the last report. The caller holds the lock of `Streams`."""
@@ -129,7 +139,17 @@ class Stream:
         if thought:
             self._thoughts = self._thoughts or _Frames(frames.reasoning, self.assignment)
             reasoning = self._thoughts.encode(thought_offset, thought)
-        return Progress(self.assignment, text, byte_offset, delta, thought, thought_byte_offset, reasoning, renew)
+        return Progress(
+            self.assignment,
+            text,
+            byte_offset,
+            delta,
+            thought,
+            thought_byte_offset,
+            reasoning,
+            renew,
+            self.generated,
+        )
 
     def renewal_due(self, now: float) -> bool:
         """Whether the lease is to be renewed with the next report."""

@@ -12,7 +12,7 @@ import threading
 import time
 
 from chatbot.errors import StoreUnavailable
-from chatbot.sessions.leases import LEASE, Assignment, Leases
+from chatbot.sessions.leases import LEASE, Assignment, Leases, Progress
 from chatbot.telemetry.counters import REPORT_FAILURES, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.models.base import Call
 from chatbot.worker.stream import Stream
@@ -83,6 +83,11 @@ class Streams:
                 del self._open[stream.assignment.session]
         with self._reporting:
             return
+
+    def last_report(self, stream: Stream) -> Progress:
+        """What is new in a closed stream since its last report."""
+        with self.lock:
+            return stream.report()
 
     def stop(self, session: str) -> None:
         """Ends the model call of the session's reply, if this process makes it."""

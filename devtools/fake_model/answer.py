@@ -12,12 +12,13 @@ import gevent.event  # type: ignore[import-untyped, unused-ignore]
 
 from devtools.fake_model.faults import ERRORS, IN_STREAM, JSON, LOADING, PAGES, SSE, WHOLE, RefusedError, as_object
 from devtools.fake_model.http_connection import LAST_CHUNK, Connection, chunk
-from devtools.fake_model.orders import Order, fillers
+from devtools.fake_model.orders import Order, continued, fillers
 from devtools.fake_model.protocols import UNLIMITED, OpenAIRequest, TextGenerationRequest, to_bytes
 from devtools.fake_model.state import FAULT, Controls, Record
 
 BURST = 32  # tokens sent in a row without an interval before other streams continue
 ENDLESS_INTERVAL = 0.005  # seconds: a faster endless stream would take a whole core
+NO_PREFILL = "This model does not support assistant message prefill. The conversation must end with a user message."
 STREAM = {"content-type": SSE, "cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
@@ -45,6 +46,12 @@ class Answer:
         self.first = order.numbers.get("first", self.settings.first) / 1000
         self.interval = order.numbers.get("interval", self.settings.interval) / 1000
         self.tokens: Iterable[str] = order.reply(self.settings.tokens)
+        if self.settings.continuing == "yes":
+            self.tokens = continued(self.tokens, ask.partial)
+        elif ask.chat and ask.partial:
+            if self.settings.continuing == "refused":
+                raise RefusedError(400, NO_PREFILL, "invalid_request_error")
+            ask.partial = ""
 
     def give(self) -> None:
         ask, fault = self.ask, self.fault

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 ORDER = re.compile(r"!(?:fault=(\w+)(?:\*(\d+))?|(tokens|first|interval)=(\d+))(?:\s+|$)")
@@ -47,6 +47,21 @@ class Order:
 
 def fillers() -> Iterator[str]:
     return (f" w{number}" for number in itertools.count(1))
+
+
+def continued(tokens: Iterable[str], partial: str) -> Iterator[str]:
+    """The tokens of a reply behind its beginning `partial`; all of them where that is not its beginning."""
+    for token in tokens:
+        if partial.startswith(token):
+            partial = partial[len(token) :]
+        else:
+            yield token[len(partial) :] if token.startswith(partial) else token
+            partial = ""
+
+
+def last_bot(prompt: str) -> str:
+    """What the prompt has of the reply: the text behind the final ``Bot:``."""
+    return prompt.rpartition("Bot:")[2].lstrip(" ") if "Bot:" in prompt else ""
 
 
 def last_human(prompt: str) -> str:

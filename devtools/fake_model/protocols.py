@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from devtools.fake_model.faults import ERRORS, RefusedError, as_object
-from devtools.fake_model.orders import last_human
+from devtools.fake_model.orders import last_bot, last_human
 from devtools.fake_model.tools import call_for, deltas, image_count
 
 UNLIMITED = sys.maxsize
@@ -33,7 +33,7 @@ def to_bytes(value: Any) -> bytes:
 class TextGenerationRequest:
     """A request of the protocol of text-generation-inference (TGI) and of Hugging Face's hosted service."""
 
-    openai = False
+    openai = chat = False
     messages: list[Any] | None = None
     CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         ("max_new_tokens", lambda value: value > 0, "must be strictly positive"),
@@ -59,7 +59,7 @@ class TextGenerationRequest:
         if len(stops) > MAX_STOPS:
             complaint = f"`stop` supports up to {MAX_STOPS} stop sequences. Given: {len(stops)}"
             raise RefusedError(422, f"Input validation error: {complaint}")
-        self.prompt, self.human = prompt, last_human(prompt)
+        self.prompt, self.human, self.partial = prompt, last_human(prompt), last_bot(prompt)
         self.stops: tuple[str, ...] = tuple(stops)
         self.limit: int = parameters.get("max_new_tokens", DEFAULT_NEW_TOKENS) or UNLIMITED
         self.details = bool(parameters.get("details"))
@@ -132,6 +132,8 @@ class OpenAIRequest:
             said = [message.get("content") for message in messages if message.get("role") == "user"]
             parts = said[-1] if said and isinstance(said[-1], list) else [{"text": said[-1] if said else ""}]
             self.messages, self.human = messages, "".join(str(part.get("text", "")) for part in parts).strip()
+            begun = messages and messages[-1].get("role") == "assistant"
+            self.partial = str(messages[-1].get("content") or "") if begun else ""
             if messages and messages[-1].get("role") == "tool":
                 self.human = str(messages[-1].get("content"))
             self.call = call_for(body, self.human, number)
@@ -142,7 +144,7 @@ class OpenAIRequest:
             prompt = prompt[0] if isinstance(prompt, list) and prompt else prompt
             if not isinstance(prompt, str):
                 raise RefusedError(400, "prompt: Field required", "BadRequestError")
-            self.prompt, self.human = prompt, last_human(prompt)
+            self.prompt, self.human, self.partial = prompt, last_human(prompt), last_bot(prompt)
         stop = body.get("stop") or ()
         self.stops: tuple[str, ...] = (stop,) if isinstance(stop, str) else tuple(stop)
         limit = body.get("max_completion_tokens") or body.get("max_tokens")
@@ -211,7 +213,9 @@ class OpenAIRequest:
             return 1, {**self.head, "choices": [choice], "usage": self.used(1)}
         steps = list(self.run(tokens))
         text, sent = "".join(piece for _, piece, _ in steps), sum(count for count, _, _ in steps)
-        said = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
+        # As llama.cpp does: the beginning that it continues is repeated, unlike in a stream.
+        whole = self.partial + text
+        said = {"message": {"role": "assistant", "content": whole}} if self.chat else {"text": text}
         choice = {"index": 0, **said, "logprobs": None, "finish_reason": steps[-1][2]}
         return sent, {**self.head, "choices": [choice], "usage": self.used(sent)}
 

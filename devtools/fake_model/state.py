@@ -44,4 +44,5 @@ class Controls:
     retry_after: float = 1
     strict_turns: bool = False  # refuse a prompt with an empty message, or whose roles do not alternate
     refuse: str = ""  # a content filter refuses every prompt that holds this text
+    continuing: str = "yes"  # how a chat's last message of the assistant is taken: "yes", "refused", or "ignored"
     to: str = "http://127.0.0.1:9/"  # where a redirect leads

@@ -17,6 +17,9 @@ def check_turns(ask: TextGenerationRequest | OpenAIRequest) -> None:
     """Refuses what some chat templates and services do: an empty message, and roles that do not alternate up to the
     user's last message. Messages begin with the user's; a prompt of labels may begin with a reply."""
     turns = _messages(ask.messages) if ask.messages is not None else _lines(ask.prompt or "")
+    if turns and turns[-1][0] == "assistant":
+        # The beginning of the reply, to be continued.
+        turns = turns[:-1]
     if not all(text.strip() for _, text in turns):
         raise RefusedError(400, "messages: text content blocks must be non-empty", "invalid_request_error")
     alternating = all(role == ("user", "assistant")[i % 2] for i, (role, _) in enumerate(reversed(turns)))

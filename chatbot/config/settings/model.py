@@ -81,6 +81,14 @@ class ModelSettings:
     use_cache: bool | None = setting(
         "USE_CACHE", None, fields.boolean(), "true or false; a parameter of the text-generation protocol alone."
     )
+    continuing: str = setting(
+        "MODEL_CONTINUE",
+        "auto",
+        fields.choice("auto", "continue_final_message", "prefix", "prefill", "off"),
+        "How a chat model continues a reply whose worker or stream failed: by the parameters of vLLM and SGLang, by "
+        "Mistral's and DeepSeek's field of the message, or because the last message is the assistant's. auto finds "
+        "out; off generates such replies from the beginning.",
+    )
     system_prompt: str = setting("SYSTEM_PROMPT", "", fields.text(), "Instructions for chat models.")
     keep_reasoning: bool = setting("MODEL_KEEP_REASONING", False, fields.boolean(), "Prompts hold earlier thinking.")
     request_id_header: str = setting(

@@ -97,13 +97,16 @@ local function prompt(request)
   return messages
 end
 
--- {'message', fence, id, attempts, loading since, stop?, now, text so far, messages of the prompt...}; `asked` says whether
--- the request has options: its events are append-only, so text that was published stays.
+-- Where an assignment has the text of an attempt that did not end.
+local partial_at = 8
+
+-- {'message', fence, id, attempts, loading since, stop?, now, text so far, tokens generated for it, messages of the
+-- prompt...}; `asked` says whether the request has options: its events are append-only, so text that was published stays.
 local function assignment(message)
-  local fields = redis.call('HMGET', state, 'fence', 'attempts', 'loading', 'stop')
+  local fields = redis.call('HMGET', state, 'fence', 'attempts', 'loading', 'stop', 'generated')
   local result = {
     'message', fields[1], message, tonumber(fields[2] or 0), tonumber(fields[3] or 0),
-    fields[4] == message and 1 or 0, now(), redis.call('GET', partial) or ''
+    fields[4] == message and 1 or 0, now(), redis.call('GET', partial) or '', tonumber(fields[5] or 0)
   }
   for _, json in ipairs(prompt(message)) do
     result[#result + 1] = json
@@ -123,7 +126,7 @@ local function settle()
   redis.call('DEL', partial, partial_reasoning)
   settle_charge(message, usage)
   local following = redis.call('LINDEX', pending, 0)
-  redis.call('HDEL', state, 'attempts', 'hold', 'loading', 'stop')
+  redis.call('HDEL', state, 'attempts', 'hold', 'loading', 'stop', 'generated')
   touch()
   if following and go_on == '1' then
     hold_lease()

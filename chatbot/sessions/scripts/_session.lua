@@ -46,6 +46,12 @@ local function reasoning_header()
   return (redis.call('HGET', state, 'fence') or '') .. ':'
 end
 
+-- Ends the thinking of an attempt, and the text behind it unless it `stays`, as no model can go on from there. Returns
+-- whether the text was dropped.
+local function drop_thoughts(stays)
+  return redis.call('DEL', partial_reasoning) == 1 and not stays and redis.call('DEL', partial) == 1
+end
+
 -- Why a write is rejected.
 local function rejection()
   return exists() and 'lost' or 'ended'

@@ -20,10 +20,9 @@ local ready = not before[2] and redis.call('ZSCORE', waiting, session)
 redis.call('HSET', state, 'fence', string.format('%.0f', fence), 'looks', 0, 'sent', 0, 'owed', 1)
 expire_with_session(state)
 local work = assignment(message)
-if work.asked then
-  redis.call('DEL', partial_reasoning)
-else
-  redis.call('DEL', partial, partial_reasoning)
+-- The reply goes on from what is stored of it. One before which the model thought begins again, unless it has events.
+if drop_thoughts(work.asked) then
+  work[partial_at] = ''
 end
 hold_lease()
 if ready_sessions() > 0 then

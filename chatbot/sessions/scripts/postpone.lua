@@ -1,5 +1,5 @@
--- Releases the lease and schedules a retry in `delay_ms`, at once for 0. `frame` may be ''. The text generated so far
--- stays stored with `keep`.
+-- Releases the lease and schedules a retry in `delay_ms`, at once for 0. `frame` may be ''. The text so far stays
+-- stored, and with `keep` also where the model thought before it.
 if not owns_lease() then
   return rejection()
 end
@@ -9,11 +9,7 @@ if redis.call('HGET', state, 'stop') == redis.call('LINDEX', pending, 0) then
   -- The user has stopped the reply: the next worker only has to record that.
   due = time
 end
-if keep == '1' then
-  redis.call('DEL', partial_reasoning)
-else
-  redis.call('DEL', partial, partial_reasoning)
-end
+drop_thoughts(keep == '1')
 if due > time then
   redis.call('HSET', state, 'hold', due)
   if loading == '1' then

@@ -1,7 +1,8 @@
--- For replies in progress, each with ten values behind the named arguments: stores and publishes new text, and new
+-- For replies in progress, each with eleven values behind the named arguments: stores and publishes new text, and new
 -- reasoning before it, reads the stop flag, and renews the lease where `renew` is 1. The offsets are the bytes at which
--- text and reasoning belong; 0 replaces what is stored. Returns an answer for each.
-local values = 10
+-- text and reasoning belong; 0 replaces what is stored. The last value counts the tokens generated for the text. Returns
+-- an answer for each.
+local values = 11
 
 -- Stores new text at its offset behind a header, and publishes it. Returns whether all text before it was stored.
 local function add(key, header, new, at, frame)
@@ -39,8 +40,11 @@ local function report(at)
   if reasoning ~= '' and not add(partial_reasoning, fence .. ':', reasoning, reasoning_offset, reasoning_frame) then
     return 'behind'
   end
-  if text ~= '' and not add(partial, '', text, offset, frame) then
-    return 'behind'
+  if text ~= '' then
+    if not add(partial, '', text, offset, frame) then
+      return 'behind'
+    end
+    redis.call('HSET', state, 'generated', ARGV[at + 10])
   end
   return 'on'
 end

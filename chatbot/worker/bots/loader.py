@@ -69,7 +69,7 @@ def _module(name: str, folder: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise _invalid(f"there is no module {error.name} in {folder} or among the installed ones") from None
+            raise _invalid(f"the module {error.name} is neither in {folder} nor installed") from None
         raise _invalid(_failure(name, error)) from error
     except (Exception, SystemExit) as error:
         raise _invalid(_failure(name, error)) from error

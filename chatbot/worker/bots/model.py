@@ -106,5 +106,5 @@ def _usage(chunk: Chunk) -> Usage | None:
 
 def _finish_reason(chunk: Chunk) -> str | None:
     if chunk.finish_reason not in _FINISH_REASONS:
-        raise ValueError(f"the finish reason {chunk.finish_reason!r} is none of stop, length and content_filter")
+        raise ValueError(f"the finish reason must be stop, length or content_filter, not {chunk.finish_reason!r}")
     return chunk.finish_reason

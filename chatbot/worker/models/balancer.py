@@ -39,6 +39,8 @@ class BalancedModel(Model):
     no text comes twice.
     """
 
+    continues = True
+
     def __init__(self, models: Mapping[str, Model], rest: float) -> None:
         """`models` by URL; a failing one is skipped for `rest` seconds."""
         self._servers = [_BalancedServer(public_address(url), model, rest) for url, model in models.items()]

@@ -7,9 +7,19 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chatbot.sessions.leases import Assignment
+from chatbot.worker.models.continuation import (
+    CannotContinue,
+    Continuation,
+    Diverged,
+    Seam,
+    Way,
+    refuses_to_continue,
+    sure_end,
+)
 from chatbot.worker.models.dialect import Change, Dialect, apply
 from chatbot.worker.models.errors import CallCancelled, ModelError
 from chatbot.worker.models.reply_text import ReplyText
@@ -44,10 +54,13 @@ class Model(ABC):
 
     #: Whether `generate` blocks nowhere but in requests to a model server, so that it can run in a `ModelLoop`.
     in_loop = False
+    #: Whether `generate` may be asked to continue a reply.
+    continues = False
 
     @abstractmethod
     def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
-        """The reply to the last message, in chunks as the model generates them.
+        """The reply to the last message, in chunks as the model generates them. When the last message is the
+        assistant's, it is the beginning of the reply: then what follows it, or `CannotContinue` is raised.
 
         Only the last chunk has a finish reason. Raises `ModelError`, transient or permanent by type, also when the
         reply is cut off, and `CallCancelled` once `call` is cancelled.
@@ -58,16 +71,71 @@ class ModelProtocol(Model):
     """A model on one server; a subclass for each protocol."""
 
     in_loop = True
+    continues = True
 
     #: Texts that end a reply, besides the model itself.
     stop_sequences: tuple[str, ...] = ()
     #: What the server does not take.
     dialect: Dialect
+    #: How the server continues a reply that was cut off.
+    continuation: Continuation
     _parameters: Mapping[str, Any]
 
     def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
-        text, thinking, thoughts = ReplyText(self.stop_sequences), Thinking(), ReplyText()
-        with closing(self._request(conversation, call)) as pieces:
+        if conversation[-1].role == "assistant":
+            yield from self._continued(conversation, call)
+            return
+        with closing(self._answered(conversation, call)) as pieces:
+            for piece in pieces:
+                if call.refused.get(self.continuation):
+                    # The request was refused for the way in which it asked to continue, as it is accepted without.
+                    self.continuation.refused(call.refused.pop(self.continuation))
+                yield piece
+
+    def _continued(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
+        """What follows the last message, the beginning of the reply. Raises `CannotContinue`."""
+        partial = conversation[-1].text
+        for way in self.continuation.ways:
+            begun = False
+            try:
+                for end in sorted({sure_end(partial), len(partial)}):
+                    if end == len(partial) and not self.continuation.proven:
+                        raise CannotContinue(
+                            "the server began another reply" if begun else "the beginning is too short"
+                        )
+                    last = replace(conversation[-1], text=partial[:end])
+                    seam = Seam(partial[end:], self.continuation.works)
+                    try:
+                        with closing(self._answered([*conversation[:-1], last], call, way, seam)) as pieces:
+                            for piece in pieces:
+                                if not begun:
+                                    begun = True
+                                    self.continuation.refused(call.refused.pop(self.continuation, set()))
+                                yield piece
+                        return
+                    except Diverged as diverged:
+                        if diverged.goes_on:
+                            self.continuation.works()
+                        begun = True
+            except CannotContinue:
+                raise
+            except ModelError as error:
+                if begun or not refuses_to_continue(error):
+                    raise
+                call.refused.setdefault(self.continuation, set()).add(way)
+        raise CannotContinue("the server does not continue replies")
+
+    def _answered(
+        self,
+        conversation: Sequence[PromptMessage],
+        call: Call,
+        way: Way | None = None,
+        seam: Seam | None = None,
+    ) -> Pieces:
+        """The text, without stop sequences, apart from thinking; of a continuation what is behind the `seam`."""
+        before = "" if seam is None else conversation[-1].text
+        text, thinking, thoughts = ReplyText(self.stop_sequences, begun=bool(before)), Thinking(before), ReplyText()
+        with closing(self._request(conversation, call, way)) as pieces:
             for piece in pieces:
                 split = thinking.feed(piece.text)
                 parts = [split, thinking.end()] if piece.finish_reason is not None else [split]
@@ -82,17 +150,24 @@ class ModelProtocol(Model):
                 thought = thoughts.feed(thought)
                 reason = "stop" if text.stopped else piece.finish_reason
                 if reason is not None:
-                    yield Piece(
-                        shown + text.end(), reason, thought + thoughts.end(), retracts, piece.usage, piece.calls
-                    )
+                    shown, thought = shown + text.end(), thought + thoughts.end()
+                if seam is not None and not seam.passed:
+                    if retracts or thought:
+                        raise CannotContinue("the model thinks again")
+                    shown = seam.feed(shown, last=reason is not None)
+                if reason is not None:
+                    yield Piece(shown, reason, thought, retracts, piece.usage, piece.calls)
                     return
                 if shown or thought or retracts:
                     yield Piece(shown, None, thought, retracts)
         raise AssertionError("the last chunk of every protocol has a finish reason")
 
     @abstractmethod
-    def _request(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
-        """Like `generate`; chunks may be empty, and hold white space and stop sequences as the server sends them."""
+    def _request(self, conversation: Sequence[PromptMessage], call: Call, way: Way | None) -> Pieces:
+        """Like `generate`; chunks may be empty, and hold white space and stop sequences as the server sends them.
+
+        `way` is how the last message is to be continued, if it is the assistant's.
+        """
 
     def _adapted(
         self, post: Callable[[Change, dict[str, Any]], Pieces], given: Mapping[str, Any], *, system: bool = False
@@ -147,6 +222,10 @@ class Call:
         self.deadline = time.monotonic() + max(timeout, loading_timeout)
         #: What the request asks of the model, see protocol/openai/options.py; None for one that leaves all to settings.
         self.options: Mapping[str, Any] | None = None
+        #: Tokens of the reply that were generated before: they count towards its limit.
+        self.generated = 0
+        #: For each server the ways to continue a reply that it has refused in this call.
+        self.refused: dict[Continuation, set[Way]] = {}
         #: Whether the first token has arrived.
         self.begun = False
         #: Set where another server can be asked: this one gets no time to load.

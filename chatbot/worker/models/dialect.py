@@ -142,6 +142,11 @@ def apply(change: Change, parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {change.renamed.get(name, name): value for name, value in parameters.items() if name not in change.dropped}
 
 
+def remaining(parameters: Mapping[str, Any], name: str, generated: int) -> Mapping[str, Any]:
+    """The parameters with a limit of tokens, `name`, that counts those generated before."""
+    return {**parameters, name: max(parameters[name] - generated, 1)} if generated else parameters
+
+
 def _refuses(error: ModelError, text: str, name: str) -> bool:
     """Whether the error says of the parameter that it is not supported."""
     if name in error.server_parameters and any(code in error.detail for code in _CODES):

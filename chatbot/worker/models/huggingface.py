@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from chatbot.config import Settings
 from chatbot.worker.models.base import Call, ModelProtocol, Pieces
-from chatbot.worker.models.dialect import Dialect
+from chatbot.worker.models.continuation import Continuation, Way
+from chatbot.worker.models.dialect import Dialect, remaining
 from chatbot.worker.models.errors import PermanentModelError
 from chatbot.worker.models.http import ModelEndpoint
 from chatbot.worker.models.reading import read_reply
@@ -33,7 +34,6 @@ class TextGenerationProtocol(ModelProtocol):
 
     def __init__(self, endpoint: ModelEndpoint, settings: Settings) -> None:
         self._endpoint = endpoint
-        self._max_new_tokens = settings.model.max_new_tokens
         self._parameters: dict[str, Any] = {
             "max_new_tokens": settings.model.max_new_tokens,
             "return_full_text": False,
@@ -53,16 +53,19 @@ class TextGenerationProtocol(ModelProtocol):
             self._parameters["use_cache"] = settings.model.use_cache
         droppable = [name for name in self._parameters if name != "max_new_tokens"]
         self.dialect = Dialect(endpoint.public_address, droppable=droppable)
+        ways: tuple[Way, ...] = () if settings.model.continuing == "off" else ("prompt",)
+        self.continuation = Continuation(endpoint.public_address, ways, proven=True)
         #: `/generate` never streams; `/generate_stream` does, but not every server has it.
         self._stream_url = _stream_url(endpoint.url)
         self._plain_until = 0.0
 
-    def _request(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
+    def _request(self, conversation: Sequence[PromptMessage], call: Call, way: Way | None) -> Pieces:
         prompt = completion_prompt(conversation)
         given = self._parameters
         if call.options is not None:
             given = _with_options(given, call.options)
-        yield from self._adapted(lambda _, parameters: self._ask(prompt, parameters, call), given)
+        limited = remaining(given, "max_new_tokens", call.generated)
+        yield from self._adapted(lambda _, parameters: self._ask(prompt, parameters, call), limited)
 
     def _ask(self, prompt: str, parameters: dict[str, Any], call: Call) -> Pieces:
         request = {"inputs": prompt, "parameters": parameters, "stream": True}
@@ -83,7 +86,9 @@ class TextGenerationProtocol(ModelProtocol):
 
     def _post(self, request: dict[str, Any], call: Call, url: str) -> Pieces:
         with self._endpoint.post(request, call, url) as response:
-            yield from read_reply(response, prompt=request["inputs"], max_tokens=self._max_new_tokens)
+            yield from read_reply(
+                response, prompt=request["inputs"], max_tokens=request["parameters"]["max_new_tokens"]
+            )
 
 
 def _with_options(parameters: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,12 @@ Source: the OpenAI API reference, "Chat completions" and "Completions", and thei
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from chatbot.config import OPENAI_CHAT, Settings
 from chatbot.worker.models.base import Call, ModelProtocol, Pieces
-from chatbot.worker.models.dialect import Change, Dialect
+from chatbot.worker.models.continuation import Continuation, Way
+from chatbot.worker.models.dialect import Change, Dialect, remaining
 from chatbot.worker.models.http import ModelEndpoint
 from chatbot.worker.models.reading import read_reply
 from chatbot.worker.models.requested import requested_messages, with_options, with_tools
@@ -21,6 +22,9 @@ _DROPPABLE = (
     *("temperature", "top_p", "seed", "stop", "stream", "stream_options"),
     *("presence_penalty", "frequency_penalty", "parallel_tool_calls", "reasoning_effort"),
 )
+#: Ways to continue a reply that are tried. A server that does not know them refuses them, or goes on because the last
+#: message is the assistant's, as llama.cpp does. One that does neither is known by its answer.
+_CHAT_WAYS: tuple[Way, ...] = ("continue_final_message", "prefix")
 #: Stop sequences that servers take.
 _MAX_STOPS = 4
 #: Newer models of OpenAI's own service accept only the second name; the protocol for base models knows only the first.
@@ -49,8 +53,9 @@ class OpenAIProtocol(ModelProtocol):
             self._parameters["stop"] = list(STOP_SEQUENCES)
         renames = _CHAT_RENAMES if self._chat else None
         self.dialect = Dialect(endpoint.public_address, droppable=_DROPPABLE, renames=renames)
+        self.continuation = _continuation(endpoint.public_address, settings.model.continuing, chat=self._chat)
 
-    def _request(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
+    def _request(self, conversation: Sequence[PromptMessage], call: Call, way: Way | None) -> Pieces:
         given, options = self._parameters, call.options
         if options is not None:
             given = with_options(given, options, "max_tokens")
@@ -59,13 +64,18 @@ class OpenAIProtocol(ModelProtocol):
             else:
                 given["stop"] = [*STOP_SEQUENCES, *options.get("stop", ())][:_MAX_STOPS]
         yield from self._adapted(
-            lambda change, parameters: self._post(conversation, change, parameters, call),
-            given,
+            lambda change, parameters: self._post(conversation, change, parameters, call, way),
+            remaining(given, "max_tokens", call.generated),
             system=self._chat and (bool(self._system_prompt) or conversation[0].role == "system"),
         )
 
     def _post(
-        self, conversation: Sequence[PromptMessage], change: Change, parameters: dict[str, Any], call: Call
+        self,
+        conversation: Sequence[PromptMessage],
+        change: Change,
+        parameters: dict[str, Any],
+        call: Call,
+        way: Way | None,
     ) -> Pieces:
         request = {"model": self._model, **parameters}
         if "stream" not in request:
@@ -79,8 +89,30 @@ class OpenAIProtocol(ModelProtocol):
             request["messages"], prompt = _instructed(chat_messages(conversation, ""), self._system_prompt), ""
         else:
             request["messages"], prompt = chat_messages(conversation, self._system_prompt), ""
+        if way is not None and self._chat:
+            prompt = conversation[-1].text
+            _continue(request, way)
         with self._endpoint.post(request, call) as response:
             yield from read_reply(response, prompt=prompt)
+
+
+def _continuation(server: str, setting: str, *, chat: bool) -> Continuation:
+    if setting == "off":
+        return Continuation(server, (), proven=False)
+    if not chat:
+        return Continuation(server, ("prompt",), proven=True)
+    if setting == "auto":
+        return Continuation(server, _CHAT_WAYS, proven=False)
+    return Continuation(server, (cast(Way, setting),), proven=True)
+
+
+def _continue(request: dict[str, Any], way: Way) -> None:
+    """Asks for the rest of the last message."""
+    if way == "continue_final_message":
+        request.update(continue_final_message=True, add_generation_prompt=False)
+    elif way == "prefix":
+        *messages, last = request["messages"]
+        request["messages"] = [*messages, {**last, "prefix": True}]
 
 
 def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,12 +11,13 @@ class ReplyText:
     A stop sequence may be split over several chunks: text that could begin one is held back until the next chunk.
     """
 
-    def __init__(self, stop: Sequence[str] = ()) -> None:
+    def __init__(self, stop: Sequence[str] = (), *, begun: bool = False) -> None:
+        """`begun`: the white space at the beginning stands within the reply."""
         self._stop = tuple(stop)
         #: Beginnings of stop sequences.
         self._starts = tuple(text[:n] for text in self._stop for n in range(1, len(text)))
         self._held = ""
-        self._begun = False
+        self._begun = begun
         self.stopped = False
 
     def feed(self, chunk: str) -> str:

@@ -33,14 +33,15 @@ class Split(NamedTuple):
 class Thinking:
     """Splits streamed text. Tags may be split over chunks; thinking that does not end is all thinking."""
 
-    def __init__(self) -> None:
+    def __init__(self, said: str = "") -> None:
+        """`said` is the beginning of a reply that is continued."""
         self._held = ""
         #: The tag that ends the thinking; None before the first text and after the thinking.
         self._end: str | None = None
         #: Whether the reply has begun: an opening tag in it is text.
-        self._replying = False
+        self._replying = bool(said)
         #: The reply so far, as long as it may turn out to be thinking; None once it cannot.
-        self._said: list[str] | None = []
+        self._said: list[str] | None = [said] if said else []
 
     def feed(self, chunk: str) -> Split:
         """What `chunk` and what was held back are."""

@@ -73,7 +73,7 @@ WAYS = {
         "MODEL_CLIENT_CERT is not usable", WORKER, {"MODEL_CLIENT_CERT": "/nowhere.pem"}
     ),
     "worker with a callable that is not there": Way(
-        "MODEL_CALLABLE cannot be used: there is no module nobot in ",
+        "MODEL_CALLABLE cannot be used: the module nobot is neither in ",
         WORKER,
         {"MODEL_CALLABLE": "nobot:reply", "MODEL_URL": ""},
     ),

@@ -263,7 +263,7 @@ def test_a_stream_goes_on_in_another_process_when_its_own_is_killed(served: Depl
     seen += client(served, 1).responses.retrieve(known, stream=True, starting_after=seen[-1].sequence_number)
     assert [event.sequence_number for event in seen] == list(range(len(seen)))
     text = "".join(event.delta for event in seen if event.type == "response.output_text.delta")
-    # What a dead worker has sent is never changed: the reply goes on where it was, or ends there.
-    assert seen[-1].type == ("response.completed" if killed == "web" else "response.failed")
+    # What a dead worker has sent is never changed: the reply goes on where it was.
+    assert seen[-1].type == "response.completed"
     assert text == seen[-1].response.output_text
     assert len(text) > 10 * DELTA

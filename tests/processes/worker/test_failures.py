@@ -118,7 +118,7 @@ def test_a_prompt_that_the_model_finds_too_long_is_retried_with_less_of_the_hist
         model.fault("invalid", 2)
         assert client.ask("three")["msg"].startswith("You said: three")
     prompts = [record.prompt or "" for record in model.requests()[-3:]]
-    assert [prompt.count("\n") for prompt in prompts] == [4, 2, 1]
+    assert [prompt.count("\n") for prompt in prompts] == [5, 3, 1]
 
 
 def test_a_message_that_is_too_long_for_the_model_has_an_error_of_its_own(

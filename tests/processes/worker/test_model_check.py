@@ -24,6 +24,7 @@ def test_a_model_that_answers_is_ok(model: ModelServer, path: str) -> None:
     assert "verdict:   OK" in checked.stdout
     assert "reachable: yes" in checked.stdout
     assert "You said: Hello!" in checked.stdout
+    assert "\ncontinues: yes, by " in checked.stdout
     for line in ("model", "ended by", "streamed", "time", "speed"):
         assert f"\n{line}:" in checked.stdout
 

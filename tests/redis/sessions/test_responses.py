@@ -136,7 +136,9 @@ def test_the_text_that_a_dead_worker_has_published_stays(
     assert again.partial == "hel"
 
 
-def test_the_text_of_other_requests_may_begin_again(sessions: Sessions, leases: Leases, session: str) -> None:
+def test_the_text_of_other_requests_stays_unless_the_model_thought_before_it(
+    sessions: Sessions, leases: Leases, session: str
+) -> None:
     sessions.accept(session, "a", "hi")
     work = leases.claim(session)
     assert work is not None
@@ -144,4 +146,9 @@ def test_the_text_of_other_requests_may_begin_again(sessions: Sessions, leases: 
     leases.hand_back(work)
     again = leases.claim(session)
     assert again is not None
-    assert (again.partial, sessions.snapshot(session).partial) == ("hel", "")
+    assert again.partial == "hel"
+    leases.progress([Progress(again, "", 0, None, "hm", 0, {"type": "reasoning"})])
+    leases.hand_back(again)
+    last = leases.claim(session)
+    assert last is not None
+    assert last.partial == ""

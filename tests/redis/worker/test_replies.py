@@ -18,6 +18,7 @@ from chatbot.store.keys import session_keys
 from chatbot.telemetry.counters import TOKENS, Counts, sums
 from chatbot.web.hub import replay
 from chatbot.worker.models.base import Call, Model, Piece, Pieces
+from chatbot.worker.models.continuation import CannotContinue
 from chatbot.worker.models.errors import ContentRefused, ModelError, PromptTooLong, TransientModelError
 from chatbot.worker.models.usage import Usage
 from chatbot.worker.prompts import PromptMessage, estimated_tokens
@@ -335,3 +336,98 @@ def test_a_prompt_with_options_loses_older_messages_only_if_its_client_agrees(ta
     talk.ask("q2", TOO_LONG, truncation="disabled")
     assert talk.failures() == {"m2": TOO_LONG.public}
     assert talk.ask("q3", TOO_LONG, said("a3"), truncation="auto") == [["q1", "a1", "q3"], ["q3"]]
+
+
+class Continuing(Script):
+    """A model that can be asked to continue a reply."""
+
+    continues = True
+
+
+def die(talk: Talk, *pieces: Piece) -> None:
+    """A worker generates these pieces and dies, once they are reported."""
+    text = "".join(piece.text for piece in pieces)
+
+    def dying(call: Call) -> Iterator[Piece]:
+        yield from pieces
+        eventually(lambda: talk.sessions.snapshot(talk.session).partial == text, 10, "the text is reported")
+        call.cancel("lease")
+        call.check()
+
+    talk.worker(Continuing(dying)).answer(talk.session)
+    talk.client.delete(session_keys(talk.session).lease)
+
+
+def test_a_reply_goes_on_where_a_dead_worker_left_it(talk: Talk, frames: Callable[[], list[dict[str, Any]]]) -> None:
+    talk.send("q1")
+    die(talk, Piece("Hé"), Piece("llo "), Piece("you"))
+    limits: list[int] = []
+
+    def rest(call: Call) -> Iterator[Piece]:
+        limits.append(call.generated)
+        yield Piece(" there")
+        yield Piece("!", "stop", usage=Usage(9, 8, 2))
+
+    model = Continuing(rest)
+    talk.worker(model).answer(talk.session)
+    assert model.prompts == [["q1", "Héllo you"]]
+    assert limits == [3], "tokens generated before count towards the limit"
+    assert talk.last()["msg"] == "Héllo you there!"
+    assert talk.last()["usage"] == {"prompt_tokens": 9, "cached_tokens": 8, "completion_tokens": 5}
+    text, shown = "", []
+    for frame in frames():
+        if frame["type"] == "delta":
+            assert frame["offset"] == len(text), "what is shown never jumps back"
+            text += frame["msg"]
+            shown.append(text)
+    assert text == "Héllo you there!"
+
+
+def test_a_reply_begins_again_where_the_model_cannot_continue_it(
+    talk: Talk, frames: Callable[[], list[dict[str, Any]]]
+) -> None:
+    talk.send("q1")
+    die(talk, Piece("Hello"))
+    model = Continuing(CannotContinue("it does not"), said("Good day"))
+    talk.worker(model).answer(talk.session)
+    assert model.prompts == [["q1", "Hello"], ["q1"]]
+    assert talk.last()["msg"] == "Good day"
+    assert [f["offset"] for f in frames() if f["type"] == "delta"] == [0, 0]
+
+
+def test_a_reply_whose_limit_was_reached_ends_without_another_call(talk: Talk) -> None:
+    talk.settings["max_new_tokens"] = 2
+    talk.send("q1")
+    die(talk, Piece("a"), Piece("b"))
+    model = Continuing()
+    talk.worker(model).answer(talk.session)
+    assert (talk.last()["msg"], talk.last()["finish_reason"], model.prompts) == ("ab", "length", [])
+
+
+def test_a_stream_that_was_cut_goes_on_after_the_wait(talk: Talk) -> None:
+    talk.send("q1")
+    talk.worker(Continuing([Piece("Hello"), Piece(" you"), BROKEN])).answer(talk.session)
+    assert talk.sessions.snapshot(talk.session).partial == "Hello you", "also the text that was not reported yet"
+    talk.client.hdel(session_keys(talk.session).state, "hold")
+    model = Continuing(said(" there"))
+    talk.worker(model).answer(talk.session)
+    assert (model.prompts, talk.last()["msg"]) == ([["q1", "Hello you"]], "Hello you there")
+
+
+def test_a_reply_that_is_stopped_after_its_worker_died_is_what_was_shown(talk: Talk) -> None:
+    talk.send("q1")
+    die(talk, Piece("Hello"))
+    talk.sessions.stop(talk.session)
+    talk.worker(Continuing()).answer(talk.session)
+    assert (talk.last()["msg"], talk.last()["finish_reason"]) == ("Hello", "stopped")
+
+
+def test_a_reply_with_options_goes_on_or_ends_but_never_changes(talk: Talk) -> None:
+    talk.sessions.accept(talk.session, "m1", "q1", extra={"options": {"truncation": "disabled"}})
+    die(talk, Piece("Hello"))
+    talk.worker(Continuing(said(" you"))).answer(talk.session)
+    assert talk.last()["msg"] == "Hello you"
+    talk.sessions.accept(talk.session, "m2", "q2", extra={"options": {"truncation": "disabled"}})
+    die(talk, Piece("Hello"))
+    talk.worker(Continuing(CannotContinue("it does not"))).answer(talk.session)
+    assert (talk.last()["msg"], talk.last()["finish_reason"]) == ("Hello", "interrupted")

@@ -4,8 +4,9 @@ Messages and replies survive broken connections: a message is sent again, under 
 acknowledged it, and a reply continues where it was.
 """
 
-from chatbot_client.asynchronous import AsyncChat, AsyncReply
+from chatbot_client.asynchronous import AsyncChat
 from chatbot_client.errors import ChatError, Refused, ReplyFailed, SessionExpired
+from chatbot_client.reply import AsyncReply
 from chatbot_client.synchronous import Chat, Reply
 from chatbot_client.types import Delta, Frame, Message, Page
 

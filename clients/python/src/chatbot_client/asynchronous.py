@@ -5,85 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from chatbot_client.connections import WAYS, Connection, Disconnected, Http, Unusable
 from chatbot_client.errors import ChatError, Refused, SessionExpired
+from chatbot_client.reply import AsyncReply
 from chatbot_client.state import UNAVAILABLE, Request, State
-from chatbot_client.types import SHOWN, Delta, Frame, Message, OnBusy, Page, Way
+from chatbot_client.types import SHOWN, Frame, Message, OnBusy, Page, Way
 
 #: Seconds before a new connection: at first, doubling up to the longest; a random part is taken off.
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 10.0
 #: Seconds after which a message that could not be stored is sent again.
 _AGAIN = 1.0
-
-
-class AsyncReply:
-    """A reply that is awaited: `async for delta in reply` streams it, `await reply` waits for the complete message.
-
-    Both raise `ReplyFailed`, `Refused` and `SessionExpired`.
-    """
-
-    def __init__(self, chat: AsyncChat, request: Request) -> None:
-        self._chat = chat
-        self._request = request
-
-    @property
-    def id(self) -> str:
-        """The id of the request: that of the message, for an edit or a message."""
-        return self._request.id
-
-    @property
-    def text(self) -> str:
-        """The text so far."""
-        return self._request.text
-
-    @property
-    def reasoning(self) -> str:
-        """What the model has thought so far."""
-        return self._request.reasoning
-
-    @property
-    def state(self) -> str | None:
-        """`loading` or `retrying` while the reply takes longer."""
-        return self._request.state
-
-    @property
-    def message(self) -> Message | None:
-        """The complete reply, once it is there."""
-        return self._request.message
-
-    async def acknowledged(self) -> None:
-        """Returns once the server has stored the message: it will be answered, whatever happens to this client."""
-        await self._chat._until(lambda: self._request.acknowledged or self._request.done)
-        if self._request.error is not None:
-            raise self._request.error
-
-    async def __aiter__(self) -> AsyncIterator[Delta]:
-        """The changes of the text, from the beginning; together they are the complete reply's text."""
-        place = 0
-        deltas = self._request.deltas
-        while True:
-            await self._chat._until(lambda count=place: len(deltas) > count or self._request.done)
-            if place == len(deltas):
-                break
-            place += 1
-            yield deltas[place - 1]
-        if self._request.error is not None:
-            raise self._request.error
-
-    def __await__(self) -> Any:
-        return self._result().__await__()
-
-    async def _result(self) -> Message:
-        await self._chat._until(lambda: self._request.done)
-        if self._request.error is not None:
-            raise self._request.error
-        assert self._request.message is not None  # noqa: S101 - done without an error
-        return self._request.message
 
 
 class AsyncChat:
@@ -153,7 +89,7 @@ class AsyncChat:
         self, text: str, *, id: str | None = None, parent: str | None = SHOWN, on_busy: OnBusy = "queue"
     ) -> Message:
         """Sends a message, like `send`, and waits for the complete reply."""
-        return await self.send(text, id=id, parent=parent, on_busy=on_busy)._result()
+        return await self.send(text, id=id, parent=parent, on_busy=on_busy).result()
 
     def edit(self, of: str, text: str, *, id: str | None = None, on_busy: OnBusy = "queue") -> AsyncReply:
         """Sends a message in place of the human message `of`."""
@@ -167,7 +103,7 @@ class AsyncChat:
         """Asks again for a reply that failed; a request's id will do."""
         if isinstance(failed, str):
             return self._ask({"type": "retry"}, failed)
-        return self._ask({"type": "retry"}, failed.id, failed._request.original or failed._request.frame)
+        return self._ask({"type": "retry"}, failed.id, failed.request.original or failed.request.frame)
 
     async def stop(self) -> None:
         """Ends the reply that is being generated; its text so far becomes the reply. Raises `ConnectionError`."""
@@ -219,7 +155,7 @@ class AsyncChat:
         else:
             self._state.add(request)
             self._begin(self._deliver([frame]))
-        return AsyncReply(self, request)
+        return AsyncReply(request, self._until)
 
     async def _send_once(self, frame: Frame) -> None:
         """Raises `ConnectionError` when the frame may not have arrived."""
@@ -232,7 +168,7 @@ class AsyncChat:
             except Disconnected as error:
                 raise ConnectionError(str(error)) from None
 
-    async def _until(self, true: Any) -> None:
+    async def _until(self, true: Callable[[], bool]) -> None:
         """Returns once `true()` is. Raises the error that has ended the session."""
         async with self._changed:
             await self._changed.wait_for(lambda: true() or self._error is not None)

@@ -147,7 +147,7 @@ class EventStream(_Posting):
                 if response.status_code != 200:
                     raise refusal(response.status_code, response.headers, await response.aread())
                 if "text/event-stream" not in response.headers.get("Content-Type", ""):
-                    raise Unusable("the answer is no event stream")
+                    raise Unusable("the answer is not an event stream")
                 events = _events(response.aiter_lines())
                 async with asyncio.timeout(OPEN_TIMEOUT):
                     first = await anext(events)

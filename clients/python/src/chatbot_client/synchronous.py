@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from chatbot_client.asynchronous import AsyncChat, AsyncReply
+from chatbot_client.asynchronous import AsyncChat
 from chatbot_client.connections import WAYS
+from chatbot_client.reply import AsyncReply
 from chatbot_client.types import SHOWN, Delta, Frame, Message, OnBusy, Page, Way
 
 T = TypeVar("T")
@@ -106,7 +107,7 @@ class Reply:
 
     def result(self, timeout: float | None = None) -> Message:
         """The complete reply. Raises `TimeoutError` after `timeout` seconds; the reply may be awaited again."""
-        return self._loop.run(self._reply._result(), timeout)
+        return self._loop.run(self._reply.result(), timeout)
 
     def __iter__(self) -> Iterator[Delta]:
         """The changes of the text, from the beginning; together they are the complete reply's text."""

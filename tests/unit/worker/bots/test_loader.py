@@ -73,7 +73,7 @@ def test_a_function_that_cannot_be_used_is_named_in_one_line(
 def test_a_module_that_is_not_there_and_one_with_the_name_of_this_program_are_named(write: Write) -> None:
     folder = Path.cwd()
     for name in ("nowhere", "nowhere.at_all"):
-        with pytest.raises(ConfigurationError, match=f"there is no module nowhere in {folder} or among the installed"):
+        with pytest.raises(ConfigurationError, match=f"the module nowhere is neither in {folder} nor installed"):
             load_callable(f"{name}:reply")
     (folder / "chatbot.py").write_text("def reply(conversation): ...")
     with pytest.raises(ConfigurationError, match="give your module another"):

@@ -1,0 +1,122 @@
+"""Going on with a reply of which an earlier attempt generated a part: how a server is asked, and where the parts meet.
+
+The text that the server is asked to continue ends where a token surely ends, which may be a word before the end of what
+users see. What it generates first must then be that word again, which is dropped; other text is an answer of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable
+from typing import Literal
+
+from chatbot.errors import ChatbotError
+from chatbot.worker.models.errors import ModelError, RequestRefused
+
+logger = logging.getLogger(__name__)
+
+#: How a server is asked to continue the last message. vLLM and SGLang: two parameters. Mistral and DeepSeek: a field of
+#: the message. llama.cpp and Ollama: the last message is the assistant's. Base models: the prompt ends in it.
+Way = Literal["continue_final_message", "prefix", "prefill", "prompt"]
+
+#: A word boundary with nothing but a word, or the beginning of one, behind it: tokenizers end a token before the space.
+_LAST_WORD = re.compile(r"(?<=[^\W_]) (?=[^\W_]\S*\Z)")
+#: Characters of a last word; a longer one is a text without spaces.
+_LONGEST_WORD = 40
+#: Of a text without spaces the last characters serve as its last word, if it has more than a few.
+_LAST_CHARACTERS, _FEW = 2, 8
+#: How servers refuse a last message of the assistant's under another status than that of a refused request.
+_REFUSALS = ("prefill", "continue_final_message", "add_generation_prompt")
+
+
+class CannotContinue(RequestRefused):
+    """The server does not continue this reply: it must be generated from the beginning."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("refused", why)
+
+
+class Diverged(ChatbotError):
+    """The server generated another text than the one that is shown."""
+
+    def __init__(self, seen: str) -> None:
+        super().__init__("the continuation differs from the text that is shown")
+        #: Whether it began as a continuation does, with white space, and not as an answer does.
+        self.goes_on = seen[:1].isspace()
+
+
+class Continuation:
+    """What is known of one server. Thread-safe."""
+
+    def __init__(self, server: str, ways: tuple[Way, ...], *, proven: bool) -> None:
+        """`ways` are tried in this order. `proven`: the first is known to work."""
+        self._server = server
+        self._lock = threading.Lock()
+        self._ways = ways
+        self.proven = proven
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """The ways that the server has not refused."""
+        return self._ways
+
+    def works(self) -> None:
+        """The server has continued a reply."""
+        self.proven = True
+
+    def refused(self, ways: set[Way]) -> None:
+        """The server refuses these ways, and takes the same request without them."""
+        with self._lock:
+            left = tuple(way for way in self._ways if way not in ways)
+            if left == self._ways:
+                return
+            self._ways = left
+        if left:
+            logger.info("%s refuses to continue a reply by %s", self._server, ", ".join(sorted(ways)))
+        else:
+            logger.warning("%s does not continue replies: those that were cut off begin again", self._server)
+
+
+def refuses_to_continue(error: ModelError) -> bool:
+    """Whether the error may be about the way in which the request asks to continue a reply."""
+    return error.kind == "refused" or any(name in error.server_words.lower() for name in _REFUSALS)
+
+
+def sure_end(text: str) -> int:
+    """Where a token surely ends near the end of the text, and the rest is a word or the beginning of one.
+
+    Where there is no such place, a place shortly before the end; a short text has none.
+    """
+    found = _LAST_WORD.search(text, max(len(text) - _LONGEST_WORD, 0))
+    if found:
+        return found.start()
+    return len(text.rstrip()[:-_LAST_CHARACTERS].rstrip()) if len(text) > _FEW else len(text)
+
+
+class Seam:
+    """Drops the beginning of a continuation that repeats `shown`, the end of the text so far."""
+
+    def __init__(self, shown: str, on_repeated: Callable[[], None]) -> None:
+        """Calls `on_repeated` when the continuation has begun with `shown`."""
+        self._shown = shown
+        self._on_repeated = on_repeated
+        self._seen = ""
+        self.passed = not shown
+
+    def feed(self, text: str, *, last: bool = False) -> str:
+        """The text behind the seam. Raises `Diverged` for other text than `shown`."""
+        if self.passed:
+            return text
+        self._seen += text
+        if self._seen and not self._seen[0].isspace():
+            # Some servers drop the white space before their answer.
+            self._shown = self._shown.lstrip()
+        if self._seen.startswith(self._shown):
+            self.passed = True
+            self._on_repeated()
+            return self._seen[len(self._shown) :]
+        if last or not self._shown.startswith(self._seen):
+            raise Diverged(self._seen)
+        return ""
