@@ -116,7 +116,16 @@ class OpenAIRequest:
 
     openai = True
     FIELDS = frozenset({"model", "prompt", "messages", "max_tokens", "max_completion_tokens", "stop", "stream"})
-    FIELDS |= {"stream_options", "temperature", "top_p", "n", "seed", "presence_penalty", "frequency_penalty"}
+    FIELDS |= {
+        "stream_options",
+        "prompt_cache_key",
+        "temperature",
+        "top_p",
+        "n",
+        "seed",
+        "presence_penalty",
+        "frequency_penalty",
+    }
     FIELDS |= {"logit_bias", "logprobs", "top_logprobs", "user", "echo", "suffix", "best_of"}
     FIELDS |= {"tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Locator, expect
 
+from devtools.harness.chat_client import history
 from tests.support.page_user import PageUser
 
 
@@ -56,6 +57,17 @@ def test_a_rating_is_stored_and_withdrawn(ada: PageUser) -> None:
     expect(good).to_have_attribute("aria-pressed", "true")
     good.click()
     expect(good).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_rating_may_have_a_text(ada: PageUser) -> None:
+    ada.ask("one")
+    ada.page.get_by_role("button", name="Bad reply").click()
+    why = ada.page.get_by_label("Why?")
+    why.fill("too short")
+    why.press("Enter")
+    expect(why).to_be_hidden()
+    (reply,) = (m for m in history(ada.url, ada.token) if m["source"] == "bot")
+    assert reply["feedback"] == {"rating": "down", "text": "too short"}
 
 
 def test_escape_stops_a_reply(ada: PageUser) -> None:

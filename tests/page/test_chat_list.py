@@ -185,7 +185,7 @@ def test_every_chat_has_an_address_that_back_and_forward_follow(ada: PageUser) -
     expect(chats(ada)).to_have_text(["the second chat", "the first chat"])
 
 
-def test_a_chat_can_be_renamed_and_found_by_its_title(ada: PageUser) -> None:
+def test_a_chat_can_be_renamed_and_found_by_its_title_and_its_messages(ada: PageUser) -> None:
     ada.ask("the first chat")
     ada.page.get_by_role("button", name="More for this chat").click()
     ada.page.get_by_role("button", name="Rename this chat").click()
@@ -197,8 +197,10 @@ def test_a_chat_can_be_renamed_and_found_by_its_title(ada: PageUser) -> None:
     expect(chats(ada)).to_have_text(["the second chat", "Blue whales"])
     ada.page.get_by_label("Search your chats").fill("whale")
     expect(ada.page.locator("#chats li:visible .title")).to_have_text(["Blue whales"])
+    ada.page.get_by_label("Search your chats").fill("FIRST said")
+    expect(ada.page.locator("#chats li:visible .title")).to_have_text(["Blue whales"])
     ada.page.get_by_label("Search your chats").fill("shark")
-    expect(ada.page.get_by_text("No chat has these words in its title.")).to_be_visible()
+    expect(ada.page.get_by_text("No chat has these words.")).to_be_visible()
 
 
 def test_forgetting_a_chat_opens_the_one_used_before(ada: PageUser) -> None:

@@ -97,6 +97,13 @@ class ModelSettings:
         fields.header(),
         "The header with `<session id>:<message id>` for the model server's log; off sends none.",
     )
+    session_header: str = setting(
+        "MODEL_SESSION_HEADER",
+        "",
+        fields.header(),
+        "A header with the session's id, by which a router in front of servers can keep a session at one of them. "
+        "The chat protocol has the id in prompt_cache_key besides.",
+    )
     connect_timeout: float = setting("MODEL_CONNECT_TIMEOUT", 5.0, fields.seconds(), "Seconds to connect.")
     read_timeout: float = setting(
         "MODEL_READ_TIMEOUT", 60.0, fields.seconds(), "Seconds of silence between two chunks of a reply."

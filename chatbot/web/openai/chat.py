@@ -24,7 +24,7 @@ from chatbot.protocol.openai.chat import (
 from chatbot.protocol.openai.response import INTERRUPTED, View
 from chatbot.web.answers import json_answer
 from chatbot.web.openai.body import read_json
-from chatbot.web.openai.responses import leave, service
+from chatbot.web.openai.responses import first_chunk, leave, service
 from chatbot.web.openai.service import Created, ResponseService
 from chatbot.web.openai.serving import DONE, data_text, event_stream, wait_for_end
 
@@ -42,8 +42,7 @@ def complete() -> Response:
     created = steps.create(asked)
     if asked.stream:
         chunks = _chunks(steps, created, with_usage=with_usage)
-        # The first chunk, or the error that has a status.
-        first = next(chunks)
+        first = first_chunk(steps, created, chunks)
 
         def all_chunks() -> Iterator[str | None]:
             yield first

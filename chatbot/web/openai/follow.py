@@ -6,12 +6,14 @@ A follower pulls: it holds the text so far, not the events, so that a client tha
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
+from chatbot.errors import StoreUnavailable
 from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import Event
 from chatbot.protocol.openai.response import View
@@ -20,10 +22,14 @@ from chatbot.sessions.responses import RequestState, Responses
 from chatbot.web.openai.ids import ResponseId
 from chatbot.web.subscriber import Subscriber
 
+logger = logging.getLogger(__name__)
+
 #: Seconds between two looks at whether the client is still there.
 TICK = 1.0
 #: Seconds without an event after which the stored state is read again: pub/sub may have lost one.
 _REREAD = 10.0
+#: Seconds for which Redis may not answer before a response is followed no further: it takes some to restart.
+_PATIENCE = 30.0
 #: Events held for a client that does not read; beyond them the stored state is read instead.
 _MAX_HELD = 1000
 
@@ -97,12 +103,26 @@ class Follower:
                 complete = complete and self._apply(event)
             now = time.monotonic()
             if self._events.missed or not complete or (not found and now - read_at >= _REREAD):
+                # Set again by what is lost while the state is read.
                 self._events.missed = False
-                self._view = self._read()
-                read_at = now
+                if self._read_again(patient=now - read_at < _PATIENCE):
+                    read_at = now
             elif found:
                 read_at = now
             yield self._view if self._view != before else None
+
+    def _read_again(self, *, patient: bool) -> bool:
+        """Reads the stored state; false when Redis does not answer, as long as the follower is patient."""
+        try:
+            self._view = self._read()
+        except StoreUnavailable as error:
+            if not patient:
+                raise
+            logger.warning("a response is followed further when Redis answers: %s", error)
+            self._events.missed = True
+            time.sleep(TICK)
+            return False
+        return True
 
     def _first(self) -> View | None:
         """The response as its session's first event has it, which is the request's own message."""

@@ -82,8 +82,7 @@ def leave(steps: ResponseService, created: Created, *, done: bool) -> None:
 
 def _stream(steps: ResponseService, created: Created) -> Response:
     chunks = _chunks(steps, created, -1)
-    # The first events, or the error that has a status.
-    first = next(chunks)
+    first = first_chunk(steps, created, chunks)
 
     def all_chunks() -> Iterator[str | None]:
         yield first
@@ -94,6 +93,15 @@ def _stream(steps: ResponseService, created: Created) -> Response:
         leave(steps, created, done=whole)
 
     return event_stream(all_chunks(), finish)
+
+
+def first_chunk(steps: ResponseService, created: Created, chunks: Generator[str | None, None, None]) -> str | None:
+    """The first part of a stream. What it raises has a status yet; the response is left then."""
+    try:
+        return next(chunks)
+    except BaseException:
+        leave(steps, created, done=False)
+        raise
 
 
 def _chunks(steps: ResponseService, created: Created, after: int) -> Generator[str | None, None, None]:

@@ -27,6 +27,7 @@ export class Branches {
     const frames = {
       regenerate: () => ({ type: 'regenerate', of: turn.of, id: newId() }),
       rate: () => this.#rating(turn, button.dataset.rating),
+      tellWhy: () => this.#opinion(turn, button.closest('.opinion').querySelector('input').value.trim()),
     };
     if (action === 'editSaid') this.#edit(turn);
     else if (action === 'other') this.#showOther(button.dataset.other, button.closest('.said') !== null);
@@ -64,7 +65,13 @@ export class Branches {
   }
 
   #rating({ reply }, rating) {
-    return { type: 'feedback', id: reply.id, rating: reply.rating === rating ? null : rating };
+    reply.asksWhy = reply.rating !== rating;
+    return { type: 'feedback', id: reply.id, rating: reply.asksWhy ? rating : null };
+  }
+
+  #opinion({ reply }, text) {
+    reply.asksWhy = false;
+    return { type: 'feedback', id: reply.id, rating: reply.rating, ...(text ? { text } : {}) };
   }
 
   /** Shows another message, or another reply to the same one. A request without a reply can be shown here only. */

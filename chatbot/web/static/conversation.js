@@ -138,10 +138,11 @@ export class Conversation extends TurnList {
     }
   }
 
-  #rate({ id, rating }) {
+  #rate({ id, rating, text = null }) {
     const turn = this.paths.turnOf(id);
     if (turn?.reply?.id !== id) return;
     turn.reply.rating = rating;
+    turn.reply.opinion = text;
     this.changed(turn);
   }
 

@@ -11,7 +11,7 @@ export function messagesOf({ order }) {
       messages.push({ id, source: 'human', msg: text, timestamp, reply_to: null, finish_reason: null, parent });
     }
     if (reply?.complete) {
-      const { id: replyId, text: msg, timestamp: time, finishReason, reasoning, usage } = reply;
+      const { id: replyId, text: msg, timestamp: time, finishReason, reasoning, usage, rating, opinion } = reply;
       messages.push({
         id: replyId,
         source: 'bot',
@@ -23,6 +23,7 @@ export function messagesOf({ order }) {
         ...(id === of ? {} : { request: id }),
         ...(reasoning ? { reasoning } : {}),
         ...(usage ? { usage } : {}),
+        ...(rating ? { feedback: { rating, text: opinion } } : {}),
       });
     }
   }
@@ -60,23 +61,27 @@ function withClosedFence(text) {
   return open ? `${text}\n${open.indent}${open.fence}` : text;
 }
 
-/** The messages with each reply directly after its message, as the page shows them. */
+/** The messages with their replies directly after each, as the page shows them; with each its place, such as ` 1/2`. */
 function byTurns(messages) {
-  const known = new Set(messages.map(({ id }) => id));
-  const replies = new Map(messages.filter(({ reply_to: to }) => known.has(to)).map((reply) => [reply.reply_to, reply]));
+  const replies = new Map(messages.map(({ id }) => [id, []]));
+  const isReply = ({ reply_to: to }) => replies.has(to);
+  for (const reply of messages.filter(isReply)) replies.get(reply.reply_to).push(reply);
   return messages
-    .filter(({ reply_to: to }) => !known.has(to))
-    .flatMap((message) => [message, replies.get(message.id)])
-    .filter(Boolean);
+    .filter((message) => !isReply(message))
+    .flatMap((message) => {
+      const found = replies.get(message.id);
+      const place = (at) => (found.length > 1 ? ` ${at + 1}/${found.length}` : '');
+      return [[message, ''], ...found.map((reply, at) => [reply, place(at)])];
+    });
 }
 
 /** A chat as Markdown, with the failed replies that the page knows of. */
 export function toMarkdown({ name, begun, conversation }, messages, title) {
   const answered = new Set(messages.map(({ reply_to: to }) => to));
   const parts = [`# ${plainLine(title)}`, begun ? `Begun ${begun}` : ''];
-  byTurns(messages).forEach(({ id, source, msg, reasoning, timestamp, finish_reason: reason }, index) => {
+  byTurns(messages).forEach(([{ id, source, msg, reasoning, timestamp, finish_reason: reason }, place], index) => {
     if (index) parts.push('---');
-    parts.push(`**${source === 'human' ? plainLine(name) : 'Assistant'}** (${timestamp})`);
+    parts.push(`**${source === 'human' ? plainLine(name) : 'Assistant'}**${place} (${timestamp})`);
     parts.push(reasoning ? quoted(reasoning) : '', withClosedFence(msg));
     parts.push(ENDINGS[reason] ?? '');
     if (!answered.has(id) && conversation.get(id)?.state === 'failed') parts.push('---', '*The reply failed.*');

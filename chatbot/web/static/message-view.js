@@ -99,6 +99,7 @@ export class MessageView {
   #foot;
   #body;
   #thinking;
+  #opinion;
   #progress = null;
   #failures = new Map();
 
@@ -110,6 +111,10 @@ export class MessageView {
     this.#foot = this.root.querySelector('.foot');
     this.#body = new MarkdownText(this.#reply.querySelector('.text'));
     this.#thinking = new Thinking(this.#reply.querySelector('.text'));
+    this.#opinion = this.#reply.querySelector('.opinion');
+    this.#opinion.addEventListener('keydown', (event) => {
+      if (event.key === 'Enter' && !event.isComposing) this.#opinion.querySelector('button').click();
+    });
   }
 
   /** Draws the state of a turn; `paths` are those of its conversation. `again` is called when a countdown changes. */
@@ -140,6 +145,7 @@ export class MessageView {
     for (const button of this.#foot.querySelectorAll('[data-rating]')) {
       button.ariaPressed = String(button.dataset.rating === reply?.rating);
     }
+    this.#opinion.hidden = !(reply?.rating && reply.asksWhy);
     this.#showFailure(this.#reply, stored ? failure : null);
 
     clearTimeout(this.#timer);

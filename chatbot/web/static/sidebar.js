@@ -1,6 +1,7 @@
 /** The list of chats: beside the conversation on wide screens, else a drawer over it. */
 
 import { chatPath } from './address.js';
+import { MessageSearch } from './message-search.js';
 import { sessionId } from './session-id.js';
 
 const side = document.getElementById('side');
@@ -22,6 +23,7 @@ function when(time) {
   return (then.toDateString() === new Date().toDateString() ? clock : calendar).format(then);
 }
 
+const SEARCH_DELAY = 300; // milliseconds without typing before messages are searched
 const UNITS = Object.entries({ day: 86_400, hour: 3600, minute: 60, second: 1 });
 
 function duration(seconds) {
@@ -34,6 +36,9 @@ function duration(seconds) {
 
 export class Sidebar {
   #drawn = ''; // as JSON
+  #entries = [];
+  #messages = new MessageSearch();
+  #searching = 0;
 
   /** `open(token)` is called for the chat that the user chooses. */
   constructor(open) {
@@ -60,6 +65,7 @@ export class Sidebar {
     const drawn = JSON.stringify([entries, current, ttl]);
     if (drawn === this.#drawn) return;
     this.#drawn = drawn;
+    this.#entries = entries;
     const focused = document.activeElement?.dataset?.token;
     list.replaceChildren(...entries.map((entry) => this.#item(entry, entry.token === current)));
     document.body.dataset.chats = entries.length;
@@ -97,16 +103,26 @@ export class Sidebar {
     (list.querySelector('[aria-current]') ?? document.getElementById('closeChats')).focus();
   }
 
-  /** Shows the chats whose title holds every word of the search. */
+  /** Shows the chats whose title holds every word of the search, then also those whose messages do. */
   #filter() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let found = 0;
     for (const item of list.children) {
       const title = item.querySelector('.title').textContent.toLowerCase();
       item.hidden = !words.every((word) => title.includes(word));
-      found += item.hidden ? 0 : 1;
     }
-    noneFound.hidden = found > 0 || !words.length;
+    noneFound.hidden = true;
+    clearTimeout(this.#searching);
+    if (words.length) this.#searching = setTimeout(() => this.#searchMessages(words), SEARCH_DELAY);
+  }
+
+  async #searchMessages(words) {
+    const itemOf = (token) => list.querySelector(`[data-token="${CSS.escape(token)}"]`)?.closest('li');
+    const rest = this.#entries.filter(({ token }) => itemOf(token)?.hidden);
+    const done = await this.#messages.find(rest, words, (token) => {
+      const item = itemOf(token);
+      if (item) item.hidden = false;
+    });
+    if (done) noneFound.hidden = Array.from(list.children).some((item) => !item.hidden);
   }
 
   #item({ token, title, used }, current) {

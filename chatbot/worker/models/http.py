@@ -42,6 +42,7 @@ class ModelEndpoint:
         #: loading when the client hangs up.
         self._first_timeout = max(settings.model.read_timeout, settings.model.loading_timeout)
         self._request_id_header = settings.model.request_id_header
+        self._session_header = settings.model.session_header
         self._headers = {
             "Accept": "text/event-stream, application/json",
             # A proxy that compresses would hold chunks back.
@@ -86,7 +87,7 @@ class ModelEndpoint:
         response: ModelResponse | None = None
         try:
             call.check()
-            request = self._prepared(url, json.dumps(document).encode(), call.request_id)
+            request = self._prepared(url, json.dumps(document).encode(), call)
             silences = self._read_timeout if call.impatient else self._first_timeout, self._read_timeout
             if call.loop is not None and document.get("stream"):
                 response = self._streaming.open(request, call, call.loop, silences)
@@ -113,7 +114,7 @@ class ModelEndpoint:
         except (requests.RequestException, ValueError):
             return None
 
-    def _prepared(self, url: str, body: bytes, request_id: str) -> requests.PreparedRequest:
+    def _prepared(self, url: str, body: bytes, call: Call) -> requests.PreparedRequest:
         """A POST request. All but the body and the id is prepared once."""
         template = self._templates.get(url)
         if template is None:
@@ -122,8 +123,9 @@ class ModelEndpoint:
         prepared = requests.PreparedRequest()
         prepared.method, prepared.url = template.method, template.url
         prepared.headers = template.headers.copy()
-        if request_id and self._request_id_header:
-            prepared.headers[self._request_id_header] = request_id
+        for name, value in ((self._request_id_header, call.request_id), (self._session_header, call.session)):
+            if name and value:
+                prepared.headers[name] = value
         prepared.prepare_body(body, None)
         return prepared
 

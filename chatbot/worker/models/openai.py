@@ -19,7 +19,7 @@ from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, chat_messages,
 
 #: Parameters that a request can do without: replies end at stop sequences in any case, and are read streamed or whole.
 _DROPPABLE = (
-    *("temperature", "top_p", "seed", "stop", "stream", "stream_options"),
+    *("temperature", "top_p", "seed", "stop", "stream", "stream_options", "prompt_cache_key"),
     *("presence_penalty", "frequency_penalty", "parallel_tool_calls", "reasoning_effort"),
 )
 #: Ways to continue a reply that are tried. A server that does not know them refuses them, or goes on because the last
@@ -63,6 +63,9 @@ class OpenAIProtocol(ModelProtocol):
                 given = with_tools(given, options)
             else:
                 given["stop"] = [*STOP_SEQUENCES, *options.get("stop", ())][:_MAX_STOPS]
+        if self._chat and call.session:
+            # Routers keep a session at one server by it. A model's server takes it for a hint, or ignores it.
+            given = {**given, "prompt_cache_key": call.session}
         yield from self._adapted(
             lambda change, parameters: self._post(conversation, change, parameters, call, way),
             remaining(given, "max_tokens", call.generated),

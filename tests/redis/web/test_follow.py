@@ -7,12 +7,14 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.events import Event
 from chatbot.protocol.openai.response import View
 from chatbot.sessions.leases import Leases, Progress
 from chatbot.sessions.messages import Sessions
-from chatbot.sessions.responses import Responses
+from chatbot.sessions.responses import RequestState, Responses
+from chatbot.web.openai import follow
 from chatbot.web.openai.follow import _MAX_HELD, Events, Follower
 from chatbot.web.openai.ids import ResponseId, new_request_id, parse_response_id
 
@@ -69,6 +71,46 @@ def test_a_session_that_has_ended_ends_what_follows_it(
     sessions.end(known.session)
     events.deliver(Event(2**53, None, ""), b"")
     with pytest.raises(ClientError, match="response_not_found"):
+        next(found)
+
+
+class Flaky(Responses):
+    """Redis does not answer for some time."""
+
+    failures = 0
+
+    def state(self, session: str, request: str) -> RequestState:
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable("no answer")
+        return super().state(session, request)
+
+
+def test_a_redis_that_restarts_ends_nothing(
+    redis_client: redis.Redis, leases: Leases, known: ResponseId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "TICK", 0.01)
+    events, responses = Events(known.session), Flaky(redis_client, ttl=60)
+    found = views(Follower(responses, events, known))
+    next(found)
+    report(leases, known, "hello")
+    responses.failures = 3
+    events.missed = True
+    assert next(found).text == "hello"
+    assert responses.failures == 0
+
+
+def test_a_redis_that_stays_away_ends_what_follows(
+    redis_client: redis.Redis, known: ResponseId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "TICK", 0.01)
+    monkeypatch.setattr(follow, "_PATIENCE", 0.05)
+    events, responses = Events(known.session), Flaky(redis_client, ttl=60)
+    found = views(Follower(responses, events, known))
+    next(found)
+    responses.failures = 1000
+    events.missed = True
+    with pytest.raises(StoreUnavailable):
         next(found)
 
 

@@ -57,6 +57,8 @@ export class Reply {
     this.timestamp = null;
     this.rating = null; // up or down
     this.usage = null; // the tokens that it took
+    this.opinion = null; // the user's text with the rating
+    this.asksWhy = false; // the user has just rated it in this tab
   }
 
   /** What the model thought before the text. */
@@ -83,6 +85,7 @@ export class Reply {
     this.timestamp = timestamp;
     this.rating = feedback?.rating ?? null;
     this.usage = usage;
+    this.opinion = feedback?.text ?? null;
     this.complete = true;
   }
 }

@@ -94,3 +94,18 @@ def test_a_server_that_refuses_to_report_is_not_asked_again() -> None:
         model = at(url, OPENAI_CHAT, in_loop=False)
         assert ask(model, "Hi") == ("Hello!", "stop")
         assert "stream_options" in model.dialect.known.dropped  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("path", "api"),
+    [("/v1/chat/completions", OPENAI_CHAT), ("/v1/completions", OPENAI_COMPLETIONS), ("/", HUGGINGFACE)],
+)
+def test_a_router_in_front_of_servers_gets_the_sessions_id(path: str, api: str, model: ModelServer) -> None:
+    asked = at(model.url + path, api, session_header="X-Session-Id")
+    ask(asked, "Hi", Call(30, session="5e55"))
+    ask(asked, "Hi")
+    known, unknown = model.requests()[-2:]
+    assert known.headers["x-session-id"] == "5e55"
+    assert known.body.get("prompt_cache_key") == ("5e55" if api == OPENAI_CHAT else None)
+    assert "x-session-id" not in unknown.headers
+    assert "prompt_cache_key" not in unknown.body
