@@ -11,9 +11,8 @@ from chatbot.store.client import connect
 from devtools.harness.proxy import Proxy
 
 
-def test_only_a_subscription_marks_a_connection_as_one(
-    redis_client: redis.Redis, redis_url: str
-) -> None:
+def test_only_a_subscription_marks_a_connection_as_one(redis_client: redis.Redis, redis_url: str) -> None:
+    assert redis_client.ping()
     with Proxy(urlsplit(redis_url).port or 0) as proxy:
         client = connect(f"redis://127.0.0.1:{proxy.port}/0", 2)
         # Neither a comment that has the word nor the check of rights.
