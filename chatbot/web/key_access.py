@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of a text for one token, at least: what is reserved for a prompt before a model counts it.
 _BYTES_PER_TOKEN = 3
+#: An image in a request, and tokens that are reserved for it: models take some hundreds to some thousands.
+_IMAGE, _IMAGE_TOKENS = re.compile(r"data:image/[\w.+-]+;base64,[A-Za-z0-9+/=]*"), 1000
 
 
 class KeyAccess:
@@ -78,7 +81,9 @@ class KeyAccess:
         """
         if key is None:
             return step("")
-        prompt = math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN)
+        # An image's Base64 says nothing of its tokens.
+        bytes_of_text = len(_IMAGE.sub("", text).encode("utf-8", "replace"))
+        prompt = math.ceil(bytes_of_text / _BYTES_PER_TOKEN) + _IMAGE_TOKENS * len(_IMAGE.findall(text))
         try:
             reserved = self.charges.reserve(
                 key.id, session, message_id, prompt=prompt, completion=completion or self._completion

@@ -94,6 +94,8 @@ class WebMetrics:
             self.sockets_refused.labels(reason)
         for code in ("rate_limited", "too_many_pending", "unavailable"):
             self.messages_refused.labels(code)
+        for rating in ("up", "down", "withdrawn"):
+            self.feedback.labels(rating)
 
     def set_heard(self) -> None:
         """Records that the listener received its heartbeat now."""

@@ -12,8 +12,9 @@ from typing import Self
 from devtools.local.ports import LOOPBACK
 
 _CHUNK = 65536
-#: The command as a client sends it. The bare word also stands in the comments of scripts that are being loaded.
-_SUBSCRIBE = b"\r\nSUBSCRIBE\r\n"
+#: How Redis confirms a subscription. What clients send says less: scripts have the word in comments, and the check of a
+#: user's rights queues the command and discards it.
+_SUBSCRIBED = b"*3\r\n$9\r\nsubscribe\r\n"
 #: Seconds for the proxy's thread to end.
 _JOIN_TIMEOUT = 10.0
 
@@ -138,7 +139,7 @@ class Proxy:
                 data = b""
                 with contextlib.suppress(OSError):
                     data = await source.read(_CHUNK)
-                if from_client and _SUBSCRIBE in data.upper():
+                if not from_client and _SUBSCRIBED in data:
                     link.subscribed = True
                 arrived.put_nowait((self._loop.time() + (0.0 if from_client else self.delay), data))
                 if not data:

@@ -15,6 +15,7 @@ import redis
 import requests
 
 from chatbot.store.client import connect
+from chatbot.web.contracts.openai_operations import OPENAI_OPERATIONS
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session
 from devtools.harness.deployment import Deployment, Process, eventually, free_port
@@ -49,6 +50,11 @@ def test_without_redis_every_request_is_refused_with_words_and_nothing_dies(brea
         ended = requests.delete(breakable.url() + "/token", params={"token": session["token"]}, timeout=20)
         assert ended.status_code == 503
         assert post(breakable.url(), session["token"], "are you there?").status_code == 503
+        for operation in OPENAI_OPERATIONS:
+            if "503" in operation.answers:
+                url = breakable.url() + operation.path.replace("{id}", "resp_" + "x" * 59)
+                body = {"model": "m", "input": "hello", "messages": [{"role": "user", "content": "hello"}]}
+                assert requests.request(operation.method, url, json=body, timeout=20).status_code == 503, url
         for path in ("/messages", "/events"):
             asked = requests.get(breakable.url() + path, params={"token": session["token"]}, timeout=20)
             assert (asked.status_code, asked.json()["error"]["code"]) == (503, "unavailable")

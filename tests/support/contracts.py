@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import httpx2
 import requests
 import websocket
 from jsonschema import Draft202012Validator
@@ -20,6 +21,7 @@ from tests.support.http_transports import EventClient
 
 #: Which answers come from a web process: all of them have this header.
 _OURS = "Permissions-Policy"
+_EVENTS = "text/event-stream"
 _METHODS = ("get", "post", "put", "patch", "delete")
 
 OPENAPI, ASYNCAPI = openapi(), asyncapi()
@@ -58,8 +60,10 @@ _SENT = {
     for name, message in ASYNCAPI["components"]["messages"].items()
     if any(each["$ref"].endswith(f"/{name}") for each in ASYNCAPI["operations"]["send"]["messages"])
 }
+#: The name of a model or a file may hold slashes. A path without parameters goes first.
 _PATTERNS = {
-    path: re.compile(re.sub(r"\{\w+\}$", ".+", re.sub(r"\{\w+\}(?=/)", "[^/]+", path)) + r"\Z") for path in PATHS
+    path: re.compile(re.sub(r"\{\w+\}", "[^/]+", path.replace("{name}", ".+")) + r"\Z")
+    for path in sorted(PATHS, key=lambda path: "{" in path)
 }
 
 
@@ -94,6 +98,16 @@ def documented() -> set[str]:
     return found | {f"error.code={json.dumps(code)}" for code in codes}
 
 
+class Answer(NamedTuple):
+    """An answer of a web process, from any client."""
+
+    method: str
+    path: str
+    status: int
+    headers: Mapping[str, str]
+    text: Callable[[], str]
+
+
 class Contracts:
     """What occurred, and what stands in no contract."""
 
@@ -113,33 +127,30 @@ class Contracts:
             self.problems.append(f"no contract has the frame {frame!r:.500}")
             return
         self._check(_FRAMES[name], frame, f"the frame {kind}")
-        if kind == "session":
-            self.seen.add("GET /chat 101")
         self.seen.add(str(kind))
         self.seen |= set(occurrences(str(kind), ASYNCAPI["components"]["schemas"][name], frame))
 
-    def check_answer(self, answer: requests.Response) -> None:
+    def check_answer(self, answer: Answer) -> None:
         """Checks an answer of a web process."""
-        request = answer.request
-        method, path = str(request.method).lower(), urlsplit(str(request.url)).path
+        method, path = answer.method.lower(), answer.path
         found = next((known for known, pattern in _PATTERNS.items() if pattern.match(path)), None)
-        if path.startswith("/v1/") or method not in _METHODS:
+        if method not in _METHODS:
             return
-        if found is None or method not in PATHS[found] or str(answer.status_code) in ANYWHERE:
-            if answer.status_code < 400:
+        if found is None or method not in PATHS[found] or str(answer.status) in ANYWHERE:
+            if answer.status < 400:
                 self.problems.append(f"no contract has {method} {path}")
             else:
-                self._check_error(f"{method.upper()} {path} {answer.status_code}", answer)
+                self._check_error(f"{method.upper()} {path} {answer.status}", answer)
             return
-        what = f"{method.upper()} {found} {answer.status_code}"
-        described = PATHS[found][method]["responses"].get(str(answer.status_code))
+        what = f"{method.upper()} {found} {answer.status}"
+        described = PATHS[found][method]["responses"].get(str(answer.status))
         if described is None:
-            self.problems.append(f"no contract has the answer {what}: {answer.text[:300]}")
+            self.problems.append(f"no contract has the answer {what}: {answer.text()[:300]}")
             return
         self.seen.add(what)
         self._check_body(what, described, answer)
 
-    def _check_body(self, what: str, described: Mapping[str, Any], answer: requests.Response) -> None:
+    def _check_body(self, what: str, described: Mapping[str, Any], answer: Answer) -> None:
         content = described.get("content", {})
         kind = answer.headers.get("Content-Type", "").partition(";")[0]
         if content and kind not in content and "*/*" not in content:
@@ -148,27 +159,31 @@ class Contracts:
         if missing:
             self.problems.append(f"{what} lacks {missing}")
         schema = content.get(kind, {}).get("schema")
-        if schema == {"$ref": "#/components/schemas/Error"}:
+        if schema and _name(schema) in ("Error", "OpenAIError"):
             self._check_error(what, answer)
         elif schema:
-            document = answer.json()
+            document = json.loads(answer.text())
             self._check(_ANSWERS[_name(schema)], document, what)
             for frame in document.get("frames", ()):
                 self.check_frame(frame)
-            self.seen |= set(occurrences(what, OPENAPI["components"]["schemas"][_name(schema)], document))
-            if "error" in document:
+            if isinstance(document.get("error"), dict) and "code" in document["error"]:
                 self.seen.add(f"error.code={json.dumps(document['error']['code'])}")
 
-    def _check_error(self, what: str, answer: requests.Response) -> None:
-        document = answer.json()
-        self._check(_ANSWERS["Error"], document, what)
+    def _check_error(self, what: str, answer: Answer) -> None:
+        document = json.loads(answer.text())
+        name = "OpenAIError" if answer.path.startswith("/v1/") else "Error"
+        self._check(_ANSWERS[name], document, what)
         self.seen.add(f"error.code={json.dumps(document['error']['code'])}")
 
-    def check_refusal(self, status: int) -> None:
-        """Checks the status of a websocket handshake that was refused."""
-        if str(status) not in PATHS["/chat"]["get"]["responses"]:
-            self.problems.append(f"no contract has the answer {status} to a handshake")
-        self.seen.add(f"GET /chat {status}")
+    def check_handshake(self, url: str, status: int) -> None:
+        """Checks the status of a websocket's handshake."""
+        path = urlsplit(url).path
+        if path not in PATHS:
+            # A server of a test's own.
+            return
+        if str(status) not in PATHS[path]["get"]["responses"]:
+            self.problems.append(f"no contract has the answer {status} to a handshake at {path}")
+        self.seen.add(f"GET {path} {status}")
 
     def _check(self, validator: Validator, document: Any, what: str) -> None:
         for error in validator.iter_errors(document):
@@ -184,18 +199,35 @@ def install(contracts: Contracts) -> None:
     def checked(self: Any, request: Any, stream: bool = False, **options: Any) -> requests.Response:
         answer = send(self, request, stream=stream, **options)
         if _OURS in answer.headers and not (stream and answer.headers.get("Transfer-Encoding")):
-            contracts.check_answer(answer)
+            path = urlsplit(str(request.url)).path
+            contracts.check_answer(
+                Answer(str(request.method), path, answer.status_code, answer.headers, lambda: answer.text)
+            )
         return answer
+
+    sent: Callable[..., httpx2.Response] = httpx2.Client.send
+
+    def checked_httpx(self: Any, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
+        answer = sent(self, request, stream=stream, **options)
+        if _OURS in answer.headers and (not stream or answer.headers["Content-Type"].startswith(_EVENTS)):
+            path = request.url.path
+            contracts.check_answer(
+                Answer(request.method, path, answer.status_code, answer.headers, lambda: answer.text)
+            )
+        return answer
+
+    httpx2.Client.send = checked_httpx  # type: ignore[method-assign]
 
     connect: Callable[..., websocket.WebSocket] = websocket.create_connection
 
-    def connected(*arguments: Any, **options: Any) -> websocket.WebSocket:
+    def opened(url: str, *arguments: Any, **options: Any) -> websocket.WebSocket:
         try:
-            return connect(*arguments, **options)
+            connected = connect(url, *arguments, **options)
         except websocket.WebSocketBadStatusException as refused:
-            if urlsplit(str(arguments[0])).path == "/chat":
-                contracts.check_refusal(refused.status_code)
+            contracts.check_handshake(url, refused.status_code)
             raise
+        contracts.check_handshake(url, 101)
+        return connected
 
-    websocket.create_connection = connected
+    websocket.create_connection = opened
     requests.adapters.HTTPAdapter.send = checked  # type: ignore[method-assign,assignment]

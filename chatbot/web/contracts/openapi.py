@@ -1,16 +1,14 @@
-"""The OpenAPI document: every route but those below `/v1`, each with the answers that occur."""
+"""The OpenAPI document: every route, each with the answers that occur."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 from marshmallow import Schema
 
 from chatbot.protocol.answer_schemas import (
     AliveSchema,
-    ErrorSchema,
     FrameRefusalSchema,
     HistorySchema,
     NewSessionSchema,
@@ -21,11 +19,9 @@ from chatbot.protocol.answer_schemas import (
 )
 from chatbot.protocol.documents import NameSchema
 from chatbot.web.contracts.components import INFO, component_schemas, reference
+from chatbot.web.contracts.openai_operations import OPENAI_OPERATIONS
+from chatbot.web.contracts.operations import Answer, Operation, part, query, refusals
 
-#: What an answer holds: a schema for JSON, or a media type.
-Content = type[Schema] | str | None
-
-_ERROR: Content = ErrorSchema
 _TEXT, _HTML, _JSON = "text/plain", "text/html", "application/json"
 _DESCRIPTION = (
     "The HTTP routes. A client ignores fields that it does not know. A request whose head is too long gets 414 or 431 "
@@ -36,83 +32,58 @@ _SUMMARIES = {
     "401": "A bearer token is missing or wrong",
     "403": "The request comes from a page of another origin",
     "404": "There is nothing at this address, or no such message",
+    "405": "The request is no websocket handshake",
     "409": "Not now: the code says why",
     "413": "The body is too large",
     "429": "Too many requests: send it again after `Retry-After` seconds",
+    "502": "The model gave no reply",
     "503": "Redis does not answer: send it again in a moment",
 }
 
 
-@dataclass(frozen=True)
-class Operation:
-    """A method of a path, and its answers by status."""
-
-    method: str
-    path: str
-    summary: str
-    answers: Mapping[str, Content]
-    parameters: Sequence[dict[str, Any]] = ()
-    #: `dict` for a frame of the websocket.
-    body: type[Schema] | type[dict[str, Any]] | None = None
-    #: How a caller shows who it is; several are alternatives.
-    security: Sequence[str] = field(default=())
-
-
-def _query(name: str, description: str, **schema: Any) -> dict[str, Any]:
-    return {"name": name, "in": "query", "description": description, "schema": {"type": "string", **schema}}
-
-
-def _part(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-
-
-def _refusals(*statuses: str) -> dict[str, Content]:
-    return dict.fromkeys(statuses, _ERROR)
-
-
-_AFTER = _query("after", "The last whole message that the client holds")
+_AFTER = query("after", "The last whole message that the client holds")
 _FRAME_REFUSALS = ("400", "403", "404", "409", "413", "429", "503")
 _TOKEN = ("token", "tokenInQuery")
 
 #: Every path may get this: the host is not served, or is no host.
-_ANY = _refusals("400")
+_ANY = refusals("400")
 
 OPERATIONS = (
     Operation("get", "/", "The chat page", {"200": _HTML, **_ANY}),
     Operation(
-        "get", "/c/{id}", "The chat page, which opens the chat with this id", {"200": _HTML, **_ANY}, [_part("id")]
+        "get", "/c/{id}", "The chat page, which opens the chat with this id", {"200": _HTML, **_ANY}, [part("id")]
     ),
     Operation(
         "get",
         "/static/{version}/{name}",
         "A file of the page",
-        {"200": "*/*", **_ANY, **_refusals("404")},
-        [_part("version"), _part("name")],
+        {"200": "*/*", **_ANY, **refusals("404")},
+        [part("version"), part("name")],
     ),
     Operation("get", "/static/client.js", "The client for other pages", {"302": None, **_ANY}),
     Operation(
         "post",
         "/token",
         "Create a session for a name, given in the body, as a form, or in the query",
-        {"200": NewSessionSchema, **_refusals("400", "403", "413", "429", "503")},
-        [_query("name", "The name, instead of a body")],
+        {"200": NewSessionSchema, **refusals("400", "403", "413", "429", "503")},
+        [query("name", "The name, instead of a body")],
         NameSchema,
     ),
     Operation(
         "delete",
         "/token",
         "End the session, and delete all that is stored of it",
-        {"204": None, **_refusals("400", "403", "429", "503")},
+        {"204": None, **refusals("400", "403", "429", "503")},
         security=_TOKEN,
     ),
     Operation(
         "get",
         "/refresh_token",
         "The session with a page of its history; its time to live begins anew",
-        {"200": HistorySchema, **_refusals("400", "403", "429", "503")},
+        {"200": HistorySchema, **refusals("400", "403", "429", "503")},
         [
-            _query("before", "The page before the message with this id"),
-            _query("limit", "Messages of the page, at most", type="integer", minimum=1, maximum=200),
+            query("before", "The page before the message with this id"),
+            query("limit", "Messages of the page, at most", type="integer", minimum=1, maximum=200),
         ],
         security=_TOKEN,
     ),
@@ -120,7 +91,7 @@ OPERATIONS = (
         "get",
         "/chat",
         "The websocket; see the AsyncAPI document",
-        {"101": None, **_refusals("400", "403", "429")},
+        {"101": None, **refusals("400", "403", "429")},
         [_AFTER],
         security=_TOKEN,
     ),
@@ -128,7 +99,7 @@ OPERATIONS = (
         "get",
         "/events",
         "The frames of the websocket as server-sent events",
-        {"200": "text/event-stream", **_refusals("400", "403", "429", "503")},
+        {"200": "text/event-stream", **refusals("400", "403", "429", "503")},
         [_AFTER, {**_AFTER, "name": "Last-Event-ID", "in": "header"}],
         security=_TOKEN,
     ),
@@ -136,10 +107,10 @@ OPERATIONS = (
         "get",
         "/messages",
         "The frames of the websocket since the last poll",
-        {"200": PollSchema, **_refusals("400", "403", "429", "503")},
+        {"200": PollSchema, **refusals("400", "403", "429", "503")},
         [
             {**_AFTER, "description": "A message's id, or the `after` of the last answer"},
-            _query("wait", "Seconds to wait when there is nothing", type="number", minimum=0, maximum=50),
+            query("wait", "Seconds to wait when there is nothing", type="number", minimum=0, maximum=50),
         ],
         security=_TOKEN,
     ),
@@ -157,7 +128,7 @@ OPERATIONS = (
         "get",
         "/metrics",
         "Prometheus text",
-        {"200": _TEXT, **_ANY, **_refusals("401")},
+        {"200": _TEXT, **_ANY, **refusals("401")},
         security=("metricsToken",),
     ),
     Operation("get", "/openapi.json", "This document", {"200": _JSON, **_ANY}),
@@ -168,17 +139,19 @@ _BEARER = {"type": "http", "scheme": "bearer"}
 _SECURITY = {
     "token": {**_BEARER, "description": "The token of a session"},
     "tokenInQuery": {"type": "apiKey", "in": "query", "name": "token", "description": "The same in the query"},
+    "apiKey": {**_BEARER, "description": "An API key; not needed where API_KEYS is off"},
     "metricsToken": {**_BEARER, "description": "METRICS_TOKEN; not needed where that is unset"},
 }
 
 
-def openapi(operations: Sequence[Operation] = OPERATIONS) -> dict[str, Any]:
+def openapi(operations: Sequence[Operation] = (*OPERATIONS, *OPENAI_OPERATIONS)) -> dict[str, Any]:
     """The document, as OpenAPI 3.1."""
     paths: dict[str, dict[str, Any]] = {}
     used: list[type[Schema]] = []
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
-        contents = (*operation.answers.values(), operation.body)
+        contents = [content for answer in operation.answers.values() for content in _contents(answer)]
+        contents += [operation.body] if operation.body else []
         used += [content for content in contents if isinstance(content, type) and issubclass(content, Schema)]
     return {
         "openapi": "3.1.0",
@@ -205,12 +178,17 @@ def _operation(operation: Operation) -> dict[str, Any]:
     return document
 
 
-def _answer(status: str, content: Content) -> dict[str, Any]:
+def _answer(status: str, held: Answer) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": _SUMMARIES.get(status, "As asked for")}
-    if isinstance(content, str):
-        answer["content"] = {content: {}}
-    elif content is not None:
-        answer["content"] = {_JSON: {"schema": reference(content)}}
+    for content in _contents(held):
+        described = (content, {}) if isinstance(content, str) else (_JSON, {"schema": reference(content)})
+        answer.setdefault("content", {})[described[0]] = described[1]
     if status == "429":
         answer["headers"] = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
     return answer
+
+
+def _contents(answer: Answer) -> list[Any]:
+    if answer is None:
+        return []
+    return list(answer) if isinstance(answer, tuple) else [answer]

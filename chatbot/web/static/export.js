@@ -11,7 +11,7 @@ export function messagesOf({ order }) {
       messages.push({ id, source: 'human', msg: text, timestamp, reply_to: null, finish_reason: null, parent });
     }
     if (reply?.complete) {
-      const { id: replyId, text: msg, timestamp: time, finishReason, reasoning, rating, opinion } = reply;
+      const { id: replyId, text: msg, timestamp: time, finishReason, reasoning, usage, rating, opinion } = reply;
       messages.push({
         id: replyId,
         source: 'bot',
@@ -22,6 +22,7 @@ export function messagesOf({ order }) {
         parent: text === null ? null : of,
         ...(id === of ? {} : { request: id }),
         ...(reasoning ? { reasoning } : {}),
+        ...(usage ? { usage } : {}),
         ...(rating ? { feedback: { rating, text: opinion } } : {}),
       });
     }

@@ -8,6 +8,7 @@ import pytest
 import requests
 import websocket
 
+from chatbot.api_keys.keys import ApiKeys
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, new_session
 from devtools.harness.deployment import Deployment, eventually
@@ -45,6 +46,12 @@ def test_an_address_gets_so_many_sockets_and_a_new_one_for_each_that_closes(stri
     assert int((refused.resp_headers or {})["retry-after"]) > 0
     # Neither the hop that the client made up nor another address is counted.
     assert refusal(strict, "198.51.100.7, 192.0.2.1").status_code == 429
+    key = ApiKeys(strict.client).create("limits", {})[1]
+    with pytest.raises(websocket.WebSocketBadStatusException, match="429"):
+        websocket.create_connection(
+            f"ws{strict.url().removeprefix('http')}/v1/responses",
+            header=["X-Forwarded-For: 192.0.2.1", f"Authorization: Bearer {key}"],
+        )
     connect(strict, "192.0.2.2").close()
     clients.pop().close()
 

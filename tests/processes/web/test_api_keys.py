@@ -11,9 +11,13 @@ import requests
 import websocket
 
 from chatbot.api_keys.keys import ApiKeys, Counted, Period
+from chatbot.config import ModelSettings
+from chatbot.web.contracts.openai_operations import OPENAI_OPERATIONS
 from devtools.chaos import key_usage
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment, eventually
+
+MODEL = ModelSettings.name
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +93,57 @@ def test_another_keys_response_is_not_found(keyed: Deployment) -> None:
     assert (continued.status_code, continued.json()["error"]["code"]) == (400, "previous_response_not_found")
     assert call(keyed, owner, "GET", f"/responses/{response}", web=1).status_code == 200
     assert call(keyed, owner, "DELETE", f"/responses/{response}").status_code == 200
+
+
+UNKNOWN = "resp_" + "x" * 59
+
+
+def test_every_operation_is_refused_without_a_key_and_for_another_model(keyed: Deployment) -> None:
+    for operation in OPENAI_OPERATIONS:
+        path = operation.path.replace("{id}", UNKNOWN).replace("{name}", "m")
+        if "101" not in operation.answers:
+            answer = requests.request(operation.method, keyed.url() + path, json={}, timeout=30)
+            assert answer.status_code == 401, path
+    secret = ApiKeys(keyed.client).create("narrow", {}, ("other",))[1]
+    chat = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+    for refused in (ask(keyed, secret), call(keyed, secret, "POST", "/chat/completions", chat)):
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
+    assert call(keyed, secret, "GET", "/models").json()["data"] == []
+    assert call(keyed, secret, "GET", f"/models/{MODEL}").status_code == 404
+    every = new_key(keyed, "every")
+    assert call(keyed, every, "GET", f"/models/{MODEL}").json()["id"] == MODEL
+    url = f"ws{keyed.url().removeprefix('http')}/v1/responses"
+    with pytest.raises(websocket.WebSocketBadStatusException, match="403"):
+        websocket.create_connection(url, header=[f"Authorization: Bearer {every}"], origin="https://evil.example")
+
+
+def test_wrong_requests_are_refused_in_openais_form(keyed: Deployment) -> None:
+    secret = new_key(keyed, "wrong")
+    response = ask(keyed, secret).json()["id"]
+    assert ask(keyed, secret, input="x" * (9 * 1024 * 1024)).status_code == 413
+    wrong = (
+        ("POST", "/chat/completions"),
+        ("POST", "/responses/compact"),
+        ("GET", f"/responses/{response}?stream=true&starting_after=x"),
+        ("GET", f"/responses/{response}/input_items?limit=0"),
+    )
+    for method, path in wrong:
+        answer = call(keyed, secret, method, path, {})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error"), path
+
+
+def test_a_response_that_is_awaited_is_not_cancelled_and_a_conversation_is_compacted(keyed: Deployment) -> None:
+    secret = new_key(keyed, "patient")
+    headers = {"Authorization": f"Bearer {secret}"}
+    body = {"model": "m", "input": "!interval=50 !tokens=20 on and on", "stream": True}
+    url = f"{keyed.url()}/v1/responses"
+    with requests.post(url, json=body, headers=headers, stream=True, timeout=30) as streamed:
+        first = next(line for line in streamed.iter_lines() if line.startswith(b"data: "))
+        response = json.loads(first.removeprefix(b"data: "))["response"]["id"]
+        refused = call(keyed, secret, "POST", f"/responses/{response}/cancel", web=1)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "not_cancellable")
+    compacted = call(keyed, secret, "POST", "/responses/compact", {"model": "m", "input": "hello"}).json()
+    assert compacted["output"][0]["type"] == "compaction"
 
 
 def test_nothing_is_left_of_an_unstored_response_but_what_it_used(keyed: Deployment) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -136,6 +137,17 @@ def test_a_key_over_its_quota_gets_429_with_what_is_left_and_when(app: Flask, se
     assert 0 < int(answer.headers["Retry-After"]) <= 86_400
     assert answer.headers["x-ratelimit-remaining-requests"] == "0"
     assert re.fullmatch(r"(\d+h)?(\d+m)?(\d+s)?", answer.headers["x-ratelimit-reset-requests"])
+
+
+def test_an_image_reserves_tokens_whatever_its_size(app: Flask, sessions: Sessions, session: str) -> None:
+    run(app, "create", "shop")
+    access = services(app).key_access
+    with app.test_request_context("/v1/responses"):
+        image = "data:image/png;base64," + "A" * 90_000
+        step = partial(sessions.accept, session, "m1", "hi")
+        access.accept(next(access.keys.all()), session, "m1", image + "xyz", lambda charge: step(charge=charge))
+    shown = json.loads(run(app, "usage", "shop", "--json").splitlines()[0])
+    assert shown["reserved_tokens"] == 1000 + 1 + 256
 
 
 @pytest.mark.parametrize("why", ["repeated", "refused"])

@@ -56,6 +56,7 @@ export class Reply {
     this.finishReason = null;
     this.timestamp = null;
     this.rating = null; // up or down
+    this.usage = null; // the tokens that it took
     this.opinion = null; // the user's text with the rating
     this.asksWhy = false; // the user has just rated it in this tab
   }
@@ -76,13 +77,14 @@ export class Reply {
   }
 
   /** Sets the final text, whatever was written before. */
-  finish({ msg, reasoning = '', finish_reason: finishReason = null, timestamp = null, feedback = null }) {
+  finish({ msg, reasoning = '', finish_reason: finishReason = null, timestamp = null, feedback = null, usage = null }) {
     this.text = msg;
     this.points = countPoints(msg);
     this.#thinking = { text: reasoning, points: countPoints(reasoning) };
     this.finishReason = finishReason;
     this.timestamp = timestamp;
     this.rating = feedback?.rating ?? null;
+    this.usage = usage;
     this.opinion = feedback?.text ?? null;
     this.complete = true;
   }
