@@ -15,6 +15,8 @@ FOLDER = Path(__file__).parent / "static"
 _FOR_EVER = "public, max-age=31536000, immutable"
 #: Scripts that are no module, or that the page loads for a formula, for code, or when no websocket connects.
 _LOADED_LATER = (
+    "code-colours.js",
+    "maths.js",
     "vendor/katex",
     "vendor/highlight",
     "theme.js",

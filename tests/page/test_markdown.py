@@ -23,7 +23,7 @@ HOSTILE = [
 
 
 LIVE = (
-    "script, img, iframe, svg:not(:has(> use)), style, form, input, "
+    "script, img, iframe, svg:not(:has(> use)), style, form, input:not(.opinion > *), "
     "[style], [onerror], [onfocus], [onmouseover], [srcdoc]"
 )
 

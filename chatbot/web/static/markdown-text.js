@@ -3,7 +3,7 @@
  * A step takes a bounded time, whatever the length of the text.
  */
 
-import { colour } from './code-colours.js';
+import { colour } from './later.js';
 import { appendCode, blocksOf, nodesOf } from './markdown.js';
 
 // Characters.

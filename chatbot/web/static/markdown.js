@@ -3,9 +3,8 @@
  * sanitizer the second, and the page's content security policy the third.
  */
 
-import { colour } from './code-colours.js';
+import { colour, typeset } from './later.js';
 import { extensions } from './markdown-marks.js';
-import { typeset } from './maths.js';
 import { Lexer, Marked } from './vendor/marked.esm.js';
 import './vendor/purify.min.js'; // defines DOMPurify
 

@@ -23,11 +23,8 @@ let katex = null; // its file sets a global of this name, unless an element has 
 let loading = null;
 const cache = new Map(); // mode and TeX → the drawn formula, or null for one that is not valid
 
-/** Replaces the formulas of a fragment, at once when KaTeX is there and else when it is. */
-export function typeset(fragment) {
-  const nodes = [...fragment.querySelectorAll('code[data-maths]')];
-  for (const node of nodes) node.className = 'tex';
-  if (!nodes.length) return;
+/** Replaces these formulas, at once when KaTeX is there and else when it is. */
+export function typeset(nodes) {
   if (katex) for (const node of nodes) draw(node);
   else load().then(() => nodes.forEach(draw));
 }

@@ -1,0 +1,37 @@
+/** Parts of the page that are loaded when a reply first has a formula, or code. */
+
+/** Calls the function `name` of a module: at once when it is loaded, else when it is. */
+function later(load, name) {
+  let part = null;
+  let loading = null;
+  return (...values) => {
+    if (part) {
+      part[name](...values);
+      return;
+    }
+    loading ??= load().then(
+      (module) => {
+        part = module;
+      },
+      () => {
+        loading = null; // offline: the next call tries again
+      },
+    );
+    loading.then(() => part?.[name](...values));
+  };
+}
+
+const colourNow = later(() => import('./code-colours.js'), 'colour');
+const typesetNow = later(() => import('./maths.js'), 'typeset');
+
+/** Colours the text of an element, soon; called again whenever the text has grown. */
+export function colour(element, language) {
+  if (language) colourNow(element, language);
+}
+
+/** Replaces the formulas of a fragment: at once when KaTeX is there, else when it is. */
+export function typeset(fragment) {
+  const nodes = [...fragment.querySelectorAll('code[data-maths]')];
+  for (const node of nodes) node.className = 'tex';
+  if (nodes.length) typesetNow(nodes);
+}
