@@ -42,8 +42,7 @@ def test_a_chat_is_exported_as_markdown_and_as_json(eve: PageUser, site: Deploym
     expect(eve.state).to_have_text("Reconnecting")
     document = json.loads(export(eve, "JSON")[1])
     assert [message["msg"] for message in document["messages"]] == [message["msg"] for message in messages]
-    # But what it does not show: the tokens.
-    assert [set(message) for message in document["messages"]] == [set(message) - {"usage"} for message in messages]
+    assert [set(message) for message in document["messages"]] == [set(message) for message in messages]
     site.webs[0].start()
     expect(eve.state).to_have_text("Connected")
 
