@@ -86,8 +86,11 @@ def inflict(chat: Deployment, model: ModelServer, name: str, options: argparse.N
     """Runs one experiment; returns whether the promise was kept."""
     began = time.monotonic()
     times = options.times or EXPERIMENTS[name].times
+    before = last_request(model)
     crowd = run_experiment(chat, model, name, times, options.people, reply_length=reply_length(options))
-    return show(name, times, crowd, began, options)
+    kept = show(name, times, crowd, began, options)
+    show_tokens(model, before, crowd)
+    return kept
 
 
 def kill_many(load: str, options: argparse.Namespace) -> bool:
@@ -99,7 +102,19 @@ def kill_many(load: str, options: argparse.Namespace) -> bool:
         Deployment(model.url, webs=kills.WEBS, workers=kills.WORKERS, worker_concurrency=slots) as chat,
     ):
         crowd = kills.run_kills(chat, model, options.count, LOADS[load], options.pause, reply_length(options))
+        show_tokens(model, 0, crowd)
     return show(f"{KILLS} at {load} the capacity", options.count, crowd, began, options)
+
+
+def last_request(model: ModelServer) -> int:
+    return max((record.number for record in model.requests()), default=0)
+
+
+def show_tokens(model: ModelServer, before: int, crowd: Crowd) -> None:
+    """Prints how many tokens the model server has generated since its request `before`, for each that users see."""
+    generated = sum(record.tokens for record in model.requests(before))
+    if crowd.outcome.shown:
+        print(f"  {generated / crowd.outcome.shown:.2f} tokens generated for each one shown", flush=True)
 
 
 def show(name: str, times: int, crowd: Crowd, began: float, options: argparse.Namespace) -> bool:

@@ -217,6 +217,8 @@ class CrowdDelivery(Delivery):
     waits: list[float] = field(default_factory=list)
     #: Messages refused before they were accepted, each time.
     refused: int = 0
+    #: Tokens of the stored replies: words, as the model server generates them.
+    shown: int = 0
 
     @property
     def longest_wait(self) -> float:
@@ -273,6 +275,7 @@ class Crowd:
             )
             for person, messages in zip(self.people, stored, strict=True):
                 self._check(person, messages)
+                self.outcome.shown += sum(len(m["msg"].split()) for m in messages if m["source"] == "bot")
         for at, message in self.struck:
             if message.answered_at > at:
                 self.outcome.recoveries.append(max(message.answered_at - at - self._reply_length, 0.0))
