@@ -145,7 +145,7 @@ def test_an_image_reserves_tokens_whatever_its_size(app: Flask, sessions: Sessio
     with app.test_request_context("/v1/responses"):
         image = "data:image/png;base64," + "A" * 90_000
         step = partial(sessions.accept, session, "m1", "hi")
-        access.accept(next(access.keys.all()), session, "m1", image + "xyz", lambda charge: step(charge=charge))
+        access.accept(next(access.keys.all()), session, "m1", image + '"xy', lambda charge: step(charge=charge))
     shown = json.loads(run(app, "usage", "shop", "--json").splitlines()[0])
     assert shown["reserved_tokens"] == 1000 + 1 + 256
 
