@@ -23,7 +23,7 @@ HOSTILE = [
 
 
 LIVE = (
-    "script, img, iframe, svg:not(:has(> use)), style, form, input:not(.opinion > *), "
+    "script, img, iframe, svg:not(:has(> use)), style, form, input, "
     "[style], [onerror], [onfocus], [onmouseover], [srcdoc]"
 )
 

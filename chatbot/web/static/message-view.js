@@ -99,7 +99,7 @@ export class MessageView {
   #foot;
   #body;
   #thinking;
-  #opinion;
+  #opinion = null;
   #progress = null;
   #failures = new Map();
 
@@ -111,7 +111,16 @@ export class MessageView {
     this.#foot = this.root.querySelector('.foot');
     this.#body = new MarkdownText(this.#reply.querySelector('.text'));
     this.#thinking = new Thinking(this.#reply.querySelector('.text'));
-    this.#opinion = this.#reply.querySelector('.opinion');
+  }
+
+  /** The field for a reason is made when it is needed: an input in each of a thousand turns takes long to lay out. */
+  #showOpinion(shown) {
+    if (shown === Boolean(this.#opinion)) return;
+    this.#opinion?.remove();
+    this.#opinion = null;
+    if (!shown) return;
+    this.#foot.after(document.importNode(template('opinion'), true));
+    this.#opinion = this.#foot.nextElementSibling;
     this.#opinion.addEventListener('keydown', (event) => {
       if (event.key === 'Enter' && !event.isComposing) this.#opinion.querySelector('button').click();
     });
@@ -145,7 +154,7 @@ export class MessageView {
     for (const button of this.#foot.querySelectorAll('[data-rating]')) {
       button.ariaPressed = String(button.dataset.rating === reply?.rating);
     }
-    this.#opinion.hidden = !(reply?.rating && reply.asksWhy);
+    this.#showOpinion(Boolean(reply?.rating && reply.asksWhy));
     this.#showFailure(this.#reply, stored ? failure : null);
 
     clearTimeout(this.#timer);
