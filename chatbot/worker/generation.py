@@ -91,7 +91,8 @@ class Generator:
         if reported is None or reported.estimated:
             stream.usage = Usage(stream.prompt_tokens, 0, stream.generated, estimated=True)
             return
-        stream.usage = replace(reported, completion=before + (reported.completion or 0))
+        # Of the attempts before, the prompts are not known.
+        stream.usage = replace(reported, completion=before + (reported.completion or 0), estimated=before > 0)
         self._counts.add(TOKENS, "prompt", reported.prompt or 0)
         self._counts.add(TOKENS, "cached", reported.cached or 0)
         self._counts.add(TOKENS, "completion", reported.completion or 0)
