@@ -40,7 +40,7 @@ def test_a_chat_goes_on_without_a_websocket(
     expect(other.messages).to_have_count(2)
     other.send("from elsewhere")
     expect(user.page.locator(".foot:visible")).to_have_count(3)
-    user.send(LONG)
+    user.send("!interval=40 !tokens=1000 go on and on")
     expect(user.replies.last).to_contain_text("w5")
     user.page.get_by_role("button", name="Stop").click()
     expect(user.page.locator(".foot:visible")).to_have_count(4)

@@ -40,7 +40,7 @@ class Served:
 def serve(chat: Deployment, model_url: str, **settings: str) -> Iterator[Served]:
     """A worker for the model server at `model_url`; `settings` are environment variables."""
     with Recorder(model_url) as wire:
-        defaults = {"TEMPERATURE": "0", "MODEL_ATTEMPTS": "2", "HISTORY_MESSAGES": "4", "MAX_NEW_TOKENS": "64"}
+        defaults = {"TEMPERATURE": "0", "MODEL_ATTEMPTS": "2", "HISTORY_MESSAGES": "4", "MAX_NEW_TOKENS": "40"}
         worker = chat.worker(0, **{**defaults, **settings, "MODEL_URL": wire.url})
         worker.start()
         try:

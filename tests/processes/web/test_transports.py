@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 import requests
 
+from chatbot.sessions.ids import session_id
+from chatbot.store.keys import session_keys
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session
 from devtools.harness.deployment import Deployment, eventually
@@ -136,7 +138,7 @@ def test_a_poll_answers_at_once_when_something_came_later_and_else_waits(chat: D
 
     waiting = threading.Thread(target=wait_for_another)
     waiting.start()
-    eventually(lambda: _connections(chat), what="the poll is connected")
+    eventually(lambda: _connections(chat, token), what="the poll is connected")
     post(chat.url(0), token, {"type": "message", "msg": "more", "id": "m2"})
     waiting.join()
     assert [ids[0] for ids in found] == ["m2"]
@@ -170,7 +172,7 @@ def test_streams_and_polls_end_with_their_session(chat: Deployment, token: str) 
     with EventClient(chat.url(0), token) as events:
         events.until("session")
         polling.start()
-        eventually(lambda: _connections(chat) == 2, what="both are connected")
+        eventually(lambda: _connections(chat, token) == 2, what="both are connected")
         began = time.monotonic()
         requests.delete(chat.url() + "/token", params={"token": token}, timeout=10)
         assert events.end() == {"code": 1008, "reason": "Session expired"}
@@ -179,8 +181,9 @@ def test_streams_and_polls_end_with_their_session(chat: Deployment, token: str) 
     assert statuses == [400]
 
 
-def _connections(chat: Deployment) -> int:
-    return sum(int(chat.client.hlen(key)) for key in chat.client.scan_iter("chat:*:sockets"))
+def _connections(chat: Deployment, token: str) -> int:
+    """Those of this session: others of the shared deployment may have some left."""
+    return int(chat.client.hlen(session_keys(session_id(token)).sockets))
 
 
 def test_streams_count_as_sockets_of_their_session(chat: Deployment, token: str) -> None:
@@ -218,7 +221,7 @@ def test_streams_and_polls_end_when_their_process_shuts_down(pinging: Deployment
     with EventClient(url, token) as events:
         events.wait_for_comment()
         polling.start()
-        eventually(lambda: _connections(pinging) == 2, what="both are connected")
+        eventually(lambda: _connections(pinging, token) == 2, what="both are connected")
         assert pinging.webs[0].stop(timeout=8) == 0
         assert events.end() == {"code": 1001, "reason": "The server is going away: reconnect"}
     polling.join()

@@ -447,7 +447,7 @@ def batched(values: list[Any], size: int) -> Iterator[list[Any]]:
 
 #: Finds each fault below within a second.
 QUICK = settings(
-    max_examples=150,
+    max_examples=100,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
