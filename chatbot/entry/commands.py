@@ -34,7 +34,9 @@ def main() -> None:
     if name in ("", "help", "-h", "--help"):
         print(USAGE)
         raise SystemExit(0 if name else 2)
-    if name in _WITH_BOT and arguments and _BOT.match(arguments[0]):
+    if name in _WITH_BOT and arguments and not arguments[0].startswith("-"):
+        if not _BOT.match(arguments[0]):
+            raise SystemExit(f"BOT is module:function, such as bot:reply, not {arguments[0]}")
         os.environ["MODEL_API"], os.environ["MODEL_CALLABLE"] = "python", arguments.pop(0)
     if name == "web":
         _gunicorn(arguments)

@@ -47,6 +47,9 @@ def _create(access: KeyAccess) -> click.Command:
         name: str, requests: Sequence[tuple[Period, int]], tokens: Sequence[tuple[Period, int]], models: tuple[str, ...]
     ) -> None:
         """Make a key for NAME and print it. It is shown this once, and is stored nowhere."""
+        for option, given in (("--requests", requests), ("--tokens", tokens)):
+            if len({period for period, _ in given}) < len(given):
+                raise click.UsageError(f"{option} names a period twice: give each once")
         limits: dict[tuple[Counted, Period], int] = {("requests", period): limit for period, limit in requests}
         limits |= {("tokens", period): limit for period, limit in tokens}
         try:
