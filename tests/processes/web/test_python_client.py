@@ -17,6 +17,7 @@ import pytest
 from chatbot_client import AsyncChat, Chat, Refused, Reply, ReplyFailed, SessionExpired
 from chatbot_client.types import Way
 
+from chatbot.sessions.ids import session_id
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import PATIENCE, history, texts
 from devtools.harness.deployment import Deployment, eventually
@@ -190,6 +191,17 @@ def test_a_client_behind_a_proxy_finds_the_way_that_works(
     with proxy(port, without_upgrade, hold_back) as url, Chat.start(url, "Ada") as client:
         assert client.ask("hello", timeout=PATIENCE).text.startswith("You said: hello")
         assert type(client._chat._connection).__name__ == way
+
+
+def test_a_client_that_leaves_closes_in_order(chat: Deployment) -> None:
+    with Chat.start(chat.url(), "Ada") as client:
+        client.ask("hello", timeout=PATIENCE)
+        session = session_id(client.token)
+
+    def ending() -> list[str]:
+        return [line for line in chat.webs[0].log.splitlines() if session in line and "closes with" in line]
+
+    assert "closes with 1000" in eventually(ending, what="the socket's end is logged")[0]
 
 
 def test_the_lines_of_the_readme_run(chat: Deployment) -> None:

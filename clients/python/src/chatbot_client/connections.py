@@ -83,9 +83,14 @@ class WebSocket:
                 async with asyncio.timeout(OPEN_TIMEOUT):
                     first = await socket.recv()
                 self._socket = socket
-                yield json.loads(first)
-                async for data in socket:
-                    yield json.loads(data)
+                try:
+                    yield json.loads(first)
+                    async for data in socket:
+                        yield json.loads(data)
+                except (asyncio.CancelledError, GeneratorExit):
+                    # The user leaves: `connect` would close with 1011, an internal error.
+                    await socket.close()
+                    raise
         except InvalidStatus as error:
             response = error.response
             raise refusal(response.status_code, response.headers, response.body or b"") from None
