@@ -24,9 +24,9 @@ from chatbot.protocol.openai.chat import (
 from chatbot.protocol.openai.response import INTERRUPTED, View
 from chatbot.web.answers import json_answer
 from chatbot.web.openai.body import read_json
-from chatbot.web.openai.responses import first_chunk, leave, service
+from chatbot.web.openai.responses import leave, service, stream
 from chatbot.web.openai.service import Created, ResponseService
-from chatbot.web.openai.serving import DONE, data_text, event_stream, wait_for_end
+from chatbot.web.openai.serving import DONE, data_text, wait_for_end
 
 
 def add_routes(openai: Blueprint) -> None:
@@ -41,18 +41,7 @@ def complete() -> Response:
     steps = service()
     created = steps.create(asked)
     if asked.stream:
-        chunks = _chunks(steps, created, with_usage=with_usage)
-        first = first_chunk(steps, created, chunks)
-
-        def all_chunks() -> Iterator[str | None]:
-            yield first
-            yield from chunks
-
-        def finish(whole: bool) -> None:
-            chunks.close()
-            leave(steps, created, done=whole)
-
-        return event_stream(all_chunks(), finish)
+        return stream(steps, created, _chunks(steps, created, with_usage=with_usage))
     try:
         with steps.follow_new(created) as follower:
             view = _named(wait_for_end(follower))

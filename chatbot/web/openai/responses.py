@@ -51,7 +51,7 @@ def create() -> Response:
     steps = service()
     created = steps.create(asked, follows=asked.stream or not asked.background)
     if asked.stream:
-        return _stream(steps, created)
+        return stream(steps, created, _chunks(steps, created, -1))
     if asked.background:
         return json_answer(resource(steps.view(created.known)), cache=False)
     return json_answer(resource_when_ended(steps, created), cache=False)
@@ -80,9 +80,9 @@ def leave(steps: ResponseService, created: Created, *, done: bool) -> None:
         logger.warning("a response is left to end by itself")
 
 
-def _stream(steps: ResponseService, created: Created) -> Response:
-    chunks = _chunks(steps, created, -1)
-    first = first_chunk(steps, created, chunks)
+def stream(steps: ResponseService, created: Created, chunks: Generator[str | None, None, None]) -> Response:
+    """The answer that streams `chunks`; the response is left when the client goes away, or at their end."""
+    first = _first_chunk(steps, created, chunks)
 
     def all_chunks() -> Iterator[str | None]:
         yield first
@@ -95,7 +95,7 @@ def _stream(steps: ResponseService, created: Created) -> Response:
     return event_stream(all_chunks(), finish)
 
 
-def first_chunk(steps: ResponseService, created: Created, chunks: Generator[str | None, None, None]) -> str | None:
+def _first_chunk(steps: ResponseService, created: Created, chunks: Generator[str | None, None, None]) -> str | None:
     """The first part of a stream. What it raises has a status yet; the response is left then."""
     try:
         return next(chunks)
