@@ -4,67 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-from types import TracebackType
-from typing import Self
 
+from devtools.harness.proxy import LoopbackServer
 from devtools.local.ports import LOOPBACK
 
 _CHUNK = 65536
-#: Seconds for the proxy's thread to end.
-_JOIN_TIMEOUT = 10.0
 _HOP = ("connection", "keep-alive")
 _UPGRADE = ("upgrade", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions")
 
 
-class HttpProxy:
+class HttpProxy(LoopbackServer):
     """Forwards requests to `port` on loopback, within the `with`. Its own port is `self.port`."""
 
     def __init__(self, port: int, *, cuts_websockets: bool = True, holds_back: bool = False) -> None:
+        super().__init__()
         self._target = port
-        self.port = 0
         #: Removes what asks for an upgrade from each request.
         self.cuts_websockets = cuts_websockets
         #: Sends a response once it has ended.
         self.holds_back = holds_back
         #: The request lines that were forwarded, without queries.
         self.requests: list[str] = []
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._stopping = asyncio.Event()
-        self._connections: set[asyncio.Task[None] | None] = set()
-        self._thread = threading.Thread(target=self._run, name="http-proxy", daemon=True)
 
     @property
     def url(self) -> str:
         return f"http://{LOOPBACK}:{self.port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._started.wait()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(_JOIN_TIMEOUT)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
-
-    async def _serve(self) -> None:
-        server = await asyncio.start_server(self._accept, LOOPBACK, 0)
-        self.port = server.sockets[0].getsockname()[1]
-        self._started.set()
-        await self._stopping.wait()
-        server.close()
-        while tasks := [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serves one request: the connection is closed after it."""

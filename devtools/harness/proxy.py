@@ -29,37 +29,17 @@ class Link:
         self.swallowed = False
 
 
-class Proxy:
-    """Forwards connections to `port` on loopback, within the `with`. Its own port is `self.port`."""
+class LoopbackServer:
+    """An asyncio server in a thread of its own, within the `with`. Its port is `self.port`."""
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(self) -> None:
         self.port = 0
-        #: Seconds by which each chunk from the server is late; what follows is late by the same, not by more.
-        self.delay = 0.0
-        self.links: set[Link] = set()
         # The event loop holds its tasks weakly: one that waits for a swallowed connection would be collected.
         self._connections: set[asyncio.Task[None] | None] = set()
         self._loop = asyncio.new_event_loop()
-        self._flowing = asyncio.Event()
-        self._flowing.set()
         self._started = threading.Event()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
-
-    def half_open(self, which: Callable[[Link], bool] = lambda _: True) -> int:
-        """Swallows all that the present connections carry from now on; new ones work. Returns how many there are."""
-        chosen = [link for link in list(self.links) if which(link)]
-        for link in chosen:
-            link.swallowed = True
-        return len(chosen)
-
-    def partition(self) -> None:
-        """Forwards nothing until `heal()`, as a cut cable: what is sent meanwhile arrives then."""
-        self._loop.call_soon_threadsafe(self._flowing.clear)
-
-    def heal(self) -> None:
-        self._loop.call_soon_threadsafe(self._flowing.set)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -88,6 +68,37 @@ class Proxy:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serves one connection."""
+        raise NotImplementedError
+
+
+class Proxy(LoopbackServer):
+    """Forwards connections to `port` on loopback, within the `with`. Its own port is `self.port`."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._target = port
+        #: Seconds by which each chunk from the server is late; what follows is late by the same, not by more.
+        self.delay = 0.0
+        self.links: set[Link] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
+    def half_open(self, which: Callable[[Link], bool] = lambda _: True) -> int:
+        """Swallows all that the present connections carry from now on; new ones work. Returns how many there are."""
+        chosen = [link for link in list(self.links) if which(link)]
+        for link in chosen:
+            link.swallowed = True
+        return len(chosen)
+
+    def partition(self) -> None:
+        """Forwards nothing until `heal()`, as a cut cable: what is sent meanwhile arrives then."""
+        self._loop.call_soon_threadsafe(self._flowing.clear)
+
+    def heal(self) -> None:
+        self._loop.call_soon_threadsafe(self._flowing.set)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = Link()
