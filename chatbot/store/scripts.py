@@ -28,7 +28,7 @@ _SCRIPT_ERROR = re.compile(r"^(?![A-Z]{3,} ).*user_script", re.DOTALL)
 
 _ADMIT = (
     *("session", "message", "ttl_ms", "max_pending", "check_after_ms", "max_wait_ms"),
-    *("on_busy", "stop_channel", "charge"),
+    *("on_busy", "stop_channel", "charge", "elsewhere"),
 )
 _HISTORY = ("max_history", "max_history_bytes")
 _LEASE = ("lease_ms", "grace_ms", "owner")
@@ -57,21 +57,29 @@ ARGUMENTS = {
     "commit": (*_SETTLE, "reply_id", "reply", "last_delta", *_HISTORY),
     "fail": (*_SETTLE, "failure"),
     "postpone": ("session", "fence", "delay_ms", "loading", "keep", "events", "frame"),
-    "sweep": ("limit", "interval_ms", "lease_ms", "grace_ms", "first_wait_ms", "longest_wait_ms"),
+    "sweep": ("limit", "interval_ms", "lease_ms", "grace_ms", "first_wait_ms", "longest_wait_ms", "others"),
+    "admit": ("session", "max_wait_ms"),
+    "give_back": ("session", "stays"),
+    "take": ("share",),
     "check_charge": ("message", "charge"),
     "reserve": ("charge", "tokens"),
     "settle": ("charge", "outcome", "prompt_tokens", "completion_tokens", "cached_tokens", "keep_ms"),
 }
 #: The scripts that work on many sessions, one after the other, and name their keys themselves.
 _OF_MANY = ("progress", "sweep")
+#: The scripts that work on an address, for a session in another partition.
+_OF_ADDRESS = ("admit", "give_back", "take")
 #: The scripts that work on an API key, not on a session.
 _OF_API_KEY = ("reserve", "settle")
 #: What a script has before it besides `_session`.
 _PARTS = {
     "read": ("_rates", "_log", "_tree", "_page"),
-    "accept": ("_rates", "_pace", "_stop", "_admission", "_log", "_tree"),
-    "retry": ("_rates", "_pace", "_stop", "_admission"),
-    "regenerate": ("_rates", "_pace", "_stop", "_admission", "_log", "_tree"),
+    "accept": ("_rates", "_pace", "_line", "_stop", "_admission", "_log", "_tree"),
+    "retry": ("_rates", "_pace", "_line", "_stop", "_admission"),
+    "regenerate": ("_rates", "_pace", "_line", "_stop", "_admission", "_log", "_tree"),
+    "admit": ("_rates", "_pace", "_line"),
+    "take": ("_rates",),
+    "sweep": ("_pace", "_line"),
     "select": ("_log", "_tree"),
     "feedback": ("_log",),
     "stop": ("_stop",),
@@ -204,6 +212,8 @@ def _prelude(name: str) -> str:
     arguments = ARGUMENTS[name]
     if name in _OF_API_KEY:
         return _head(ApiKeyKeys._fields, arguments)
+    if name in _OF_ADDRESS:
+        return _head(SharedKeys._fields, arguments)
     if name in _OF_MANY:
         keys = (*SharedKeys._fields, *(("swept",) if name == "sweep" else ()))
         return f"{_head(keys, arguments)}{_TAGGED}{_select_session()}"

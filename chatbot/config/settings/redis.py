@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from chatbot.config import address_fields, fields
 from chatbot.config.broker_urls import checked_broker_url
 from chatbot.config.declaration import setting
+from chatbot.config.redis_urls import split_urls
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,10 @@ class RedisSettings:
     url: str = setting(
         "REDIS_URL",
         "redis://127.0.0.1:6379/0",
-        address_fields.redis_url("percent-encode the password, or leave it out and set REDIS_PASSWORD"),
+        address_fields.redis_urls("percent-encode the password, or leave it out and set REDIS_PASSWORD"),
         "Where Redis is: redis://, rediss:// for TLS, unix:///run/redis.sock, or with Sentinel "
-        "sentinel://[user:password@]host1[:26379],host2,host3/service[/db], sentinels:// for TLS.",
+        "sentinel://[user:password@]host1[:26379],host2,host3/service[/db], sentinels:// for TLS. Several, separated "
+        "by commas, share the sessions.",
         secret=True,
     )
     host: str | None = setting(
@@ -47,3 +49,8 @@ class RedisSettings:
         "Replicas that must have a message before it is acknowledged; 1 by default with Sentinel, else 0.",
         shown="",
     )
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The URL of each Redis in `url`."""
+        return split_urls(self.url)
