@@ -209,18 +209,18 @@ class Sessions(Requests):
             raise SessionNotFound
         _, name, start, ttl, length, recovered, messages, partial, reasoning, pending, failed, event, *tree = answer
         leaf, requests, lineage = tree
-        if messages and lineage and elsewhere:
-            # As scripts/snapshot.lua computes it.
-            share = max(len(lineage) / PAGE_MESSAGES, min(len(messages) / PAGE_BYTES, 1))
-            if self._admission.take(elsewhere, share):
-                messages, recovered = "", "0"
+        found = with_parents(json.loads(messages), lineage) if messages else []
+        # As scripts/snapshot.lua computes it.
+        share = max(len(found) / PAGE_MESSAGES, min(len(messages) / PAGE_BYTES, 1))
+        if found and self._admission.take(elsewhere, share):
+            found, recovered = [], "0"
         return Snapshot(
             name=json.loads(name),
             session_start=json.loads(start),
             expires_in=ttl / 1000,
             length=length,
             recovered=None if recovered == "" else recovered == "1",
-            messages=with_parents(json.loads(messages), lineage) if messages else [],
+            messages=found,
             pending=pending,
             partial=partial,
             reasoning=reasoning,

@@ -7,8 +7,6 @@ its session. So neither one user nor one slow reply adds to the queue delay.
 from __future__ import annotations
 
 import math
-import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,37 +14,12 @@ import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.store.client import clock
-from chatbot.store.partitions import Partition, Partitions, Store, partitions_of
+from chatbot.store.partitions import Partition, Partitions
 
-#: Seconds for which a reading is reused.
-_FRESH = 1.0
 #: Milliseconds over which the workers' pace is averaged: `pace_window` of scripts/_pace.lua.
 _PACE_WINDOW = 10_000
 #: Bounds of `retry_after`, in seconds.
 _SHORTEST, _LONGEST = 1.0, 60.0
-
-
-class QueueDelay:
-    """The queue delay as one process observes it. Safe for many threads."""
-
-    def __init__(self, store: Store) -> None:
-        self._partitions = partitions_of(store)
-        self._lock = threading.Lock()
-        self._read_at = float("-inf")
-        self._reading = (0, 0.0)
-
-    def read(self) -> tuple[int, float]:
-        """The number of sessions ready for a worker, and the delay in seconds; at most a second old.
-
-        Raises `StoreUnavailable`.
-        """
-        with self._lock:
-            if time.monotonic() - self._read_at < _FRESH:
-                return self._reading
-            lines = read_lines(self._partitions.all)
-            self._reading = sum(line.ready for line in lines), max(line.delay for line in lines)
-            self._read_at = time.monotonic()
-            return self._reading
 
 
 @dataclass(frozen=True)
