@@ -15,7 +15,8 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from chatbot.store.cluster import is_cluster
-from chatbot.store.cluster_client import PATIENCE, ClusterClient, ClusterPool
+from chatbot.store.cluster_client import ClusterClient
+from chatbot.store.cluster_pool import PATIENCE, ClusterPool
 from chatbot.store.connections import Connection, SSLConnection, UnixConnection
 from chatbot.store.sentinel import (
     BlockingMasterPool,
@@ -35,7 +36,7 @@ POOL_TIMEOUT = 5.0
 
 def connect(url: str, max_connections: int, *, retries: int = 1) -> redis.Redis:
     """A client with a bounded pool; it connects at its first command. For Sentinel URLs see sentinel.py.
-    For a Redis Cluster the bound is for each node; see cluster_client.py.
+    For a Redis Cluster the bound is for each node; see cluster_pool.py.
 
     A command whose connection breaks is sent again on a new one, `retries` times: every step is idempotent. A
     subscriber needs `retries` 0, or redis-py would reconnect without an error, and missed messages would go unnoticed.

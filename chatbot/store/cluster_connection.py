@@ -10,7 +10,7 @@ import redis
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
 from chatbot.store.cluster import ClusterAddress, Node, topology
-from chatbot.store.cluster_client import slot_of
+from chatbot.store.cluster_pool import slot_of
 from chatbot.store.connections import Connection, SSLConnection
 
 

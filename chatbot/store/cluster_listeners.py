@@ -21,7 +21,7 @@ import redis
 from redis.exceptions import MovedError
 
 from chatbot.store.cluster import Node, Topology
-from chatbot.store.cluster_client import ClusterPool, slot_of
+from chatbot.store.cluster_pool import ClusterPool, slot_of
 from chatbot.store.listener import LISTENER_CONNECTIONS
 from chatbot.store.node_listener import NodeListener
 

@@ -14,8 +14,9 @@ from chatbot.queue.celery_app import create_celery, publish_reply
 from chatbot.queue.transport import CLUSTER_PREFIX
 from chatbot.store.access import SESSION_COMMANDS, find_problem, queue_commands
 from chatbot.store.client import connect
-from chatbot.store.cluster_client import ClusterClient, slot_of
+from chatbot.store.cluster_client import ClusterClient
 from chatbot.store.cluster_listeners import ClusterSubscriptions
+from chatbot.store.cluster_pool import slot_of
 from devtools.harness.deployment import eventually
 from devtools.harness.redis_cluster import RedisCluster
 
