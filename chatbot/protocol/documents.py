@@ -52,7 +52,6 @@ class _Name(Text):
         "blank": "must not be blank",
         "long": f"must have at most {MAX_NAME_LENGTH} characters",
         "control": "must not hold control characters",
-        "encoding": "must be UTF-8",
     }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -64,9 +63,6 @@ class _Name(Text):
         # Not `isprintable`: real names contain joiners and direction marks.
         if any(ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u2028\u2029" for c in name):
             raise self.make_error("control")
-        if "\ufffd" in name:
-            # What decoding puts in the place of bytes that are no UTF-8.
-            raise self.make_error("encoding")
         return name
 
 
