@@ -13,6 +13,7 @@ from marshmallow import fields
 from chatbot.config.fields import Parsed, listed
 from chatbot.config.host_names import is_host, is_path_prefix, listed_host, origin
 from chatbot.config.redis_urls import checked_redis_url, split_urls
+from chatbot.store.cluster import is_cluster
 from chatbot.store.partition_table import server_name
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
@@ -111,6 +112,8 @@ def redis_urls(encode: str) -> fields.Field[Any]:
         urls = tuple(checked_redis_url(part, encode) for part in split_urls(raw))
         if len({server_name(url) for url in urls}) < len(urls):
             raise ValueError("names the same Redis twice")
+        if len(urls) > 1 and any(map(is_cluster, urls)):
+            raise ValueError("names a Redis Cluster beside another Redis: a cluster has all sessions, or none")
         return ",".join(urls)
 
     return Parsed(read)

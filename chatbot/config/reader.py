@@ -28,6 +28,7 @@ from chatbot.config.settings import (
 )
 from chatbot.config.settings.model import BOT_HISTORY_MESSAGES, BOT_PROMPT_TOKENS
 from chatbot.errors import ConfigurationError
+from chatbot.store.cluster import is_cluster
 from chatbot.store.sentinel import is_sentinel
 
 #: Read by OpenSSL and by `requests`, in every process.
@@ -179,8 +180,8 @@ def _derive_redis(values: dict[str, Any]) -> None:
             )
     values["url"] = ",".join(with_sentinel_login(url, values) for url in urls)
     values["broker_url"] = with_sentinel_login(broker_url, values)
-    # Sentinel promotes a replica that may lack the newest writes: one replica must have what is acknowledged.
-    values.setdefault("wait_replicas", int(any(map(is_sentinel, urls))))
+    # A replica that is promoted may lack the newest writes: one replica must have what is acknowledged.
+    values.setdefault("wait_replicas", int(any(is_sentinel(url) or is_cluster(url) for url in urls)))
 
 
 def _derive_model(values: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ A message is in it before the client gets its `ack`. So a message is answered th
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from chatbot.errors import StoreUnavailable
 from chatbot.sessions.leases import GRACE, LEASE
 from chatbot.store.partitions import Node, Partition, Store, partitions_of
 from chatbot.store.scripts import Scripts, Value
+
+logger = logging.getLogger(__name__)
 
 #: Seconds between two sweeps, over all processes.
 SWEEP_INTERVAL = 1.0
@@ -57,7 +60,11 @@ class Ledger:
         for places in self._partitions.by_client(partitions):
             calls = [self._call(partitions[place]) for place in places]
             answers = self._scripts.run_many("sweep", partitions[places[0]], calls)
-            for place, (status, figures, *found) in zip(places, answers, strict=True):
+            for place, answer in zip(places, answers, strict=True):
+                if isinstance(answer, StoreUnavailable):
+                    logger.warning("a partition could not be swept: %s", answer)
+                    continue
+                status, figures, *found = answer
                 if figures:
                     self._figures.store(partitions[place], figures)
                 if status == "swept":

@@ -122,8 +122,9 @@ class Scripts:
         if not self._replicas:
             return self.run(name, at, keys, *further, **arguments)
         answer, replicas = self._round_trip(name, at, [(keys, [*ordered(name, arguments), *further])], self._replicas)
-        if isinstance(answer, DamagedSession):
-            raise answer
+        for found in (answer, replicas):
+            if isinstance(found, Exception):
+                raise found
         if replicas < self._replicas:
             # The replicas may follow another master by now.
             at.client.connection_pool.disconnect(inuse_connections=False)
@@ -136,10 +137,14 @@ class Scripts:
         """The answers to several calls of one script, in one round trip. A call has its keys, further values and named
         arguments; all keys are where `at` is.
 
-        The answer of a call that failed at its own session is the `DamagedSession`.
+        The answer of a call that failed at its own session is the `DamagedSession`. That of one whose node failed while
+        others of the same client did not is the `StoreUnavailable`, which is raised if all failed.
         """
         found = [(keys, [*ordered(name, arguments), *further]) for keys, further, arguments in calls]
-        return self._round_trip(name, at, found)
+        answers = self._round_trip(name, at, found)
+        if answers and all(_unavailable(answer) for answer in answers):
+            raise answers[0]
+        return answers
 
     def _script(self, name: str, client: redis.Redis) -> Script:
         if name not in self._scripts:
@@ -166,8 +171,6 @@ class Scripts:
         for i, answer in enumerate(answers):
             if isinstance(answer, Exception):
                 answers[i] = _failure(name, answer)
-                if not isinstance(answers[i], DamagedSession):
-                    raise answers[i] from answer
         return answers
 
 
@@ -181,6 +184,10 @@ def _send(
             # WAIT covers what this connection wrote before.
             pipeline.execute_command("WAIT", replicas, REPLICATION_TIMEOUT)
         return pipeline.execute(raise_on_error=False)
+
+
+def _unavailable(answer: Any) -> bool:
+    return isinstance(answer, StoreUnavailable) and not isinstance(answer, DamagedSession)
 
 
 def _failure(name: str, error: Exception) -> StoreUnavailable:

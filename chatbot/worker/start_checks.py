@@ -16,8 +16,10 @@ from click.core import ParameterSource
 from chatbot.config import Settings
 from chatbot.config.broker_urls import is_amqp
 from chatbot.errors import StoreUnavailable
+from chatbot.queue.transport import CLUSTER_PREFIX
 from chatbot.store.access import SESSION_COMMANDS, find_problem, queue_commands
 from chatbot.store.client import connect, database
+from chatbot.store.cluster import is_cluster
 from chatbot.store.sentinel import is_sentinel
 from chatbot.telemetry import liveness
 
@@ -97,7 +99,7 @@ def wait_until_usable(settings: Settings) -> None:
     A broker that does not answer delays nothing: replies that are owed need none.
     """
     urls, broker = settings.redis.urls, settings.redis.broker_url
-    commands = "" if is_amqp(broker) else queue_commands(database(broker))
+    commands = "" if is_amqp(broker) else queue_commands(database(broker), CLUSTER_PREFIX if is_cluster(broker) else "")
     # A broker that is among them needs the rights of both.
     _wait({url: f"{SESSION_COMMANDS}|{commands}" if url == broker else SESSION_COMMANDS for url in urls}, "REDIS_URL")
     if commands and broker not in urls:

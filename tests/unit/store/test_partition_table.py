@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from chatbot.store.cluster_pool import slot_of
 from chatbot.store.partition_table import open_partitions, server_name, share_out
 
 THREE = ["a:6379/0", "b:6379/0", "c:6379/0"]
@@ -41,6 +42,15 @@ def test_sessions_and_addresses_spread_evenly() -> None:
     assert all(9_000 < count < 11_000 for count in shares.values())
     assert len({table.of_address(f"10.0.0.{number}") for number in range(9)}) > 1
     assert all(partition.keys("5e55").ledger == "chat:ledger" for partition in table.all)
+
+
+def test_the_partitions_of_a_cluster_spread_evenly_over_the_slots() -> None:
+    table = open_partitions(["redis+cluster://a,b,c"], 1)
+    names = [table.all[number].shared.ledger for number in range(128)]
+    assert [slot_of(name) // 128 for name in names] == list(range(128))
+    partition = table.of("5e55")
+    slots = {slot_of(name) for name in (*partition.keys("5e55"), partition.events("5e55"), partition.swept)}
+    assert slots == {slot_of(partition.line("10.0.0.1"))}
 
 
 def test_one_redis_has_one_partition() -> None:
