@@ -111,7 +111,7 @@ class FrameHandler:
 
     @contextmanager
     def _acknowledged_first(self) -> Iterator[None]:
-        """Holds the session's events: a reply may begin before Redis' answer has been read, and its `ack` goes first."""
+        """Holds the session's events, as a reply may begin before Redis' answer to the step has been read."""
         if self._subscriber is None:
             yield
             return

@@ -11,12 +11,12 @@ import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import ClientError, SessionNotFound
-from chatbot.protocol.events import Event, events_channel
+from chatbot.protocol.events import Event
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress
 from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
-from chatbot.store.keys import LEDGER, SWEPT, WAITING, session_keys
+from chatbot.store.keys import LEDGER, SWEPT, WAITING, events_channel, session_keys
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import store_turns, stored_messages
 from tests.support.ledger import end_session, overdue, sweep
@@ -60,6 +60,21 @@ def test_a_message_is_in_history_and_ledger_in_one_step(
     assert accepted.wake
     assert stored_messages(sessions, session)[0]["msg"] == "hello"
     assert redis_client.zscore(LEDGER, session) is not None
+
+
+def test_the_step_that_stores_a_message_enqueues_its_task_unless_a_worker_holds_the_lease(
+    redis_client: redis.Redis, leases: Leases, session: str
+) -> None:
+    sessions = Sessions(redis_client, ttl=60, max_pending=8, task=lambda name: ("celery", f"task of {name}"))
+    assert not sessions.accept(session, "m1", "hello").wake
+    assert redis_client.lrange("celery", 0, -1) == [f"task of {session}"]
+    work = claimed(leases, session)
+    assert not sessions.accept(session, "m2", "more").wake
+    assert redis_client.llen("celery") == 1
+    leases.hand_back(work)
+    redis_client.set("celery", "no list")
+    assert sessions.accept(session, "m3", "stored all the same").wake
+    assert [message["id"] for message in stored_messages(sessions, session)] == ["m1", "m2", "m3"]
 
 
 def test_one_worker_at_a_time_holds_the_lease(sessions: Sessions, leases: Leases, session: str) -> None:
@@ -469,7 +484,7 @@ def test_the_sweep_skips_a_session_while_a_worker_holds_the_lease(
 def test_the_sweep_releases_the_lease_of_a_dead_worker(
     sessions: Sessions, session: str, redis_client: redis.Redis
 ) -> None:
-    leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda: "worker-channel")
+    leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda _: "worker-channel")
     sessions.accept(session, "m1", "hello")
     pubsub = redis_client.pubsub()
     pubsub.subscribe("worker-channel")
