@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from chatbot.sessions.messages import Sessions
 from chatbot.store.client import connect
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment, running_redis
+from tests.support.alone import running
 from tests.support.contracts import Contracts, documented, install
 
 #: What all clients of this process have received.
@@ -29,6 +30,13 @@ def keeps_the_contracts() -> Iterator[None]:
     yield
     problems = CONTRACTS.take_problems()
     assert not problems, problems[:5]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Outside the timeout of the test, which begins when it may run."""
+    with running(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 def pytest_testnodedown(node: Any) -> None:

@@ -390,6 +390,7 @@ def branched(client: redis.Redis, turns: int, branches: int) -> Talk:
     return talk
 
 
+@pytest.mark.alone
 def test_a_reply_costs_the_same_in_any_tree(redis_client: redis.Redis) -> None:
     """Microseconds of Redis for the steps of a reply: in a line of ten, and in 10 000 messages with 500 branches."""
 
