@@ -1,6 +1,7 @@
 """The command `chatbot`: starts the processes of the installed package from any folder.
 
-It imports nothing of the application before it hands over to gunicorn, Celery or Flask, which run in this process.
+It imports no more of the application than the settings before it hands over to gunicorn, Celery or Flask, which run in
+this process.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ usage: chatbot COMMAND [BOT] [OPTIONS]
   chatbot flower         shows workers and tasks; options of Flower
   chatbot model-check    asks the model, or the bot, one question
   chatbot end-session ID, chatbot end-sessions
+  chatbot keys           API keys of /v1; `chatbot keys --help` lists the commands
 
 BOT is a function of your own that answers: bot:reply is the function reply in bot.py in this folder. It may be named in
 MODEL_CALLABLE instead. Settings come from the environment and from the file .env in this folder; Redis is where
@@ -26,6 +28,7 @@ REDIS_URL says."""
 _APP, _WORKER = "chatbot.entry.wsgi", "chatbot.entry.celery_worker"
 _BOT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 _WITH_BOT = ("web", "worker", "model-check")
+_OF_FLASK = ("model-check", "end-session", "end-sessions", "keys")
 
 
 def main() -> None:
@@ -42,11 +45,17 @@ def main() -> None:
         _gunicorn(arguments)
     elif name in ("worker", "flower"):
         _celery(name, arguments)
-    else:
+    elif name in _OF_FLASK:
         _flask([name, *arguments])
+    else:
+        raise SystemExit(f"there is no command {name}: chatbot help lists them")
 
 
 def _gunicorn(arguments: list[str]) -> None:
+    from chatbot import logs
+
+    # gunicorn reads this variable when it is imported, and expects a number.
+    os.environ["WEB_CONCURRENCY"] = str(logs.settings_or_exit().web.processes)
     from gunicorn.app.wsgiapp import run
 
     # With these arguments gunicorn starts itself again (SIGUSR2).
@@ -56,6 +65,10 @@ def _gunicorn(arguments: list[str]) -> None:
 
 
 def _celery(command: str, arguments: list[str]) -> None:
+    from chatbot.worker.pool_option import refuse_pool
+
+    # Celery's own command would import another pool's packages, before it loads this program.
+    refuse_pool(arguments if command == "worker" else [])
     from celery.__main__ import main as celery
 
     sys.argv = ["celery", "-A", _WORKER, command, *arguments]
@@ -65,7 +78,8 @@ def _celery(command: str, arguments: list[str]) -> None:
 
 
 def _flask(arguments: list[str]) -> None:
-    from flask.cli import main as flask
+    from flask.cli import cli
 
-    sys.argv = ["flask", "--app", _APP, *arguments]
-    flask()
+    # The settings read .env, and say what is wrong with it.
+    os.environ["FLASK_SKIP_DOTENV"] = "1"
+    cli.main(["--app", _APP, *arguments], prog_name="chatbot")

@@ -21,7 +21,7 @@ from celery.utils.nodenames import node_format
 
 from chatbot import logs
 from chatbot.api_keys.charges import Charges
-from chatbot.config import PYTHON, Settings
+from chatbot.config import PYTHON, Settings, open_files
 from chatbot.config.broker_urls import is_amqp
 from chatbot.errors import ConfigurationError
 from chatbot.protocol.events import STOP_CHANNEL
@@ -174,6 +174,7 @@ def create_worker(settings: Settings) -> Celery:
 
 def _apply_options(celery: Celery, services: WorkerServices, **_: Any) -> None:
     threads = check_options()
+    open_files.raise_limit()
     if threads is not None:
         services.slots = celery.conf.worker_concurrency = threads
 

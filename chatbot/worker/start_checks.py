@@ -19,6 +19,7 @@ from chatbot.store.access import SESSION_COMMANDS, find_problem, queue_commands
 from chatbot.store.client import connect, database
 from chatbot.store.sentinel import is_sentinel
 from chatbot.telemetry import liveness
+from chatbot.worker.pool_option import refuse_pool
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +63,8 @@ def check_options() -> int | None:
     for name, sentence in _REFUSED.items():
         if given(name) is not None:
             raise SystemExit(sentence)
-    if given("pool") is not None and _chosen_pool(sys.argv) != "threads":
-        raise SystemExit("-P: this program's workers are made for threads alone: leave -P out")
+    if given("pool") is not None:
+        refuse_pool(sys.argv)
     queues, excluded = given("queues"), given("exclude_queues")
     if (queues is not None and _QUEUE not in queues) or _QUEUE in (excluded or ()):
         raise SystemExit(
@@ -75,19 +76,6 @@ def check_options() -> int | None:
     if not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS:
         raise SystemExit(f"-c must be a number of threads from 1 to {_MOST_THREADS}")
     return threads
-
-
-def _chosen_pool(arguments: list[str]) -> str:
-    """The pool as it was written: Celery replaces prefork, its default, with the pool of this program."""
-    chosen = ""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument in ("-P", "--pool"):
-            chosen = following
-        elif argument.startswith("--pool="):
-            chosen = argument.removeprefix("--pool=")
-        elif argument.startswith("-P"):
-            chosen = argument.removeprefix("-P")
-    return chosen
 
 
 def wait_until_usable(settings: Settings) -> None:

@@ -42,7 +42,7 @@ class Way:
 WAYS = {
     "gunicorn --preload": Way("start gunicorn without it", (*GUNICORN, "--preload", "wsgi:app")),
     "gunicorn -k sync": Way("start gunicorn without -k", (*GUNICORN, "-k", "sync", "wsgi:app")),
-    "gunicorn -k gthread": Way("start gunicorn without -k", (*GUNICORN, "-k", "gthread", "wsgi:app")),
+    "gunicorn -k eventlet": Way("start gunicorn without -k", (*GUNICORN, "-k", "eventlet", "wsgi:app")),
     "gunicorn -w 0": Way("start it without -w", (*GUNICORN, "-w", "0", "wsgi:app")),
     "gunicorn --chdir from elsewhere": Way(
         "did not read gunicorn.conf.py",
