@@ -50,12 +50,14 @@ class Listener:
         on_message: Callable[[str, str], None],
         on_break: Callable[[], None] = lambda: None,
         on_heartbeat: Callable[[], None] = lambda: None,
+        own_channel: str = "",
     ) -> None:
+        """`own_channel` is that of the heartbeat, to which no other process subscribes; made up unless given."""
         self._client = client
         self._on_message = on_message
         self._on_break = on_break
         self._on_heartbeat = on_heartbeat
-        self._heartbeat_channel = f"chat:heartbeat:{uuid.uuid4().hex}"
+        self._heartbeat_channel = own_channel or f"chat:heartbeat:{uuid.uuid4().hex}"
         # Guards all below, and the writing of SUBSCRIBE, so that commands do not mix.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)

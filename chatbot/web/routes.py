@@ -115,7 +115,7 @@ def healthz() -> Response:
 def readyz() -> Response:
     """Readiness: 200 when this process can serve a chat, else 503 with the part that fails."""
     found = services()
-    ready, parts = readiness(found.client, found.hub, found.settings.worker.health_timeout)
+    ready, parts = readiness(found.partitions, found.hub, found.settings.worker.health_timeout)
     if not ready:
         failing = [
             f"redis: {parts['redis']}" if part == "redis" else part

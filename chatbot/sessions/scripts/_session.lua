@@ -84,7 +84,7 @@ end
 -- See events.py.
 local function publish(frame, length)
   local number = redis.call('HINCRBY', state, 'events', 1)
-  redis.call('PUBLISH', events, number .. ':' .. (length or '') .. '\n' .. frame)
+  publish_event(events, number .. ':' .. (length or '') .. '\n' .. frame)
   return number
 end
 

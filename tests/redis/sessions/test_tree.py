@@ -12,11 +12,11 @@ import pytest
 import redis
 
 from chatbot.protocol.client_errors import ClientError
-from chatbot.protocol.events import Event, events_channel
+from chatbot.protocol.events import Event
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Assignment, Leases, Progress
 from chatbot.sessions.messages import Sessions
-from chatbot.store.keys import session_keys
+from chatbot.store.keys import events_channel, session_keys
 from devtools.harness.histories import store_turns, stored_messages
 from tests.support.ledger import overdue
 from tests.support.windows import window_begin

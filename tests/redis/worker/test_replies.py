@@ -11,10 +11,10 @@ import pytest
 import redis
 
 from chatbot.config import ModelAddress, ModelSettings, Settings
-from chatbot.protocol.events import Event, events_channel
+from chatbot.protocol.events import Event
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.messages import Sessions
-from chatbot.store.keys import session_keys
+from chatbot.store.keys import events_channel, session_keys
 from chatbot.telemetry.counters import TOKENS, Counts, sums
 from chatbot.web.hub import replay
 from chatbot.worker.models.base import Call, Model, Piece, Pieces
