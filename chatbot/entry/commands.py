@@ -18,8 +18,8 @@ usage: chatbot COMMAND [BOT] [OPTIONS]
   chatbot worker         generates replies; options of `celery worker`
   chatbot flower         shows workers and tasks; options of Flower
   chatbot model-check    asks the model, or the bot, one question
+  chatbot keys           makes, lists and revokes API keys, and shows what they used
   chatbot end-session ID, chatbot end-sessions
-  chatbot keys           API keys of /v1; `chatbot keys --help` lists the commands
 
 BOT is a function of your own that answers: bot:reply is the function reply in bot.py in this folder. It may be named in
 MODEL_CALLABLE instead. Settings come from the environment and from the file .env in this folder; Redis is where
@@ -28,7 +28,8 @@ REDIS_URL says."""
 _APP, _WORKER = "chatbot.entry.wsgi", "chatbot.entry.celery_worker"
 _BOT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 _WITH_BOT = ("web", "worker", "model-check")
-_OF_FLASK = ("model-check", "end-session", "end-sessions", "keys")
+#: What Flask runs; its own commands serve development.
+FLASK_COMMANDS = ("model-check", "keys", "end-session", "end-sessions")
 
 
 def main() -> None:
@@ -45,10 +46,11 @@ def main() -> None:
         _gunicorn(arguments)
     elif name in ("worker", "flower"):
         _celery(name, arguments)
-    elif name in _OF_FLASK:
+    elif name in FLASK_COMMANDS:
         _flask([name, *arguments])
     else:
-        raise SystemExit(f"there is no command {name}: chatbot help lists them")
+        print(f"chatbot has no command {name}", USAGE, sep="\n\n", file=sys.stderr)
+        raise SystemExit(2)
 
 
 def _gunicorn(arguments: list[str]) -> None:

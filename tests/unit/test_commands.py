@@ -11,7 +11,7 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from chatbot.entry.commands import main
+from chatbot.entry.commands import FLASK_COMMANDS, USAGE, main
 from chatbot.errors import StoreUnavailable
 from chatbot.web.key_commands import key_commands
 from chatbot.web.store_command import StoreCommand
@@ -29,7 +29,6 @@ def test_a_bot_without_its_function_is_refused_in_one_line(command: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["nonsense"], "there is no command nonsense: chatbot help lists them"),
         # Celery would import another pool's packages before it loads this program.
         (["worker", "-P", "eventlet"], "leave -P out"),
         (["worker", "--pool=custom", "-c", "3"], "leave -P out"),
@@ -75,6 +74,15 @@ def test_a_command_that_cannot_use_redis_says_why(
     assert done.exit_code == 1
     assert done.output.startswith(says)
     assert len(done.output.splitlines()) == 1
+
+
+def test_an_unknown_command_gets_the_list_of_commands() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "chatbot", "blah"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"chatbot has no command blah\n\n{USAGE}\n"
+    assert all(command in USAGE for command in FLASK_COMMANDS)
 
 
 @pytest.mark.parametrize("option", ["--requests", "--tokens"])
