@@ -67,10 +67,11 @@ def _gunicorn(arguments: list[str]) -> None:
 
 
 def _celery(command: str, arguments: list[str]) -> None:
-    from chatbot.worker.pool_option import refuse_pool
+    from chatbot.worker.early_options import refuse_early
 
-    # Celery's own command would import another pool's packages, before it loads this program.
-    refuse_pool(arguments if command == "worker" else [])
+    if command == "worker":
+        # Celery's own command would import another pool's packages, before it loads this program.
+        refuse_early(arguments)
     from celery.__main__ import main as celery
 
     sys.argv = ["celery", "-A", _WORKER, command, *arguments]

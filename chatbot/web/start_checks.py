@@ -39,6 +39,7 @@ _CONFIGURATION = (
     "run chatbot web"
 )
 _PRELOAD = "--preload does not work here, as connections do not survive a fork: start gunicorn without it"
+_NO_WORKER = "this module has no worker: run celery -A celery_worker worker"
 _DEVELOPMENT_SERVER = "flask run serves no websockets of this program: start gunicorn wsgi:app"
 WITHOUT_SERVER = "this file is started by a server: run gunicorn wsgi:app"
 
@@ -139,6 +140,8 @@ def check_app() -> None:
     command = click.get_current_context(silent=True)
     if command is not None and command.info_name == "run":
         raise SystemExit(_DEVELOPMENT_SERVER)
+    if command is not None and command.find_root().command.name == "celery":
+        raise SystemExit(_NO_WORKER)
     if "gunicorn.arbiter" in sys.modules and not _done & {"started", "loads for a check"}:
         if "configured" in _done:
             raise SystemExit(_PRELOAD)

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,13 +20,15 @@ from chatbot.store.access import SESSION_COMMANDS, find_problem, queue_commands
 from chatbot.store.client import connect, database
 from chatbot.store.sentinel import is_sentinel
 from chatbot.telemetry import liveness
-from chatbot.worker.pool_option import refuse_pool
+from chatbot.worker.early_options import refuse_pool
 
 logger = logging.getLogger(__name__)
 
 NO_BEAT = "there is no Celery beat in this program, as workers send what is overdue: run celery -A celery_worker worker"
 _QUEUE = "celery"
 _MOST_THREADS = 10_000
+#: Bytes that are read of a file that should hold the number of a process.
+_LONGEST_PID = 32
 #: Seconds between two attempts to use Redis at start.
 _RETRY_INTERVAL = 1.0
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
@@ -39,6 +42,8 @@ _REFUSED = {
     "max_memory_per_child": "--max-memory-per-child has no effect on threads: leave it out",
     "pool_start_method": "--pool-start-method has no effect on threads: leave it out",
     "disable_prefetch": "--disable-prefetch does not work with this program's queue: leave it out",
+    "include": "-I: all tasks are this program's own: leave it out",
+    "statedb": "--statedb has nothing to store, as this program revokes no tasks: leave it out",
     "prefetch_multiplier": "--prefetch-multiplier would make messages wait in one worker: leave it out",
 }
 
@@ -65,6 +70,7 @@ def check_options() -> int | None:
             raise SystemExit(sentence)
     if given("pool") is not None:
         refuse_pool(sys.argv)
+    _check_pid_file(given("pidfile"))
     queues, excluded = given("queues"), given("exclude_queues")
     if (queues is not None and _QUEUE not in queues) or _QUEUE in (excluded or ()):
         raise SystemExit(
@@ -76,6 +82,20 @@ def check_options() -> int | None:
     if not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS:
         raise SystemExit(f"-c must be a number of threads from 1 to {_MOST_THREADS}")
     return threads
+
+
+def _check_pid_file(path: str | None) -> None:
+    """Ends the process if it cannot have this file for its number: Celery would delete another one of this name."""
+    if not path:
+        return
+    try:
+        folder = os.path.dirname(os.path.abspath(path))
+        written = Path(path).read_bytes()[:_LONGEST_PID].strip() if os.path.lexists(path) else b""
+        usable = os.access(folder, os.W_OK | os.X_OK) and (not written or written.isdigit())
+    except OSError:
+        usable = False
+    if not usable:
+        raise SystemExit(f"--pidfile {path} is another file, or cannot be written: name a file of its own")
 
 
 def wait_until_usable(settings: Settings) -> None:

@@ -32,6 +32,9 @@ def test_a_bot_without_its_function_is_refused_in_one_line(command: str) -> None
         # Celery would import another pool's packages before it loads this program.
         (["worker", "-P", "eventlet"], "leave -P out"),
         (["worker", "--pool=custom", "-c", "3"], "leave -P out"),
+        (["worker", "-P=prefork"], "leave -P out"),
+        (["worker", "--uid", "nosuch"], "--uid nosuch: this machine has no such name"),
+        (["worker", "-c", "3", "--gid=nosuch"], "--gid nosuch: this machine has no such name"),
     ],
 )
 def test_a_command_that_cannot_work_is_refused_in_one_line(
