@@ -7,8 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FAILED := { echo "pip could not install the packages: mend what its ERROR lines above say, then run make again"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-models lint format audit chaos hostile alerts bench bench-soak bench-profile picture settings \
-	lock sbom digests package vendor clean
+.PHONY: help run test test-models lint format audit chaos hostile alerts bench bench-soak bench-profile bench-scale picture \
+	settings lock sbom digests package vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench-soak: $(VENV)/.bench ## Chat for MINUTES=10 and check that memory and late
 
 bench-profile: $(VENV)/.bench ## Show where web and worker spend their CPU (py-spy)
 	$(BIN)/python -m bench.profile $(ARGS)
+
+bench-scale: $(VENV)/.bench ## Measure, simulate and check how the system grows, docs/scale.md; ARGS="--help" for options
+	$(BIN)/python -m bench.scale $(ARGS)
 
 picture: $(VENV)/.dev ## Take the picture of the page in the README (needs Chromium)
 	$(BIN)/python -m devtools.picture $(ARGS)
