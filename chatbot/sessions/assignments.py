@@ -31,6 +31,13 @@ class Assignment:
     #: with options may go on from there, but not begin again.
     partial: str = ""
     generated: int = 0
+    #: The trace of the request's acceptance, and when that was, in epoch milliseconds; '' without traces.
+    trace: str = ""
+    #: The id of the span of this attempt.
+    attempt: str = ""
+    #: The attempt before: `<span>:<start>:<number>`, `:ended` if its worker recorded it, and after a space when the
+    #: session became ready again. Times in epoch milliseconds.
+    attempt_before: str = ""
 
     @property
     def reply_id(self) -> str:

@@ -20,6 +20,7 @@ from chatbot.protocol.events import events_channel, to_json
 from chatbot.sessions.assignments import Assignment, Frame, Progress
 from chatbot.store.keys import SHARED_KEYS, session_keys
 from chatbot.store.scripts import Scripts, Value
+from chatbot.tracing import new_span_id, traceparent
 
 __all__ = [
     "DAMAGED",
@@ -89,10 +90,16 @@ class Leases:
 
     def claim(self, session: str) -> Assignment | None:
         """The session's next unanswered message; None when there is none, or another worker holds the lease."""
+        attempt = new_span_id()
         answer = self._scripts.run(
-            "claim", session_keys(session), session=session, prompt_size=self._prompt_size, **self._lease()
+            "claim",
+            session_keys(session),
+            session=session,
+            prompt_size=self._prompt_size,
+            attempt=attempt,
+            **self._lease(),
         )
-        return self._assignment(session, answer)
+        return self._assignment(session, answer, attempt)
 
     def facts(self, session: str) -> tuple[str, str]:
         """The user's name and the start of the session; empty texts when it has ended."""
@@ -211,6 +218,7 @@ class Leases:
     def _settle(
         self, script: str, work: Assignment, frame: dict[str, Any], go_on: bool, **arguments: Value
     ) -> Assignment | None:
+        attempt = new_span_id()
         answer = self._scripts.run(
             script,
             session_keys(work.session),
@@ -218,12 +226,14 @@ class Leases:
             go_on=int(go_on),
             prompt_size=self._prompt_size,
             ttl_ms=self._ttl_ms,
+            trace=traceparent(),
+            attempt=attempt,
             **self._fenced(work, frame),
             **self._lease(),
             **arguments,
         )
         _raise_rejection(answer[0], work.session)
-        return self._assignment(work.session, answer)
+        return self._assignment(work.session, answer, attempt)
 
     def _release(
         self,
@@ -244,10 +254,10 @@ class Leases:
         _raise_rejection(answer, work.session)
 
     @staticmethod
-    def _assignment(session: str, answer: list[Any]) -> Assignment | None:
+    def _assignment(session: str, answer: list[Any], attempt: str) -> Assignment | None:
         if answer[0] != "message":
             return None
-        _, fence, message_id, attempts, loading, stopped, now, partial, generated, *messages = answer
+        _, fence, message_id, attempts, loading, stopped, now, partial, generated, trace, before, *messages = answer
         return Assignment(
             session=session,
             fence=fence,
@@ -257,6 +267,9 @@ class Leases:
             stopped=bool(stopped),
             partial=partial,
             generated=generated if partial else 0,
+            trace=trace,
+            attempt=attempt,
+            attempt_before=before,
             messages=tuple(json.loads(message) for message in messages),
         )
 

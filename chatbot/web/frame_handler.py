@@ -17,6 +17,7 @@ from chatbot.sessions.requests import Accepted
 from chatbot.web.client_lines import refused
 from chatbot.web.services import Services
 from chatbot.web.subscriber import Subscriber
+from chatbot.web.traces import accepting
 
 logger = logging.getLogger(__name__)
 
@@ -99,12 +100,14 @@ class FrameHandler:
     def _request(self, frame: ClientFrame) -> None:
         """Stores what asks for a reply, and acknowledges it."""
         began = time.monotonic()
-        accepted = self._accept(frame, frame.id or uuid.uuid4().hex)
-        self._renewed()
-        self._acknowledge(accepted)
-        self._metrics.ack_time.observe(time.monotonic() - began)
-        if accepted.wake:
-            self._enqueuer.enqueue(self._session)
+        given = frame.id or uuid.uuid4().hex
+        with bound(message_id=given), accepting(frame.type, self._session, given):
+            accepted = self._accept(frame, given)
+            self._renewed()
+            self._acknowledge(accepted)
+            self._metrics.ack_time.observe(time.monotonic() - began)
+            if accepted.wake:
+                self._enqueuer.enqueue(self._session)
 
     def _accept(self, frame: ClientFrame, given: str) -> Accepted:
         if self._subscriber is None:
