@@ -11,8 +11,7 @@ from chatbot.config import Settings, load_settings
 from chatbot.queue.celery_app import create_celery
 from chatbot.sessions.messages import Sessions
 from chatbot.sessions.responses import Responses
-from chatbot.store.client import connect
-from chatbot.store.listener import LISTENER_CONNECTIONS
+from chatbot.store.partition_table import open_partitions
 from chatbot.web.address_limits import AddressLimits
 from chatbot.web.assets import add_assets
 from chatbot.web.enqueue import Enqueuer
@@ -29,7 +28,7 @@ from chatbot.web.routes import MAX_BODY, WEBSOCKET, add_routes
 from chatbot.web.services import Services
 from chatbot.web.socket_limit import SocketLimit
 
-#: Connections to Redis of one web process: a script takes less than a millisecond, so few are in use at once.
+#: Connections of one web process to a Redis: a script takes less than a millisecond, so few are in use at once.
 _MAX_CONNECTIONS = 50
 
 
@@ -87,10 +86,9 @@ def _add_commands(app: Flask, services: Services) -> None:
 
 
 def _create_services(settings: Settings, celery: Celery) -> Services:
-    client = connect(settings.redis.url, _MAX_CONNECTIONS)
-    listening = connect(settings.redis.url, LISTENER_CONNECTIONS, retries=0)
+    partitions = open_partitions(settings.redis.url, _MAX_CONNECTIONS)
     sessions = Sessions(
-        client,
+        partitions,
         ttl=settings.limits.session_ttl,
         max_pending=settings.limits.max_pending_messages,
         wait_replicas=settings.redis.wait_replicas,
@@ -100,18 +98,18 @@ def _create_services(settings: Settings, celery: Celery) -> Services:
         max_age=settings.limits.max_session_age,
     )
     metrics = WebMetrics()
-    hub = Hub(listening, sessions, metrics.listener_breaks.inc, metrics.set_heard)
+    hub = Hub(partitions, sessions, metrics.listener_breaks.inc, metrics.set_heard)
     return Services(
         settings=settings,
-        client=client,
+        partitions=partitions,
         sessions=sessions,
-        responses=Responses(client, ttl=settings.limits.session_ttl),
+        responses=Responses(partitions, ttl=settings.limits.session_ttl),
         hub=hub,
         enqueuer=Enqueuer(celery, metrics.enqueue_failures.inc),
-        rate_limits=RateLimits(settings, client),
+        rate_limits=RateLimits(settings, partitions),
         socket_limit=SocketLimit(sessions, hub.channel, settings.limits.max_sockets_per_session),
         address_limits=AddressLimits(settings),
-        key_access=KeyAccess(settings, client),
+        key_access=KeyAccess(settings, partitions),
         metrics=metrics,
-        shared_metrics=SharedMetrics(client, celery, settings.worker.health_timeout),
+        shared_metrics=SharedMetrics(partitions, celery, settings.worker.health_timeout),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +15,9 @@ from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
 from chatbot.store.client import connect
 from devtools.fake_model import ModelServer
-from devtools.harness.deployment import Deployment, running_redis
+from devtools.harness.deployment import USER_ARGUMENTS, Deployment, running_redis
+from devtools.harness.redis_cluster import RedisCluster, running_cluster
+from tests.support.alone import running
 from tests.support.contracts import Contracts, documented, install
 
 #: What all clients of this process have received.
@@ -29,6 +31,13 @@ def keeps_the_contracts() -> Iterator[None]:
     yield
     problems = CONTRACTS.take_problems()
     assert not problems, problems[:5]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Outside the timeout of the test, which begins when it may run."""
+    with running(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 def pytest_testnodedown(node: Any) -> None:
@@ -76,6 +85,13 @@ def chat(model: ModelServer) -> Iterator[Deployment]:
 def redis_url() -> Iterator[str]:
     with running_redis() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RedisCluster]:
+    """A Redis Cluster of three masters, which knows the user with few rights. Tests share it: they move slots only."""
+    with running_cluster(replicas=0, arguments=USER_ARGUMENTS) as running:
+        yield running
 
 
 @pytest.fixture

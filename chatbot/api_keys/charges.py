@@ -26,7 +26,8 @@ import redis
 from chatbot.api_keys.keys import Counted, Period
 from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.protocol.charges import charged, parse_charged
-from chatbot.store.keys import API_KEYS, CHARGES, CHARGES_CHECKED, ApiKeyKeys, api_key_keys, session_keys
+from chatbot.store.keys import API_KEYS, CHARGES_CHECKED, ApiKeyKeys, api_key_keys
+from chatbot.store.partitions import Node, Partition, Store, partitions_of
 from chatbot.store.scripts import Scripts, Value
 
 #: Milliseconds that the usage of a day or a month is stored after its last change.
@@ -100,10 +101,10 @@ class Charge(NamedTuple):
 class Charges:
     """Every method raises `StoreUnavailable` when Redis fails."""
 
-    def __init__(self, client: redis.Redis, *, wait_replicas: int = 0) -> None:
+    def __init__(self, store: Store, *, wait_replicas: int = 0) -> None:
         """What is reserved is on `wait_replicas` replicas before `reserve` returns."""
-        self._client = client
-        self._scripts = Scripts(client, replicas=wait_replicas)
+        self._partitions = partitions_of(store)
+        self._scripts = Scripts(replicas=wait_replicas)
 
     def reserve(self, key: str, session: str, message: str, *, prompt: int, completion: int) -> Reservation:
         """Reserves a request of the key `key`, with its tokens, before the session accepts it under the id `message`.
@@ -115,7 +116,11 @@ class Charges:
         day, month = now.strftime("%Y-%m-%d"), now.strftime("%Y-%m")
         charge = ":".join((key, session, message, secrets.token_hex(8), day, month, str(prompt)))
         status, *rest = self._scripts.run_replicated(
-            "reserve", api_key_keys(key, day, month), charge=charge, tokens=prompt + completion
+            "reserve",
+            self._partitions.home,
+            api_key_keys(key, day, month),
+            charge=charge,
+            tokens=prompt + completion,
         )
         if status == "unknown":
             raise KeyUnknown(key)
@@ -129,23 +134,29 @@ class Charges:
         """Takes a reservation back whose request was refused or known. Does nothing if its request was accepted."""
         self._release([charge])
 
-    def settle(self) -> int:
-        """Adds what is in the outbox to the usage of its keys; returns how many charges it held."""
+    def settle(self, node: Node | None = None) -> int:
+        """Adds what is in the outboxes of a node, or of all, to the usage of its keys; returns how many charges these
+        held."""
+        partitions = self._partitions.all if node is None else self._partitions.of_node(node)
+        return sum(map(self._settle_outbox, partitions))
+
+    def _settle_outbox(self, partition: Partition) -> int:
+        outbox, client = partition.shared.outbox, partition.client
         count = cursor = 0
         while True:
-            cursor, entries = self._run(lambda at=cursor: self._client.hscan(CHARGES, at, count=1000))
+            cursor, entries = self._run(lambda at=cursor: client.hscan(outbox, at, count=1000))
             if entries:
                 self._settle(list(entries.items()))
-                self._run(lambda found=entries: self._client.hdel(CHARGES, *found))
+                self._run(lambda found=entries: client.hdel(outbox, *found))
             count += len(entries)
             if not cursor or count >= _BATCH:
                 return count
 
     def check_old(self) -> None:
         """Settles or releases reservations that their request left behind; once a minute over all processes."""
-        if not self._run(lambda: self._client.set(CHARGES_CHECKED, 1, nx=True, ex=_CHECK_INTERVAL)):
+        if not self._run(lambda: self._home.set(CHARGES_CHECKED, 1, nx=True, ex=_CHECK_INTERVAL)):
             return
-        for key in self._run(lambda: self._client.hkeys(API_KEYS)):
+        for key in self._run(lambda: self._home.hkeys(API_KEYS)):
             self.release_all(key, CHECK_AFTER)
 
     def release_all(self, key: str, older_than: int = 0) -> None:
@@ -153,9 +164,9 @@ class Charges:
 
         Before `CHECK_AFTER` a request that is being accepted may still come: only when nothing is being accepted.
         """
-        seconds, _ = self._run(self._client.time)
+        seconds, _ = self._run(self._home.time)
         latest = (seconds + 1) * 1000 - older_than
-        reserved = self._run(lambda: self._client.hkeys(api_key_keys(key).reserved))
+        reserved = self._run(lambda: self._home.hkeys(api_key_keys(key).reserved))
         old = [charge for charge in reserved if int(charge.rpartition(":")[2]) < latest]
         for first in range(0, len(old), _CHECKED_AT_ONCE):
             self._release(old[first : first + _CHECKED_AT_ONCE])
@@ -163,19 +174,30 @@ class Charges:
     def _release(self, charges: list[str]) -> None:
         """Releases those of no accepted request. What is unanswered, or in the outbox, stays."""
         parsed = [(charge, Charge.parse(charge)) for charge in charges]
-        states = self._scripts.run_many(
-            "check_charge",
-            [(session_keys(c.session), {"message": c.message, "charge": charge}) for charge, c in parsed],
-        )
-        # That of a damaged session stays until the session ends.
-        self._settle([(c, charged("released")) for c, state in zip(charges, states, strict=True) if state == "none"])
+        partitions = [self._partitions.of(c.session) for _, c in parsed]
+        for places in self._partitions.by_client(partitions):
+            states = self._scripts.run_many(
+                "check_charge",
+                partitions[places[0]],
+                [
+                    (partitions[place].keys(c.session), (), {"message": c.message, "charge": charge})
+                    for place, (charge, c) in ((place, parsed[place]) for place in places)
+                ],
+            )
+            # That of a damaged session stays until the session ends.
+            none = [charges[place] for place, state in zip(places, states, strict=True) if state == "none"]
+            self._settle([(charge, charged("released")) for charge in none])
 
     def _settle(self, entries: Iterable[tuple[str, str]]) -> None:
-        calls: list[tuple[ApiKeyKeys, dict[str, Value]]] = []
+        calls: list[tuple[ApiKeyKeys, tuple[()], dict[str, Value]]] = []
         for charge, usage in entries:
-            calls.append((Charge.parse(charge).keys, {"charge": charge, "keep_ms": KEEP, **parse_charged(usage)}))
+            calls.append((Charge.parse(charge).keys, (), {"charge": charge, "keep_ms": KEEP, **parse_charged(usage)}))
         if calls:
-            self._scripts.run_many("settle", calls)
+            self._scripts.run_many("settle", self._partitions.home, calls)
+
+    @property
+    def _home(self) -> redis.Redis:
+        return self._partitions.home.client
 
     @staticmethod
     def _run(step: Any) -> Any:

@@ -21,11 +21,6 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _REQUEST = re.compile(r'\{"type":"(?:message|request)","id":"([^"]+)"')
 
 
-def events_channel(session_id: str) -> str:
-    """The channel with the events of one session."""
-    return f"chat:{{{session_id}}}:events"
-
-
 class Event(NamedTuple):
     """A numbered frame; `position` is None unless the frame completes a message of the log."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import reply_id
 
 #: A frame, or its JSON.
@@ -78,3 +79,17 @@ class Progress:
     renew: bool = True
     #: Tokens generated for all text so far.
     generated: int = 0
+
+    def values(self) -> list[str | int]:
+        """What scripts/progress.lua takes for one reply."""
+        work = self.assignment
+        return [
+            *(work.session, work.fence, work.message_id, int(self.renew)),
+            *(self.text, self.offset, _encoded(self.frame)),
+            *(self.reasoning, self.reasoning_offset, _encoded(self.reasoning_frame)),
+            self.generated,
+        ]
+
+
+def _encoded(frame: Frame | None) -> str:
+    return frame if isinstance(frame, str) else to_json(frame) if frame else ""

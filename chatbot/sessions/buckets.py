@@ -20,6 +20,8 @@ class Bucket:
     size: int
     #: Whether a message takes a token for each byte of its text, at most the full bucket, instead of one token.
     counts_bytes: bool = False
+    #: Whether it is of the address, in whose partition the key is; else it is of the session.
+    of_address: bool = False
 
 
 def takes(buckets: Sequence[Bucket], text: str) -> list[Value]:

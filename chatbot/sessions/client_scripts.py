@@ -9,6 +9,7 @@ from typing import Any
 
 from chatbot.errors import DamagedSession
 from chatbot.protocol.client_errors import SessionDamaged
+from chatbot.store.partitions import Place
 from chatbot.store.scripts import Scripts, Value
 
 logger = logging.getLogger(__name__)
@@ -17,13 +18,13 @@ logger = logging.getLogger(__name__)
 class ClientScripts(Scripts):
     """Raises `SessionDamaged`, and logs why, where `Scripts` raises `DamagedSession`."""
 
-    def run(self, name: str, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
+    def run(self, name: str, at: Place, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
         with _shown_to_client():
-            return super().run(name, keys, *further, **arguments)
+            return super().run(name, at, keys, *further, **arguments)
 
-    def run_replicated(self, name: str, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
+    def run_replicated(self, name: str, at: Place, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
         with _shown_to_client():
-            return super().run_replicated(name, keys, *further, **arguments)
+            return super().run_replicated(name, at, keys, *further, **arguments)
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from chatbot.errors import ChatbotError, DamagedSession, StoreUnavailable
 from chatbot.protocol import frames
 from chatbot.protocol.charges import charged
 from chatbot.protocol.documents import bot_message
-from chatbot.protocol.events import events_channel, to_json
-from chatbot.sessions.assignments import Assignment, Frame, Progress
-from chatbot.store.keys import SHARED_KEYS, session_keys
+from chatbot.protocol.events import to_json
+from chatbot.sessions.assignments import Assignment, Progress
+from chatbot.store.partitions import Partition, Store, partitions_of
 from chatbot.store.scripts import Scripts, Value
 from chatbot.tracing import new_span_id, traceparent
 
@@ -66,45 +66,47 @@ class Leases:
 
     def __init__(
         self,
-        client: redis.Redis,
+        store: Store,
         *,
         ttl: int,
         history_messages: int,
         max_history: int = 0,
         max_history_bytes: int = 0,
-        channel: Callable[[], str] = str,
+        channel: Callable[[Partition], str] = lambda _: "",
     ) -> None:
         """`ttl` in seconds; a prompt holds at most `history_messages` messages, the one to answer included.
 
         A history keeps its `max_history` newest messages that take `max_history_bytes` of Redis' memory, 0 for all.
 
-        `channel` returns a channel to which only this process subscribes, or '' while it does not. Once the channel has
-        no subscriber the process is dead, and a sweep releases its leases without waiting for their expiry.
+        `channel` returns a channel to which only this process subscribes, where the partition is, or '' while it does
+        not. Once the channel has no subscriber the process is dead, and a sweep releases its leases without waiting for
+        their expiry.
         """
         self._channel = channel
-        self._client = client
-        self._scripts = Scripts(client)
+        self._partitions = partitions_of(store)
+        self._scripts = Scripts()
         self._ttl_ms = ttl * 1000
         self._prompt_size = history_messages
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
 
     def claim(self, session: str) -> Assignment | None:
         """The session's next unanswered message; None when there is none, or another worker holds the lease."""
-        attempt = new_span_id()
-        answer = self._scripts.run(
+        attempt, partition = new_span_id(), self._partitions.of(session)
+        answer = self._run(
             "claim",
-            session_keys(session),
+            session,
             session=session,
             prompt_size=self._prompt_size,
             attempt=attempt,
-            **self._lease(),
+            **self._lease(partition),
         )
         return self._assignment(session, answer, attempt)
 
     def facts(self, session: str) -> tuple[str, str]:
         """The user's name and the start of the session; empty texts when it has ended."""
+        partition = self._partitions.of(session)
         try:
-            found = self._client.json().get(session_keys(session).document, "$.name", "$.session_start")
+            found = partition.client.json().get(partition.keys(session).document, "$.name", "$.session_start")
         except redis.RedisError as error:
             raise StoreUnavailable(f"facts: {type(error).__name__}: {error}") from error
         if not isinstance(found, dict):
@@ -117,19 +119,37 @@ class Leases:
 
         Answers for each: `on`; `stop` when the user stopped the reply; `lost` when another worker holds the lease;
         `ended` when the session has ended; `behind` when the text before `offset` is not stored, so that the whole
-        text must be sent.
+        text must be sent; `unavailable` when the session's Redis failed and others did not.
         """
-        answers: list[str] = []
-        for first in range(0, len(reports), _MOST_REPORTS):
-            values: list[Value] = []
-            for report in reports[first : first + _MOST_REPORTS]:
-                work = report.assignment
-                values += (work.session, work.fence, work.message_id, int(report.renew))
-                values += (report.text, report.offset, _encoded(report.frame))
-                values += (report.reasoning, report.reasoning_offset, _encoded(report.reasoning_frame))
-                values += (report.generated,)
-            answers += self._scripts.run("progress", SHARED_KEYS, *values, **self._lease())
+        partitions = [self._partitions.of(report.assignment.session) for report in reports]
+        answers = ["unavailable"] * len(reports)
+        failures: list[StoreUnavailable] = []
+        groups = self._partitions.by_client(partitions)
+        for places in groups:
+            try:
+                for first in range(0, len(places), _MOST_REPORTS):
+                    part = places[first : first + _MOST_REPORTS]
+                    found = self._report([(partitions[place], reports[place]) for place in part])
+                    for place, answer in zip(part, found, strict=True):
+                        answers[place] = answer
+            except StoreUnavailable as error:
+                failures.append(error)
+        if failures and len(failures) == len(groups):
+            raise failures[0]
         return answers
+
+    def _report(self, reports: Sequence[tuple[Partition, Progress]]) -> list[str]:
+        """The answers to reports of one client, in one round trip."""
+        places: dict[Partition, list[int]] = {}
+        for place, (partition, _) in enumerate(reports):
+            places.setdefault(partition, []).append(place)
+        calls = []
+        for partition, of_partition in places.items():
+            values = [value for place in of_partition for value in reports[place][1].values()]
+            calls.append((partition.shared, values, self._lease(partition)))
+        found = self._scripts.run_many("progress", reports[0][0], calls)
+        answers = dict(zip((p for ps in places.values() for p in ps), (a for of in found for a in of), strict=True))
+        return [answers[place] for place in range(len(reports))]
 
     def give_up(self, session: str, damage: DamagedSession) -> bool:
         """Counts a failed attempt at a damaged session and releases its lease; the last one gives the session up.
@@ -137,10 +157,11 @@ class Leases:
         It needs no worker then. With a key of a wrong type it ends; else it stays as it is, and its next message is
         published as failed. Returns whether this was the last attempt.
         """
-        channel = events_channel(session)
-        status, *rest = self._scripts.run(
+        partition = self._partitions.of(session)
+        channel = partition.events(session)
+        status, *rest = self._run(
             "give_up",
-            session_keys(session),
+            session,
             session=session,
             attempts=DAMAGED_ATTEMPTS,
             wrong_type=int(damage.wrong_type),
@@ -149,8 +170,9 @@ class Leases:
         )
         if status == "set_aside" and rest[0]:
             message, number = rest
+            event = f"{number}:\n{to_json(frames.failure(message, DAMAGED))}"
             try:
-                self._client.publish(channel, f"{number}:\n{to_json(frames.failure(message, DAMAGED))}")
+                partition.client.execute_command(partition.publish, channel, event)
             except redis.RedisError as error:
                 raise StoreUnavailable(f"give_up: {type(error).__name__}: {error}") from error
         return bool(status != "again")
@@ -203,15 +225,18 @@ class Leases:
         """Releases the lease for another worker. Raises `LeaseLost`."""
         self._release(work, 0, None)
 
-    def _lease(self) -> dict[str, Value]:
-        return {"lease_ms": LEASE, "grace_ms": GRACE, "owner": self._channel()}
+    def _run(self, script: str, session: str, /, **arguments: Value) -> Any:
+        partition = self._partitions.of(session)
+        return self._scripts.run(script, partition, partition.keys(session), **arguments)
 
-    @staticmethod
-    def _fenced(work: Assignment, frame: dict[str, Any] | None) -> dict[str, Value]:
+    def _lease(self, partition: Partition) -> dict[str, Value]:
+        return {"lease_ms": LEASE, "grace_ms": GRACE, "owner": self._channel(partition)}
+
+    def _fenced(self, work: Assignment, frame: dict[str, Any] | None) -> dict[str, Value]:
         return {
             "session": work.session,
             "fence": work.fence,
-            "events": events_channel(work.session),
+            "events": self._partitions.of(work.session).events(work.session),
             "frame": to_json(frame) if frame else "",
         }
 
@@ -219,9 +244,9 @@ class Leases:
         self, script: str, work: Assignment, frame: dict[str, Any], go_on: bool, **arguments: Value
     ) -> Assignment | None:
         attempt = new_span_id()
-        answer = self._scripts.run(
+        answer = self._run(
             script,
-            session_keys(work.session),
+            work.session,
             message=work.message_id,
             go_on=int(go_on),
             prompt_size=self._prompt_size,
@@ -229,7 +254,7 @@ class Leases:
             trace=traceparent(),
             attempt=attempt,
             **self._fenced(work, frame),
-            **self._lease(),
+            **self._lease(self._partitions.of(work.session)),
             **arguments,
         )
         _raise_rejection(answer[0], work.session)
@@ -243,9 +268,9 @@ class Leases:
         *,
         loading: bool = False,
     ) -> None:
-        answer = self._scripts.run(
+        answer = self._run(
             "postpone",
-            session_keys(work.session),
+            work.session,
             delay_ms=delay_ms,
             loading=int(loading),
             keep=int(work.options is not None),
@@ -272,10 +297,6 @@ class Leases:
             attempt_before=before,
             messages=tuple(json.loads(message) for message in messages),
         )
-
-
-def _encoded(frame: Frame | None) -> str:
-    return frame if isinstance(frame, str) else to_json(frame) if frame else ""
 
 
 def _raise_rejection(answer: str, session: str) -> None:

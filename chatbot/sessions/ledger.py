@@ -11,8 +11,8 @@ import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.sessions.leases import GRACE, LEASE
-from chatbot.store.keys import LEDGER, SHARED_KEYS, SWEPT
-from chatbot.store.scripts import Scripts
+from chatbot.store.partitions import Node, Partition, Store, partitions_of
+from chatbot.store.scripts import Scripts, Value
 
 #: Seconds between two sweeps, over all processes.
 SWEEP_INTERVAL = 1.0
@@ -37,30 +37,40 @@ class Overdue(NamedTuple):
 class Ledger:
     """Every method raises `StoreUnavailable` when Redis fails."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        self.client = client
-        self._scripts = Scripts(client)
+    def __init__(self, store: Store) -> None:
+        self._partitions = partitions_of(store)
+        self._scripts = Scripts()
 
-    def overdue(self) -> Overdue | None:
-        """The sessions that need a worker; None when another process has just swept.
+    def overdue(self, node: Node | None = None) -> Overdue | None:
+        """The sessions that need a worker, of one node or of all; None when another process has just swept them all.
 
         Each becomes due again later, and the leases of dead workers are released.
         """
-        status, *found = self._scripts.run(
-            "sweep",
-            (*SHARED_KEYS, SWEPT),
-            limit=SWEEP_SIZE,
-            interval_ms=int(SWEEP_INTERVAL * 900),
-            lease_ms=LEASE,
-            grace_ms=GRACE,
-            first_wait_ms=FIRST_WAIT,
-            longest_wait_ms=LONGEST_WAIT,
-        )
-        return Overdue(*found) if status == "swept" else None
+        partitions = self._partitions.all if node is None else self._partitions.of_node(node)
+        swept: list[list[list[str]]] = []
+        for places in self._partitions.by_client(partitions):
+            calls = [self._call(partitions[place]) for place in places]
+            answers = self._scripts.run_many("sweep", partitions[places[0]], calls)
+            swept += [found for status, *found in answers if status == "swept"]
+        if not swept:
+            return None
+        return Overdue(*([session for part in parts for session in part] for parts in zip(*swept, strict=True)))
 
     def size(self) -> int:
         """The number of sessions with unanswered messages."""
         try:
-            return int(self.client.zcard(LEDGER))
+            return sum(int(partition.client.zcard(partition.shared.ledger)) for partition in self._partitions.all)
         except redis.RedisError as error:
             raise StoreUnavailable(f"ledger: {type(error).__name__}: {error}") from error
+
+    @staticmethod
+    def _call(partition: Partition) -> tuple[tuple[str, ...], tuple[()], dict[str, Value]]:
+        arguments: dict[str, Value] = {
+            "limit": SWEEP_SIZE,
+            "interval_ms": int(SWEEP_INTERVAL * 900),
+            "lease_ms": LEASE,
+            "grace_ms": GRACE,
+            "first_wait_ms": FIRST_WAIT,
+            "longest_wait_ms": LONGEST_WAIT,
+        }
+        return (*partition.shared, partition.swept), (), arguments

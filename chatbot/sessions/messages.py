@@ -8,6 +8,7 @@ A session is known by its id, a one-way hash of its token: ids in Redis, logs or
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,15 @@ from chatbot.errors import StoreUnavailable
 from chatbot.protocol import frames
 from chatbot.protocol.client_errors import RateLimited, SessionNotFound
 from chatbot.protocol.documents import feedback, new_session
-from chatbot.protocol.events import events_channel, to_json
+from chatbot.protocol.events import to_json
 from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, unknown_message, with_parents
 from chatbot.sessions.refusals import refusal
 from chatbot.sessions.requests import Requests
-from chatbot.store.keys import AFTER_ID, BEFORE_ID, session_keys
+from chatbot.store.partitions import Store
+
+logger = logging.getLogger(__name__)
 
 #: 256 bits.
 _TOKEN_BYTES = 32
@@ -65,10 +68,10 @@ class Sessions(Requests):
     """Every method raises `StoreUnavailable` when Redis fails, and `SessionDamaged`. What asks for a reply is in
     `requests.py`."""
 
-    def __init__(self, client: redis.Redis, *, max_age: int = 0, **options: Any) -> None:
+    def __init__(self, store: Store, *, max_age: int = 0, **options: Any) -> None:
         """`options` are those of `Requests`. A session ends `max_age` seconds after its start, however much it is used;
         0 for no limit."""
-        super().__init__(client, **options)
+        super().__init__(store, **options)
         self._max_age_ms = max_age * 1000
 
     def create(self, name: str, *, max_age: float = 0) -> dict[str, Any]:
@@ -76,10 +79,9 @@ class Sessions(Requests):
         if that is not 0, however much it is used."""
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         document = new_session(name)
-        keys = session_keys(session_id(token))
-        self._scripts.run_replicated(
+        self._run_replicated(
             "create",
-            keys,
+            session_id(token),
             content=to_json(document),
             ttl_ms=self._ttl_ms,
             max_age_ms=int(max_age * 1000) or self._max_age_ms,
@@ -94,9 +96,10 @@ class Sessions(Requests):
         Takes a token from each of the `buckets`. Raises `SessionNotFound`, and `ClientError` `rate_limited` or
         `unknown_message`.
         """
-        status, *rest = self._scripts.run(
+        status, *rest = self._run(
             "read",
-            (*session_keys(session), *(bucket.key for bucket in buckets)),
+            session,
+            [bucket.key for bucket in buckets],
             *takes(buckets, ""),
             before=before or "",
             limit=limit,
@@ -116,14 +119,16 @@ class Sessions(Requests):
 
         Its sockets are closed, and a worker's further writes are rejected.
         """
-        keys = (*session_keys(session), *further_keys)
-        return bool(self._scripts.run_replicated("end", keys, session=session, events=events_channel(session)))
+        events = self._partitions.of(session).events(session)
+        return bool(self._run_replicated("end", session, further_keys, session=session, events=events))
 
     def ids(self) -> Iterator[str]:
         """The ids of all sessions; one that is created meanwhile may be missing."""
         try:
-            for key in self._client.scan_iter(session_keys("*").document, count=1000):
-                yield key.removeprefix(BEFORE_ID).partition(AFTER_ID)[0]
+            for partition in self._partitions.all:
+                before, _, after = partition.keys("*").document.partition("*")
+                for key in partition.client.scan_iter(f"{before}*{after}", count=1000):
+                    yield key.removeprefix(before).removesuffix(after)
         except redis.RedisError as error:
             raise StoreUnavailable(f"ids: {type(error).__name__}: {error}") from error
 
@@ -132,9 +137,8 @@ class Sessions(Requests):
 
         Raises `SessionNotFound`, and `ClientError` `message_not_found`.
         """
-        status, *_ = self._scripts.run(
-            "select", session_keys(session), message=message_id, events=events_channel(session), ttl_ms=self._ttl_ms
-        )
+        events = self._partitions.of(session).events(session)
+        status, *_ = self._run("select", session, message=message_id, events=events, ttl_ms=self._ttl_ms)
         if status != "selected":
             raise refusal(status, self._max_queue_age, message_id)
 
@@ -144,13 +148,13 @@ class Sessions(Requests):
         Raises `SessionNotFound`, and `ClientError` `message_not_found`.
         """
         text = text if rating else None
-        status, *_ = self._scripts.run(
+        status, *_ = self._run(
             "feedback",
-            session_keys(session),
+            session,
             message=reply_id,
             content=to_json(feedback(rating, text)) if rating else "",
             frame=to_json(frames.feedback(reply_id, rating, text)),
-            events=events_channel(session),
+            events=self._partitions.of(session).events(session),
             ttl_ms=self._ttl_ms,
         )
         if status != "stored":
@@ -171,9 +175,10 @@ class Sessions(Requests):
         token, which stands for a page. `touch` renews the time to live. Raises
         `SessionNotFound`.
         """
-        answer = self._scripts.run(
+        answer = self._run(
             "snapshot",
-            (*session_keys(session), *(bucket.key for bucket in buckets)),
+            session,
+            [bucket.key for bucket in buckets],
             *takes(buckets, ""),
             after=after or "",
             position="" if position is None else position,
@@ -203,8 +208,9 @@ class Sessions(Requests):
 
     def expires_in(self, session: str) -> float:
         """Seconds until the session expires; 0 when it has."""
+        partition = self._partitions.of(session)
         try:
-            return max(int(self._client.pttl(session_keys(session).document)), 0) / 1000
+            return max(int(partition.client.pttl(partition.keys(session).document)), 0) / 1000
         except redis.RedisError as error:
             raise StoreUnavailable(f"expires_in: {type(error).__name__}: {error}") from error
 
@@ -214,17 +220,23 @@ class Sessions(Requests):
         `field` is `<channel of the process>/<number>`. Adding a socket twice is adding it once. The sockets of
         processes that died do not count. Raises `SessionNotFound`.
         """
-        answer = self._scripts.run("add_socket", session_keys(session), field=field, most=most)
+        answer = self._run("add_socket", session, field=field, most=most)
         if answer == "gone":
             raise SessionNotFound
         return bool(answer == "added")
 
-    def remove_sockets(self, sockets: Sequence[tuple[str, str]]) -> None:
-        """Removes sockets, each a session and a field, in one round trip. Unknown ones do no harm."""
-        try:
-            with self._client.pipeline(transaction=False) as pipeline:
-                for session, field in sockets:
-                    pipeline.hdel(session_keys(session).sockets, field)
-                pipeline.execute()
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"remove_sockets: {type(error).__name__}: {error}") from error
+    def remove_sockets(self, sockets: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Removes sockets, each a session and a field; returns those whose Redis failed. Unknown ones do no harm."""
+        partitions = [self._partitions.of(session) for session, _ in sockets]
+        failed: list[tuple[str, str]] = []
+        for places in self._partitions.by_client(partitions):
+            try:
+                with partitions[places[0]].client.pipeline(transaction=False) as pipeline:
+                    for place in places:
+                        session, field = sockets[place]
+                        pipeline.hdel(partitions[place].keys(session).sockets, field)
+                    pipeline.execute()
+            except redis.RedisError as error:
+                logger.debug("closed sockets still count: %s", error)
+                failed += [sockets[place] for place in places]
+        return failed

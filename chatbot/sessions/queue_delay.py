@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import threading
 import time
+from dataclasses import dataclass
 
 import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.store.client import clock
-from chatbot.store.keys import PACE, WAITING
+from chatbot.store.partitions import Partitions, Store, partitions_of
 
 #: Seconds for which a reading is reused.
 _FRESH = 1.0
@@ -27,8 +28,8 @@ _SHORTEST, _LONGEST = 1.0, 60.0
 class QueueDelay:
     """The queue delay as one process observes it. Safe for many threads."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
+    def __init__(self, store: Store) -> None:
+        self._partitions = partitions_of(store)
         self._lock = threading.Lock()
         self._read_at = float("-inf")
         self._reading = (0, 0.0)
@@ -41,41 +42,63 @@ class QueueDelay:
         with self._lock:
             if time.monotonic() - self._read_at < _FRESH:
                 return self._reading
-            try:
-                now = clock(self._client.time()) * 1000
-                with self._client.pipeline(transaction=False) as pipeline:
-                    pipeline.zcount(WAITING, "-inf", now)
-                    pipeline.zrange(WAITING, 0, 0, withscores=True)
-                    count, first = pipeline.execute()
-            except redis.RedisError as error:
-                raise StoreUnavailable(f"queue delay: {type(error).__name__}: {error}") from error
-            delay = max(now - first[0][1], 0.0) / 1000 if first else 0.0
-            self._reading, self._read_at = (count, delay), time.monotonic()
-        return count, delay
+            lines = read_lines(self._partitions)
+            self._reading = sum(line.ready for line in lines), max(line.delay for line in lines)
+            self._read_at = time.monotonic()
+            return self._reading
 
 
-def expected_wait(client: redis.Redis) -> float:
+@dataclass(frozen=True)
+class Line:
+    """The sessions of one partition that are ready for a worker, as scripts/_admission.lua sees them."""
+
+    ready: int
+    #: Seconds that the longest-waiting one has been ready.
+    delay: float
+    #: Sessions claimed lately while others were ready, weighted by age, and the seconds in which there were others.
+    claims: float
+    seconds: float
+
+
+def read_lines(partitions: Partitions) -> list[Line]:
+    """The line of each partition. Raises `StoreUnavailable`."""
+    found: list[Line] = []
+    try:
+        for places in partitions.by_client(partitions.all):
+            group = [partitions.all[place] for place in places]
+            client = group[0].client
+            now = clock(client.time()) * 1000
+            with client.pipeline(transaction=False) as pipeline:
+                for partition in group:
+                    pipeline.zcount(partition.shared.waiting, "-inf", now)
+                    pipeline.zrange(partition.shared.waiting, 0, 0, withscores=True)
+                    pipeline.hmget(partition.shared.pace, "claims", "ms", "at")
+                answers = pipeline.execute()
+            found += [_line(now, *answers[first : first + 3]) for first in range(0, len(answers), 3)]
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"queue delay: {type(error).__name__}: {error}") from error
+    return found
+
+
+def _line(now: float, ready: int, first: list[tuple[str, float]], stored: list[str | None]) -> Line:
+    claims, milliseconds, at = (float(value or 0) for value in stored)
+    weight = math.exp(min(at - now, 0) / _PACE_WINDOW)
+    milliseconds = milliseconds * weight + _PACE_WINDOW * (1 - weight)
+    return Line(ready, max(now - first[0][1], 0.0) / 1000 if first else 0.0, claims * weight, milliseconds / 1000)
+
+
+def expected_wait(store: Store) -> float:
     """Seconds that a new message must expect to wait for a worker, as scripts/_admission.lua computes them.
 
     While the workers' pace is unknown, that is the queue delay. Raises `StoreUnavailable`.
     """
-    try:
-        now = clock(client.time()) * 1000
-        with client.pipeline(transaction=False) as pipeline:
-            pipeline.zcount(WAITING, "-inf", now)
-            pipeline.zrange(WAITING, 0, 0, withscores=True)
-            pipeline.hmget(PACE, "claims", "ms", "at")
-            line, first, stored = pipeline.execute()
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"expected wait: {type(error).__name__}: {error}") from error
-    if not line:
+    lines = read_lines(partitions_of(store))
+    ready = sum(line.ready for line in lines)
+    if not ready:
         return 0.0
-    claims, milliseconds, at = (float(value or 0) for value in stored)
-    weight = math.exp(min(at - now, 0) / _PACE_WINDOW)
-    claims, milliseconds = claims * weight, milliseconds * weight + _PACE_WINDOW * (1 - weight)
-    if claims < 1:
-        return max(now - first[0][1], 0.0) / 1000 if first else 0.0
-    return float(line * milliseconds / claims / 1000)
+    if sum(line.claims for line in lines) < 1:
+        return max(line.delay for line in lines)
+    return ready / sum(line.claims / line.seconds for line in lines if line.claims)
 
 
 def retry_after(expected: float, allowed: float) -> float:

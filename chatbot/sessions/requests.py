@@ -12,15 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import redis
-
 from chatbot.protocol.client_frames import LEAF, OnBusy
 from chatbot.protocol.documents import human_message
-from chatbot.protocol.events import STOP_CHANNEL, events_channel, to_json
+from chatbot.protocol.events import STOP_CHANNEL, to_json
 from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.client_scripts import ClientScripts
 from chatbot.sessions.refusals import refusal
-from chatbot.store.keys import LINE, session_keys
+from chatbot.store.partitions import Store, partitions_of
 from chatbot.store.scripts import Value
 from chatbot.tracing import traceparent
 
@@ -59,7 +57,7 @@ class Requests:
 
     def __init__(
         self,
-        client: redis.Redis,
+        store: Store,
         *,
         ttl: int,
         max_pending: int,
@@ -74,8 +72,8 @@ class Requests:
         `max_history` newest messages that take `max_history_bytes` of Redis' memory, 0 for all, and every unanswered
         one. While the queue delay exceeds `max_queue_age` seconds requests are refused; 0 for no limit.
         """
-        self._client = client
-        self._scripts = ClientScripts(client, replicas=wait_replicas)
+        self._partitions = partitions_of(store)
+        self._scripts = ClientScripts(replicas=wait_replicas)
         self._ttl_ms = ttl * 1000
         self._max_pending = max_pending
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
@@ -147,7 +145,7 @@ class Requests:
             on_busy,
             charge,
             of=of,
-            events=events_channel(session),
+            events=self._partitions.of(session).events(session),
         )
         accepted, human = self._accepted(given, answer)
         accepted.about["reply_to"] = human
@@ -173,9 +171,7 @@ class Requests:
 
         Raises `ClientError` `nothing_to_stop`.
         """
-        status, *rest = self._scripts.run(
-            "stop", session_keys(session), session=session, stop_channel=STOP_CHANNEL, ttl_ms=self._ttl_ms
-        )
+        status, *rest = self._run("stop", session, session=session, stop_channel=STOP_CHANNEL, ttl_ms=self._ttl_ms)
         if status == "stopping":
             return not rest[0]
         raise refusal(status, self._max_queue_age, None)
@@ -205,7 +201,7 @@ class Requests:
             charge,
             # The script knows the parent, the last field.
             content=content.removesuffix("null}"),
-            events=events_channel(session),
+            events=self._partitions.of(session).events(session),
             **place,
             **self._history,
         )
@@ -237,9 +233,11 @@ class Requests:
         charge: str,
         **arguments: Value,
     ) -> list[Any]:
-        answer: list[Any] = self._scripts.run_replicated(
+        line = self._partitions.of_address(address).line(address)
+        answer: list[Any] = self._run_replicated(
             script,
-            (*session_keys(session), *(bucket.key for bucket in buckets), f"{LINE}{address}"),
+            session,
+            [*(bucket.key for bucket in buckets), line],
             *takes(buckets, text),
             session=session,
             message=request_id,
@@ -254,6 +252,17 @@ class Requests:
             **arguments,
         )
         return answer
+
+    def _run(self, script: str, session: str, keys: Sequence[str] = (), /, *further: Value, **arguments: Value) -> Any:
+        """Runs a script on a session, with further keys behind the named ones."""
+        at = self._partitions.of(session)
+        return self._scripts.run(script, at, (*at.keys(session), *keys), *further, **arguments)
+
+    def _run_replicated(
+        self, script: str, session: str, keys: Sequence[str] = (), /, *further: Value, **arguments: Value
+    ) -> Any:
+        at = self._partitions.of(session)
+        return self._scripts.run_replicated(script, at, (*at.keys(session), *keys), *further, **arguments)
 
 
 def _for_no_text(buckets: Sequence[Bucket]) -> list[Bucket]:

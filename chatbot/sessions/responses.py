@@ -6,14 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import redis
-
 from chatbot.protocol import frames
 from chatbot.protocol.client_errors import ClientError
-from chatbot.protocol.events import STOP_CHANNEL, events_channel, to_json
+from chatbot.protocol.events import STOP_CHANNEL, to_json
 from chatbot.protocol.openai.response import CANCELLED
 from chatbot.sessions.client_scripts import ClientScripts
-from chatbot.store.keys import session_keys
+from chatbot.store.partitions import Store, partitions_of
+from chatbot.store.scripts import Value
 
 #: Messages of a conversation that go before a request, at most.
 MAX_PATH = 2000
@@ -42,14 +41,15 @@ class RequestState:
 class Responses:
     """Every method raises `StoreUnavailable` when Redis fails, and `ClientError` `response_not_found`."""
 
-    def __init__(self, client: redis.Redis, *, ttl: int) -> None:
+    def __init__(self, store: Store, *, ttl: int) -> None:
         """`ttl` in seconds."""
-        self._scripts = ClientScripts(client)
+        self._partitions = partitions_of(store)
+        self._scripts = ClientScripts()
         self._ttl_ms = ttl * 1000
 
     def state(self, session: str, request: str) -> RequestState:
         """The request with its reply, or what there is of it. Renews the session's time to live."""
-        answer = self._scripts.run("request", session_keys(session), message=request, ttl_ms=self._ttl_ms)
+        answer = self._run("request", session, message=request, ttl_ms=self._ttl_ms)
         name, human, reply, failure, place, begun, partial, event = self._found(answer)
         return RequestState(
             name=json.loads(name),
@@ -64,30 +64,32 @@ class Responses:
 
     def path(self, session: str, request: str) -> tuple[str, list[dict[str, Any]]]:
         """The session's name, and the stored messages of the path to the request, its own and its reply included."""
-        answer = self._scripts.run(
-            "path", session_keys(session), message=request, prompt_size=MAX_PATH, ttl_ms=self._ttl_ms
-        )
+        answer = self._run("path", session, message=request, prompt_size=MAX_PATH, ttl_ms=self._ttl_ms)
         name, *messages = self._found(answer)
         return json.loads(name), [json.loads(message) for message in messages]
 
     def cancel(self, session: str, request: str) -> bool:
         """Stops the reply to a request, if it is owed. True when a task must be enqueued: no worker holds the lease."""
-        status, *rest = self._scripts.run(
+        status, *rest = self._run(
             "cancel",
-            session_keys(session),
+            session,
             session=session,
             message=request,
             stop_channel=STOP_CHANNEL,
             failure=CANCELLED,
             frame=to_json(frames.failure(request, CANCELLED)),
-            events=events_channel(session),
+            events=self._partitions.of(session).events(session),
             ttl_ms=self._ttl_ms,
         )
         return bool(status == "stopping" and not rest[0])
 
     def forget(self, session: str, request: str) -> None:
         """Deletes what the request and its reply say. Raises `ClientError` `busy` while the reply is owed."""
-        self._found(self._scripts.run("forget", session_keys(session), message=request, ttl_ms=self._ttl_ms))
+        self._found(self._run("forget", session, message=request, ttl_ms=self._ttl_ms))
+
+    def _run(self, script: str, session: str, /, **arguments: Value) -> Any:
+        partition = self._partitions.of(session)
+        return self._scripts.run(script, partition, partition.keys(session), **arguments)
 
     @staticmethod
     def _found(answer: list[Any]) -> list[Any]:

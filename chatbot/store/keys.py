@@ -1,8 +1,8 @@
-"""The names of all keys in Redis."""
+"""The names of all keys in Redis. Which partition has which keys: partitions.py."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 #: Sessions with unanswered messages. Score: due time of the next check, in epoch milliseconds.
@@ -32,8 +32,14 @@ WORKER_LOAD = "chat:load:"
 #: A hash with the sums of what all workers counted: see telemetry/counters.py.
 METRICS = "chat:metrics"
 
-#: The hash tag puts all keys of a session into one slot of a Redis Cluster.
-BEFORE_ID, AFTER_ID = "chat:{", "}:"
+
+class SharedKeys(NamedTuple):
+    """The KEYS of every script that works on many sessions of a partition, under the same names."""
+
+    ledger: str = LEDGER
+    waiting: str = WAITING
+    pace: str = PACE
+    outbox: str = CHARGES
 
 
 class SessionKeys(NamedTuple):
@@ -54,10 +60,10 @@ class SessionKeys(NamedTuple):
     sockets: str
     lease: str
     damaged: str
-    ledger: str = LEDGER
-    waiting: str = WAITING
-    pace: str = PACE
-    outbox: str = CHARGES
+    ledger: str
+    waiting: str
+    pace: str
+    outbox: str
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -65,8 +71,6 @@ class SessionKeys(NamedTuple):
         return self[: len(SUFFIXES)]
 
 
-#: The KEYS of every script that works on many sessions.
-SHARED_KEYS = (LEDGER, WAITING, PACE, CHARGES)
 #: The last part of the name of a session's channel, see protocol/events.py.
 EVENTS = "events"
 #: The last part of each key of a session's own, by its name in `SessionKeys`.
@@ -76,10 +80,33 @@ SUFFIXES = {
 }
 
 
+def session_prefix(session_id: str, tag: str = "") -> str:
+    """What stands before the last part of each name of a session's own. What is in braces, the session's id or the
+    `tag` of its partition, is all that a Redis Cluster places a key by."""
+    return f"chat:{{{tag}}}:{session_id}:" if tag else f"chat:{{{session_id}}}:"
+
+
 @lru_cache(maxsize=500)
-def session_keys(session_id: str) -> SessionKeys:
-    """The keys of one session, and those that all sessions share."""
-    return SessionKeys(*(f"{BEFORE_ID}{session_id}{AFTER_ID}{suffix}" for suffix in SUFFIXES.values()))
+def session_keys(session_id: str, tag: str = "") -> SessionKeys:
+    """The keys of one session, and those that all sessions of its partition share."""
+    prefix = session_prefix(session_id, tag)
+    return SessionKeys._make([*(prefix + suffix for suffix in SUFFIXES.values()), *shared_keys(tag)])
+
+
+def events_channel(session_id: str, tag: str = "") -> str:
+    """The channel with the events of one session."""
+    return session_prefix(session_id, tag) + EVENTS
+
+
+@cache
+def shared_keys(tag: str = "") -> SharedKeys:
+    """The keys that all sessions of a partition share."""
+    return SharedKeys(*(tagged(name, tag) for name in SharedKeys()))
+
+
+def tagged(name: str, tag: str) -> str:
+    """The name of a key that a partition has for itself: `chat:ledger` or `chat:{TAG}:ledger`."""
+    return f"chat:{{{tag}}}:{name.removeprefix('chat:')}" if tag else name
 
 
 class ApiKeyKeys(NamedTuple):

@@ -15,7 +15,8 @@ import redis
 from redis.commands.core import Script
 
 from chatbot.errors import DamagedSession, StoreUnavailable
-from chatbot.store.keys import AFTER_ID, BEFORE_ID, EVENTS, SUFFIXES, ApiKeyKeys, SessionKeys
+from chatbot.store.keys import EVENTS, SUFFIXES, ApiKeyKeys, SessionKeys, SharedKeys, session_prefix
+from chatbot.store.partitions import Place
 
 #: Milliseconds that a write may take to reach the replicas; a reachable replica takes about one.
 REPLICATION_TIMEOUT = 1000
@@ -96,59 +97,64 @@ _PARTS = {
 class Scripts:
     """Runs scripts. Every method raises `StoreUnavailable` when Redis fails, and `TypeError` for wrong arguments."""
 
-    def __init__(self, client: redis.Redis, *, replicas: int = 0) -> None:
+    def __init__(self, *, replicas: int = 0) -> None:
         """`replicas` is the number of them that must have what `run_replicated` writes."""
-        self._client = client
         self._replicas = replicas
         self._scripts: dict[str, Script] = {}
 
-    def run(self, name: str, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
-        """The script's answer. `further` values stand behind the named arguments in ARGV."""
+    def run(self, name: str, at: Place, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
+        """The script's answer, where `at` has the keys. `further` values stand behind the named arguments in ARGV."""
         try:
-            return self._script(name)(keys=keys, args=[*ordered(name, arguments), *further])
+            client = at.client
+            return self._script(name, client)(keys, [*ordered(name, arguments), *further], client)
         except redis.RedisError as error:
             raise _failure(name, error) from error
 
-    def run_replicated(self, name: str, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
+    def run_replicated(self, name: str, at: Place, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
         """Like `run`; returns once the replicas have what the script wrote, and everything before it.
 
         Raises `StoreUnavailable` also when they lack it after `REPLICATION_TIMEOUT`; the master has it then.
         """
         if not self._replicas:
-            return self.run(name, keys, *further, **arguments)
-        answer, replicas = self._round_trip(name, [(keys, [*ordered(name, arguments), *further])], self._replicas)
+            return self.run(name, at, keys, *further, **arguments)
+        answer, replicas = self._round_trip(name, at, [(keys, [*ordered(name, arguments), *further])], self._replicas)
         if isinstance(answer, DamagedSession):
             raise answer
         if replicas < self._replicas:
             # The replicas may follow another master by now.
-            self._client.connection_pool.disconnect(inuse_connections=False)
+            at.client.connection_pool.disconnect(inuse_connections=False)
             raise StoreUnavailable(f"{name}: {replicas} of {self._replicas} replicas have it")
         return answer
 
-    def run_many(self, name: str, calls: Sequence[tuple[Sequence[str], Mapping[str, Value]]]) -> list[Any]:
-        """The answers to several calls of one script, each with its keys and arguments, in one round trip.
+    def run_many(
+        self, name: str, at: Place, calls: Sequence[tuple[Sequence[str], Sequence[Value], Mapping[str, Value]]]
+    ) -> list[Any]:
+        """The answers to several calls of one script, in one round trip. A call has its keys, further values and named
+        arguments; all keys are where `at` is.
 
         The answer of a call that failed at its own session is the `DamagedSession`.
         """
-        return self._round_trip(name, [(keys, ordered(name, arguments)) for keys, arguments in calls])
+        found = [(keys, [*ordered(name, arguments), *further]) for keys, further, arguments in calls]
+        return self._round_trip(name, at, found)
 
-    def _script(self, name: str) -> Script:
+    def _script(self, name: str, client: redis.Redis) -> Script:
         if name not in self._scripts:
-            self._scripts[name] = self._client.register_script(source(name))
+            self._scripts[name] = client.register_script(source(name))
         return self._scripts[name]
 
     def _round_trip(
-        self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int = 0
+        self, name: str, at: Place, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int = 0
     ) -> list[Any]:
         """The answers, and behind them how many replicas have the writes when `replicas` are asked for."""
-        script = self._script(name)
+        client = at.client
+        script = self._script(name, client)
         try:
-            answers = self._send(script.sha, calls, replicas)
+            answers = _send(client, script.sha, calls, replicas)
             missed = [i for i, answer in enumerate(answers) if isinstance(answer, redis.exceptions.NoScriptError)]
             if missed:
                 # Redis was restarted, or another one is master: it ran none of these calls.
-                self._client.script_load(script.script)
-                again = self._send(script.sha, [calls[i] for i in missed], replicas)
+                client.script_load(script.script)
+                again = _send(client, script.sha, [calls[i] for i in missed], replicas)
                 for i, answer in zip([*missed, *([-1] if replicas else [])], again, strict=True):
                     answers[i] = answer
         except redis.RedisError as error:
@@ -160,14 +166,17 @@ class Scripts:
                     raise answers[i] from answer
         return answers
 
-    def _send(self, sha: str, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int) -> list[Any]:
-        with self._client.pipeline(transaction=False) as pipeline:
-            for keys, values in calls:
-                pipeline.evalsha(sha, len(keys), *keys, *values)
-            if replicas:
-                # WAIT covers what this connection wrote before.
-                pipeline.execute_command("WAIT", replicas, REPLICATION_TIMEOUT)
-            return pipeline.execute(raise_on_error=False)
+
+def _send(
+    client: redis.Redis, sha: str, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int
+) -> list[Any]:
+    with client.pipeline(transaction=False) as pipeline:
+        for keys, values in calls:
+            pipeline.evalsha(sha, len(keys), *keys, *values)
+        if replicas:
+            # WAIT covers what this connection wrote before.
+            pipeline.execute_command("WAIT", replicas, REPLICATION_TIMEOUT)
+        return pipeline.execute(raise_on_error=False)
 
 
 def _failure(name: str, error: Exception) -> StoreUnavailable:
@@ -196,21 +205,41 @@ def source(name: str) -> str:
 
 
 def _prelude(name: str) -> str:
-    keys: Sequence[str] = ApiKeyKeys._fields if name in _OF_API_KEY else SessionKeys._fields
+    arguments = ARGUMENTS[name]
+    if name in _OF_API_KEY:
+        return _head(ApiKeyKeys._fields, arguments)
     if name in _OF_MANY:
-        own = ", ".join(SUFFIXES)
-        values = ", ".join(f"prefix .. '{suffix}'" for suffix in SUFFIXES.values())
-        first = (
-            f"local session, events, fence, {own}\nlocal function select_session(id)\n"
-            f"  local prefix = '{BEFORE_ID}' .. id .. '{AFTER_ID}'\n"
-            f"  session, events = id, prefix .. '{EVENTS}'\n  {own} = {values}\nend\n"
-        )
-        keys = (*keys[len(SUFFIXES) :], *(("swept",) if name == "sweep" else ()))
-    else:
-        first = ""
-    numbers = (len(SUFFIXES), len(keys), len(ARGUMENTS[name]))
+        keys = (*SharedKeys._fields, *(("swept",) if name == "sweep" else ()))
+        return f"{_head(keys, arguments)}{_TAGGED}{_select_session()}"
+    return f"{_head(SessionKeys._fields, arguments)}{_TAGGED}"
+
+
+#: What the tag of a script's keys is, if they have one: then a session's events are published on a sharded channel, to
+#: subscribers of the node that has the tag's slot.
+_TAGGED = (
+    "local tag = string.match(ledger, '^chat:{(.+)}:')\n"
+    "local function publish_event(channel, event)\n"
+    "  redis.call(tag and 'SPUBLISH' or 'PUBLISH', channel, event)\nend\n"
+)
+
+
+def _select_session() -> str:
+    """A function that sets the locals of the named session's keys."""
+    own = ", ".join(SUFFIXES)
+    values = ", ".join(f"prefix .. '{suffix}'" for suffix in SUFFIXES.values())
+    without, within = (session_prefix("%s", tag).replace("%s", "' .. id .. '") for tag in ("", "<tag>"))
+    within = within.replace("<tag>", "' .. tag .. '")
     return (
-        f"{first}{_locals(keys, 'KEYS')}{_locals(ARGUMENTS[name], 'ARGV')}"
+        f"local session, events, fence, {own}\nlocal function select_session(id)\n"
+        f"  local prefix = tag and '{within}' or '{without}'\n"
+        f"  session, events = id, prefix .. '{EVENTS}'\n  {own} = {values}\nend\n"
+    )
+
+
+def _head(keys: Sequence[str], arguments: Sequence[str]) -> str:
+    numbers = (len(SUFFIXES), len(keys), len(arguments))
+    return (
+        f"{_locals(keys, 'KEYS')}{_locals(arguments, 'ARGV')}"
         f"local own_keys, named_keys, named_arguments = {', '.join(map(str, numbers))}\n"
     )
 

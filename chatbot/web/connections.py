@@ -69,7 +69,7 @@ class Connection:
                 raise SessionNotFound
             if len(self._services.hub) >= self._services.settings.limits.max_sockets:
                 raise self._refusal("too_many", close_codes.TOO_MANY_SOCKETS)
-            with self._services.hub.attach_slot():
+            with self._services.hub.attach_slot(self._subscriber.session):
                 self._admission = self._services.socket_limit.acquire(self._subscriber.session)
             if self._admission is None:
                 raise self._refusal("too_many_in_session", close_codes.TOO_MANY_IN_SESSION)
@@ -86,7 +86,7 @@ class Connection:
 
     def _attach(self, **what: Any) -> Snapshot:
         hub = self._services.hub
-        with hub.attach_slot():
+        with hub.attach_slot(self._subscriber.session):
             hub.attach(self._subscriber)
             if hub.leaving:
                 raise self._refusal("going_away", close_codes.GOING_AWAY)

@@ -14,17 +14,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import redis
-
 from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.logs import bound
 from chatbot.protocol import close_codes, frames
 from chatbot.protocol.client_errors import SessionDamaged, SessionNotFound
 from chatbot.protocol.close_codes import Closing
-from chatbot.protocol.events import Event, events_channel
+from chatbot.protocol.events import Event
 from chatbot.sessions.ids import reply_id
 from chatbot.sessions.messages import Sessions, Snapshot
-from chatbot.store.listener import Listener
+from chatbot.store.listeners import Listeners
+from chatbot.store.partitions import Node, Store, partitions_of
 from chatbot.web.subscriber import Subscriber
 from chatbot.web.traces import delivering
 
@@ -46,19 +45,21 @@ class Hub:
 
     def __init__(
         self,
-        client: redis.Redis,
+        store: Store,
         sessions: Sessions,
         on_break: Callable[[], None] = lambda: None,
         on_heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
-        """`client` is the listener's own, without retries. The callbacks are the listener's; they must not block."""
+        """The callbacks are the listeners'; they must not block."""
+        self._partitions = partitions_of(store)
         self._sessions = sessions
         self._on_break = on_break
         self._lock = threading.Lock()
         self._subscribers: dict[str, set[Subscriber]] = {}
-        self._listener = Listener(client, self._receive, self._recover, on_heartbeat)
+        self._listeners = Listeners(self._partitions, self._receive, self._recover, on_heartbeat)
         self._count = 0
-        self._attaching = threading.BoundedSemaphore(_ATTACH_SLOTS)
+        # A node that is slow delays the sockets of its own sessions alone.
+        self._attaching = {node: threading.BoundedSemaphore(_ATTACH_SLOTS) for node in self._partitions.nodes}
         #: The process shuts down.
         self.leaving = False
         #: Open connections that follow no session, each by what closes it without blocking.
@@ -68,56 +69,60 @@ class Hub:
     @property
     def channel(self) -> str:
         """A channel that only this process subscribes to."""
-        return self._listener.own_channel
+        return self._listeners.own_channel
 
     @property
     def hears(self) -> bool:
-        """Whether live replies reach this process: the listener receives its own heartbeat."""
-        return self._listener.receiving
+        """Whether live replies reach this process: the listeners receive their own heartbeats."""
+        return self._listeners.receiving
 
     def start(self) -> None:
-        """Starts the listener, which the first socket would start otherwise."""
-        self._listener.start()
+        """Starts the listeners, which the first socket would start otherwise."""
+        self._listeners.start()
 
-    def wait_until_hearing(self, timeout: float) -> bool:
-        return self._listener.wait_until_receiving(timeout)
+    def wait_until_hearing(self, timeout: float, node: Node | None = None) -> bool:
+        """Waits up to `timeout` seconds until live replies of a node's sessions, or of all, reach this process."""
+        return self._listeners.wait_until_receiving(timeout, node)
 
     def close(self) -> None:
-        """Stops the listener."""
-        self._listener.close()
+        """Stops the listeners."""
+        self._listeners.close()
 
     def __len__(self) -> int:
         return self._count + len(self.others)
 
     @contextlib.contextmanager
-    def attach_slot(self) -> Iterator[None]:
-        """A slot for attaching, out of a bounded number.
+    def attach_slot(self, session: str) -> Iterator[None]:
+        """A slot for attaching to a session, out of a bounded number.
 
         Raises `StoreUnavailable` when no slot becomes free, as Redis is slow or away.
         """
-        if not self._attaching.acquire(timeout=_SLOT_TIMEOUT):
+        slots = self._attaching[self._partitions.of(session).node]
+        if not slots.acquire(timeout=_SLOT_TIMEOUT):
             raise StoreUnavailable(f"no slot to attach within {_SLOT_TIMEOUT:.0f} s")
         try:
             yield
         finally:
-            self._attaching.release()
+            slots.release()
 
     def attach(self, subscriber: Subscriber) -> None:
         """Subscribes; events are held until `Subscriber.release`.
 
         Raises `StoreUnavailable` when Redis does not confirm it.
         """
-        channel = events_channel(subscriber.session)
+        partition = self._partitions.of(subscriber.session)
+        channel = partition.events(subscriber.session)
         with self._lock:
             self._subscribers.setdefault(channel, set()).add(subscriber)
             self._count += 1
-        if not self._listener.subscribe(channel, _SUBSCRIBE_TIMEOUT):
+        if not self._listeners.subscribe(partition, channel, _SUBSCRIBE_TIMEOUT):
             self.detach(subscriber)
             raise StoreUnavailable(f"subscribing took more than {_SUBSCRIBE_TIMEOUT:.0f} s")
 
     def detach(self, subscriber: Subscriber) -> None:
         """Detaches a socket, once; the last one of a session unsubscribes."""
-        channel = events_channel(subscriber.session)
+        partition = self._partitions.of(subscriber.session)
+        channel = partition.events(subscriber.session)
         with self._lock:
             group = self._subscribers.get(channel)
             if group is None or subscriber not in group:
@@ -127,7 +132,7 @@ class Hub:
             if group:
                 return
             del self._subscribers[channel]
-            self._listener.unsubscribe(channel)
+            self._listeners.unsubscribe(partition, channel)
 
     def go_away(self, spread: float) -> None:
         """Closes every socket with `GOING_AWAY`, spread evenly over `spread` seconds, and sets `leaving`."""
@@ -144,9 +149,9 @@ class Hub:
         with self._lock:
             return [s for group in self._subscribers.values() for s in group]
 
-    def _recover(self) -> None:
+    def _recover(self, node: Node) -> None:
         self._on_break()
-        self.resync(self.subscribers())
+        self.resync(s for s in self.subscribers() if self._partitions.of(s.session).node is node)
 
     def _receive(self, channel: str, payload: str) -> None:
         group = self._subscribers.get(channel)

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import redis
 from flask import Response, g
 
 from chatbot import config
@@ -17,6 +16,7 @@ from chatbot.api_keys.keys import PREFIX, ApiKey, ApiKeys
 from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import ClientError
 from chatbot.sessions.requests import Accepted
+from chatbot.store.partitions import Store, partitions_of
 from chatbot.web.hosts import is_loopback
 
 logger = logging.getLogger(__name__)
@@ -30,9 +30,9 @@ _IMAGE, _IMAGE_TOKENS = re.compile(r"data:image/[\w.+-]+;base64,[A-Za-z0-9+/=]*"
 class KeyAccess:
     """The API keys, as the routes below `/v1` use them. Every method raises `StoreUnavailable` when Redis fails."""
 
-    def __init__(self, settings: config.Settings, client: redis.Redis) -> None:
-        self.keys = ApiKeys(client)
-        self.charges = Charges(client, wait_replicas=settings.redis.wait_replicas)
+    def __init__(self, settings: config.Settings, store: Store) -> None:
+        self.keys = ApiKeys(partitions_of(store).home.client)
+        self.charges = Charges(store, wait_replicas=settings.redis.wait_replicas)
         self._completion = settings.model.max_new_tokens
         self._web = settings.web
         self._addresses: Sequence[Any] = ((settings.web.host, settings.web.port),)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import redis
 from celery import Celery
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -27,6 +26,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.queue.celery_app import BROKER_ERRORS, QUEUE
 from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.queue_delay import QueueDelay, expected_wait
+from chatbot.store.partitions import Partitions
 from chatbot.telemetry import counters, liveness
 from chatbot.telemetry.process_memory import resident_memory
 from chatbot.telemetry.redis_memory import RedisMemory, read_memory
@@ -152,9 +152,9 @@ class _Numbers:
 class SharedMetrics(Collector):
     """The numbers of the whole deployment, read from Redis and the broker at each scrape, in bounded time."""
 
-    def __init__(self, client: redis.Redis, celery: Celery, worker_timeout: float) -> None:
+    def __init__(self, partitions: Partitions, celery: Celery, worker_timeout: float) -> None:
         self._celery = celery
-        self._numbers = _BoundedCall(lambda: self._read(client, worker_timeout))
+        self._numbers = _BoundedCall(lambda: self._read(partitions, worker_timeout))
         self._queue = _BoundedCall(self._queue_length)
 
     def collect(self) -> Iterator[Any]:
@@ -197,14 +197,15 @@ class SharedMetrics(Collector):
         yield from _key_families(numbers.key_usage)
 
     @staticmethod
-    def _read(client: redis.Redis, worker_timeout: float) -> _Numbers:
+    def _read(partitions: Partitions, worker_timeout: float) -> _Numbers:
+        client = partitions.home.client
         workers = liveness.read_workers(client, worker_timeout)
         return _Numbers(
             workers,
-            QueueDelay(client).read()[1],
-            expected_wait(client),
+            QueueDelay(partitions).read()[1],
+            expected_wait(partitions),
             liveness.read_load(client, workers),
-            Ledger(client).size(),
+            Ledger(partitions).size(),
             counters.sums(client),
             read_memory(client),
             liveness.read_memory(client, workers),

@@ -17,6 +17,7 @@ from chatbot import config
 from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.buckets import Bucket
+from chatbot.store.partitions import Store, partitions_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class RateLimits:
     An address counts with its network, which `network_of` returns.
     """
 
-    def __init__(self, settings: config.Settings, client: redis.Redis) -> None:
+    def __init__(self, settings: config.Settings, store: Store) -> None:
         self.enabled = settings.limits.rates_enabled
         self._sessions = settings.limits.new_sessions
         self._session_messages = settings.limits.session_messages
@@ -52,8 +53,13 @@ class RateLimits:
         self._session_reads = settings.limits.session_reads
         self._address_reads = settings.limits.address_reads
         # With a pool given, the URL is not used.
-        storage = RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix="chat:rate")
-        self._limiter = SlidingWindowCounterRateLimiter(storage)
+        self._partitions = partitions_of(store)
+        self._limiters = {
+            node: SlidingWindowCounterRateLimiter(
+                RedisStorage("redis://", connection_pool=node.client.connection_pool, key_prefix="chat:rate")
+            )
+            for node in self._partitions.nodes
+        }
         self._request_paces = Paces(self._request_pace)
         # How many pages are being sent to each network.
         self._sending: Counter[str] = Counter()
@@ -69,10 +75,11 @@ class RateLimits:
     def _hit(self, kind: str, network: str) -> None:
         if not self.enabled:
             return
+        limiter = self._limiters[self._partitions.of_address(network).node]
         try:
             for rate in self._sessions:
-                if not self._limiter.hit(rate, kind, network):
-                    reset = self._limiter.get_window_stats(rate, kind, network).reset_time
+                if not limiter.hit(rate, kind, network):
+                    reset = limiter.get_window_stats(rate, kind, network).reset_time
                     raise RateLimited(max(reset - time.time(), 1.0))
         except redis.RedisError as error:
             raise StoreUnavailable(f"rates: {type(error).__name__}: {error}") from error
@@ -83,8 +90,8 @@ class RateLimits:
             return ()
         return (
             *self._session_buckets(session),
-            *_buckets(f"chat:rate:messages:{network}", self._address_messages),
-            *_buckets(f"chat:rate:bytes:{network}", self._address_bytes, counts_bytes=True),
+            *self._address_buckets("messages", network, self._address_messages),
+            *self._address_buckets("bytes", network, self._address_bytes),
         )
 
     def session_keys(self, session: str) -> list[str]:
@@ -92,10 +99,14 @@ class RateLimits:
         return [bucket.key for bucket in (*self._session_buckets(session), *self._read_buckets(session))]
 
     def _session_buckets(self, session: str) -> list[Bucket]:
-        return _buckets(f"chat:{{{session}}}:rate", self._session_messages)
+        return _buckets(self._partitions.of(session).own_key(session, "rate"), self._session_messages)
 
     def _read_buckets(self, session: str) -> list[Bucket]:
-        return _buckets(f"chat:{{{session}}}:rate:reads", self._session_reads)
+        return _buckets(self._partitions.of(session).own_key(session, "rate:reads"), self._session_reads)
+
+    def _address_buckets(self, kind: str, network: str, rates: Sequence[RateLimitItem]) -> list[Bucket]:
+        key = self._partitions.of_address(network).of_address(f"chat:rate:{kind}:{network}")
+        return _buckets(key, rates, counts_bytes=kind == "bytes", of_address=True)
 
     def reads(self, session: str, network: str) -> tuple[Bucket, ...]:
         """The buckets of each page of a history; the script that reads it takes one token out of each."""
@@ -103,7 +114,7 @@ class RateLimits:
             return ()
         return (
             *self._read_buckets(session),
-            *_buckets(f"chat:rate:reads:{network}", self._address_reads),
+            *self._address_buckets("reads", network, self._address_reads),
         )
 
     def begin_sending(self, network: str) -> Callable[[], None]:
@@ -204,9 +215,11 @@ def hold_back(seconds: float) -> None:
         time.sleep(seconds)
 
 
-def _buckets(key: str, rates: Sequence[RateLimitItem], *, counts_bytes: bool = False) -> list[Bucket]:
+def _buckets(
+    key: str, rates: Sequence[RateLimitItem], *, counts_bytes: bool = False, of_address: bool = False
+) -> list[Bucket]:
     return [
-        Bucket(f"{key}:{number}", rate.get_expiry() * 1000 / rate.amount, rate.amount, counts_bytes)
+        Bucket(f"{key}:{number}", rate.get_expiry() * 1000 / rate.amount, rate.amount, counts_bytes, of_address)
         for number, rate in enumerate(rates)
     ]
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.store.access import JSON_MISSING, SESSION_COMMANDS, find_problem
+from chatbot.store.partitions import Node, Partitions
 from chatbot.telemetry import liveness, redis_memory
 from chatbot.web.hub import Hub
 
@@ -17,34 +21,59 @@ logger = logging.getLogger(__name__)
 #: Seconds to wait for the listener's first heartbeat.
 _FIRST_HEARTBEAT = 2.0
 _DEAF = "does not hear its own heartbeat"
+#: What a Redis is for: each is `ok`, or has a problem.
+_PARTS = ("redis", "redisjson", "listener")
 
 
-def readiness(client: redis.Redis, hub: Hub, worker_timeout: float) -> tuple[bool, dict[str, Any]]:
-    """Whether all parts work, and the state of each: `ok`, or the problem.
+def readiness(partitions: Partitions, hub: Hub, worker_timeout: float) -> tuple[bool, dict[str, Any]]:
+    """Whether this process can serve, and the state of each part: `ok`, or the problem.
+
+    Of several Redis one that works is enough: the sessions of the others are not served better by another process. The
+    problem names those that do not work by their place in REDIS_URL.
 
     Reported, but not required: `workers`, how many gave a liveness signal within `worker_timeout` seconds,
     `workers_silent`, how many did not and did not shut down either, and `canary`, the seconds since the last signal.
     """
-    parts: dict[str, Any] = {"redis": "ok", "redisjson": "ok", "listener": "ok"}
+    parts: dict[str, Any] = dict.fromkeys(_PARTS, "ok")
     parts.update(workers=None, workers_silent=None, canary=None)
+    with ThreadPoolExecutor(len(partitions.nodes), "readiness") as pool:
+        states = list(pool.map(partial(_state, hub), partitions.nodes))
+    for name in _PARTS:
+        parts[name] = _summary([state[name] for state in states])
+    if states[0]["redis"] in ("ok", redis_memory.FULL) and states[0]["redisjson"] == "ok":
+        try:
+            workers = liveness.read_workers(partitions.home.client, worker_timeout)
+            age = None if workers.newest_age is None else round(workers.newest_age, 1)
+            parts.update(workers=workers.alive, workers_silent=workers.silent, canary=age)
+        except StoreUnavailable as error:
+            logger.warning("readyz: %s", error)
+    ready = any(all(state[name] == "ok" for name in _PARTS) for state in states)
+    return ready, {"status": "ready" if ready else "not ready", **parts}
+
+
+def _state(hub: Hub, node: Node) -> dict[str, str]:
+    """The state of each part at one node."""
+    found = dict.fromkeys(_PARTS, "ok")
     try:
-        problem = find_problem(client, SESSION_COMMANDS, "REDIS_URL")
+        problem = find_problem(node.client, SESSION_COMMANDS, "REDIS_URL")
         if problem:
             logger.warning("readyz: %s", problem)
-            parts["redisjson" if problem == JSON_MISSING else "redis"] = problem
+            found["redisjson" if problem == JSON_MISSING else "redis"] = problem
             if problem != JSON_MISSING:
-                parts["redisjson"] = "unknown"
-            return False, {"status": "not ready", **parts, "listener": "ok" if hub.wait_until_hearing(0.1) else _DEAF}
-        workers = liveness.read_workers(client, worker_timeout)
-        age = workers.newest_age
-        parts.update(workers=workers.alive, workers_silent=workers.silent, canary=age if age is None else round(age, 1))
-        if redis_memory.read_memory(client).full:
-            parts["redis"] = redis_memory.FULL
+                found["redisjson"] = "unknown"
+        elif redis_memory.read_memory(node.client).full:
+            found["redis"] = redis_memory.FULL
     except (redis.RedisError, StoreUnavailable) as error:
         logger.warning("readyz: %s", error)
-        parts["redis"] = "does not answer"
-        parts["redisjson"] = "unknown"
-    if not hub.wait_until_hearing(_FIRST_HEARTBEAT if parts["redis"] == "ok" else 0.1):
-        parts["listener"] = _DEAF
-    ready = all(parts[name] == "ok" for name in ("redis", "redisjson", "listener"))
-    return ready, {"status": "ready" if ready else "not ready", **parts}
+        found.update(redis="does not answer", redisjson="unknown")
+    if not hub.wait_until_hearing(_FIRST_HEARTBEAT if found["redis"] == "ok" else 0.1, node):
+        found["listener"] = _DEAF
+    return found
+
+
+def _summary(states: Sequence[str]) -> str:
+    """The state of the only Redis, or what is wrong with which of several."""
+    if len(states) == 1:
+        return states[0]
+    problems = [f"Redis {number} of {len(states)} {state}" for number, state in enumerate(states, 1) if state != "ok"]
+    return "; ".join(problems) or "ok"

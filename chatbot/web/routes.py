@@ -7,6 +7,7 @@ import hmac
 import json
 from functools import cache, lru_cache
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from flask import Blueprint, Flask, Response, abort, g, render_template, request
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
@@ -115,7 +116,7 @@ def healthz() -> Response:
 def readyz() -> Response:
     """Readiness: 200 when this process can serve a chat, else 503 with the part that fails."""
     found = services()
-    ready, parts = readiness(found.client, found.hub, found.settings.worker.health_timeout)
+    ready, parts = readiness(found.partitions, found.hub, found.settings.worker.health_timeout)
     if not ready:
         failing = [
             f"redis: {parts['redis']}" if part == "redis" else part
@@ -223,6 +224,12 @@ def _given_name() -> Any:
         except (ValueError, RecursionError):
             raise ClientError("invalid_name", 'The body is not valid JSON: send {"name": "Ada"}') from None
         return document.get("name") if isinstance(document, dict) else None
+    try:
+        # Werkzeug leaves percent signs where the bytes behind them are no text.
+        unquote_to_bytes(body).decode()
+        unquote_to_bytes(request.query_string).decode()
+    except UnicodeDecodeError:
+        raise ClientError("invalid_name", 'The name must be UTF-8: send {"name": "Ada"}') from None
     return request.form.get("name", request.args.get("name"))
 
 

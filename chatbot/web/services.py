@@ -10,6 +10,7 @@ from flask import current_app, g, request
 from chatbot.config import Settings
 from chatbot.sessions.messages import Sessions
 from chatbot.sessions.responses import Responses
+from chatbot.store.partitions import Partitions
 from chatbot.web.address_limits import AddressLimits
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.hub import Hub
@@ -22,7 +23,7 @@ from chatbot.web.socket_limit import SocketLimit
 @dataclass(frozen=True)
 class Services:
     settings: Settings
-    client: redis.Redis
+    partitions: Partitions
     sessions: Sessions
     responses: Responses
     hub: Hub
@@ -33,6 +34,11 @@ class Services:
     key_access: KeyAccess
     metrics: WebMetrics
     shared_metrics: SharedMetrics
+
+    @property
+    def client(self) -> redis.Redis:
+        """The Redis of what belongs to no session."""
+        return self.partitions.home.client
 
 
 def services() -> Services:

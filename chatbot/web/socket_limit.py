@@ -67,13 +67,15 @@ class SocketLimit:
                 while not self._closed:
                     self._changed.wait()
                 batch = [self._closed.popleft() for _ in range(min(len(self._closed), _BATCH))]
-            try:
-                self._sessions.remove_sockets(batch)
+            failed = self._sessions.remove_sockets(batch)
+            if not failed:
                 failing = False
-            except StoreUnavailable as error:
-                if not failing:
-                    logger.warning("closed sockets still count until Redis answers: %s", error)
-                failing = True
-                with self._changed:
-                    self._closed.extendleft(reversed(batch))
+                continue
+            if not failing:
+                logger.warning("closed sockets still count until Redis answers: %d of %d", len(failed), len(batch))
+            failing = True
+            with self._changed:
+                # Behind those of a Redis that answers.
+                self._closed.extend(failed)
+            if len(failed) == len(batch):
                 time.sleep(_RETRY_DELAY)

@@ -28,8 +28,9 @@ from chatbot.protocol.events import STOP_CHANNEL
 from chatbot.queue.celery_app import HEARTBEAT, create_celery
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import Ledger
-from chatbot.store.client import connect
-from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
+from chatbot.store.listeners import Listeners
+from chatbot.store.partition_table import open_partitions
+from chatbot.store.partitions import Partitions
 from chatbot.telemetry.counters import Counts
 from chatbot.worker.bots.loader import load_callable
 from chatbot.worker.bots.model import PythonModel
@@ -50,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that the first task waits for the listener. Without it only the recovery from failures is slower.
 _FIRST_SUBSCRIPTION = 1.0
-#: Connections to Redis besides one for each reply in progress.
+#: Connections to a Redis besides one for each reply in progress.
 _SPARE_CONNECTIONS = 10
 
 
@@ -68,34 +69,38 @@ class WorkerServices:
         return recovery_slots(self.slots)
 
     @cached_property
+    def partitions(self) -> Partitions:
+        return open_partitions(self._settings.redis.url, self.slots + self.recovery_slots + _SPARE_CONNECTIONS)
+
+    @property
     def client(self) -> redis.Redis:
-        return connect(self._settings.redis.url, self.slots + self.recovery_slots + _SPARE_CONNECTIONS)
+        """The Redis of what belongs to no session."""
+        return self.partitions.home.client
 
     @cached_property
     def leases(self) -> Leases:
         return Leases(
-            self.client,
+            self.partitions,
             ttl=self._settings.limits.session_ttl,
             history_messages=min(
                 self._settings.model.history_messages, max_messages(self._settings.model.max_prompt_tokens)
             ),
             max_history=self._settings.limits.max_history_messages,
             max_history_bytes=self._settings.limits.max_history_bytes,
-            channel=lambda: self.listener.channel,
+            channel=self.listeners.channel,
         )
 
     @cached_property
     def ledger(self) -> Ledger:
-        return Ledger(self.client)
+        return Ledger(self.partitions)
 
     @cached_property
     def charges(self) -> Charges:
-        return Charges(self.client)
+        return Charges(self.partitions)
 
     @cached_property
-    def listener(self) -> Listener:
-        client = connect(self._settings.redis.url, LISTENER_CONNECTIONS, retries=0)
-        return Listener(client, lambda _, session: self.streams.stop(session))
+    def listeners(self) -> Listeners:
+        return Listeners(self.partitions, lambda _, session: self.streams.stop(session))
 
     @cached_property
     def streams(self) -> Streams:
@@ -103,8 +108,8 @@ class WorkerServices:
 
     @cached_property
     def _replies(self) -> Replies:
-        self.listener.subscribe(STOP_CHANNEL, timeout=_FIRST_SUBSCRIPTION)
-        self.listener.wait_until_receiving(_FIRST_SUBSCRIPTION)
+        self.listeners.subscribe_everywhere(STOP_CHANNEL, _FIRST_SUBSCRIPTION)
+        self.listeners.wait_until_receiving(_FIRST_SUBSCRIPTION)
         model, loop = self._create_model(), ModelLoop(self.slots)
         return Replies(self.leases, self.streams, model, self._settings, self.counts, loop)
 

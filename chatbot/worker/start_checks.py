@@ -15,8 +15,10 @@ from click.core import ParameterSource
 from chatbot.config import Settings
 from chatbot.config.broker_urls import is_amqp
 from chatbot.errors import StoreUnavailable
+from chatbot.queue.transport import CLUSTER_PREFIX
 from chatbot.store.access import SESSION_COMMANDS, find_problem, queue_commands
 from chatbot.store.client import connect, database
+from chatbot.store.cluster import is_cluster
 from chatbot.store.sentinel import is_sentinel
 from chatbot.telemetry import liveness
 
@@ -99,7 +101,7 @@ def wait_until_usable(settings: Settings) -> None:
     if is_amqp(broker):
         _wait(url, SESSION_COMMANDS, "REDIS_URL", needed=True)
         return
-    commands = queue_commands(database(broker))
+    commands = queue_commands(database(broker), CLUSTER_PREFIX if is_cluster(broker) else "")
     if broker == url:
         _wait(url, f"{SESSION_COMMANDS}|{commands}", "REDIS_URL", needed=True)
         return

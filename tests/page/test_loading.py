@@ -21,6 +21,7 @@ WEIGHT = """
 ROUNDS = 3
 
 
+@pytest.mark.alone
 def test_the_first_load_is_light_and_usable_within_a_second(chromium: Browser, site: Deployment) -> None:
     took = 0.0
     for _ in range(ROUNDS):  # the machine may be busy

@@ -11,6 +11,8 @@ from playwright.sync_api import Browser, expect
 from devtools.harness.deployment import Deployment
 from tests.support.page_user import PageUser
 
+pytestmark = pytest.mark.alone
+
 REPLY = (
     "A **bold** word, `code`, and a list:\n\n- one\n- two\n\n"
     "```python\nprint('three')\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |"

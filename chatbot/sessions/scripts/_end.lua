@@ -45,7 +45,7 @@ local function end_session()
     end
   end
   if found then
-    redis.call('PUBLISH', events, end_of_session .. ':\n')
+    publish_event(events, end_of_session .. ':\n')
   end
   return found
 end

@@ -84,7 +84,7 @@ end
 -- `trace` the trace to which its delivery belongs, or ''. See events.py.
 local function publish(frame, length, trace)
   local number = redis.call('HINCRBY', state, 'events', 1)
-  redis.call('PUBLISH', events, number .. ':' .. (length or '') .. ((trace or '') ~= '' and ':' .. trace or '') .. '\n' .. frame)
+  publish_event(events, number .. ':' .. (length or '') .. ((trace or '') ~= '' and ':' .. trace or '') .. '\n' .. frame)
   return number
 end
 

@@ -112,7 +112,7 @@ class ResponseService:
         services.address_limits.open_socket(self._network)
         events = Events(session)
         try:
-            with services.hub.attach_slot():
+            with services.hub.attach_slot(session):
                 services.hub.attach(events)
         except BaseException:
             services.address_limits.close_socket(self._network)

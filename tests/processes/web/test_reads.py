@@ -99,6 +99,7 @@ def test_a_replay_of_more_than_a_page_is_left_to_the_client(chat: Deployment) ->
         assert [client.receive()["id"] for _ in range(2)] == ["old241", reply_id(session_id(token), "old241")]
 
 
+@pytest.mark.alone
 def test_clients_that_hang_up_or_never_read_cost_little(chat: Deployment) -> None:
     token = long_session(chat, 600, 8000)
     port = int(chat.webs[0].env["PORT"])

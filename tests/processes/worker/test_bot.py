@@ -65,6 +65,7 @@ def test_a_reply_whose_worker_is_killed_is_begun_again_and_comes_once(bot: Deplo
         assert texts(history(bot.url(), client.token), "bot") == [reply["msg"]]
 
 
+@pytest.mark.alone
 def test_a_bot_that_blocks_is_stopped_at_once(bot: Deployment) -> None:
     with ChatClient(bot.url()) as client:
         client.send("block", "b1")

@@ -53,6 +53,7 @@ def fill_the_line(clients: list[ChatClient]) -> None:
         client.until("ack")
 
 
+@pytest.mark.alone
 def test_the_reply_of_a_killed_worker_is_begun_again_ahead_of_the_line(
     narrow: Deployment, clients: list[ChatClient]
 ) -> None:
@@ -64,6 +65,7 @@ def test_the_reply_of_a_killed_worker_is_begun_again_ahead_of_the_line(
     assert order.index(0) < LINE / 2, order
 
 
+@pytest.mark.alone
 def test_a_retry_is_answered_ahead_of_the_line(narrow: Deployment, clients: list[ChatClient]) -> None:
     clients[0].send("!fault=failed_dependency*1 Tell me a story.")
     clients[0].until("status", state="retrying")

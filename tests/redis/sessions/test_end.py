@@ -9,12 +9,11 @@ import redis
 
 from chatbot.errors import DamagedSession
 from chatbot.protocol.client_errors import SessionNotFound
-from chatbot.protocol.events import events_channel
 from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import LeaseLost, Leases, Progress
 from chatbot.sessions.messages import Sessions
-from chatbot.store.keys import LEDGER, LINE, METRICS, PACE, SUFFIXES, WAITING, session_keys
+from chatbot.store.keys import LEDGER, LINE, METRICS, PACE, SUFFIXES, WAITING, events_channel, session_keys
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import stored_messages
 

@@ -34,7 +34,7 @@ STEPS: dict[str, Step] = {
     "fail": lambda _, leases, __, work: leases.fail(work, "failed", go_on=False),
     "postpone": lambda _, leases, __, work: leases.postpone(work, 5, loading=True),
     "hand_back": lambda _, leases, __, work: leases.hand_back(work),
-    "sweep": lambda _, __, ledger, ___: sweep(ledger.client),
+    "sweep": lambda _, __, ledger, ___: sweep(ledger._partitions.home.client),
 }
 
 
@@ -81,7 +81,7 @@ def test_no_step_leaves_a_key_without_expiry(
 def test_no_key_stays_of_sessions_that_expire_at_any_moment(redis_client: redis.Redis) -> None:
     sessions, ledger = Sessions(redis_client, ttl=60, max_pending=8), Ledger(redis_client)
     sessions._ttl_ms = 15
-    leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda: "a channel without subscribers")
+    leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda _: "a channel without subscribers")
     leases._ttl_ms = 15
     chance = random.Random(3)
     for _ in range(100):

@@ -138,6 +138,7 @@ def test_resuming_after_a_dropped_message_recovers_nothing(redis_client: redis.R
     assert len(late.messages) == 6
 
 
+@pytest.mark.alone
 def test_a_step_takes_as_long_after_many_messages_were_dropped(redis_client: redis.Redis) -> None:
     def cost(talk: Talk, rounds: int) -> float:
         times = []
@@ -204,6 +205,7 @@ def test_what_a_version_without_the_count_stored_counts_too(redis_client: redis.
         assert new.bytes() <= 20_000 + ARRAY
 
 
+@pytest.mark.alone
 def test_counting_bytes_costs_the_same_in_any_history(redis_client: redis.Redis) -> None:
     def cost(turns: int) -> float:
         talk = Talk(redis_client, most_bytes=10**9)

@@ -120,6 +120,7 @@ def test_a_refused_read_reads_nothing_and_renews_nothing(
     assert redis_client.pttl(document) > 50_000
 
 
+@pytest.mark.alone
 def test_a_page_costs_the_same_in_any_history(redis_client: redis.Redis) -> None:
     sessions = Sessions(redis_client, ttl=60, max_pending=8)
 

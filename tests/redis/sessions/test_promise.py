@@ -110,7 +110,7 @@ class Chat(RuleBasedStateMachine):
         # Worker 0 names a channel that nobody subscribes to: it counts as dead as soon as a sweep looks. Worker 1 names
         # none: only the end of its lease shows that it is dead.
         self.leases = [
-            Leases(self.client, ttl=3600, history_messages=HISTORY, channel=lambda: "chat:dead"),
+            Leases(self.client, ttl=3600, history_messages=HISTORY, channel=lambda _: "chat:dead"),
             Leases(self.client, ttl=3600, history_messages=HISTORY),
         ]
         self.chats = [Conversation(session_id(self.sessions.create("Ada")["token"])) for _ in range(2)]

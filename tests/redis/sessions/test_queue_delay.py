@@ -58,7 +58,7 @@ def test_a_message_with_a_scheduled_retry_waits_from_its_due_time(
 
 
 def test_a_message_whose_worker_died_waits_again(redis_client: redis.Redis, sessions: Sessions, session: str) -> None:
-    leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda: "no-subscriber")
+    leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda _: "no-subscriber")
     sessions.accept(session, "m1", "hello")
     assert leases.claim(session) is not None
     assert overdue(redis_client) == [session]

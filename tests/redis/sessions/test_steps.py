@@ -11,12 +11,12 @@ import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import ClientError, SessionNotFound
-from chatbot.protocol.events import Event, events_channel
+from chatbot.protocol.events import Event
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress
 from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
-from chatbot.store.keys import LEDGER, SWEPT, WAITING, session_keys
+from chatbot.store.keys import LEDGER, SWEPT, WAITING, events_channel, session_keys
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import store_turns, stored_messages
 from tests.support.ledger import end_session, overdue, sweep
@@ -469,7 +469,7 @@ def test_the_sweep_skips_a_session_while_a_worker_holds_the_lease(
 def test_the_sweep_releases_the_lease_of_a_dead_worker(
     sessions: Sessions, session: str, redis_client: redis.Redis
 ) -> None:
-    leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda: "worker-channel")
+    leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda _: "worker-channel")
     sessions.accept(session, "m1", "hello")
     pubsub = redis_client.pubsub()
     pubsub.subscribe("worker-channel")

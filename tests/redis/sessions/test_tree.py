@@ -12,11 +12,11 @@ import pytest
 import redis
 
 from chatbot.protocol.client_errors import ClientError
-from chatbot.protocol.events import Event, events_channel
+from chatbot.protocol.events import Event
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Assignment, Leases, Progress
 from chatbot.sessions.messages import Sessions
-from chatbot.store.keys import session_keys
+from chatbot.store.keys import events_channel, session_keys
 from devtools.harness.histories import store_turns, stored_messages
 from tests.support.ledger import overdue
 from tests.support.windows import window_begin
@@ -390,6 +390,7 @@ def branched(client: redis.Redis, turns: int, branches: int) -> Talk:
     return talk
 
 
+@pytest.mark.alone
 def test_a_reply_costs_the_same_in_any_tree(redis_client: redis.Redis) -> None:
     """Microseconds of Redis for the steps of a reply: in a line of ten, and in 10 000 messages with 500 branches."""
 

@@ -112,7 +112,7 @@ def test_a_cluster_is_named() -> None:
     with running_redis("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as url:
         problem = find_problem(connect(url, 1, retries=0), SESSION_COMMANDS, "CELERY_BROKER_URL")
         assert problem is not None
-        assert "set CELERY_BROKER_URL to a Redis of its own" in problem
+        assert "begin CELERY_BROKER_URL with redis+cluster://" in problem
 
 
 def test_a_redis_without_json_is_named(tmp_path: Path) -> None:

@@ -12,12 +12,11 @@ import redis
 from wsproto.frame_protocol import FrameProtocol
 
 from chatbot.protocol import close_codes
-from chatbot.protocol.events import events_channel
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases, Progress
 from chatbot.sessions.messages import Sessions
 from chatbot.store.client import connect
-from chatbot.store.keys import session_keys
+from chatbot.store.keys import events_channel, session_keys
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
 from chatbot.web.hub import Hub, replay
 from chatbot.web.subscriber import Subscriber

@@ -11,10 +11,10 @@ import pytest
 import redis
 
 from chatbot.config import ModelAddress, ModelSettings, Settings
-from chatbot.protocol.events import Event, events_channel
+from chatbot.protocol.events import Event
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.messages import Sessions
-from chatbot.store.keys import session_keys
+from chatbot.store.keys import events_channel, session_keys
 from chatbot.telemetry.counters import TOKENS, Counts, sums
 from chatbot.web.hub import replay
 from chatbot.worker.models.base import Call, Model, Piece, Pieces
@@ -336,6 +336,14 @@ def test_a_prompt_with_options_loses_older_messages_only_if_its_client_agrees(ta
     talk.ask("q2", TOO_LONG, truncation="disabled")
     assert talk.failures() == {"m2": TOO_LONG.public}
     assert talk.ask("q3", TOO_LONG, said("a3"), truncation="auto") == [["q1", "a1", "q3"], ["q3"]]
+
+
+def test_a_request_with_options_beyond_the_limit_for_prompts_asks_no_model(talk: Talk) -> None:
+    talk.settings = {"max_prompt_tokens": 30}
+    talk.ask("q1", said("a1"), truncation="disabled")
+    assert talk.ask("long " * 15, truncation="disabled") == []
+    assert talk.failures() == {"m2": TOO_LONG.public}
+    assert talk.ask("long " * 14, said("a3"), truncation="auto") == [["long " * 14]]
 
 
 class Continuing(Script):

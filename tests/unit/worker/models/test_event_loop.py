@@ -67,6 +67,7 @@ def test_calls_that_wait_do_not_hold_each_other(loop: ModelLoop) -> None:
     assert sorted(results) == list(range(20))
 
 
+@pytest.mark.alone
 def test_a_model_server_sees_at_once_that_a_call_was_ended(make: ModelFactory, model: ModelServer) -> None:
     model.control(interval=100, tokens=100)
     call, ended = Call(60), []

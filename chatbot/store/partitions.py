@@ -1,0 +1,155 @@
+"""Partitions of the store: which Redis holds a session, under which names.
+
+The sessions of a partition share a ledger, a line of ready sessions, the workers' pace and an outbox of charges. A step
+on a session touches keys of its partition alone, so partitions may be on different machines. Three kinds of table:
+
+- one Redis: one partition, without a tag in its names;
+- several Redis or Sentinel groups: one partition each, with the same names;
+- a Redis Cluster: many partitions, each with a hash tag in all of its names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import redis
+
+from chatbot.store.keys import (
+    LINE,
+    SWEPT,
+    SessionKeys,
+    SharedKeys,
+    events_channel,
+    session_keys,
+    session_prefix,
+    shared_keys,
+    tagged,
+)
+
+
+class Place(Protocol):
+    """Where a script runs: a node or a partition. A client is read for each attempt, as it may change."""
+
+    @property
+    def client(self) -> redis.Redis: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One Redis, or one Sentinel group: what fails alone. Each has connections, a listener and threads of its own."""
+
+    number: int
+    client: redis.Redis
+    #: The client of a listener, which never retries by itself.
+    listening: redis.Redis
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """The sessions that share one ledger, and the names of their keys."""
+
+    number: int
+    #: What fails together with this partition.
+    node: Node
+    #: The hash tag of all names; '' without one.
+    tag: str = ""
+
+    @property
+    def client(self) -> redis.Redis:
+        """The client to send a step on this partition to."""
+        return self.node.client
+
+    @cached_property
+    def shared(self) -> SharedKeys:
+        return shared_keys(self.tag)
+
+    @cached_property
+    def swept(self) -> str:
+        return tagged(SWEPT, self.tag)
+
+    def keys(self, session: str) -> SessionKeys:
+        """The keys of a session of this partition, its own and the shared ones."""
+        return session_keys(session, self.tag)
+
+    def own_key(self, session: str, name: str) -> str:
+        """A further key of a session's own."""
+        return session_prefix(session, self.tag) + name
+
+    def events(self, session: str) -> str:
+        """The channel of a session's events. With a tag it is a sharded one."""
+        return events_channel(session, self.tag)
+
+    @property
+    def publish(self) -> str:
+        """The command that publishes on the channel of a session's events, as scripts do."""
+        return "SPUBLISH" if self.tag else "PUBLISH"
+
+    def line(self, address: str) -> str:
+        """The key with the ready sessions of an address of this partition."""
+        return self.of_address(f"{LINE}{address}")
+
+    def of_address(self, name: str) -> str:
+        """The name of a key about an address, which begins with `chat:`, as this partition has it."""
+        return tagged(name, self.tag)
+
+
+class Partitions:
+    """The table of all partitions. It never changes while a process runs; what a node's client reaches may."""
+
+    def __init__(self, all_: Sequence[Partition]) -> None:
+        self.all = tuple(all_)
+        #: The nodes, in the order of their numbers.
+        self.nodes = tuple({partition.node.number: partition.node for partition in self.all}.values())
+
+    @classmethod
+    def single(cls, client: redis.Redis, listening: redis.Redis | None = None) -> Partitions:
+        """One Redis with one partition."""
+        return cls([Partition(0, Node(0, client, listening or client))])
+
+    @property
+    def home(self) -> Place:
+        """Where that is which belongs to no session: API keys and their usage, workers' liveness, sums of metrics."""
+        return self.nodes[0]
+
+    @property
+    def several(self) -> bool:
+        """Whether sessions may be in different partitions."""
+        return len(self.all) > 1
+
+    def of(self, session: str) -> Partition:
+        """The partition of a session."""
+        return self.all[0]
+
+    def of_address(self, address: str) -> Partition:
+        """The partition with the line and the rates of an address."""
+        return self.all[0]
+
+    def of_node(self, node: Node) -> list[Partition]:
+        """The partitions of a node: what concerns them all goes there in one round trip."""
+        return [partition for partition in self.all if partition.node is node]
+
+    @staticmethod
+    def by_client(partitions: Iterable[Partition]) -> list[list[int]]:
+        """The places of the given partitions, grouped by their present client: what one round trip can do."""
+        found: dict[int, list[int]] = {}
+        for place, partition in enumerate(partitions):
+            found.setdefault(id(partition.client), []).append(place)
+        return list(found.values())
+
+    def disconnect(self) -> None:
+        """Closes all connections."""
+        for node in self.nodes:
+            node.client.connection_pool.disconnect()
+            node.listening.connection_pool.disconnect()
+
+
+#: What the parts of the program take: the table, or the client of the only Redis.
+Store = redis.Redis | Partitions
+
+
+def partitions_of(store: Store) -> Partitions:
+    """The table itself, or that of one Redis."""
+    return store if isinstance(store, Partitions) else Partitions.single(store)
