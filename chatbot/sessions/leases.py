@@ -6,7 +6,6 @@ another worker has claimed the session. So a worker that was frozen does no harm
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from chatbot.protocol import frames
 from chatbot.protocol.charges import charged
 from chatbot.protocol.documents import bot_message
 from chatbot.protocol.events import to_json
-from chatbot.sessions.assignments import Assignment, Progress
+from chatbot.sessions.assignments import Assignment, Progress, assignment_of
 from chatbot.store.partitions import Partition, Store, partitions_of
 from chatbot.store.scripts import Scripts, Value
 from chatbot.tracing import new_span_id, traceparent
@@ -100,7 +99,7 @@ class Leases:
             attempt=attempt,
             **self._lease(partition),
         )
-        return self._assignment(session, answer, attempt)
+        return assignment_of(session, answer, attempt)
 
     def facts(self, session: str) -> tuple[str, str]:
         """The user's name and the start of the session; empty texts when it has ended."""
@@ -258,7 +257,7 @@ class Leases:
             **arguments,
         )
         _raise_rejection(answer[0], work.session)
-        return self._assignment(work.session, answer, attempt)
+        return assignment_of(work.session, answer, attempt)
 
     def _release(
         self,
@@ -277,26 +276,6 @@ class Leases:
             **self._fenced(work, frame),
         )
         _raise_rejection(answer, work.session)
-
-    @staticmethod
-    def _assignment(session: str, answer: list[Any], attempt: str) -> Assignment | None:
-        if answer[0] != "message":
-            return None
-        _, fence, message_id, attempts, loading, stopped, now, partial, generated, trace, before, *messages = answer
-        return Assignment(
-            session=session,
-            fence=fence,
-            message_id=message_id,
-            attempts=attempts,
-            loading_for=(now - loading) / 1000 if loading else 0.0,
-            stopped=bool(stopped),
-            partial=partial,
-            generated=generated if partial else 0,
-            trace=trace,
-            attempt=attempt,
-            attempt_before=before,
-            messages=tuple(json.loads(message) for message in messages),
-        )
 
 
 def _raise_rejection(answer: str, session: str) -> None:
