@@ -15,7 +15,8 @@ from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
 from chatbot.store.client import connect
 from devtools.fake_model import ModelServer
-from devtools.harness.deployment import Deployment, running_redis
+from devtools.harness.deployment import USER_ARGUMENTS, Deployment, running_redis
+from devtools.harness.redis_cluster import RedisCluster, running_cluster
 from tests.support.alone import running
 from tests.support.contracts import Contracts, documented, install
 
@@ -84,6 +85,13 @@ def chat(model: ModelServer) -> Iterator[Deployment]:
 def redis_url() -> Iterator[str]:
     with running_redis() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RedisCluster]:
+    """A Redis Cluster of three masters, which knows the user with few rights. Tests share it: they move slots only."""
+    with running_cluster(replicas=0, arguments=USER_ARGUMENTS) as running:
+        yield running
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from chatbot.config.settings import (
 )
 from chatbot.config.settings.model import BOT_HISTORY_MESSAGES, BOT_PROMPT_TOKENS
 from chatbot.errors import ConfigurationError
+from chatbot.store.cluster import is_cluster
 from chatbot.store.sentinel import is_sentinel
 
 #: Read by OpenSSL and by `requests`, in every process.
@@ -177,8 +178,8 @@ def _derive_redis(values: dict[str, Any]) -> None:
                 "for both, or user:@ for a user who has none"
             )
     values["url"], values["broker_url"] = with_sentinel_login(url, values), with_sentinel_login(broker_url, values)
-    # Sentinel promotes a replica that may lack the newest writes: one replica must have what is acknowledged.
-    values.setdefault("wait_replicas", int(is_sentinel(values["url"])))
+    # A replica that is promoted may lack the newest writes: one replica must have what is acknowledged.
+    values.setdefault("wait_replicas", int(is_sentinel(values["url"]) or is_cluster(values["url"])))
 
 
 def _derive_model(values: dict[str, Any]) -> None:

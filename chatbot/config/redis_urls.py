@@ -13,12 +13,13 @@ from collections.abc import Callable
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from chatbot.config.host_names import is_host
+from chatbot.store.cluster import CLUSTER_SCHEMES, ClusterAddress
 from chatbot.store.sentinel import SENTINEL_SCHEMES, SentinelAddress
 
 #: Celery's name of a scheme, and the one used here.
 _ALIASES = {"redis+socket": "unix"}
-SCHEMES = ("redis", "rediss", "unix", *SENTINEL_SCHEMES)
-_TLS_SCHEMES = ("rediss", "sentinels")
+SCHEMES = ("redis", "rediss", "unix", *SENTINEL_SCHEMES, *CLUSTER_SCHEMES)
+_TLS_SCHEMES = ("rediss", "sentinels", "rediss+cluster")
 
 #: Seconds. Workers wait for tasks in commands that take one second.
 _SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 2.0, 600.0
@@ -44,6 +45,8 @@ def checked_redis_url(raw: str, encode: str) -> str:
             raise ValueError("names no socket: write unix:///run/redis.sock")
     elif scheme in SENTINEL_SCHEMES:
         SentinelAddress.parse(url)
+    elif scheme in CLUSTER_SCHEMES:
+        _check_nodes(url)
     else:
         _check_host_and_db(parts)
     return _with_options(parts, options)
@@ -55,7 +58,7 @@ def _split(url: str, encode: str) -> SplitResult:
         raise ValueError(f"holds a space or a control character: {encode}")
     try:
         parts = urlsplit(url)
-        if not url.startswith("sentinel"):
+        if parts.scheme not in (*SENTINEL_SCHEMES, *CLUSTER_SCHEMES):
             _ = parts.port
     except ValueError:
         raise ValueError(f"is not a URL: check the host and the port, and {encode}") from None
@@ -78,6 +81,14 @@ def _check_host_and_db(parts: SplitResult) -> None:
         raise ValueError("must end with the number of a database, such as /0, or with the host")
 
 
+def _check_nodes(url: str) -> None:
+    nodes = ClusterAddress.parse(url).nodes
+    if not all(is_host(node.host) for node in nodes):
+        raise ValueError("names a host that cannot exist")
+    if len(set(nodes)) < len(nodes):
+        raise ValueError("names the same node twice")
+
+
 def _read_options(parts: SplitResult) -> dict[str, str]:
     options: dict[str, str] = {}
     for given, value in parse_qsl(parts.query, keep_blank_values=True):
@@ -86,7 +97,8 @@ def _read_options(parts: SplitResult) -> dict[str, str]:
             shown = f"the option {given}" if _OPTION_NAME.match(given) else "an option"
             raise ValueError(f"has {shown} that this program does not know: it knows {', '.join(sorted(_OPTIONS))}")
         if name.startswith("ssl_") and parts.scheme not in _TLS_SCHEMES:
-            raise ValueError(f"has the option {given}, which needs TLS: begin it with rediss:// or sentinels://")
+            begin = ", ".join(f"{scheme}://" for scheme in _TLS_SCHEMES)
+            raise ValueError(f"has the option {given}, which needs TLS: begin it with one of {begin}")
         try:
             options[name] = _OPTIONS[name](value)
         except ValueError as error:

@@ -19,6 +19,8 @@ from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis.connection import UnixDomainSocketConnection, parse_url
 
 from chatbot.queue.task_messages import is_json, is_message
+from chatbot.store.cluster import ClusterAddress, Node, is_cluster
+from chatbot.store.cluster_connection import SlotConnection, SlotSSLConnection
 from chatbot.store.connections import Connection, FollowsMaster, PollsSocket, SSLConnection
 from chatbot.store.sentinel import (
     MasterPool,
@@ -31,6 +33,9 @@ from chatbot.store.sentinel import (
 )
 
 logger = logging.getLogger(__name__)
+
+#: In a Redis Cluster, before each name of the queue: the tag puts all of them into one slot.
+CLUSTER_PREFIX = "{celery}:"
 
 #: Options of a Redis URL that are Celery's transport options too.
 _TIMEOUTS = ("socket_timeout", "socket_connect_timeout", "health_check_interval", "client_name")
@@ -126,6 +131,23 @@ class _SentinelChannel(redis.SentinelChannel, _Channel):
         return MasterPool(self.master_name, sentinels, **options)  # type: ignore[no-untyped-call]
 
 
+class _ClusterChannel(_Channel):
+    """Takes nodes of the cluster from the transport option `nodes`, and connects to the one with the queue's slot."""
+
+    from_transport_options: Any = (*_Channel.from_transport_options, "nodes")
+    connection_class: Any = SlotConnection
+    connection_class_ssl: Any = SlotSSLConnection
+    nodes: Any = ()
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        options = super()._connparams(asynchronous)
+        named = ("username", "password", *tls_options(options))
+        own = {name: options[name] for name in named if options.get(name) is not None}
+        tls = issubclass(options["connection_class"], SlotSSLConnection)
+        address = ClusterAddress(tuple(Node(host, port) for host, port in self.nodes), own, tls)
+        return {**options, "cluster": address, "key": CLUSTER_PREFIX}
+
+
 def _readable(response: Any, **_: Any) -> Any:
     """The answer to BRPOP; None, as when a queue is empty, for an element that kombu could not parse."""
     if response and not is_json(response[1]):
@@ -156,6 +178,12 @@ class SentinelTransport(_ChecksMessages, redis.SentinelTransport):
     Channel = _SentinelChannel
 
 
+class ClusterTransport(_ChecksMessages, redis.Transport):
+    """For `redis+cluster://`, as `cluster://`."""
+
+    Channel = _ClusterChannel
+
+
 def celery_broker(url: str) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
     """Celery's `broker_url`, `broker_transport_options` and `broker_use_ssl` (None without TLS) for a `REDIS_URL`.
 
@@ -176,6 +204,8 @@ def celery_broker(url: str) -> tuple[str, dict[str, Any], dict[str, Any] | None]
             },
             _tls_settings(sentinel.redis_options) if sentinel.tls else None,
         )
+    if is_cluster(url):
+        return _cluster_broker(ClusterAddress.parse(url))
     options = parse_url(url)
     login = _login(options.get("username", ""), options.get("password", ""))
     extra = {name: options[name] for name in _TIMEOUTS if name in options}
@@ -189,6 +219,22 @@ def celery_broker(url: str) -> tuple[str, dict[str, Any], dict[str, Any] | None]
     tls = _tls_settings(options)
     # kombu prefers the URL to the setting, also when the URL leaves it out.
     return f"rediss://{address}?ssl_cert_reqs={tls['ssl_cert_reqs'].name}", {**extra, "tls": tls}, tls
+
+
+def _cluster_broker(cluster: ClusterAddress) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
+    options, (host, port) = cluster.redis_options, cluster.nodes[0]
+    login = _login(options.get("username", ""), options.get("password", ""))
+    tls = _tls_settings(options) if cluster.tls else None
+    return (
+        f"cluster://{login}{f'[{host}]' if ':' in host else host}:{port}/0",
+        {
+            "nodes": [tuple(node) for node in cluster.nodes],
+            "global_keyprefix": CLUSTER_PREFIX,
+            **({"tls": tls} if tls else {}),
+            **{name: options[name] for name in _TIMEOUTS if name in options},
+        },
+        tls,
+    )
 
 
 def _login(user: str, password: str) -> str:
@@ -208,5 +254,6 @@ def install() -> None:
         ("redis", RedisTransport),
         ("rediss", RedisTransport),
         ("sentinel", SentinelTransport),
+        ("cluster", ClusterTransport),
     ):
         TRANSPORT_ALIASES[scheme] = f"{kind.__module__}:{kind.__name__}"

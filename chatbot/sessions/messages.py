@@ -1,4 +1,4 @@
-"""The web's side of a session: what users do with it. Create, read, resume, select, rate, end.
+"""The web's side of a session: what users do with it. Create, import, read, resume, select, rate, end.
 
 What asks for a reply is in `requests.py`.
 
@@ -18,11 +18,13 @@ import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.protocol import frames
+from chatbot.protocol.chat_files import ChatFile
 from chatbot.protocol.client_errors import RateLimited, SessionNotFound
 from chatbot.protocol.documents import feedback, new_session
 from chatbot.protocol.events import to_json
 from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.ids import session_id
+from chatbot.sessions.imports import UNANSWERED, lay_out
 from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, unknown_message, with_parents
 from chatbot.sessions.refusals import refusal
 from chatbot.sessions.requests import Requests
@@ -86,6 +88,36 @@ class Sessions(Requests):
             ttl_ms=self._ttl_ms,
             max_age_ms=int(max_age * 1000) or self._max_age_ms,
         )
+        return {"token": token, **document}
+
+    def import_chat(self, chat: ChatFile, buckets: Sequence[Bucket] = ()) -> dict[str, Any]:
+        """Creates a session with the messages of a file, and returns it without them. Messages without a reply count as
+        failed.
+
+        Takes the bytes of the messages from the `buckets`. Raises `ClientError` `rate_limited` or `invalid_import`.
+        """
+        layout = lay_out(chat.messages, chat.leaf)
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        document = new_session(chat.name)
+        content = to_json({**document, "messages": layout.messages})
+        further = {
+            "index": [text for pair in layout.index.items() for text in pair],
+            "state": [text for pair in layout.state.items() for text in pair],
+            "failed": [text for request in layout.unanswered for text in (request, UNANSWERED)],
+            "turns": layout.entries,
+        }
+        status, *rest = self._run_replicated(
+            "import",
+            session_id(token),
+            [bucket.key for bucket in buckets],
+            *takes(buckets, content),
+            content=content,
+            further=to_json(further),
+            ttl_ms=self._ttl_ms,
+            max_age_ms=self._max_age_ms,
+        )
+        if status == "limited":
+            raise RateLimited(rest[0] / 1000, message="Too much was imported: try again in a while")
         return {"token": token, **document}
 
     def read(

@@ -11,15 +11,17 @@ from typing import Any
 import redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
+from chatbot.store.cluster_pool import ClusterPool
 from chatbot.store.keys import session_keys
 
 _SECTION = '"A user with few rights"'
 #: The rules of a user of Redis that is used for nothing else.
 LEAST_ACL = (
     "~chat:* ~celery* ~_kombu* ~canary* ~*.pidbox* &chat:* &/0.celery.pidbox &/0.celeryev/* "
+    "~{celery}:* &{celery}:/0.celery.pidbox &{celery}:/0.celeryev/* "
     "+@read +@write +@pubsub +@scripting +@transaction +@connection "
     "+json.set +json.get +json.del +json.arrappend +json.arrlen +json.arrtrim +json.strlen +json.debug +json.type "
-    "-@admin -@dangerous +info +time +wait"
+    "-@admin -@dangerous +info +time +wait +cluster|slots +cluster|info"
 )
 
 _keys = session_keys("access")
@@ -37,6 +39,8 @@ SESSION_COMMANDS = (
     "PUBLISH chat:access x|SUBSCRIBE chat:access|PUBSUB NUMSUB chat:access|"
     f"EVALSHA {'0' * 40} 1 {_S}|SCRIPT LOAD x|SCAN 0|TIME|INFO memory|WAIT 0 1"
 )
+#: What they do besides in a Redis Cluster.
+_CLUSTER_COMMANDS = "CLUSTER SLOTS|CLUSTER INFO|SSUBSCRIBE chat:{access}:events|SPUBLISH chat:{access}:events x"
 #: What Celery's transport does with the Redis of the queue, in database 0.
 _QUEUE_COMMANDS = (
     "BRPOP celery 1|RPUSH celery x|LPUSH celery x|LLEN celery|DEL celery|SADD _kombu.binding.celery x|"
@@ -45,31 +49,52 @@ _QUEUE_COMMANDS = (
 )
 JSON_MISSING = "RedisJSON is missing: use Redis 8, or load the module"
 #: Commands whose key stands behind a part of their name.
-_TWO_WORDS = ("JSON.DEBUG MEMORY", "PUBSUB NUMSUB", "SCRIPT LOAD")
+_TWO_WORDS = ("JSON.DEBUG MEMORY", "PUBSUB NUMSUB", "SCRIPT LOAD", "CLUSTER SLOTS", "CLUSTER INFO")
+_REFUSED = "Redis refuses the user or the password: correct {}, or REDIS_USER and REDIS_PASSWORD"
 
 
-def queue_commands(db: int) -> str:
-    """What Celery's transport does with the Redis of the queue in database `db`, whose number its channels name."""
-    return _QUEUE_COMMANDS.replace(" /0.", f" /{db}.")
+def queue_commands(db: int, prefix: str = "") -> str:
+    """What Celery's transport does with the Redis of the queue in database `db`, whose number its channels name.
+
+    `prefix` stands before each name of a key or a channel.
+    """
+    commands = _QUEUE_COMMANDS.replace(" /0.", f" /{db}.")
+    return "|".join(command.replace(" ", f" {prefix}", 1) for command in commands.split("|"))
 
 
 def find_problem(client: redis.Redis, commands: str, variable: str) -> str | None:
     """A sentence that says why the Redis that `variable` names cannot be used; None if it can.
 
-    Raises redis-py's `ConnectionError` and `TimeoutError` when it does not answer.
+    Of a Redis Cluster every master is asked. Raises redis-py's `ConnectionError` and `TimeoutError` when it does not
+    answer.
     """
+    pool = client.connection_pool
+    if not isinstance(pool, ClusterPool):
+        return _find_problem(client, commands, variable)
+    try:
+        masters = sorted(pool.topology.masters())
+    except AuthenticationError:
+        return _REFUSED.format(variable)
+    for node in masters:
+        own = redis.Redis(connection_pool=pool.of(node))
+        if problem := _find_problem(own, f"{commands}|{_CLUSTER_COMMANDS}", variable, cluster=True):
+            return problem if len(masters) == 1 else f"{node}: {problem}"
+    return None
+
+
+def _find_problem(client: redis.Redis, commands: str, variable: str, *, cluster: bool = False) -> str | None:
     try:
         answers, info = _ask(client, [command.split(" ") for command in commands.split("|")])
     except NoPermissionError:
         return f"the user of {variable} may not use MULTI; give it the rights of docs/operations.md, {_SECTION}"
     except AuthenticationError:
-        return f"Redis refuses the user or the password: correct {variable}, or REDIS_USER and REDIS_PASSWORD"
+        return _REFUSED.format(variable)
     except redis.ConnectionError as error:
         if "no longer the master" in str(error):
             return f"Redis takes no writes: it is a replica ({variable} must name the master), or lacks replicas"
         raise
-    if "cluster" in (info.get("redis_mode"), info.get("server_mode")):
-        return f"Redis is part of a Redis Cluster, which this program cannot use: set {variable} to a Redis of its own"
+    if not cluster and "cluster" in (info.get("redis_mode"), info.get("server_mode")):
+        return f"Redis is part of a Redis Cluster: begin {variable} with redis+cluster:// (rediss+cluster:// for TLS)"
     missing: dict[str, list[str]] = {}
     for command, answer in zip(commands.split("|"), answers, strict=True):
         if isinstance(answer, NoPermissionError):

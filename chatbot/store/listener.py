@@ -128,13 +128,19 @@ class Listener:
         if self._pubsub is None:
             return
         try:
-            if subscribe:
-                self._pubsub.subscribe(*channels)
-            else:
-                self._pubsub.unsubscribe(*channels)
+            self._write(self._pubsub, channels, subscribe=subscribe)
         except (redis.RedisError, OSError) as error:
             logger.warning("the listener's connection broke during a subscription: %s", error)
             self._disconnect()
+
+    def _write(self, pubsub: redis.client.PubSub, channels: list[str], *, subscribe: bool) -> None:
+        """Sends the commands for these channels. The caller holds the lock."""
+        for part in self._batches(channels):
+            (pubsub.subscribe if subscribe else pubsub.unsubscribe)(*part)
+
+    @staticmethod
+    def _batches(channels: list[str]) -> list[list[str]]:
+        return [channels[start : start + _BATCH] for start in range(0, len(channels), _BATCH)]
 
     def _run(self) -> None:
         delay = _FIRST_DELAY
@@ -168,8 +174,7 @@ class Listener:
             channels = [self._heartbeat_channel, *self._wanted]
             pubsub.subscribe(channels[0])
             self._pubsub = pubsub
-            for start in range(1, len(channels), _BATCH):
-                pubsub.subscribe(*channels[start : start + _BATCH])
+            self._write(pubsub, channels[1:], subscribe=True)
         # Messages may arrive between the confirmations; they are delivered as usual.
         waiting = set(channels)
         deadline = time.monotonic() + HEARTBEAT_TIMEOUT
@@ -202,7 +207,11 @@ class Listener:
             logger.warning("the listener could not send its heartbeat: %s", error)
 
     def _receive(self, pubsub: redis.client.PubSub) -> None:
-        message = pubsub.get_message(timeout=_POLL)
+        try:
+            message = pubsub.get_message(timeout=_POLL)
+        except redis.ResponseError as error:
+            self._refused(error)
+            return
         if message is None:
             return
         self._handle(message["type"], message["channel"], message["data"])
@@ -210,6 +219,8 @@ class Listener:
         for count, response in enumerate(buffered_responses(pubsub.connection)):
             if isinstance(response, list) and response[0] == "message":
                 self._handle(*response)
+            elif isinstance(response, redis.ResponseError):
+                self._refused(response)
             elif (message := pubsub.handle_message(response)) is not None:
                 self._handle(message["type"], message["channel"], message["data"])
             if count % _IN_A_ROW == 0:
@@ -230,6 +241,10 @@ class Listener:
                 if channel in self._wanted or channel == self._heartbeat_channel:
                     self._confirmed.add(channel)
                 self._changed.notify_all()
+
+    def _refused(self, error: redis.ResponseError) -> None:
+        """Redis has refused a subscription."""
+        raise error
 
     def _record_heartbeat(self) -> None:
         with self._changed:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from devtools.harness.deployment import Deployment
+from devtools.harness.deployment import Deployment, eventually
 from devtools.harness.http_proxy import HttpProxy
 from devtools.paths import ROOT
 from tests.page.conftest import FRIEND
@@ -72,6 +72,10 @@ def test_without_a_websocket_replies_survive_kills_of_web_and_worker(chromium: B
         site.workers[0].restart()
         for user in users:
             user.send("sent meanwhile")
+        eventually(site.ready)
+        for user in users:
+            # The page need not wait for its next try.
+            user.page.evaluate("dispatchEvent(new Event('online'))")
         for user in users:
             expect(user.page.locator(".foot:visible")).to_have_count(2, timeout=30_000)
             expect(user.state).to_have_text("Connected")

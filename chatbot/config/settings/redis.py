@@ -18,7 +18,8 @@ class RedisSettings:
         "redis://127.0.0.1:6379/0",
         address_fields.redis_url("percent-encode the password, or leave it out and set REDIS_PASSWORD"),
         "Where Redis is: redis://, rediss:// for TLS, unix:///run/redis.sock, or with Sentinel "
-        "sentinel://[user:password@]host1[:26379],host2,host3/service[/db], sentinels:// for TLS.",
+        "sentinel://[user:password@]host1[:26379],host2,host3/service[/db], sentinels:// for TLS; a Redis Cluster "
+        "redis+cluster://[user:password@]host1[:6379],host2,host3, rediss+cluster:// for TLS.",
         secret=True,
     )
     host: str | None = setting(
@@ -44,6 +45,7 @@ class RedisSettings:
         "REDIS_WAIT_REPLICAS",
         0,
         fields.integer(0, 100),
-        "Replicas that must have a message before it is acknowledged; 1 by default with Sentinel, else 0.",
+        "Replicas that must have a message before it is acknowledged; 1 by default with Sentinel and for a Redis "
+        "Cluster, else 0.",
         shown="",
     )

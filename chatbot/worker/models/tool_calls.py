@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from chatbot.worker.models.answers import first_choice
 from chatbot.worker.models.response_events import output_items
 
 #: Calls of one reply, and characters of a call's arguments.
@@ -26,8 +27,7 @@ class ToolCalls:
 
     def read(self, document: Mapping[str, Any]) -> None:
         """Adds what one object of an answer holds."""
-        choices = document.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+        choice = first_choice(document) or {}
         for name in ("delta", "message"):
             said = choice.get(name)
             parts = said.get("tool_calls") if isinstance(said, dict) else None

@@ -1,0 +1,205 @@
+"""A real Redis Cluster on free ports: masters, each with replicas, and what an operator does with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+from redis.exceptions import RedisError, ResponseError
+
+from devtools.harness.deployment import START_TIMEOUT, USER, USER_PASSWORD, Process, eventually, free_port
+from devtools.local.ports import LOOPBACK
+from devtools.local.redis_server import redis_command
+
+SLOTS = 16384
+#: Milliseconds of silence after which a node counts as failed: short, for tests.
+NODE_TIMEOUT = 2000
+#: Keys of one MIGRATE, and milliseconds that it may take.
+_BATCH, _MIGRATE_TIMEOUT = 100, 5000
+#: The bus of a node listens this much above its port by default, beyond the highest port for many free ones.
+_HIGHEST_PORT = 55000
+
+
+class RedisCluster:
+    """`masters` nodes share the slots evenly, each with `replicas` replicas. Nodes are known by their ports."""
+
+    def __init__(self, folder: Path, *, masters: int = 3, replicas: int = 1, arguments: Sequence[str] = ()) -> None:
+        """`arguments` are redis-server's, for every node. The data and the logs of the nodes are in `folder`."""
+        self._replicas = replicas
+        self.nodes: dict[int, Process] = {}
+        for _ in range(masters * (1 + replicas)):
+            port = free_port()
+            data = folder / f"node{port}"
+            data.mkdir()
+            own = (
+                *("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"),
+                *("--cluster-node-timeout", str(NODE_TIMEOUT), "--cluster-port", str(free_port())),
+                # The slots of other masters stay available while one master is replaced.
+                *("--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"),
+            )
+            command = redis_command(port, data, (*own, *arguments))
+            self.nodes[port] = Process(f"node{port}", command, dict(os.environ), folder / f"node{port}.log")
+        self._ports = list(self.nodes)
+        self._clients: dict[int, redis.Redis] = {}
+        #: The masters of the first setup, in the order of their slots.
+        self.first_masters = self._ports[:masters]
+
+    @property
+    def url(self) -> str:
+        """The cluster's `REDIS_URL`, for the default user."""
+        return "redis+cluster://" + ",".join(f"{LOOPBACK}:{port}" for port in self.first_masters)
+
+    @property
+    def user_url(self) -> str:
+        """The same for the user with few rights, whom `USER_ARGUMENTS` create."""
+        return self.url.replace("//", f"//{USER}:{USER_PASSWORD}@")
+
+    def node(self, port: int) -> redis.Redis:
+        """A client of one node."""
+        return redis.Redis(LOOPBACK, port, decode_responses=True, protocol=2, socket_timeout=10)
+
+    def ask(self, port: int, *command: Any) -> Any:
+        """A node's answer as Redis sends it, if the command's words are given one by one."""
+        client = self._clients.get(port) or self._clients.setdefault(port, self.node(port))
+        return client.execute_command(*command)
+
+    def start(self) -> Self:
+        for process in self.nodes.values():
+            process.start()
+        for port in self.nodes:
+            eventually(partial(self._answers, port), START_TIMEOUT, "the nodes answer")
+        self._meet()
+        count = len(self.first_masters)
+        for number, port in enumerate(self.first_masters):
+            first, beyond = number * SLOTS // count, (number + 1) * SLOTS // count
+            self.ask(port, "CLUSTER", "ADDSLOTSRANGE", first, beyond - 1)
+        for number, port in enumerate(self._ports[count:]):
+            master = self.first_masters[number % count]
+            # The node takes a master that it has met for one without slots until it hears from that master.
+            eventually(partial(self._done, port, "CLUSTER", "REPLICATE", self.id(master)), START_TIMEOUT)
+        self.wait_until_healthy()
+        return self
+
+    def stop(self) -> None:
+        for process in self.nodes.values():
+            process.kill()
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def id(self, port: int) -> str:
+        return str(self.ask(port, "CLUSTER", "MYID"))
+
+    def owner(self, slot: int) -> int:
+        """The port of the master that has the slot, as the nodes say that answer. Raises `LookupError`."""
+        for port in self._ports:
+            with contextlib.suppress(RedisError):
+                for first, last, master, *_ in self.ask(port, "CLUSTER", "SLOTS"):
+                    if first <= slot <= last:
+                        return int(master[1])
+        raise LookupError(f"no node says who has slot {slot}")
+
+    def masters(self) -> list[int]:
+        """The ports of the nodes that have slots."""
+        for port in self._ports:
+            with contextlib.suppress(RedisError):
+                return list(dict.fromkeys(int(entry[2][1]) for entry in self.ask(port, "CLUSTER", "SLOTS")))
+        return []
+
+    def kill(self, port: int) -> None:
+        self.nodes[port].kill()
+
+    def restart(self, port: int) -> None:
+        """Starts a node that was killed; it becomes a replica if it was replaced."""
+        self.nodes[port].restart()
+
+    def freeze(self, port: int) -> None:
+        self.nodes[port].signal(signal.SIGSTOP)
+
+    def wake(self, port: int) -> None:
+        self.nodes[port].signal(signal.SIGCONT)
+
+    def healthy(self) -> bool:
+        """Whether all nodes see all slots covered, no node failed, and every replica linked."""
+        return all(self._sees_health(port) for port, process in self.nodes.items() if process.running)
+
+    def wait_until_healthy(self) -> None:
+        eventually(self.healthy, START_TIMEOUT, "the cluster is healthy")
+
+    def move_slot(self, slot: int, target: int) -> int:
+        """Moves one slot with its keys to the master `target`, live, as `redis-cli --cluster reshard` does.
+
+        Returns how many keys moved. A move that was interrupted continues where it stopped.
+        """
+        source, moved = self.owner(slot), 0
+        if source == target:
+            return 0
+        self.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.id(source))
+        self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.id(target))
+        while keys := self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, _BATCH):
+            self.ask(source, "MIGRATE", LOOPBACK, target, "", 0, _MIGRATE_TIMEOUT, "REPLACE", "KEYS", *keys)
+            moved += len(keys)
+        # The new owner first, or the slot would have none should this stop in between.
+        for port in (target, source, *self.masters()):
+            self.ask(port, "CLUSTER", "SETSLOT", slot, "NODE", self.id(target))
+        return moved
+
+    def logs(self) -> str:
+        """The end of every node's log."""
+        return "\n".join(f"--- {p.name}\n{p.log[-2000:]}" for p in self.nodes.values() if p.log_path.exists())
+
+    def _meet(self) -> None:
+        first = self._ports[0]
+        for port in self._ports[1:]:
+            bus = self.ask(port, "CONFIG", "GET", "cluster-port")[1]
+            self.ask(first, "CLUSTER", "MEET", LOOPBACK, port, bus)
+        eventually(self._acquainted, START_TIMEOUT, "the nodes know each other")
+
+    def _acquainted(self) -> bool:
+        def known(port: int) -> bool:
+            lines = self.ask(port, "CLUSTER", "NODES").splitlines()
+            return len(lines) == len(self._ports) and not any("handshake" in line for line in lines)
+
+        return all(map(known, self._ports))
+
+    def _sees_health(self, port: int) -> bool:
+        with contextlib.suppress(RedisError):
+            info = self.ask(port, "CLUSTER", "INFO").splitlines()
+            replication: Any = self.ask(port, "INFO", "replication")
+            linked = (
+                replication["role"] == "master" and replication["connected_slaves"] >= self._replicas
+            ) or replication.get("master_link_status") == "up"
+            return linked and "cluster_state:ok" in info and f"cluster_slots_ok:{SLOTS}" in info
+        return False
+
+    def _answers(self, port: int) -> bool:
+        with contextlib.suppress(RedisError):
+            return bool(self.ask(port, "PING"))
+        return False
+
+    def _done(self, port: int, *command: Any) -> bool:
+        with contextlib.suppress(ResponseError):
+            return bool(self.ask(port, *command))
+        return False
+
+
+@contextlib.contextmanager
+def running_cluster(**options: Any) -> Iterator[RedisCluster]:
+    """A running cluster in a folder of its own."""
+    folder = tempfile.TemporaryDirectory(prefix="chatbot-cluster-")
+    with folder, RedisCluster(Path(folder.name), **options) as cluster:
+        yield cluster

@@ -1,0 +1,155 @@
+"""The client, the subscriptions and the queue's connections in a Redis Cluster, while slots move."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import redis
+from redis.exceptions import TryAgainError
+
+from chatbot.config import Settings
+from chatbot.queue.celery_app import create_celery, publish_reply
+from chatbot.queue.transport import CLUSTER_PREFIX
+from chatbot.store.access import SESSION_COMMANDS, find_problem, queue_commands
+from chatbot.store.client import connect
+from chatbot.store.cluster_client import ClusterClient
+from chatbot.store.cluster_listeners import ClusterSubscriptions
+from chatbot.store.cluster_pool import slot_of
+from devtools.harness.deployment import eventually
+from devtools.harness.redis_cluster import RedisCluster
+
+_SCRIPT = "redis.call('INCR', KEYS[1]) return redis.call('GET', KEYS[1])"
+
+
+@pytest.fixture
+def client(cluster: RedisCluster) -> Iterator[ClusterClient]:
+    found = connect(cluster.user_url, 10)
+    assert isinstance(found, ClusterClient)
+    yield found
+    found.connection_pool.disconnect()
+
+
+def _elsewhere(cluster: RedisCluster, slot: int) -> int:
+    return next(port for port in cluster.masters() if port != cluster.owner(slot))
+
+
+def test_each_command_goes_to_the_node_that_has_its_key(client: ClusterClient) -> None:
+    with client.pipeline(transaction=False) as pipeline:
+        for number in range(50):
+            pipeline.set(f"chat:{{{number}}}:n", number)
+        for number in range(50):
+            pipeline.get(f"chat:{{{number}}}:n")
+        assert pipeline.execute()[50:] == [str(number) for number in range(50)]
+    with client.pipeline(transaction=True) as pipeline:
+        pipeline.hset("chat:{t}:h", "a", "1")
+        pipeline.hgetall("chat:{t}:h")
+        assert pipeline.execute()[-1] == {"a": "1"}
+    client.json().set("chat:{j}:d", ".", {"x": 1})
+    assert client.json().get("chat:{j}:d") == {"x": 1}
+
+
+def test_one_node_that_fails_costs_the_others_of_a_pipeline_nothing(cluster: RedisCluster) -> None:
+    keys = [f"chat:{{{number}}}:f" for number in range(20)]
+    frozen = cluster.owner(slot_of(keys[0]))
+    client = connect(f"{cluster.url}?socket_timeout=0.3", 2, retries=0)
+    assert all(client.set(key, 1) for key in keys)
+    cluster.freeze(frozen)
+    try:
+        with client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.get(key)
+            answers = pipeline.execute(raise_on_error=False)
+    finally:
+        cluster.wake(frozen)
+        client.connection_pool.disconnect()
+    for key, answer in zip(keys, answers, strict=True):
+        assert isinstance(answer, redis.TimeoutError) == (cluster.owner(slot_of(key)) == frozen), (key, answer)
+
+
+def test_a_script_runs_once_when_its_slot_moves(cluster: RedisCluster, client: ClusterClient) -> None:
+    keys = ["chat:{moving}:n", "chat:{moving}:absent"]
+    slot = slot_of(keys[0])
+    script = client.register_script(_SCRIPT)
+    assert script(keys) == "1"
+    target, source = _elsewhere(cluster, slot), cluster.owner(slot)
+    cluster.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", cluster.id(source))
+    cluster.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", cluster.id(target))
+    impatient = connect(cluster.url, 1, retries=0)
+    with pytest.raises(TryAgainError):
+        impatient.register_script(_SCRIPT)(keys)
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(script(keys)))
+    thread.start()
+    cluster.move_slot(slot, target)
+    thread.join()
+    assert answers == ["2"]
+    assert cluster.owner(slot) == target
+    # This client has not heard of the move.
+    assert impatient.register_script(_SCRIPT)(keys) == "3"
+    impatient.connection_pool.disconnect()
+
+
+def test_subscriptions_follow_their_slot(cluster: RedisCluster, client: ClusterClient) -> None:
+    received: list[str] = []
+    affected: list[str] = []
+    channel, other = "chat:{s1}:events", "chat:{s2}:events"
+    slot = slot_of(channel)
+
+    def broken(is_affected: object) -> None:
+        affected.extend(name for name in (channel, other) if is_affected(name))  # type: ignore[operator]
+
+    subscriptions = ClusterSubscriptions(client.connection_pool, lambda _, data: received.append(data), broken)
+    try:
+        assert subscriptions.subscribe(channel, 5)
+        assert subscriptions.subscribe(other, 5)
+        subscriptions.subscribe_everywhere("chat:stop", 5)
+        numbers = ("PUBSUB", "NUMSUB", subscriptions.own_channel)
+        eventually(
+            lambda: all(cluster.ask(port, *numbers)[1] == 1 for port in cluster.nodes),
+            what="each node sees that the process lives",
+        )
+        cluster.move_slot(slot, _elsewhere(cluster, slot))
+        eventually(lambda: channel in affected, what="the subscriptions continue at the new owner")
+        assert other not in affected
+        client.execute_command("SPUBLISH", channel, "after the move")
+        eventually(lambda: received == ["after the move"])
+        subscriptions.unsubscribe(channel)
+        eventually(lambda: client.execute_command("SPUBLISH", channel, "late") == 0, what="nobody subscribes")
+    finally:
+        subscriptions.close()
+
+
+def test_the_queue_follows_its_slot(cluster: RedisCluster, client: ClusterClient) -> None:
+    celery = create_celery(Settings.from_env({"REDIS_URL": cluster.user_url, "MODEL_URL": "http://127.0.0.1:1"}))
+    slot = slot_of(CLUSTER_PREFIX)
+
+    def publish() -> bool:
+        with celery.producer_pool.acquire(block=True) as producer:
+            publish_reply(celery, "5e55", producer)
+        return True
+
+    assert publish()
+    cluster.move_slot(slot, _elsewhere(cluster, slot))
+    with pytest.raises(redis.ConnectionError):
+        # The enqueuer logs this; the sweep sends the task.
+        publish()
+    assert publish()
+    assert client.llen(f"{CLUSTER_PREFIX}celery\x06\x163") == 2
+    celery.pool.force_close_all()
+
+
+def test_the_rights_of_the_docs_do_in_a_cluster(cluster: RedisCluster, client: ClusterClient) -> None:
+    assert find_problem(client, f"{SESSION_COMMANDS}|{queue_commands(0, CLUSTER_PREFIX)}", "REDIS_URL") is None
+    port = cluster.first_masters[1]
+    cluster.ask(port, "ACL", "SETUSER", "chat", "-spublish")
+    try:
+        problem = find_problem(client, SESSION_COMMANDS, "REDIS_URL")
+        assert problem is not None
+        assert problem.startswith(f"127.0.0.1:{port}: the user of REDIS_URL lacks rights: the command SPUBLISH")
+    finally:
+        cluster.ask(port, "ACL", "SETUSER", "chat", "+spublish")
+    plain = connect(f"redis://127.0.0.1:{port}/0", 1)
+    assert "redis+cluster://" in str(find_problem(plain, SESSION_COMMANDS, "REDIS_URL"))
+    plain.connection_pool.disconnect()
