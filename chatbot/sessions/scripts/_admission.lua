@@ -68,6 +68,9 @@ local function await_reply(wait, number, about)
     redis.call('HSET', charges, message, charge)
   end
   local time, line = now(), KEYS[#KEYS]
+  if trace ~= '' then
+    redis.call('HSET', state, 'trace:' .. message, trace .. ' ' .. time)
+  end
   redis.call('ZADD', ledger, 'NX', time + check_after_ms + 2 * math.floor(wait), session)
   if redis.call('ZADD', waiting, 'NX', time, session) == 1 then
     redis.call('ZADD', line, time, session)
