@@ -36,6 +36,10 @@ class Place(Protocol):
     @property
     def client(self) -> redis.Redis: ...
 
+    @property
+    def background(self) -> redis.Redis:
+        """The client for work that is done again anyway: it waits for no failover, as other work waits for it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -45,6 +49,10 @@ class Node:
     client: redis.Redis
     #: The client of a listener, which never retries by itself.
     listening: redis.Redis
+
+    @property
+    def background(self) -> redis.Redis:
+        return self.client
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +69,11 @@ class Partition:
     def client(self) -> redis.Redis:
         """The client to send a step on this partition to."""
         return self.node.client
+
+    @property
+    def background(self) -> redis.Redis:
+        """See `Place`."""
+        return self.node.background
 
     @cached_property
     def shared(self) -> SharedKeys:

@@ -113,7 +113,9 @@ class Scripts:
         """
         if not self._replicas:
             return self.run(name, at, keys, *further, **arguments)
-        answer, replicas = self._round_trip(name, at, [(keys, [*ordered(name, arguments), *further])], self._replicas)
+        answer, replicas = self._round_trip(
+            name, at.client, [(keys, [*ordered(name, arguments), *further])], self._replicas
+        )
         if isinstance(answer, DamagedSession):
             raise answer
         if replicas < self._replicas:
@@ -126,12 +128,12 @@ class Scripts:
         self, name: str, at: Place, calls: Sequence[tuple[Sequence[str], Sequence[Value], Mapping[str, Value]]]
     ) -> list[Any]:
         """The answers to several calls of one script, in one round trip. A call has its keys, further values and named
-        arguments; all keys are where `at` is.
+        arguments; all keys are where `at` is. It does not wait for a failover, so the caller tries again.
 
         The answer of a call that failed at its own session is the `DamagedSession`.
         """
         found = [(keys, [*ordered(name, arguments), *further]) for keys, further, arguments in calls]
-        return self._round_trip(name, at, found)
+        return self._round_trip(name, at.background, found)
 
     def _script(self, name: str, client: redis.Redis) -> Script:
         if name not in self._scripts:
@@ -139,10 +141,9 @@ class Scripts:
         return self._scripts[name]
 
     def _round_trip(
-        self, name: str, at: Place, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int = 0
+        self, name: str, client: redis.Redis, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int = 0
     ) -> list[Any]:
         """The answers, and behind them how many replicas have the writes when `replicas` are asked for."""
-        client = at.client
         script = self._script(name, client)
         try:
             answers = _send(client, script.sha, calls, replicas)

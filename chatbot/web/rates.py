@@ -38,6 +38,16 @@ _PAGES_SENDING, _PAGES_TO_ADDRESS = 256, 32
 _IPV6_PREFIX = 64
 
 
+class _Storage(RedisStorage):
+    """Uses a client that exists already; of one for a Redis Cluster the pool alone would not do."""
+
+    def __init__(self, client: redis.Redis, key_prefix: str) -> None:
+        # With a pool given, the URL is not used.
+        super().__init__("redis://", connection_pool=client.connection_pool, key_prefix=key_prefix)
+        self.storage = client
+        self.initialize_storage("")
+
+
 class RateLimits:
     """The rates of the settings `RATELIMIT_…`; without `RATELIMIT_ENABLED` nothing is limited.
 
@@ -52,13 +62,9 @@ class RateLimits:
         self._address_bytes = settings.limits.address_bytes
         self._session_reads = settings.limits.session_reads
         self._address_reads = settings.limits.address_reads
-        # With a pool given, the URL is not used.
         self._partitions = partitions_of(store)
         self._limiters = {
-            node: SlidingWindowCounterRateLimiter(
-                RedisStorage("redis://", connection_pool=node.client.connection_pool, key_prefix="chat:rate")
-            )
-            for node in self._partitions.nodes
+            node: SlidingWindowCounterRateLimiter(_Storage(node.client, "chat:rate")) for node in self._partitions.nodes
         }
         self._request_paces = Paces(self._request_pace)
         # How many pages are being sent to each network.
