@@ -17,6 +17,7 @@ usage: chatbot COMMAND [BOT] [OPTIONS]
   chatbot worker         generates replies; options of `celery worker`
   chatbot flower         shows workers and tasks; options of Flower
   chatbot model-check    asks the model, or the bot, one question
+  chatbot keys           makes, lists and revokes API keys, and shows what they used
   chatbot end-session ID, chatbot end-sessions
 
 BOT is a function of your own that answers: bot:reply is the function reply in bot.py in this folder. It may be named in
@@ -26,6 +27,8 @@ REDIS_URL says."""
 _APP, _WORKER = "chatbot.entry.wsgi", "chatbot.entry.celery_worker"
 _BOT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 _WITH_BOT = ("web", "worker", "model-check")
+#: What Flask runs; its own commands serve development.
+FLASK_COMMANDS = ("model-check", "keys", "end-session", "end-sessions")
 
 
 def main() -> None:
@@ -42,8 +45,11 @@ def main() -> None:
         _gunicorn(arguments)
     elif name in ("worker", "flower"):
         _celery(name, arguments)
-    else:
+    elif name in FLASK_COMMANDS:
         _flask([name, *arguments])
+    else:
+        print(f"chatbot has no command {name}", USAGE, sep="\n\n", file=sys.stderr)
+        raise SystemExit(2)
 
 
 def _gunicorn(arguments: list[str]) -> None:

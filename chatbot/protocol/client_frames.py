@@ -12,7 +12,8 @@ from typing import Any, Final, Literal, NoReturn
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from chatbot.protocol.client_errors import ClientError
-from chatbot.protocol.documents import MAX_FEEDBACK_LENGTH, RATINGS, Text, first_problem
+from chatbot.protocol.documents import MAX_FEEDBACK_LENGTH, RATINGS, Text, is_visible
+from chatbot.protocol.problems import first_problem
 
 ID_CHARACTERS = "[A-Za-z0-9_-]{1,64}"
 MESSAGE_ID = re.compile(rf"{ID_CHARACTERS}\Z")
@@ -149,7 +150,7 @@ def _json_object(text: str) -> dict[str, Any] | None:
 
 
 def _message_text(text: str, max_length: int, message_id: str | None) -> str:
-    if not text.strip():
+    if not is_visible(text):
         raise ClientError("empty_message", "The message is empty", message_id=message_id)
     if len(text) > max_length:
         raise ClientError("message_too_long", f"A message has at most {max_length} characters", message_id=message_id)

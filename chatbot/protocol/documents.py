@@ -10,6 +10,7 @@ from typing import Any
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from chatbot.protocol.client_errors import ClientError
+from chatbot.protocol.problems import first_problem
 
 MAX_NAME_LENGTH = 64
 #: Of the text of a user's feedback.
@@ -55,7 +56,7 @@ class _Name(Text):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         name = super()._deserialize(value, attr, data, **kwargs).strip()
-        if not any(_is_visible(c) for c in name):
+        if not is_visible(name):
             raise self.make_error("blank")
         if len(name) > MAX_NAME_LENGTH:
             raise self.make_error("long")
@@ -65,9 +66,9 @@ class _Name(Text):
         return name
 
 
-def _is_visible(character: str) -> bool:
-    """Whether a character is visible on its own: not a space, a filler, a format or combining character."""
-    return character not in _FILLERS and unicodedata.category(character) not in _INVISIBLE
+def is_visible(text: str) -> bool:
+    """Whether a text has a character that is visible on its own: no space, control, filler, format or combining one."""
+    return any(c not in _FILLERS and unicodedata.category(c) not in _INVISIBLE for c in text)
 
 
 class NameSchema(Schema):
@@ -218,11 +219,3 @@ def _check(schema: Schema, document: dict[str, Any]) -> None:
     problems = schema.validate(document)
     if problems:
         raise ValueError(f"not a {type(schema).__name__}: fields {sorted(problems)}")
-
-
-def first_problem(error: ValidationError) -> str:
-    """The first message of a validation error, without its full stop."""
-    messages: Any = error.messages
-    while isinstance(messages, (dict, list)):
-        messages = next(iter(messages.values() if isinstance(messages, dict) else messages), "is not valid")
-    return str(messages).rstrip(".")

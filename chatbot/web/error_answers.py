@@ -7,6 +7,7 @@ import math
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import WebsocketMismatch
 from wsproto.utilities import RemoteProtocolError
 
 from chatbot.errors import StoreUnavailable
@@ -45,6 +46,11 @@ def _error(code: str, message: str, status: int, param: str | None = None) -> Re
         # As OpenAI's clients expect it.
         error |= {"type": error_type(status), "param": param}
     return json_answer({"error": error}, status=status, cache=False)
+
+
+def error_body(error: ClientError) -> dict[str, str | None]:
+    """An error in the form of OpenAI's interfaces."""
+    return {"type": error_type(error.status), "code": error.code, "message": error.message, "param": error.param}
 
 
 def error_type(status: int) -> str:
@@ -87,7 +93,8 @@ def _log_refusal(code: str) -> None:
 
 
 def _session_of_token() -> str | None:
-    token = bearer_token()
+    """The session that the request names; below `/v1` the bearer token is an API key."""
+    token = None if request.path.startswith(OPENAI) else bearer_token()
     return session_id(token) if token else None
 
 
@@ -104,6 +111,11 @@ def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     _log_refusal(str(status))
     message = error.description or error.name
+    if isinstance(error, WebsocketMismatch):
+        upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
+        message = (
+            "This address is no websocket" if upgrade else "This address is a websocket: connect by ws:// or wss://"
+        )
     response = _error(error.name.lower().replace(" ", "_"), message, status)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):

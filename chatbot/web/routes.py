@@ -7,6 +7,7 @@ import hmac
 import json
 from functools import cache, lru_cache
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from flask import Blueprint, Flask, Response, abort, g, render_template, request
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
@@ -223,6 +224,12 @@ def _given_name() -> Any:
         except (ValueError, RecursionError):
             raise ClientError("invalid_name", 'The body is not valid JSON: send {"name": "Ada"}') from None
         return document.get("name") if isinstance(document, dict) else None
+    try:
+        # Werkzeug leaves percent signs where the bytes behind them are no text.
+        unquote_to_bytes(body).decode()
+        unquote_to_bytes(request.query_string).decode()
+    except UnicodeDecodeError:
+        raise ClientError("invalid_name", 'The name must be UTF-8: send {"name": "Ada"}') from None
     return request.form.get("name", request.args.get("name"))
 
 

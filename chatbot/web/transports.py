@@ -105,5 +105,8 @@ def _parse_wait(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not seconds >= 0:
-        raise ClientError("invalid_wait", f"'wait' is a number of seconds, from 0 to {MAX_WAIT:.0f}")
+        raise ClientError(
+            "invalid_wait",
+            f"'wait' is a number of seconds, 0 or more; above {MAX_WAIT:.0f} it counts as {MAX_WAIT:.0f}",
+        )
     return min(seconds, MAX_WAIT)

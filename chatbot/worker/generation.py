@@ -17,7 +17,7 @@ from chatbot.worker.models.continuation import CannotContinue
 from chatbot.worker.models.errors import ContentRefused, PromptTooLong
 from chatbot.worker.models.requested import allowed
 from chatbot.worker.models.usage import Usage
-from chatbot.worker.prompts import PromptMessage, estimated_tokens, fit, prompt_messages
+from chatbot.worker.prompts import PromptMessage, estimated_size, estimated_tokens, fit, prompt_messages
 from chatbot.worker.requested import newest, requested_conversation
 from chatbot.worker.stream import Stream
 
@@ -182,8 +182,11 @@ class Generator:
         call.options = options
         messages: Sequence[Mapping[str, Any]] = work.messages
         while True:
+            conversation = requested_conversation(messages)
             try:
-                yield from self._model_pieces(requested_conversation(messages), call, stream)
+                if sum(map(estimated_size, conversation)) > self._max_prompt_tokens:
+                    raise PromptTooLong("too_long", "a request to /v1 has more than MAX_PROMPT_TOKENS, as estimated")
+                yield from self._model_pieces(conversation, call, stream)
                 return
             except PromptTooLong as error:
                 if stream.begun:
@@ -195,7 +198,7 @@ class Generator:
                 logger.warning("retrying with the last %d messages: %s", len(messages), error)
 
     def _estimated(self, conversation: Sequence[PromptMessage]) -> int:
-        return self._instructions + sum(estimated_tokens(message.text) for message in conversation)
+        return self._instructions + sum(map(estimated_size, conversation))
 
 
 def _in_words(usage: Usage | None) -> str:

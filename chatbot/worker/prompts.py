@@ -97,6 +97,12 @@ def estimated_tokens(text: str) -> int:
     return (len(encoded) - others) // 3 + others * 5 // 6 + _LABEL_TOKENS
 
 
+def estimated_size(message: PromptMessage) -> int:
+    """Tokens of a message with its function calls, as `estimated_tokens` has them."""
+    calls = sum(estimated_tokens(str(call["function"]["arguments"])) for call in message.calls)
+    return estimated_tokens(message.text) + calls
+
+
 def completion_prompt(conversation: Sequence[PromptMessage]) -> str:
     """`Human: …` and `Bot: …` lines for a base model, ending in `Bot:` or in the beginning of the
     reply, which the model continues.

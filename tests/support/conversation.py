@@ -79,7 +79,7 @@ class Conversation:
             assert reply["id"] in deltas
             assert reply["finish_reason"] in ("stop", "length")
             assert not any(label in reply["msg"] for label in LABELS)
-        # The prompt holds four messages: the first question is no longer among them, its reply is.
+        # The prompt holds the earlier turns, then the new message.
         prompt, at = served.asked()[-1], 0
         for part in (self.messages[1], replies[1]["msg"], self.messages[2]):
             line = part.splitlines()[0]

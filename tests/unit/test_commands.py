@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from click.testing import CliRunner
 
+from chatbot.entry.commands import FLASK_COMMANDS, USAGE
 from chatbot.web.key_commands import key_commands
 
 
@@ -19,6 +20,15 @@ def test_a_bot_without_its_function_is_refused_in_one_line(command: str) -> None
     )
     assert done.returncode == 1
     assert (done.stdout, done.stderr) == ("", "BOT is module:function, such as bot:reply, not bot\n")
+
+
+def test_an_unknown_command_gets_the_list_of_commands() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "chatbot", "blah"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"chatbot has no command blah\n\n{USAGE}\n"
+    assert all(command in USAGE for command in FLASK_COMMANDS)
 
 
 @pytest.mark.parametrize("option", ["--requests", "--tokens"])

@@ -71,7 +71,7 @@ class ModelSettings:
         1792,
         fields.integer(1, 10_000_000),
         "Older turns are left out of a prompt whose estimated length is above this, down to half of it at once; the "
-        "newest message never is.",
+        "newest message never is. A request to /v1 that is longer is refused, unless it has truncation: auto.",
     )
     temperature: float | None = setting(
         "TEMPERATURE", None, fields.fraction(0, 5), "Left to the model server unless set, as are the next two."

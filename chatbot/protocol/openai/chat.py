@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from chatbot.protocol.events import to_json
+from chatbot.protocol.openai.chat_params import limit_name
 from chatbot.protocol.openai.create import CreateRequest
 from chatbot.protocol.openai.items import (
     MAX_ITEMS,
@@ -61,7 +62,7 @@ def includes_usage(document: Mapping[str, Any]) -> bool:
 def _options(document: Mapping[str, Any]) -> dict[str, Any]:
     """The options under their names in Open Responses, with `stop` and `seed`, which that does not have."""
     given = {name: document.get(name) for name in _SAME}
-    given["max_output_tokens"] = document.get("max_completion_tokens") or document.get("max_tokens")
+    given["max_output_tokens"] = document.get(limit_name(document))
     if document.get("tools"):
         given["tools"] = _tools(document["tools"])
     choice = document.get("tool_choice")

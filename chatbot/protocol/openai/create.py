@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatbot.protocol.client_errors import ClientError
+from chatbot.protocol.documents import is_visible
 from chatbot.protocol.events import to_json
 from chatbot.protocol.openai.items import Item, has_images, invalid, last_text, parse_input, plain_text, unsupported
 from chatbot.protocol.openai.options import parse_options
@@ -58,18 +59,31 @@ def parse_json(body: bytes | str) -> dict[str, Any]:
     """The JSON object that a body or a frame holds. Raises `ClientError`, also for what RedisJSON cannot store."""
     try:
         document = json.loads(body)
-        storable = isinstance(document, dict) and _storable(document)
-    except (ValueError, RecursionError):
-        raise ClientError("invalid_json", "The body is not valid JSON") from None
+        if isinstance(document, dict):
+            _check_storable(document)
+    except (ValueError, RecursionError) as error:
+        raise ClientError("invalid_json", f"The body {_problem(error)}") from None
     if not isinstance(document, dict):
         raise ClientError("invalid_json", "The body must be a JSON object")
-    if not storable:
-        raise ClientError("invalid_json", f"The body is nested deeper than {_MAX_DEPTH}, or holds an endless number")
     return document
 
 
-def _storable(document: dict[str, Any]) -> bool:
-    """Whether all numbers are finite, and nothing is nested too deeply. Raises `ValueError` for half a surrogate."""
+def _problem(error: ValueError | RecursionError) -> str:
+    """What is wrong with a body, without a word of it."""
+    match error:
+        case json.JSONDecodeError():
+            return f"is not valid JSON: see line {error.lineno}, column {error.colno}"
+        case UnicodeDecodeError():
+            return "is not UTF-8"
+        case UnicodeEncodeError():
+            return "holds half of a surrogate pair, which is no character"
+        case RecursionError():
+            return f"is nested deeper than {_MAX_DEPTH} levels"
+    return f"holds a number beyond {_LARGEST:g}"
+
+
+def _check_storable(document: dict[str, Any]) -> None:
+    """Raises `ValueError` for half a surrogate or a number that is too large, `RecursionError` for deep nesting."""
     level: list[Any] = [document]
     for _ in range(_MAX_DEPTH):
         children: list[Any] = []
@@ -79,12 +93,12 @@ def _storable(document: dict[str, Any]) -> bool:
             elif isinstance(value, list):
                 children += value
             elif isinstance(value, (int, float)) and not abs(value) < _LARGEST:
-                return False
+                raise ValueError("too large")
         if not children:
             to_json(document).encode()
-            return True
+            return
         level = children
-    return False
+    raise RecursionError
 
 
 def parse_create(document: Mapping[str, Any]) -> CreateRequest:
@@ -100,7 +114,7 @@ def parse_create(document: Mapping[str, Any]) -> CreateRequest:
         raise invalid("model", "model must be a text", "invalid_type")
     raw = document.get("input")
     items = parse_input([] if raw is None else raw)
-    if not items:
+    if not items or (isinstance(raw, str) and not is_visible(raw)):
         raise invalid("input", "input is missing or empty", "missing_required_parameter")
     request = CreateRequest(
         items,

@@ -9,8 +9,9 @@ from typing import Any
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from chatbot.protocol.client_errors import ClientError
-from chatbot.protocol.documents import Text, first_problem
+from chatbot.protocol.documents import Text
 from chatbot.protocol.openai.items import invalid, unsupported
+from chatbot.protocol.problems import first_problem
 
 #: Functions of one request.
 MAX_TOOLS = 128
@@ -40,7 +41,7 @@ class OptionsSchema(Schema):
     service_tier = fields.String(allow_none=True)
     metadata = fields.Dict(
         keys=fields.String(validate=validate.Length(max=64)),
-        values=fields.String(validate=validate.Length(max=512)),
+        values=fields.String(validate=validate.Length(max=512), error_messages={"invalid": "must hold texts alone"}),
         allow_none=True,
         validate=validate.Length(max=16),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from chatbot.protocol.openai.failures import request_fault
 from chatbot.protocol.openai.items import Item, message, text_part
 
 Status = Literal["queued", "in_progress", "completed", "failed", "incomplete", "cancelled"]
@@ -92,6 +93,9 @@ class View:
         """The error of a failed response."""
         if self.status != "failed":
             return None
+        fault = request_fault(self.failure, "input")
+        if fault is not None:
+            return {"code": fault.code, "message": fault.message}
         return {"code": "server_error", "message": self.failure or INTERRUPTED}
 
     def output(self) -> list[dict[str, Any]]:

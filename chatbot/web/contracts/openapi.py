@@ -110,7 +110,7 @@ OPERATIONS = (
         {"200": PollSchema, **refusals("400", "403", "429", "503")},
         [
             {**_AFTER, "description": "A message's id, or the `after` of the last answer"},
-            query("wait", "Seconds to wait when there is nothing", type="number", minimum=0, maximum=50),
+            query("wait", "Seconds to wait when there is nothing; above 50 they count as 50", type="number", minimum=0),
         ],
         security=_TOKEN,
     ),

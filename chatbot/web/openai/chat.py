@@ -21,8 +21,11 @@ from chatbot.protocol.openai.chat import (
     tool_calls,
     usage_chunk,
 )
+from chatbot.protocol.openai.chat_params import chat_names
+from chatbot.protocol.openai.failures import request_fault
 from chatbot.protocol.openai.response import INTERRUPTED, View
 from chatbot.web.answers import json_answer
+from chatbot.web.error_answers import error_body
 from chatbot.web.openai.body import read_json
 from chatbot.web.openai.responses import leave, service, stream
 from chatbot.web.openai.service import Created, ResponseService
@@ -37,9 +40,10 @@ def add_routes(openai: Blueprint) -> None:
 def complete() -> Response:
     """A completion: whole, or as a stream."""
     document = read_json()
-    asked, with_usage = parse_chat(document), includes_usage(document)
     steps = service()
-    created = steps.create(asked)
+    with chat_names(document):
+        asked, with_usage = parse_chat(document), includes_usage(document)
+        created = steps.create(asked)
     if asked.stream:
         return stream(steps, created, _chunks(steps, created, with_usage=with_usage))
     try:
@@ -48,7 +52,7 @@ def complete() -> Response:
     finally:
         leave(steps, created, done=True)
     if view.status == "failed":
-        raise ClientError("model_error", view.failure or INTERRUPTED, status=502)
+        raise _error(view)
     return json_answer(completion(view), cache=False)
 
 
@@ -64,7 +68,7 @@ def _chunks(steps: ResponseService, created: Created, *, with_usage: bool) -> Ge
                 yield None
                 continue
             if not found.text.startswith(sent) or found.status == "failed":
-                yield data_text({"error": _error(found)})
+                yield data_text({"error": error_body(_error(found))})
                 return
             new, sent = found.text[len(sent) :], found.text
             parts = [f"data: {text_chunk(new)}\n\n"] if new else []
@@ -83,8 +87,10 @@ def _last(view: View, *, with_usage: bool) -> Iterator[dict[str, object]]:
         yield usage_chunk(view)
 
 
-def _error(view: View) -> dict[str, object]:
-    return {"type": "server_error", "code": "model_error", "message": view.failure or INTERRUPTED, "param": None}
+def _error(view: View) -> ClientError:
+    """The error of a completion that failed, or whose text began anew after it was sent."""
+    fault = request_fault(view.failure, "messages")
+    return fault or ClientError("model_error", view.failure or INTERRUPTED, status=502)
 
 
 def _named(view: View) -> View:

@@ -9,6 +9,7 @@ from typing import Any
 
 from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.openai.create import parse_create
+from chatbot.protocol.openai.failures import request_fault
 from chatbot.protocol.openai.items import compaction, message, text_part
 from chatbot.protocol.openai.options import require_model
 from chatbot.protocol.openai.response import usage
@@ -42,6 +43,8 @@ def compact(document: dict[str, Any], steps: ResponseService) -> dict[str, Any]:
             view = wait_for_end(follower)
     finally:
         steps.end(created.known)
+    if (fault := request_fault(view.failure, "input")) is not None:
+        raise fault
     if view.status == "failed" or not view.text:
         raise ClientError("server_error", view.failure or "The model wrote no summary: send this again", status=502)
     counted = usage(view.reply) or {

@@ -11,6 +11,7 @@ from flask import Blueprint, Response, request
 from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.openai.create import parse_create
+from chatbot.protocol.openai.failures import request_fault
 from chatbot.protocol.openai.history import listed
 from chatbot.protocol.openai.items import invalid
 from chatbot.protocol.openai.response import resource
@@ -62,9 +63,12 @@ def resource_when_ended(steps: ResponseService, created: Created) -> dict[str, A
     done = False
     try:
         with steps.follow_new(created) as follower:
-            found = resource(wait_for_end(follower))
+            view = wait_for_end(follower)
         done = True
-        return found
+        # As OpenAI's own service answers what it finds wrong before it creates a response.
+        if (fault := request_fault(view.failure, "input")) is not None:
+            raise fault
+        return resource(view)
     finally:
         leave(steps, created, done=done)
 
@@ -176,9 +180,9 @@ def cancel(id: str) -> Response:
     steps = service()
     known = steps.find(id)
     view = steps.view(known)
+    if not view.options.get("background"):
+        raise ClientError("not_cancellable", "Only a response in the background can be cancelled", param="id")
     if not view.ended:
-        if not view.options.get("background"):
-            raise ClientError("not_cancellable", "Only a response in the background can be cancelled", param="id")
         steps.cancel(known)
         with steps.follow(known) as follower:
             view = wait_for_end(follower)

@@ -22,7 +22,7 @@ from chatbot.protocol.openai.create import parse_create, parse_json
 from chatbot.protocol.openai.items import Item
 from chatbot.protocol.openai.response import View
 from chatbot.web.client_lines import refused
-from chatbot.web.error_answers import error_type
+from chatbot.web.error_answers import error_body
 from chatbot.web.openai.body import MAX_BODY
 from chatbot.web.openai.responses import batches, leave
 from chatbot.web.openai.service import Created, ResponseService
@@ -139,12 +139,7 @@ class ResponsesSocket:
         return ended
 
     def _send_error(self, error: ClientError) -> None:
-        said: dict[str, Any] = {
-            "type": error_type(error.status),
-            "code": error.code,
-            "message": error.message,
-            "param": error.param,
-        }
+        said: dict[str, Any] = {**error_body(error)}
         if error.retry_after is not None:
             said["retry_after"] = error.retry_after
         self._send({"type": "error", "status": error.status, "error": said})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chatbot.errors import ChatbotError
+from chatbot.protocol.openai import failures
 from chatbot.telemetry.counters import ModelErrorKind
 
 _UNREACHABLE = "The model's server cannot be reached. You can try again in a while."
@@ -18,7 +19,6 @@ _PUBLIC: dict[ModelErrorKind, str] = {
     "no_such_model": "The model's server does not have this chat's model. Its operator must correct that.",
     "unauthorized": "The model's provider does not accept this chat's access key. Its operator must replace it.",
     "credits": "This chat's account at the model's provider is used up. Its operator must top it up.",
-    "refused": "The model's server refused this message. You can change the message and try again.",
     "rate_limited": "Too many messages for the model's provider. You can try again in a while.",
     "busy": "The model's server is busy. You can try again in a while.",
 }
@@ -75,23 +75,25 @@ class PermanentModelError(ModelError):
 class RequestRefused(PermanentModelError):
     """The request is at fault: every server would refuse it."""
 
+    public = failures.REFUSED
+
 
 class PromptTooLong(RequestRefused):
     """The prompt does not fit the model's context."""
 
-    public = "This message is too long for the model."
+    public = failures.TOO_LONG
 
 
 class NotSupported(RequestRefused):
     """The model has no images, or no tools."""
 
-    public = "The model does not support the images or the tools of this request."
+    public = failures.NOT_SUPPORTED
 
 
 class ContentRefused(RequestRefused):
     """A content filter refuses the prompt: the newest message, or one of the messages before it."""
 
-    public = "The model's content filter refused this message. You can change the message and try again."
+    public = failures.CONTENT
 
 
 class CallCancelled(ChatbotError):

@@ -103,6 +103,9 @@ def test_a_response_in_the_background_is_cancelled(served: Deployment, model: Mo
     assert ended.status == "cancelled"
     assert ended.output_text
     assert api.cancel(begun.id) == ended
+    waited_for = api.create(model="m", input="one")
+    with pytest.raises(openai.BadRequestError, match="background"):
+        api.cancel(waited_for.id)
     model.wait_until(lambda records: all(record.outcome for record in records))
 
 
@@ -180,6 +183,22 @@ def test_a_failure_of_the_model_is_an_error_of_the_response(served: Deployment) 
     with pytest.raises(openai.APIStatusError) as refused:
         api.chat.completions.create(model="m", messages=[{"role": "user", "content": "!fault=unauthorized x"}])
     assert refused.value.status_code == 502
+
+
+def test_what_the_model_finds_too_long_is_the_requests_fault(served: Deployment) -> None:
+    api = client(served)
+    ask: Any = {"model": "m", "messages": [{"role": "user", "content": "!fault=invalid x"}]}
+    with pytest.raises(openai.BadRequestError) as refused:
+        api.chat.completions.create(**ask)
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "messages")
+    with pytest.raises(openai.APIError) as streamed:
+        list(api.chat.completions.create(**ask, stream=True))
+    assert streamed.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError) as whole:
+        api.responses.create(model="m", input="!fault=invalid x")
+    assert (whole.value.code, whole.value.param) == ("context_length_exceeded", "input")
+    *_, last = api.responses.create(model="m", input="!fault=invalid x", stream=True)
+    assert (last.type, last.response.error.code) == ("response.failed", "context_length_exceeded")
 
 
 def test_errors_have_the_form_of_openai(served: Deployment, chat: Deployment) -> None:

@@ -51,6 +51,8 @@ def test_a_name_creates_a_session(chat: Deployment, request_arguments: dict[str,
         {"data": '{"name": "\\ud800"}', "headers": {"Content-Type": "application/json"}},
         {"data": "[" * 9000, "headers": {"Content-Type": "application/json"}},
         {"params": {"name": "  "}},
+        {"params": b"name=%ff%fe"},
+        {"data": b"name=%ff%fe", "headers": {"Content-Type": "application/x-www-form-urlencoded"}},
     ],
 )
 def test_an_invalid_name_is_refused(chat: Deployment, request_arguments: dict[str, object]) -> None:
@@ -101,6 +103,8 @@ def test_every_http_error_is_json(chat: Deployment, method: str, path: str, stat
     response = requests.request(method, chat.url() + path, timeout=10)
     assert response.status_code == status
     assert set(response.json()["error"]) == {"code", "message"}
+    if path == "/chat":
+        assert "is a websocket" in response.json()["error"]["message"]
 
 
 def test_a_body_too_large_for_a_name_is_refused(chat: Deployment) -> None:

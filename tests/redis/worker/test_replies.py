@@ -338,6 +338,14 @@ def test_a_prompt_with_options_loses_older_messages_only_if_its_client_agrees(ta
     assert talk.ask("q3", TOO_LONG, said("a3"), truncation="auto") == [["q1", "a1", "q3"], ["q3"]]
 
 
+def test_a_request_with_options_beyond_the_limit_for_prompts_asks_no_model(talk: Talk) -> None:
+    talk.settings = {"max_prompt_tokens": 30}
+    talk.ask("q1", said("a1"), truncation="disabled")
+    assert talk.ask("long " * 15, truncation="disabled") == []
+    assert talk.failures() == {"m2": TOO_LONG.public}
+    assert talk.ask("long " * 14, said("a3"), truncation="auto") == [["long " * 14]]
+
+
 class Continuing(Script):
     """A model that can be asked to continue a reply."""
 

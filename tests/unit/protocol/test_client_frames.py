@@ -46,6 +46,7 @@ def test_a_frame_is_parsed(frame: dict[str, Any], expected: ClientFrame) -> None
     [
         ({"type": "edit", "of": "m1"}, "invalid_frame"),
         ({"type": "edit", "of": "m1", "msg": " "}, "empty_message"),
+        ({"type": "message", "msg": "\x00\x1b\u200b\n"}, "empty_message"),
         ({"type": "edit", "of": "m1", "msg": "x" * 101}, "message_too_long"),
         ({"type": "edit", "msg": "text"}, "invalid_frame"),
         ({"type": "edit", "of": "not an id", "msg": "text"}, "invalid_id"),
@@ -67,3 +68,9 @@ def test_a_wrong_frame_is_refused(frame: dict[str, Any], code: str) -> None:
     with pytest.raises(ClientError) as refused:
         parsed(**frame)
     assert refused.value.code == code
+
+
+def test_what_a_validator_finds_is_a_sentence() -> None:
+    with pytest.raises(ClientError) as refused:
+        parsed(type="message", msg="hi", on_busy="shout")
+    assert refused.value.message == "'on_busy' must be one of queue, interrupt, reject"

@@ -8,7 +8,9 @@ import pytest
 
 from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.openai.chat import parse_chat
+from chatbot.protocol.openai.chat_params import chat_names
 from chatbot.protocol.openai.create import parse_create
+from chatbot.protocol.openai.items import invalid
 from chatbot.protocol.openai.options import allowed_functions
 
 TOOL = {"type": "function", "name": "look", "parameters": {"type": "object"}}
@@ -31,12 +33,32 @@ SCHEMA = {"type": "json_schema", "name": "answer", "schema": {"type": "object"}}
         ({"stream": "yes"}, "stream"),
         ({"background": True, "store": False}, "store"),
         ({"input": []}, "input"),
+        ({"input": " \x00"}, "input"),
     ],
 )
 def test_a_refusal_names_the_option(options: dict[str, Any], param: str) -> None:
     with pytest.raises(ClientError) as refused:
         parse_create({"input": "x", **options})
     assert refused.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 3}, "temperature must be greater than or equal to 0 and less than or equal to 2"),
+        ({"temperature": "hot"}, "temperature must be a number"),
+        ({"max_output_tokens": 1.5}, "max_output_tokens must be an integer"),
+        ({"parallel_tool_calls": "often"}, "parallel_tool_calls must be true or false"),
+        ({"truncation": "some"}, "truncation must be one of auto, disabled"),
+        ({"metadata": {"a": 1}}, "metadata must hold texts alone"),
+        ({"reasoning": "much"}, "reasoning must be an object"),
+        ({"safety_identifier": "x" * 513}, "safety_identifier must not be longer than 512"),
+    ],
+)
+def test_a_refusal_is_a_sentence(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ClientError) as refused:
+        parse_create({"input": "x", **options})
+    assert refused.value.message == message
 
 
 def test_null_and_unknown_fields_count_as_absent() -> None:
@@ -95,6 +117,43 @@ def test_a_chat_completion_is_the_same_request_in_another_form() -> None:
 def test_a_chat_completion_with_what_is_not_supported_is_refused(further: dict[str, Any]) -> None:
     with pytest.raises(ClientError):
         parse_chat({"messages": [{"role": "user", "content": "x"}], **further})
+
+
+FUNCTION = {"name": "look", "parameters": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("further", "param"),
+    [
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_completion_tokens": -1, "max_tokens": 5}, "max_completion_tokens"),
+        ({"tools": [{"type": "function", "function": {**FUNCTION, "name": "no spaces"}}]}, "tools[0].function.name"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}},
+            "response_format.json_schema.name",
+        ),
+        ({"messages": [{"role": "tool", "tool_call_id": 5, "content": "x"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "tool", "tool_call_id": "c", "content": 5}]}, "messages[0].content"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"function": {}}]}]}, "messages[0].tool_calls[0].id"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{"id": "c", "function": {}}]}]},
+            "messages[0].tool_calls[0].function.name",
+        ),
+    ],
+)
+def test_an_error_of_a_chat_completion_names_the_field_as_its_client_does(further: dict[str, Any], param: str) -> None:
+    document = {"messages": [{"role": "user", "content": "x"}], **further}
+    with pytest.raises(ClientError) as refused, chat_names(document):
+        parse_chat(document)
+    assert refused.value.param == param
+    assert refused.value.message.startswith(param)
+
+
+def test_errors_found_later_name_the_fields_of_chat_completions_too() -> None:
+    with pytest.raises(ClientError) as refused, chat_names({}):
+        raise invalid("input", "input is wrong")
+    assert (refused.value.param, refused.value.message) == ("messages", "messages is wrong")
 
 
 def _call(name: str) -> dict[str, Any]:
