@@ -35,6 +35,11 @@ def tags() -> tuple[str, ...]:
     return tuple(found[place] for place in range(PARTITIONS))
 
 
+def place_of(session: str) -> int:
+    """The place of a session's partition, or of an address', in the table."""
+    return crc32(session.encode()) % PARTITIONS
+
+
 class Clients:
     """Clients with common connections: one for each master, as what fails together is sent together."""
 
@@ -96,7 +101,7 @@ class ClusterPartitions(Partitions):
         )
 
     def of(self, session: str) -> Partition:
-        return self.all[crc32(session.encode()) % PARTITIONS]
+        return self.all[place_of(session)]
 
     def of_address(self, address: str) -> Partition:
         return self.of(address)

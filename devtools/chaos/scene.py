@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from chatbot.store.keys import session_keys
 from devtools.chaos.crowd import Crowd, TrackedMessage
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment, Process
@@ -25,6 +24,7 @@ class Owed(NamedTuple):
     url: str
     #: The channel of the worker that holds the lease; '' when none does.
     owner: str
+    session: str
 
 
 @dataclass
@@ -42,12 +42,14 @@ class Scene(Generic[Kind]):
         waiting = [(person, message) for person in self.crowd.people if (message := person.waiting)]
         with self.chat.client.pipeline(transaction=False) as pipeline:
             for person, _ in waiting:
-                keys = session_keys(person.session)
+                keys = self.chat.keys(person.session)
                 pipeline.get(keys.lease)
                 pipeline.hget(keys.state, "owed")
             found = pipeline.execute()
         answers = zip(waiting, found[::2], found[1::2], strict=True)
-        return [Owed(message, person.url, owner or "") for (person, message), owner, owed in answers if owed]
+        return [
+            Owed(message, person.url, owner or "", person.session) for (person, message), owner, owed in answers if owed
+        ]
 
     def strike(self) -> None:
         """Records that a fault happens now: it strikes all replies that are in progress or owed."""

@@ -7,6 +7,8 @@ from typing import Any
 import redis
 
 from chatbot.store.client import connect
+from chatbot.store.cluster_partitions import place_of, tags
+from chatbot.store.keys import SessionKeys, session_keys
 from devtools.harness.deployment import USER_ARGUMENTS, Deployment, Process
 from devtools.harness.redis_cluster import RedisCluster
 
@@ -32,6 +34,9 @@ class ClusterDeployment(Deployment):
             self._client = connect(self.cluster.url, 10)
         return self._client
 
+    def keys(self, session: str) -> SessionKeys:
+        return session_keys(session, tags()[place_of(session)])
+
     @property
     def processes(self) -> list[Process]:
         # The cluster's nodes end last.
@@ -41,3 +46,7 @@ class ClusterDeployment(Deployment):
         self.cluster.start()
         if self._own_broker:
             self.redis.start()
+
+    def logs(self) -> str:
+        """The end of the logs of web and workers, for a failing test."""
+        return "\n".join(f"--- {p.name}\n{p.log[-4000:]}" for p in (*self.webs, *self.workers) if p.log_path.exists())
