@@ -26,12 +26,15 @@ from chatbot.sessions.ids import session_id
 from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, unknown_message, with_parents
 from chatbot.sessions.refusals import refusal
 from chatbot.sessions.requests import Requests
-from chatbot.store.partitions import Store
+from chatbot.store.partitions import Partition, Store
 
 logger = logging.getLogger(__name__)
 
 #: 256 bits.
 _TOKEN_BYTES = 32
+_TOO_MANY_READS = "Too many reads of histories: ask again in a moment"
+#: Tokens that are drawn for a new session at most, until its Redis answers.
+_MOST_TOKENS = 20
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,28 @@ class Sessions(Requests):
     def create(self, name: str, *, max_age: float = 0) -> dict[str, Any]:
         """Creates a session: `{"token", "name", "messages": [], "session_start"}`. It lives `max_age` seconds at most
         if that is not 0, however much it is used."""
-        token = secrets.token_urlsafe(_TOKEN_BYTES)
         document = new_session(name)
-        self._run_replicated(
-            "create",
-            session_id(token),
-            content=to_json(document),
-            ttl_ms=self._ttl_ms,
-            max_age_ms=int(max_age * 1000) or self._max_age_ms,
-        )
-        return {"token": token, **document}
+        failing: dict[Partition, StoreUnavailable] = {}
+        for _ in range(_MOST_TOKENS):
+            token = secrets.token_urlsafe(_TOKEN_BYTES)
+            partition = self._partitions.of(session_id(token))
+            if partition in failing:
+                continue
+            try:
+                self._run_replicated(
+                    "create",
+                    session_id(token),
+                    content=to_json(document),
+                    ttl_ms=self._ttl_ms,
+                    max_age_ms=int(max_age * 1000) or self._max_age_ms,
+                )
+            except StoreUnavailable as error:
+                failing[partition] = error
+                if len(failing) == len(self._partitions.all):
+                    break
+            else:
+                return {"token": token, **document}
+        raise next(iter(failing.values()))
 
     def read(
         self, session: str, before: str | None = None, limit: int = PAGE_MESSAGES, buckets: Sequence[Bucket] = ()
@@ -96,6 +111,9 @@ class Sessions(Requests):
         Takes a token from each of the `buckets`. Raises `SessionNotFound`, and `ClientError` `rate_limited` or
         `unknown_message`.
         """
+        buckets, elsewhere = self._admission.split(session, buckets)
+        if wait := self._admission.take(elsewhere, 1):
+            raise RateLimited(wait / 1000, message=_TOO_MANY_READS)
         status, *rest = self._run(
             "read",
             session,
@@ -111,7 +129,7 @@ class Sessions(Requests):
         if status == "unknown":
             raise unknown_message()
         if status == "limited":
-            raise RateLimited(rest[0] / 1000, message="Too many reads of histories: ask again in a moment")
+            raise RateLimited(rest[0] / 1000, message=_TOO_MANY_READS)
         raise refusal(status, self._max_queue_age, None)
 
     def end(self, session: str, further_keys: Sequence[str] = ()) -> bool:
@@ -175,6 +193,7 @@ class Sessions(Requests):
         token, which stands for a page. `touch` renews the time to live. Raises
         `SessionNotFound`.
         """
+        buckets, elsewhere = self._admission.split(session, buckets)
         answer = self._run(
             "snapshot",
             session,
@@ -190,13 +209,18 @@ class Sessions(Requests):
             raise SessionNotFound
         _, name, start, ttl, length, recovered, messages, partial, reasoning, pending, failed, event, *tree = answer
         leaf, requests, lineage = tree
+        found = with_parents(json.loads(messages), lineage) if messages else []
+        # As scripts/snapshot.lua computes it.
+        share = max(len(found) / PAGE_MESSAGES, min(len(messages) / PAGE_BYTES, 1))
+        if found and self._admission.take(elsewhere, share):
+            found, recovered = [], "0"
         return Snapshot(
             name=json.loads(name),
             session_start=json.loads(start),
             expires_in=ttl / 1000,
             length=length,
             recovered=None if recovered == "" else recovered == "1",
-            messages=with_parents(json.loads(messages), lineage) if messages else [],
+            messages=found,
             pending=pending,
             partial=partial,
             reasoning=reasoning,

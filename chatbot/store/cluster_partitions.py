@@ -16,10 +16,8 @@ from chatbot.store.client import connect
 from chatbot.store.cluster import SLOTS
 from chatbot.store.cluster_client import ClusterClient
 from chatbot.store.cluster_pool import ClusterPool, slot_of
-from chatbot.store.partitions import Node, Partition, Partitions
+from chatbot.store.partitions import BUCKETS, Node, Partition, Partitions
 
-#: A session never changes its partition: another number or other tags would lose all sessions.
-PARTITIONS = 128
 #: Groups of partitions that have threads of their own. One master that fails delays the sessions of its groups.
 LANES = 8
 
@@ -29,15 +27,15 @@ def tags() -> tuple[str, ...]:
     """For each partition the first of the numbers 0, 1, 2, … whose slot is in the partition's part of all slots."""
     found: dict[int, str] = {}
     number = 0
-    while len(found) < PARTITIONS:
-        found.setdefault(slot_of(f"{{{number}}}") * PARTITIONS // SLOTS, str(number))
+    while len(found) < BUCKETS:
+        found.setdefault(slot_of(f"{{{number}}}") * BUCKETS // SLOTS, str(number))
         number += 1
-    return tuple(found[place] for place in range(PARTITIONS))
+    return tuple(found[place] for place in range(BUCKETS))
 
 
 def place_of(session: str) -> int:
     """The place of a session's partition, or of an address', in the table."""
-    return crc32(session.encode()) % PARTITIONS
+    return crc32(session.encode()) % BUCKETS
 
 
 class Clients:
@@ -81,30 +79,23 @@ class ClusterPartitions(Partitions):
         clients = Clients(pool)
         impatient = Clients(pool.with_patience(0.0))
         slots = [slot_of(f"{{{tag}}}") for tag in tags()]
-        size = PARTITIONS // LANES
+        size = BUCKETS // LANES
         nodes = [
             Node(number, ClusterClient(pool, slots[number * size : (number + 1) * size]), ClusterClient(self.listening))
             for number in range(LANES)
         ]
-        super().__init__(
-            [
-                ClusterPartition(
-                    place,
-                    nodes[place // size],
-                    tag,
-                    slot=slots[place],
-                    clients=clients,
-                    impatient=impatient,
-                )
-                for place, tag in enumerate(tags())
-            ]
-        )
-
-    def of(self, session: str) -> Partition:
-        return self.all[place_of(session)]
-
-    def of_address(self, address: str) -> Partition:
-        return self.of(address)
+        partitions = [
+            ClusterPartition(
+                place,
+                nodes[place // size],
+                tag,
+                slot=slots[place],
+                clients=clients,
+                impatient=impatient,
+            )
+            for place, tag in enumerate(tags())
+        ]
+        super().__init__(partitions, partitions)
 
 
 def _pool(client: redis.Redis) -> ClusterPool:
