@@ -207,6 +207,10 @@ class Sessions(Requests):
         )
         if answer[0] == "gone":
             raise SessionNotFound
+        return self._snapshot(answer, elsewhere)
+
+    def _snapshot(self, answer: Sequence[Any], elsewhere: Sequence[Bucket]) -> Snapshot:
+        """What scripts/snapshot.lua has answered; its messages are taken from the buckets of another partition."""
         _, name, start, ttl, length, recovered, messages, partial, reasoning, pending, failed, event, *tree = answer
         leaf, requests, lineage = tree
         found = with_parents(json.loads(messages), lineage) if messages else []

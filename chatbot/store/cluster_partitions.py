@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from zlib import crc32
 
 import redis
 
@@ -31,11 +30,6 @@ def tags() -> tuple[str, ...]:
         found.setdefault(slot_of(f"{{{number}}}") * BUCKETS // SLOTS, str(number))
         number += 1
     return tuple(found[place] for place in range(BUCKETS))
-
-
-def place_of(session: str) -> int:
-    """The place of a session's partition, or of an address', in the table."""
-    return crc32(session.encode()) % BUCKETS
 
 
 class Clients:

@@ -49,12 +49,13 @@ def move_slots(scene: Scene[ClusterDeployment]) -> None:
 
 def _strike_master(scene: Scene[ClusterDeployment]) -> int:
     """A master that fails now: replies of its sessions are struck."""
-    masters = scene.chat.cluster.masters()
+    cluster = scene.chat.cluster
+    masters = cluster.masters()
     victim = masters[scene.round % len(masters)]
     struck = [
         one.message
         for one in scene.owed()
-        if scene.chat.cluster.owner(slot_of(scene.chat.keys(one.session).ledger)) == victim
+        if cluster.owner(slot_of(scene.chat.partitions.of(one.session).shared.ledger)) == victim
     ]
     scene.crowd.mark_fault(struck)
     return victim

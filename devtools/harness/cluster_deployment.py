@@ -7,8 +7,8 @@ from typing import Any
 import redis
 
 from chatbot.store.client import connect
-from chatbot.store.cluster_partitions import place_of, tags
-from chatbot.store.keys import SessionKeys, session_keys
+from chatbot.store.partition_table import open_partitions
+from chatbot.store.partitions import Partitions
 from devtools.harness.deployment import USER_ARGUMENTS, Deployment, Process
 from devtools.harness.redis_cluster import RedisCluster
 
@@ -21,6 +21,7 @@ class ClusterDeployment(Deployment):
     ) -> None:
         super().__init__(model_url, redis_url="", **settings)
         self._own_broker = own_broker
+        self._partitions: Partitions | None = None
         self.cluster = RedisCluster(self.folder, masters=masters, replicas=replicas, arguments=USER_ARGUMENTS)
         broker = {"CELERY_BROKER_URL": self._user_url()} if own_broker else {}
         cluster = {"REDIS_WAIT_REPLICAS": str(min(replicas, 1))}
@@ -34,8 +35,16 @@ class ClusterDeployment(Deployment):
             self._client = connect(self.cluster.url, 10)
         return self._client
 
-    def keys(self, session: str) -> SessionKeys:
-        return session_keys(session, tags()[place_of(session)])
+    @property
+    def partitions(self) -> Partitions:
+        if self._partitions is None:
+            self._partitions = open_partitions([self.cluster.url], 5)
+        return self._partitions
+
+    def stop(self) -> None:
+        if self._partitions is not None:
+            self._partitions.disconnect()
+        super().stop()
 
     @property
     def processes(self) -> list[Process]:

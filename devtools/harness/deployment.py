@@ -22,7 +22,7 @@ import requests
 from chatbot.config.reader import ALIASES, variables
 from chatbot.store.access import LEAST_ACL
 from chatbot.store.client import connect
-from chatbot.store.keys import SessionKeys, session_keys
+from chatbot.store.partitions import Partitions, partitions_of
 from devtools.local.redis_server import redis_command
 from devtools.paths import BIN, PARENT_WATCH, ROOT
 
@@ -197,9 +197,10 @@ class Deployment:
             self._client = connect(self.redis_url, 10)
         return self._client
 
-    def keys(self, session: str) -> SessionKeys:
-        """The keys of a session."""
-        return session_keys(session)
+    @property
+    def partitions(self) -> Partitions:
+        """Which Redis has which session."""
+        return partitions_of(self.client)
 
     @property
     def processes(self) -> list[Process]:
