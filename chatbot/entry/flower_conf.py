@@ -3,6 +3,7 @@
 from tornado.options import options
 
 from chatbot import logs
+from chatbot.config import open_files
 from chatbot.web import flower_guard
 from chatbot.web.hosts import is_loopback, served_hosts
 from chatbot.web.start_checks import check_port, check_temporary_folder
@@ -25,6 +26,7 @@ def _protect() -> None:
             "set FLOWER_BASIC_AUTH=user:password, or FLOWER_UNAUTHENTICATED=true if something else protects it"
         )
     check_temporary_folder()
+    open_files.raise_limit()
     if not options.unix_socket:
         check_port(options.address, options.port, "FLOWER_PORT")
     # A Unix socket has no name of its own.

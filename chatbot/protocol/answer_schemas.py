@@ -14,6 +14,7 @@ ERROR_CODES = (
     "forbidden",
     "headers_too_long",
     "host_not_allowed",
+    "invalid_import",
     "invalid_limit",
     "invalid_name",
     "invalid_wait",

@@ -91,16 +91,16 @@ class Admission:
         at = self._partitions.of(session)
         return _split(buckets, lambda bucket: bucket.partition in (None, at))
 
-    def take(self, elsewhere: Sequence[Bucket], share: float) -> int:
-        """Takes `share` of a token of each bucket of an address in another partition.
+    def take(self, elsewhere: Sequence[Bucket], share: float, text: str = "") -> int:
+        """Takes `share` of the tokens for a text from each bucket of an address in another partition.
 
         Returns the milliseconds until there is enough, 0 when they were taken.
         """
         at = elsewhere[0].partition if elsewhere else None
         if at is None:
             return 0
-        taken = _Taken(at, elsewhere, "", "")
-        step = partial(self._scripts.run, "take", at.at_once, taken.keys, *takes(elsewhere, ""), share=share)
+        taken = _Taken(at, elsewhere, text, "")
+        step = partial(self._scripts.run, "take", at.at_once, taken.keys, *takes(elsewhere, text), share=share)
         return int(self._try(at, step, 0))
 
     def _admit(self, session: str, taken: _Taken) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The web's side of a session: what users do with it. Create, read, resume, select, rate, end.
+"""The web's side of a session: what users do with it. Create, import, read, resume, select, rate, end.
 
 What asks for a reply is in `requests.py`.
 
@@ -18,11 +18,13 @@ import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.protocol import frames
+from chatbot.protocol.chat_files import ChatFile
 from chatbot.protocol.client_errors import RateLimited, SessionNotFound
 from chatbot.protocol.documents import feedback, new_session
 from chatbot.protocol.events import to_json
 from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.ids import session_id
+from chatbot.sessions.imports import UNANSWERED, lay_out
 from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, unknown_message, with_parents
 from chatbot.sessions.refusals import refusal
 from chatbot.sessions.requests import Requests
@@ -32,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 #: 256 bits.
 _TOKEN_BYTES = 32
+_TOO_MUCH_IMPORTED = "Too much was imported: try again in a while"
 _TOO_MANY_READS = "Too many reads of histories: ask again in a moment"
 #: Tokens that are drawn for a new session at most, until its Redis answers.
 _MOST_TOKENS = 20
@@ -102,6 +105,39 @@ class Sessions(Requests):
             else:
                 return {"token": token, **document}
         raise next(iter(failing.values()))
+
+    def import_chat(self, chat: ChatFile, buckets: Sequence[Bucket] = ()) -> dict[str, Any]:
+        """Creates a session with the messages of a file, and returns it without them. Messages without a reply count as
+        failed.
+
+        Takes the bytes of the messages from the `buckets`. Raises `ClientError` `rate_limited` or `invalid_import`.
+        """
+        layout = lay_out(chat.messages, chat.leaf)
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        document = new_session(chat.name)
+        content = to_json({**document, "messages": layout.messages})
+        further = {
+            "index": [text for pair in layout.index.items() for text in pair],
+            "state": [text for pair in layout.state.items() for text in pair],
+            "failed": [text for request in layout.unanswered for text in (request, UNANSWERED)],
+            "turns": layout.entries,
+        }
+        own, elsewhere = self._admission.split(session_id(token), buckets)
+        if wait := self._admission.take(elsewhere, 1, content):
+            raise RateLimited(wait / 1000, message=_TOO_MUCH_IMPORTED)
+        status, *rest = self._run_replicated(
+            "import",
+            session_id(token),
+            [bucket.key for bucket in own],
+            *takes(own, content),
+            content=content,
+            further=to_json(further),
+            ttl_ms=self._ttl_ms,
+            max_age_ms=self._max_age_ms,
+        )
+        if status == "limited":
+            raise RateLimited(rest[0] / 1000, message=_TOO_MUCH_IMPORTED)
+        return {"token": token, **document}
 
     def read(
         self, session: str, before: str | None = None, limit: int = PAGE_MESSAGES, buckets: Sequence[Bucket] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,12 +65,16 @@ class Requests:
         max_history: int = 0,
         max_history_bytes: int = 0,
         max_queue_age: float = 0,
+        task: Callable[[str], tuple[str, str]] = lambda _: ("", ""),
     ) -> None:
         """`ttl` in seconds; a session has at most `max_pending` unanswered requests.
 
         What is accepted is on `wait_replicas` replicas before a method returns it. A history keeps its
         `max_history` newest messages that take `max_history_bytes` of Redis' memory, 0 for all, and every unanswered
         one. While the queue delay exceeds `max_queue_age` seconds requests are refused; 0 for no limit.
+
+        Where the sessions' Redis is the broker too, `task` returns for a session the list and the element that enqueue
+        its task: the step that accepts a request enqueues it.
         """
         self._partitions = partitions_of(store)
         self._scripts = ClientScripts(replicas=wait_replicas)
@@ -79,6 +83,7 @@ class Requests:
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
         self._max_queue_age = max_queue_age
         self._admission = Admission(self._partitions, max_queue_age)
+        self._task = task
 
     def accept(
         self,
@@ -216,7 +221,7 @@ class Requests:
         """The result of a step, and what its script says of the request besides. Raises `ClientError`."""
         status, *rest = answer
         if status == "accepted":
-            return Accepted(request_id, wake=not rest[0], published=bool(rest[1])), rest[2]
+            return Accepted(request_id, wake=bool(rest[0]), published=bool(rest[1])), rest[2]
         if status == "known":
             reply = json.loads(rest[0]) if rest[0] else None
             return Accepted(request_id, repeated=True, reply=reply, failure=rest[1] or None), rest[2]
@@ -234,6 +239,8 @@ class Requests:
         charge: str,
         **arguments: Value,
     ) -> list[Any]:
+        queue, task = ("", "") if self._partitions.several else self._task(session)
+
         def accept(elsewhere: str, own: Sequence[Bucket]) -> list[Any]:
             here = elsewhere in ("", "here")
             line = [self._partitions.of_address(address).line(address)] if here else []
@@ -252,6 +259,8 @@ class Requests:
                 stop_channel=STOP_CHANNEL,
                 charge=charge,
                 elsewhere=elsewhere,
+                queue=queue,
+                task=task,
                 **arguments,
             )
             return answer

@@ -28,7 +28,7 @@ _SCRIPT_ERROR = re.compile(r"^(?![A-Z]{3,} ).*user_script", re.DOTALL)
 
 _ADMIT = (
     *("session", "message", "ttl_ms", "max_pending", "check_after_ms", "max_wait_ms"),
-    *("on_busy", "stop_channel", "charge", "elsewhere"),
+    *("on_busy", "stop_channel", "charge", "elsewhere", "queue", "task"),
 )
 _HISTORY = ("max_history", "max_history_bytes")
 _LEASE = ("lease_ms", "grace_ms", "owner")
@@ -37,6 +37,7 @@ _SETTLE = ("session", "fence", "message", "go_on", "prompt_size", "events", "fra
 #: read them: `message` is a message's id, `events` a session's channel, `owner` the channel of a worker process.
 ARGUMENTS = {
     "create": ("content", "ttl_ms", "max_age_ms"),
+    "import": ("content", "further", "ttl_ms", "max_age_ms"),
     "read": ("before", "limit", "page_bytes", "ttl_ms"),
     "accept": (*_ADMIT, "content", "events", "parent_id", "sibling", *_HISTORY),
     "regenerate": (*_ADMIT, "of", "events"),
@@ -73,6 +74,7 @@ _OF_ADDRESS = ("admit", "give_back", "take")
 _OF_API_KEY = ("reserve", "settle")
 #: What a script has before it besides `_session`.
 _PARTS = {
+    "import": ("_rates",),
     "read": ("_rates", "_log", "_tree", "_page"),
     "accept": ("_rates", "_pace", "_line", "_stop", "_admission", "_log", "_tree"),
     "retry": ("_rates", "_pace", "_line", "_stop", "_admission"),

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from flask import Request, Response
 
 #: Paths that pages of other origins may not use. CORS does not cover websockets.
-CORS_PATHS = ("/token", "/refresh_token", "/events", "/messages")
+CORS_PATHS = ("/token", "/import", "/refresh_token", "/events", "/messages")
 GUARDED = (*CORS_PATHS, "/chat")
 #: Before the paths of the OpenAI interfaces, which are guarded too.
 OPENAI = "/v1/"

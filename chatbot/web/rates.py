@@ -109,6 +109,12 @@ class RateLimits:
             *self._address_buckets("bytes", network, self._address_bytes),
         )
 
+    def imports(self, network: str) -> tuple[Bucket, ...]:
+        """The buckets of each imported chat: its bytes count as those of messages."""
+        if not self.enabled:
+            return ()
+        return tuple(self._address_buckets("bytes", network, self._address_bytes))
+
     def session_keys(self, session: str) -> list[str]:
         """The keys that store the rates of one session."""
         return [bucket.key for bucket in (*self._session_buckets(session), *self._read_buckets(session))]

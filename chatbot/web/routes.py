@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 from flask import Blueprint, Flask, Response, abort, g, render_template, request
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
+from chatbot.protocol.chat_files import parse_chat_file
 from chatbot.protocol.client_errors import ClientError, SessionNotFound
 from chatbot.protocol.documents import parse_name
 from chatbot.protocol.events import to_json
@@ -26,6 +27,7 @@ from chatbot.web.contracts.openapi import openapi
 from chatbot.web.disconnects import raise_if_disconnected
 from chatbot.web.error_answers import add_error_answers
 from chatbot.web.openai.routes import openai
+from chatbot.web.rates import hold_back
 from chatbot.web.readiness import readiness
 from chatbot.web.security_headers import add_security_headers
 from chatbot.web.services import network, services
@@ -34,6 +36,9 @@ from chatbot.web.websocket import WebSocket, create_sock
 
 #: Bytes of a request's body, which holds a name.
 MAX_BODY = 16 * 1024
+
+#: Bytes of the file of a chat.
+MAX_IMPORT = 4 * 1024 * 1024
 
 #: The path of the websocket.
 WEBSOCKET = "/chat"
@@ -69,6 +74,25 @@ def token() -> Response:
     services().rate_limits.new_session(network())
     session = services().sessions.create(name)
     services().metrics.sessions.inc()
+    client_lines.session_created(session_id(session["token"]), network())
+    return json_answer(session, cache=False)
+
+
+@routes.post("/import")
+def import_chat() -> Response:
+    """Creates a session with the messages of an exported chat."""
+    # Werkzeug reads no more.
+    request.max_content_length = MAX_IMPORT
+    found, limits = services(), services().settings.limits
+    found.rate_limits.new_session(network())
+    chat = parse_chat_file(
+        request_body(),
+        max_messages=limits.max_history_messages,
+        max_length=limits.max_message_length,
+        breathe=lambda: hold_back(0.001),
+    )
+    session = found.sessions.import_chat(chat, found.rate_limits.imports(network()))
+    found.metrics.sessions.inc()
     client_lines.session_created(session_id(session["token"]), network())
     return json_answer(session, cache=False)
 

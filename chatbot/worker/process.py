@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 import warnings
@@ -21,7 +22,7 @@ from celery.utils.nodenames import node_format
 
 from chatbot import logs
 from chatbot.api_keys.charges import Charges
-from chatbot.config import PYTHON, Settings
+from chatbot.config import PYTHON, Settings, open_files
 from chatbot.config.broker_urls import is_amqp
 from chatbot.errors import ConfigurationError
 from chatbot.protocol.events import STOP_CHANNEL
@@ -35,6 +36,7 @@ from chatbot.telemetry.counters import Counts
 from chatbot.worker.bots.loader import load_callable
 from chatbot.worker.bots.model import PythonModel
 from chatbot.worker.celery_extensions import BatchEvents, SoloConsumer, log_notices
+from chatbot.worker.early_options import refuse_early
 from chatbot.worker.liveness_canary import Canary
 from chatbot.worker.models import create_model
 from chatbot.worker.models.base import Model
@@ -147,6 +149,7 @@ class WorkerServices:
 def create_worker(settings: Settings) -> Celery:
     """The app for `celery -A celery_worker worker` and `flower`."""
     refuse_beat()
+    refuse_early(sys.argv[1:])
     celery = create_celery(settings)
     celery.events_cls = f"{BatchEvents.__module__}:{BatchEvents.__name__}"
     celery.conf.update(
@@ -179,6 +182,7 @@ def create_worker(settings: Settings) -> Celery:
 
 def _apply_options(celery: Celery, services: WorkerServices, **_: Any) -> None:
     threads = check_options()
+    open_files.raise_limit()
     if threads is not None:
         services.slots = celery.conf.worker_concurrency = threads
 

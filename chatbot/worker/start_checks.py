@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -22,12 +23,15 @@ from chatbot.store.client import connect, database
 from chatbot.store.cluster import is_cluster
 from chatbot.store.sentinel import is_sentinel
 from chatbot.telemetry import liveness
+from chatbot.worker.early_options import refuse_pool
 
 logger = logging.getLogger(__name__)
 
 NO_BEAT = "there is no Celery beat in this program, as workers send what is overdue: run celery -A celery_worker worker"
 _QUEUE = "celery"
 _MOST_THREADS = 10_000
+#: Bytes that are read of a file that should hold the number of a process.
+_LONGEST_PID = 32
 #: Seconds between two attempts to use Redis at start.
 _RETRY_INTERVAL = 1.0
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
@@ -41,6 +45,8 @@ _REFUSED = {
     "max_memory_per_child": "--max-memory-per-child has no effect on threads: leave it out",
     "pool_start_method": "--pool-start-method has no effect on threads: leave it out",
     "disable_prefetch": "--disable-prefetch does not work with this program's queue: leave it out",
+    "include": "-I: all tasks are this program's own: leave it out",
+    "statedb": "--statedb has nothing to store, as this program revokes no tasks: leave it out",
     "prefetch_multiplier": "--prefetch-multiplier would make messages wait in one worker: leave it out",
 }
 
@@ -65,8 +71,9 @@ def check_options() -> int | None:
     for name, sentence in _REFUSED.items():
         if given(name) is not None:
             raise SystemExit(sentence)
-    if given("pool") is not None and _chosen_pool(sys.argv) != "threads":
-        raise SystemExit("-P: this program's workers are made for threads alone: leave -P out")
+    if given("pool") is not None:
+        refuse_pool(sys.argv)
+    _check_pid_file(given("pidfile"))
     queues, excluded = given("queues"), given("exclude_queues")
     if (queues is not None and _QUEUE not in queues) or _QUEUE in (excluded or ()):
         raise SystemExit(
@@ -80,17 +87,18 @@ def check_options() -> int | None:
     return threads
 
 
-def _chosen_pool(arguments: list[str]) -> str:
-    """The pool as it was written: Celery replaces prefork, its default, with the pool of this program."""
-    chosen = ""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument in ("-P", "--pool"):
-            chosen = following
-        elif argument.startswith("--pool="):
-            chosen = argument.removeprefix("--pool=")
-        elif argument.startswith("-P"):
-            chosen = argument.removeprefix("-P")
-    return chosen
+def _check_pid_file(path: str | None) -> None:
+    """Ends the process if it cannot have this file for its number: Celery would delete another one of this name."""
+    if not path:
+        return
+    try:
+        folder = os.path.dirname(os.path.abspath(path))
+        written = Path(path).read_bytes()[:_LONGEST_PID].strip() if os.path.lexists(path) else b""
+        usable = os.access(folder, os.W_OK | os.X_OK) and (not written or written.isdigit())
+    except OSError:
+        usable = False
+    if not usable:
+        raise SystemExit(f"--pidfile {path} is another file, or cannot be written: name a file of its own")
 
 
 def wait_until_usable(settings: Settings) -> None:

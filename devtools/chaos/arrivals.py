@@ -25,18 +25,34 @@ class _Outcome:
     admitted: bool
 
 
+@dataclass(frozen=True)
+class Reply:
+    """One admitted message, in seconds since the beginning."""
+
+    admitted: float
+    #: When text came, and the whole reply last.
+    frames: tuple[float, ...]
+
+    @property
+    def ended(self) -> float:
+        return self.frames[-1]
+
+
 class Arrivals:
     """Sends `rate` messages a second for `seconds`; after `run` the attributes hold the results."""
 
-    def __init__(self, urls: Sequence[str], rate: float, seconds: float) -> None:
+    def __init__(self, urls: Sequence[str], rate: float, seconds: float, sessions: int = _SESSIONS) -> None:
         self._urls = itertools.cycle(urls)
         self._rate = rate
         self._seconds = seconds
+        self._sessions = sessions
         self._outcomes: list[_Outcome] = []
         self._free: list[Socket] = []
-        self._began = 0.0
+        #: By `time.monotonic`; 0 before messages are sent.
+        self.began = 0.0
         #: Seconds from the `ack` to the reply, of each admitted message.
         self.waits: list[float] = []
+        self.replies: list[Reply] = []
         #: Seconds until each newcomer was admitted.
         self.newcomers: list[float] = []
         self.unanswered = 0
@@ -55,12 +71,12 @@ class Arrivals:
         return found
 
     async def _run(self) -> None:
-        for number in range(_SESSIONS):
+        for number in range(self._sessions):
             self._free.append(await self._open(f"127.0.2.{1 + number % _ADDRESSES}"))
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         tasks = [asyncio.ensure_future(self._newcomers())]
         for number in range(int(self._rate * self._seconds)):
-            await asyncio.sleep(max(self._began + number / self._rate - time.monotonic(), 0.0))
+            await asyncio.sleep(max(self.began + number / self._rate - time.monotonic(), 0.0))
             if self._free:
                 # The first of those that are free: refusals spread over all sessions.
                 tasks.append(asyncio.ensure_future(self._ask(self._free.pop(0))))
@@ -74,7 +90,7 @@ class Arrivals:
         return socket
 
     async def _ask(self, socket: Socket) -> None:
-        at = time.monotonic() - self._began
+        at = time.monotonic() - self.began
         admitted = await self._send(socket) is None
         self._outcomes.append(_Outcome(at, admitted))
         if admitted:
@@ -92,18 +108,20 @@ class Arrivals:
                 return float(frame["retry_after"] or 1)
 
     async def _answered(self, socket: Socket) -> None:
-        admitted = time.monotonic()
+        admitted, frames = time.monotonic(), []
         try:
             while (await socket.receive(_LATEST))["type"] != "message":
-                pass
-            self.waits.append(time.monotonic() - admitted)
+                frames.append(time.monotonic())
+            frames.append(time.monotonic())
+            self.waits.append(frames[-1] - admitted)
+            self.replies.append(Reply(admitted - self.began, tuple(at - self.began for at in frames)))
         except TimeoutError:
             self.unanswered += 1
 
     async def _newcomers(self) -> None:
         """One after the other, each from a new address; a refused one asks again when it is told to."""
         for number in range(int(self._seconds / _NEWCOMER_INTERVAL)):
-            await asyncio.sleep(max(self._began + number * _NEWCOMER_INTERVAL - time.monotonic(), 0.0))
+            await asyncio.sleep(max(self.began + number * _NEWCOMER_INTERVAL - time.monotonic(), 0.0))
             socket = await self._open(f"127.0.3.{1 + number}")
             asked = time.monotonic()
             while (wait := await self._send(socket)) is not None:

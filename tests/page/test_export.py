@@ -86,3 +86,50 @@ def test_markdown_has_each_message_with_its_reply_and_keeps_code_blocks_apart(ad
         "**Assistant** 1/2 (T)\n\n```\nwhole\n```",
         "**Assistant** 2/2 (T)\n\nagain\n",
     ]
+
+
+DROP = """
+(text) => {
+  const files = new DataTransfer();
+  files.items.add(new File([text], 'chat.json', { type: 'application/json' }));
+  const options = { dataTransfer: files, bubbles: true, cancelable: true };
+  const drop = (type) => document.dispatchEvent(new DragEvent(type, options));
+  drop('dragover');
+  const shown = getComputedStyle(document.body, '::after').content;
+  drop('drop');
+  return shown;
+}
+"""
+
+
+def test_an_exported_chat_is_imported_by_choosing_or_dropping_it_and_goes_on(
+    ada: PageUser, eve: PageUser, tmp_path: Path
+) -> None:
+    ada.ask("first")
+    ada.page.get_by_role("button", name="Edit the message").last.click()
+    ada.send("changed")
+    expect(ada.replies).to_contain_text("You said: changed")
+    expect(ada.page.locator(".foot:visible")).to_have_count(1)
+    ada.page.locator(".said:visible").get_by_role("button", name="Version before").click()
+    expect(ada.replies).to_contain_text("You said: first")
+    file = tmp_path / "chat.json"
+    file.write_text(export(ada, "JSON")[1], "utf-8")
+    # In another browser, with the button of the menu.
+    eve.page.get_by_role("button", name="More for this chat").click()
+    with eve.page.expect_file_chooser() as chooser:
+        eve.page.get_by_role("button", name="Import a chat").click()
+    chooser.value.set_files(file)
+    expect(eve.replies).to_contain_text("You said: first")
+    expect(eve.page.locator(".said:visible .place")).to_have_text("1/2")
+    expect(eve.page.get_by_role("heading", name="first")).to_be_visible()
+    expect(eve.page.locator("#chats").get_by_role("link")).to_have_count(2)
+    eve.ask("and now?")
+    # Dropped on the start page, a foreign file first.
+    eve.page.evaluate("localStorage.clear(); sessionStorage.clear()")
+    eve.page.goto(eve.url)
+    eve.page.evaluate(DROP, '{"title": "Chat", "mapping": {}}')
+    expect(eve.page.get_by_role("alert")).to_have_text("This file is not a chat that was exported here as JSON.")
+    # Chromium itself writes a refused request to the console.
+    assert "status of 400" in eve.problems.pop()
+    assert "Drop the file" in eve.page.evaluate(DROP, file.read_text("utf-8"))
+    expect(eve.replies).to_contain_text("You said: first")

@@ -50,6 +50,9 @@ def test_without_redis_every_request_is_refused_with_words_and_nothing_dies(brea
         ended = requests.delete(breakable.url() + "/token", params={"token": session["token"]}, timeout=20)
         assert ended.status_code == 503
         assert post(breakable.url(), session["token"], "are you there?").status_code == 503
+        message = {"id": "m1", "source": "human", "msg": "hello", "timestamp": "2026-01-02T03:04:05Z"}
+        exported = {"name": "Ada", "messages": [message]}
+        assert requests.post(breakable.url() + "/import", json=exported, timeout=20).status_code == 503
         for operation in OPENAI_OPERATIONS:
             if "503" in operation.answers:
                 url = breakable.url() + operation.path.replace("{id}", "resp_" + "x" * 59)

@@ -17,6 +17,7 @@ from chatbot.protocol.answer_schemas import (
     ReadySchema,
     SentSchema,
 )
+from chatbot.protocol.chat_files import ChatFileSchema
 from chatbot.protocol.documents import NameSchema
 from chatbot.web.contracts.components import INFO, component_schemas, reference
 from chatbot.web.contracts.openai_operations import OPENAI_OPERATIONS
@@ -68,6 +69,13 @@ OPERATIONS = (
         {"200": NewSessionSchema, **refusals("400", "403", "413", "429", "503")},
         [query("name", "The name, instead of a body")],
         NameSchema,
+    ),
+    Operation(
+        "post",
+        "/import",
+        "Create a session with the messages of an exported chat; the answer has none of them",
+        {"200": NewSessionSchema, **refusals("400", "403", "413", "429", "503")},
+        body=ChatFileSchema,
     ),
     Operation(
         "delete",

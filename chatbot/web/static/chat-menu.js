@@ -1,16 +1,16 @@
 /** The menu of the shown chat: export as a file, and "Forget this chat" with its dialog. */
 
 import { loadMessages } from './client/api.js';
-import { download, fileName, messagesOf, toJson, toMarkdown } from './export.js';
+import { loadExport } from './later.js';
 import { notice, page } from './page.js';
 
 const EXPORTS = [
-  ['exportMarkdown', 'text/markdown', 'md', toMarkdown],
-  ['exportJson', 'application/json', 'json', toJson],
+  ['exportMarkdown', 'text/markdown', 'md', 'toMarkdown'],
+  ['exportJson', 'application/json', 'json', 'toJson'],
 ];
 
 /** The server's messages; those that this page has loaded when the server cannot be asked. */
-async function messagesToExport({ token, conversation, connection, hasEarlier }) {
+async function messagesToExport({ token, conversation, connection, hasEarlier }, messagesOf) {
   if (connection === 'online') {
     if (hasEarlier) notice('Loading the earlier messages…');
     try {
@@ -32,7 +32,10 @@ export function setUpChatMenu({ shown, rename, forget }) {
       page.menu.hidePopover();
       const title = page.title.textContent;
       const chat = shown();
-      download(fileName(title, suffix), type, write(chat, await messagesToExport(chat), title));
+      const file = await loadExport();
+      if (file)
+        file.download(title, suffix, type, file[write](chat, await messagesToExport(chat, file.messagesOf), title));
+      else notice('The server cannot be reached. Try again in a moment.');
     });
   }
   page.rename.addEventListener('click', () => {

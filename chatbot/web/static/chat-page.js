@@ -6,6 +6,7 @@ import { ChatStatus } from './chat-status.js';
 import { copy } from './clipboard.js';
 import { Composer } from './composer.js';
 import { ConversationView } from './conversation-view.js';
+import { loadExport } from './later.js';
 import { plainText } from './markdown.js';
 import { isSendable } from './message-view.js';
 import { announce, notice, page, showView } from './page.js';
@@ -206,6 +207,7 @@ export class ChatPage {
     this.#composer.enabled = !expired;
     page.empty.hidden = !empty || chat.connection !== 'online';
     page.exportChoices.hidden = empty;
+    if (!empty) loadExport();
     this.#drawEarlier(chat.hasEarlier && !expired);
     page.forget.hidden = expired;
     const refused = this.#refused.length;

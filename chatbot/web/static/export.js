@@ -30,9 +30,11 @@ export function messagesOf({ order }) {
   return messages;
 }
 
-/** A chat as JSON: the session's name and start, and its messages in the format of docs/protocol.md. */
-export function toJson({ name, begun }, messages) {
-  return `${JSON.stringify({ name, session_start: begun, messages }, null, 2)}\n`;
+/** A chat as JSON, which `POST /import` takes: the session's fields and messages in the format of docs/protocol.md. */
+export function toJson({ name, begun, conversation }, messages) {
+  const last = conversation.path.at(-1);
+  const leaf = last?.reply?.complete ? last.reply.id : (last?.id ?? null);
+  return `${JSON.stringify({ name, session_start: begun, leaf, messages }, null, 2)}\n`;
 }
 
 const ENDINGS = {
@@ -89,18 +91,18 @@ export function toMarkdown({ name, begun, conversation }, messages, title) {
   return `${parts.filter(Boolean).join('\n\n')}\n`;
 }
 
-/** Downloads a text as a file. */
-export function download(name, type, text) {
+/** Downloads a text as a file, whose name comes from a title. */
+export function download(title, suffix, type, text) {
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
-  link.download = name;
+  link.download = fileName(title, suffix);
   link.click();
   // The browser reads the blob after the click.
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
 /** A file name from a title: letters and digits of any script. */
-export function fileName(title, suffix) {
+function fileName(title, suffix) {
   const words = title.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? ['chat'];
   return `${words.join('-').slice(0, 60)}.${suffix}`;
 }

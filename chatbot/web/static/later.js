@@ -1,4 +1,4 @@
-/** Parts of the page that are loaded when a reply first has a formula, or code. */
+/** Parts of the page that are loaded when they are first needed: for code, for a formula, for what can be exported. */
 
 /** Calls the function `name` of a module: at once when it is loaded, else when it is. */
 function later(load, name) {
@@ -34,4 +34,14 @@ export function typeset(fragment) {
   const nodes = [...fragment.querySelectorAll('code[data-maths]')];
   for (const node of nodes) node.className = 'tex';
   if (nodes.length) typesetNow(nodes);
+}
+
+let exporting = null;
+
+/** The module export.js. Loaded with the first messages of a chat: it must be there when the server is not. */
+export function loadExport() {
+  exporting ??= import('./export.js').catch(() => {
+    exporting = null;
+  });
+  return exporting;
 }

@@ -1,6 +1,7 @@
 /** The page's entry point: connects the start page, the chat page and the list of chats, and handles the window's events. */
 
 import { idInAddress, showAddress } from './address.js';
+import { setUpImport } from './chat-import.js';
 import { ChatList } from './chat-list.js';
 import { setUpChatMenu } from './chat-menu.js';
 import { ChatPage } from './chat-page.js';
@@ -77,6 +78,14 @@ setUpChatMenu({
     chatPage.redraw();
   },
   forget: forgetChat,
+});
+
+setUpImport({
+  imported({ token, name }) {
+    list.close();
+    chatPage.open(token, name, false);
+  },
+  failed: (problem) => (page.chat.hidden ? startPage.show({ problem }) : notice(problem)),
 });
 
 window.addEventListener('popstate', followAddress);

@@ -81,7 +81,8 @@ def _check_end(reply: _Reply, body: _Body, response: ModelResponse) -> None:
     if reply.reason is None and not reply.last:
         if not (reply.texts or reply.thought or reply.calls):
             raise TransientModelError("bad_answer", "the answer holds no text")
-        if body.stray or not (body.done or body.documents_read == 1 or response.framed):
+        alone = body.documents_read == 1 and reply.whole
+        if body.stray or not (body.done or alone or response.framed):
             raise TransientModelError("cut_off", f"the stream ended after {reply.texts} chunks, without its end")
 
 
@@ -92,10 +93,14 @@ class _Reply:
         self._prompt = prompt
         self.texts = self.tokens = 0
         self.thought = False
+        #: Whether a document held all of the reply.
+        self.whole = False
         self.reason: str | None = None
         self.last = False
         self.usage: Usage | None = None
         self.calls = ToolCalls()
+        #: The text so far, if only whole texts have arrived.
+        self._wholes: str | None = ""
         #: Whether reasons cannot be relied on: one came with the first text, or was followed by more text.
         self._early = False
 
@@ -106,21 +111,37 @@ class _Reply:
 
     def add(self, part: Part) -> Piece:
         text = part.text
-        if part.whole:
-            # After streamed text a summary of it.
-            text = "" if self.texts else text
         if not self.texts and self._prompt:
             text = text.removeprefix(self._prompt)
+        if part.whole:
+            text = self._unseen(text)
+        elif text:
+            # Whole texts from now on are summaries.
+            self._wholes = None
         ending = part.reason is not None or part.last
         if not part.whole:
             first = bool(text) and not self.texts
             self._early = self._early or (bool(text) and (self.reason is not None or self.last)) or (ending and first)
         self.texts += bool(text)
+        self.whole = self.whole or part.whole
         self.tokens += part.tokens
         self.thought = self.thought or bool(part.reasoning)
         self.reason = part.reason or self.reason
         self.last = self.last or part.last
         return Piece(text, reasoning=part.reasoning)
+
+    def _unseen(self, text: str) -> str:
+        """What of a whole text is new: nothing after streamed text, or at the end of whole texts.
+
+        Some servers repeat with each event all that was generated so far, others give only what is new."""
+        if self._wholes is None:
+            return ""
+        if text.startswith(self._wholes):
+            new = text.removeprefix(self._wholes)
+        else:
+            new = "" if self.reason is not None or self.last else text
+        self._wholes += new
+        return new
 
 
 class _Body:
@@ -130,7 +151,7 @@ class _Body:
         self._response = response
         #: Whether the end of an event stream was announced.
         self.done = False
-        #: JSON documents read; a single one shows by itself whether it is whole.
+        #: JSON documents read; one that holds all of a reply shows by itself that nothing is missing.
         self.documents_read = 0
         #: Whether something stood in an event stream that does not belong there.
         self.stray = False
@@ -163,10 +184,11 @@ class _Body:
             if data[:1] == "{" and name in _NAMES:
                 yield from _parsed(data)
             elif event.stray:
-                # A server that fails may write its error without the format.
+                # A server that fails may write its error without the format, or under a field of its own (llama.cpp).
                 self.stray = True
-                if event.stray.lstrip().startswith("{"):
-                    yield from _parsed(event.stray)
+                before, brace, _ = event.stray.partition("{")
+                if brace:
+                    yield from _parsed(event.stray.removeprefix(before))
             elif data and _DONE.fullmatch(data):
                 self.done = True
                 return

@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from chatbot.worker.models.answers import first_choice
+
 #: Calls of one reply, and characters of a call's arguments.
 _MAX_CALLS, _MAX_ARGUMENTS = 128, 200_000
 
@@ -21,8 +23,7 @@ class ToolCalls:
 
     def read(self, document: Mapping[str, Any]) -> None:
         """Adds what one object of an answer holds."""
-        choices = document.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+        choice = first_choice(document) or {}
         for name in ("delta", "message"):
             said = choice.get(name)
             parts = said.get("tool_calls") if isinstance(said, dict) else None

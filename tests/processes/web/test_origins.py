@@ -30,6 +30,7 @@ def open_to_friend(model: ModelServer) -> Iterator[Deployment]:
     ("method", "path"),
     [
         ("POST", "/token"),
+        ("POST", "/import"),
         ("GET", "/refresh_token"),
         ("OPTIONS", "/token"),
         ("GET", "/events"),

@@ -47,6 +47,14 @@ def test_new_sessions_of_one_address_are_limited_over_all_processes(strict: Depl
     assert create_session(strict, "192.0.2.1").status_code == 200
 
 
+def test_the_bytes_of_imported_chats_are_limited(strict: Deployment) -> None:
+    asked = {"id": "m1", "source": "human", "msg": "x" * 4900, "timestamp": "2026-01-02T03:04:05Z"}
+    file, headers = {"name": "Ada", "messages": [asked]}, {"X-Forwarded-For": "192.0.2.41"}
+    one, other = [requests.post(strict.url(web) + "/import", json=file, headers=headers, timeout=20) for web in (0, 1)]
+    assert (one.status_code, other.status_code) == (200, 429)
+    assert int(other.headers["Retry-After"]) > 600
+
+
 def test_an_ipv6_network_of_one_customer_is_one_address(strict: Deployment) -> None:
     answers = [create_session(strict, f"2001:db8:1:2::{number:x}") for number in range(5)]
     assert [answer.status_code for answer in answers] == [200] * 4 + [429]

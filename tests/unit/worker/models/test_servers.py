@@ -88,6 +88,10 @@ WHOLE_REPLIES: dict[str, Body] = {
     "no reason, but a length": lambda w: response("".join(w.hello()[:2]), kind="text/event-stream"),
     "a reason, and the connection is cut": lambda w: chunked(*w.hello(), end=False),
     "events after the reason": lambda w: chunked(*w.hello(), 'data: {"usage": {"total_tokens": 9}, "choices": []}\n\n'),
+    "heads before the final one": lambda w: (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + chunked(*w.hello())
+    ),
+    "a line with a stray beginning": lambda w: chunked(w.hello()[0], " ", "\0", *w.hello()[1:]),
     "an empty choice first": lambda w: chunked(event(w.delta("")), *w.hello()),
     "a null text": lambda w: chunked(event(w.delta(None)), *w.hello()),
     "an error of null": lambda w: chunked(*(event(json.loads(e[6:]) | {"error": None}) for e in w.hello())),
@@ -109,8 +113,10 @@ WHOLE_REPLIES: dict[str, Body] = {
 @pytest.mark.parametrize("case", WHOLE_REPLIES)
 def test_a_reply_is_read_however_it_is_sent(server: ByteServer, wire: Wire, case: str) -> None:
     server.script(WHOLE_REPLIES[case](wire))
-    got = reply(wire.model(server))
-    assert (got.text.replace("\t", " "), got.reason) == (HELLO.text, HELLO.reason)
+    # Without the loop `requests` is the client.
+    for in_loop in (True, False):
+        got = reply(wire.model(server, in_loop=in_loop))
+        assert (got.text.replace("\t", " "), got.reason) == (HELLO.text, HELLO.reason)
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -140,6 +146,9 @@ CUT: dict[str, Body] = {
     "in a stream of known length": lambda w: response("".join(w.hello()), kind="text/event-stream")[:-60],
     "in a stream of unknown length": lambda w: (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + "".join(w.hello()[:2]).encode()
+    ),
+    "in lines of JSON of unknown length": lambda w: (
+        b"HTTP/1.1 200 OK\r\n\r\n" + (json.dumps(w.delta("Hello")) + "\n").encode()
     ),
     "in a whole reply": lambda w: response(json.dumps(w.whole("Hello there.")))[:-9],
     "in a whole reply of wrong length": lambda w: response(json.dumps(w.whole("Hello there."))[:-9]),
@@ -194,6 +203,10 @@ FAILURES: dict[str, Body] = {
     "an error in a whole reply": lambda _: response(json.dumps({"error": ERROR})),
     "object: error in a whole reply": lambda _: response(json.dumps({"object": "error", **ERROR})),
     "errors": lambda _: response(json.dumps({"success": False, "errors": [{"code": 7000, "message": "died"}]})),
+    "error: true": lambda _: response(
+        json.dumps({"error": True, "status_code": 503, "message": "Service Unavailable"})
+    ),
+    "llama.cpp's field error": lambda w: chunked(*w.hello()[:2], f"error: {json.dumps(ERROR)}\n\n", "data: [DONE]\n\n"),
     "msg": lambda _: response(json.dumps({"code": 50505, "msg": "Model service overloaded", "data": None})),
 }
 
@@ -225,7 +238,8 @@ REASONS = [
         ("content_filter", name)
         for name in ("content_filter", "SAFETY", "RECITATION", "content_filter: PROHIBITED_CONTENT")
     ),
-    *(("content_filter", name) for name in ("refusal", "sensitive", "content_filtered")),
+    *(("content_filter", name) for name in ("refusal", "sensitive", "contentFilter", "ERROR_TOXIC", "guardrails")),
+    *(("length", name) for name in ("FINISH_REASON_MAX_TOKENS", "maxTokens", "ERROR_LIMIT", "context_window_exceeded")),
 ]
 
 
@@ -236,6 +250,16 @@ def test_why_a_reply_ended_is_reported(server: ByteServer, wire: Wire, reason: s
     assert reply(wire.model(server)) == Reply("Hello there.", reason)
     server.script(response(json.dumps(wire.whole("Hello there.", name))))
     assert reply(wire.model(server)) == Reply("Hello there.", reason)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(
+    "name", ["function_call_filter: MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "cancelled", "Interrupted", "oom"]
+)
+def test_a_reason_that_is_a_failure_is_transient(server: ByteServer, wire: Wire, name: str) -> None:
+    server.script(chunked(*wire.hello()[:2], event(wire.end(name, "Hello there.")), "data: [DONE]\n\n"))
+    with pytest.raises(TransientModelError):
+        reply(wire.model(server))
 
 
 @pytest.mark.parametrize("wire", OPENAI)
@@ -351,6 +375,20 @@ ODD: dict[str, bytes] = {
     ),
     "the whole message at the end": chunked(
         *CHAT.hello()[:2], event({"choices": [{"message": {"content": "Hello there."}, "finish_reason": "stop"}]})
+    ),
+    "another choice before it": chunked(
+        *(
+            event({"choices": [{"index": 1, "delta": {"content": "No."}}, json.loads(e[6:])["choices"][0]]})
+            for e in CHAT.hello()
+        )
+    ),
+    "the whole text with each event": chunked(
+        *(event({"choices": [{"message": {"content": text}}]}) for text in ("Hello", "Hello there.")),
+        event({"choices": [{"message": {"content": "Hello there."}, "finish_reason": "stop"}]}),
+    ),
+    "messages in place of deltas": chunked(
+        *(event({"choices": [{"message": {"content": text}}]}) for text in ("Hello", " there.")),
+        event({"choices": [{"message": {"content": "Hello there."}, "finish_reason": "stop"}]}),
     ),
     "another choice": chunked(event({"choices": [{"index": 1, "delta": {"content": "No."}}]}), *CHAT.hello()),
     "Ollama's own protocol": chunked(
