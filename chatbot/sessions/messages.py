@@ -7,11 +7,10 @@ A session is known by its id, a one-way hash of its token: ids in Redis, logs or
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -25,9 +24,10 @@ from chatbot.protocol.events import to_json
 from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.imports import UNANSWERED, lay_out
-from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, unknown_message, with_parents
+from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, unknown_message
 from chatbot.sessions.refusals import refusal
 from chatbot.sessions.requests import Requests
+from chatbot.sessions.snapshots import Snapshot
 from chatbot.store.partitions import Partition, Store
 
 logger = logging.getLogger(__name__)
@@ -38,36 +38,6 @@ _TOO_MUCH_IMPORTED = "Too much was imported: try again in a while"
 _TOO_MANY_READS = "Too many reads of histories: ask again in a moment"
 #: Tokens that are drawn for a new session at most, until its Redis answers.
 _MOST_TOKENS = 20
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What one socket needs of a session, read in one step."""
-
-    name: str
-    session_start: str
-    #: Seconds.
-    expires_in: float
-    #: Messages in the log.
-    length: int
-    #: Whether `messages` holds all that follow the given message or position: false when that one is unknown, or more
-    #: than a page follows, or too much was read lately. None when neither was given.
-    recovered: bool | None
-    messages: list[dict[str, Any]]
-    #: Ids of requests without a reply, in the order in which they are answered.
-    pending: list[str]
-    #: The text generated so far of the reply to `pending[0]`.
-    partial: str
-    #: The model's reasoning so far, for that reply.
-    reasoning: str
-    #: Ids of failed requests, each with the text shown to the user.
-    failed: dict[str, str]
-    #: Number of the last event that the snapshot includes.
-    event: int
-    #: The last message of the path that the session shows; None without messages.
-    leaf: str | None
-    #: Of the pending and failed requests the regenerations, each with its human message.
-    requests: dict[str, str]
 
 
 class Sessions(Requests):
@@ -243,32 +213,13 @@ class Sessions(Requests):
         )
         if answer[0] == "gone":
             raise SessionNotFound
-        return self._snapshot(answer, elsewhere)
-
-    def _snapshot(self, answer: Sequence[Any], elsewhere: Sequence[Bucket]) -> Snapshot:
-        """What scripts/snapshot.lua has answered; its messages are taken from the buckets of another partition."""
-        _, name, start, ttl, length, recovered, messages, partial, reasoning, pending, failed, event, *tree = answer
-        leaf, requests, lineage = tree
-        found = with_parents(json.loads(messages), lineage) if messages else []
-        # As scripts/snapshot.lua computes it.
-        share = max(len(found) / PAGE_MESSAGES, min(len(messages) / PAGE_BYTES, 1))
-        if found and self._admission.take(elsewhere, share):
-            found, recovered = [], "0"
-        return Snapshot(
-            name=json.loads(name),
-            session_start=json.loads(start),
-            expires_in=ttl / 1000,
-            length=length,
-            recovered=None if recovered == "" else recovered == "1",
-            messages=found,
-            pending=pending,
-            partial=partial,
-            reasoning=reasoning,
-            failed=dict(zip(failed[::2], failed[1::2], strict=True)),
-            event=event,
-            leaf=json.loads(leaf),
-            requests=dict(zip(requests[::2], requests[1::2], strict=True)),
-        )
+        found, length = Snapshot.of(answer)
+        if found.messages:
+            # As scripts/snapshot.lua computes it.
+            share = max(len(found.messages) / PAGE_MESSAGES, min(length / PAGE_BYTES, 1))
+            if self._admission.take(elsewhere, share):
+                return replace(found, messages=[], recovered=False)
+        return found
 
     def expires_in(self, session: str) -> float:
         """Seconds until the session expires; 0 when it has."""

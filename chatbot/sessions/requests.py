@@ -21,6 +21,7 @@ from chatbot.sessions.client_scripts import ClientScripts
 from chatbot.sessions.refusals import refusal
 from chatbot.store.partitions import Store, partitions_of
 from chatbot.store.scripts import Value
+from chatbot.tracing import traceparent
 
 #: Milliseconds until the first check of a message that no worker has taken. The queue takes a few: by then the task was
 #: lost, or waits behind others, where a second task does no harm.
@@ -258,6 +259,7 @@ class Requests:
                 on_busy=on_busy,
                 stop_channel=STOP_CHANNEL,
                 charge=charge,
+                trace=traceparent(),
                 elsewhere=elsewhere,
                 queue=queue,
                 task=task,

@@ -28,11 +28,15 @@ _SCRIPT_ERROR = re.compile(r"^(?![A-Z]{3,} ).*user_script", re.DOTALL)
 
 _ADMIT = (
     *("session", "message", "ttl_ms", "max_pending", "check_after_ms", "max_wait_ms"),
-    *("on_busy", "stop_channel", "charge", "elsewhere", "queue", "task"),
+    *("on_busy", "stop_channel", "charge", "elsewhere", "queue", "task", "trace"),
 )
 _HISTORY = ("max_history", "max_history_bytes")
 _LEASE = ("lease_ms", "grace_ms", "owner")
-_SETTLE = ("session", "fence", "message", "go_on", "prompt_size", "events", "frame", "ttl_ms", "usage", *_LEASE)
+_SETTLE = (
+    *("session", "fence", "message", "go_on", "prompt_size", "events", "frame", "ttl_ms", "usage"),
+    *("trace", "attempt"),
+    *_LEASE,
+)
 #: The arguments of each script. All are strings in Lua. A name means the same in every script, as shared functions
 #: read them: `message` is a message's id, `events` a session's channel, `owner` the channel of a worker process.
 ARGUMENTS = {
@@ -53,7 +57,7 @@ ARGUMENTS = {
     "add_socket": ("field", "most"),
     "end": ("session", "events"),
     "give_up": ("session", "attempts", "wrong_type", "events", "ttl_ms"),
-    "claim": ("session", "prompt_size", *_LEASE),
+    "claim": ("session", "prompt_size", "attempt", *_LEASE),
     "progress": _LEASE,
     "commit": (*_SETTLE, "reply_id", "reply", "last_delta", *_HISTORY),
     "fail": (*_SETTLE, "failure"),

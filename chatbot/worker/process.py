@@ -20,7 +20,7 @@ from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.nodenames import node_format
 
-from chatbot import logs
+from chatbot import logs, tracing
 from chatbot.api_keys.charges import Charges
 from chatbot.config import PYTHON, Settings, open_files
 from chatbot.config.broker_urls import is_amqp
@@ -225,6 +225,7 @@ def _set_up_threads(
     celery: Celery, services: WorkerServices, settings: Settings, *, sender: str, instance: Any, **_: Any
 ) -> None:
     """Adds the canary's queue before the worker starts; `sender` is the node's name, `instance` the worker."""
+    tracing.start("worker")
     wait_until_usable(settings)
     warn_of_namesake(services.client, sender, settings.worker.health_timeout)
     canary = Canary(
@@ -271,3 +272,4 @@ def _end_shutdown(canary: Canary, **_: Any) -> None:
     # Again: a canary that was still running may have registered the worker anew.
     canary.unregister()
     canary.flush()
+    tracing.finish()

@@ -48,6 +48,9 @@ local function await_reply(wait, number, about)
     redis.call('HSET', charges, message, charge)
   end
   local time = now()
+  if trace ~= '' then
+    redis.call('HSET', state, 'trace:' .. message, trace .. ' ' .. time)
+  end
   redis.call('ZADD', ledger, 'NX', time + check_after_ms + 2 * math.floor(wait), session)
   local ready = redis.call('ZADD', waiting, 'NX', time, session)
   if ready == 1 and (elsewhere == '' or elsewhere == 'here') then

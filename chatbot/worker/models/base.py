@@ -219,6 +219,10 @@ class Call:
         #: The request that is answered; None for a question of `model-check`.
         self.assignment = assignment
         self.request_id = request_id
+        #: What the model server gets as the parent of its spans; '' without traces.
+        self.traceparent = ""
+        #: The address of the server that was asked last.
+        self.server = ""
         self.deadline = time.monotonic() + max(timeout, loading_timeout)
         #: What the request asks of the model, see protocol/openai/options.py; None for one that leaves all to settings.
         self.options: Mapping[str, Any] | None = None
