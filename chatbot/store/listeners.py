@@ -102,7 +102,10 @@ class ClusterListeners:
         on_heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         """See `Listeners`."""
-        self._partitions = partitions
+        self._slots = {
+            node: [slot_of(partition.shared.ledger) for partition in partitions.of_node(node)]
+            for node in partitions.nodes
+        }
         self._on_heartbeat = on_heartbeat
         self._subscriptions = ClusterSubscriptions(partitions.listening, on_message, on_break, self._heard)
         self.own_channel = self._subscriptions.own_channel
@@ -113,12 +116,11 @@ class ClusterListeners:
         return self.own_channel if self._subscriptions.hears_slot(slot_of(partition.shared.ledger)) else ""
 
     def hears(self, node: Node) -> bool:
-        slots = [slot_of(partition.shared.ledger) for partition in self._partitions.of_node(node)]
-        return all(map(self._subscriptions.hears_slot, slots))
+        return all(map(self._subscriptions.hears_slot, self._slots[node]))
 
     @property
     def receiving(self) -> bool:
-        return all(map(self.hears, self._partitions.nodes))
+        return all(map(self.hears, self._slots))
 
     def subscribe(self, partition: Partition, channel: str, timeout: float) -> bool:
         return self._subscriptions.subscribe(channel, timeout)
