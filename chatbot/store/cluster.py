@@ -186,6 +186,8 @@ class Topology:
                     problem = error
             if problem is not None or not self._firsts:
                 raise redis.ConnectionError(f"no node of the cluster answers: {problem}")
+            # All nodes know less than one did before: the cluster was set up anew.
+            self._epoch = -1
 
     def _ask(self, node: Node) -> tuple[int, list[Any]]:
         """The node's epoch, and its answer to CLUSTER SLOTS."""

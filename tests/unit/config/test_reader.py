@@ -180,6 +180,7 @@ def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
         ("REDIS_URL", "redis+cluster://h1?ssl_cert_reqs=none"),
         ("REDIS_URL", "redis+cluster://h1?sentinel_password=x"),
         ("REDIS_URL", "redis+cluster://word@h1,h2"),
+        ("REDIS_URL", "redis+cluster://h1,h2,redis://h3"),
         ("REDIS_URL", "redis://word@h"),
         ("REDIS_URL", '"redis://h"'),
         ("REDIS_HOST", "ada:word@h"),
