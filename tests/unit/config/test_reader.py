@@ -9,6 +9,7 @@ import pytest
 from chatbot.config import ModelAddress, Settings, read_settings
 from chatbot.config.reader import check_authorities, misspelled
 from chatbot.errors import ConfigurationError
+from chatbot.store.cluster import ClusterAddress
 from devtools.paths import BIN, ROOT
 
 
@@ -380,6 +381,8 @@ def test_secrets_are_not_repeated() -> None:
         settings(REDIS_URL="amqp://u:secret@h")
     assert "secret" not in str(error.value)
     assert "secret" not in repr(settings(REDIS_URL="redis://u:secret@h", HUGGINGFACE_INFERENCE_TOKEN="secret"))
+    # Connections of the queue hold it, and their pools are shown with their options.
+    assert "secret" not in repr(ClusterAddress.parse("redis+cluster://u:secret@h"))
     assert "secret" not in repr(settings(METRICS_TOKEN="secret"))
 
 
