@@ -52,7 +52,8 @@ def test_admission_decides_as_its_script_does(redis_client: redis.Redis) -> None
         values = dict.fromkeys(ARGUMENTS["accept"], "") | {"max_wait_ms": str(allowed)}
         answer = script(keys=(*session_keys("s"), ADDRESS), args=list(values.values()))
         at, wait, refused, ready_sessions, of_address, delay = answer
-        expected = expected_wait(ready_sessions, of_address, *pace.sums(at), allowed, float(delay))
+        claims, ms = pace.sums(at)
+        expected = expected_wait(ready_sessions, of_address, claims, claims / ms, allowed, float(delay))
         assert (ready_sessions, of_address) == (line, len(own))
         assert bool(refused) == expected[1]
         assert (float(wait) if wait else None) == (expected[0] if expected[0] is None else pytest.approx(expected[0]))
