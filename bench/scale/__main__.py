@@ -12,7 +12,7 @@ from bench.__main__ import raise_file_limit
 from bench.scale import costs, measured, needs, plans, report
 from bench.scale.outcome import Outcome
 from bench.scale.parts import Plan
-from bench.scale.servers import balance
+from bench.scale.servers import Crowd, balance
 from bench.scale.simulation import Simulation
 
 
@@ -100,6 +100,14 @@ def _costs(_: int) -> str:
     return "\n\n".join(parts) + "\n\n*`python -m bench.scale costs`*"
 
 
+def _compare_servers(seed: int) -> str:
+    crowd = Crowd(6, 5, 4, seconds=60.0)
+    table = report.balances([measured.run_crowd(crowd), balance(replace(crowd, seconds=400.0), seed)])
+    table = [["", *table[0]], ["measured", *table[1]], ["simulated", *table[2]]]
+    report.show(table)
+    return f"{report.markdown(table)}\n\n*`python -m bench.scale compare-servers`*"
+
+
 #: Simulations that are compared with one real run.
 _RUNS = 50
 
@@ -108,6 +116,7 @@ PARTS: dict[str, Callable[[int], str]] = {
     "simulate": _simulate,
     "servers": _servers,
     "compare": _compare,
+    "compare-servers": _compare_servers,
 }
 
 if __name__ == "__main__":

@@ -70,7 +70,8 @@ def balances(found: Sequence[Balance]) -> list[list[str]]:
         c = b.crowd
         values = ", ".join(f"{quantile(b.imbalances, q):.2f}" for q in (0.5, 0.95, 1))
         what = f", calls of all known, up to {c.reading:g} s old" if c.reading is not None else ""
-        rows.append([f"{c.workers} × {c.calls}{what}", str(c.servers), values, f"{b.above:.1%}", f"{b.at_home:.0%}"])
+        home = "–" if b.at_home is None else f"{b.at_home:.0%}"
+        rows.append([f"{c.workers} × {c.calls}{what}", str(c.servers), values, f"{b.above:.1%}", home])
     return rows
 
 
