@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 #: Milliseconds over which the pace is averaged: _pace.lua.
 PACE_WINDOW = 10_000.0
-#: The share of the line's free part that one address may take; how far newcomers may exceed the line: _admission.lua.
+#: The share of the line's free part that one address may take; how far newcomers may exceed the line: _line.lua.
 ADDRESS_SHARE, NEWCOMER_EXCESS = 8, 1.2
 #: Milliseconds beyond the queue delay after which a session leaves an address's line in another partition: _line.lua.
 LINE_EXCESS = 1000.0
