@@ -73,6 +73,17 @@ class Ledger:
             return None
         return Overdue(*([session for part in parts for session in part] for parts in zip(*swept, strict=True)))
 
+    def check_next(self, sessions: Sequence[str]) -> None:
+        """Makes sessions that got no worker due at the next sweep, those first that became ready first."""
+        try:
+            for session in sessions:
+                partition = self._partitions.of(session)
+                ready = partition.client.zscore(partition.shared.waiting, session)
+                # Only where the session still is in the ledger.
+                partition.client.zadd(partition.shared.ledger, {session: ready or 0}, xx=True, lt=True)
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"ledger: {type(error).__name__}: {error}") from error
+
     def size(self, node: Node | None = None) -> int:
         """The number of sessions with unanswered messages, of one node or of all."""
         partitions = self._partitions.all if node is None else self._partitions.of_node(node)

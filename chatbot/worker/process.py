@@ -247,6 +247,7 @@ def _set_up_threads(
         services.replies,
         services.counts,
         services.recovery_slots,
+        services.load,
         services.partitions,
     )
     # Without waiting for the broker, which recovery does not need.

@@ -47,16 +47,25 @@ class Recovery:
         replies: Callable[[], Replies],
         counts: Counts,
         slots: int,
+        load: Callable[[], tuple[int, int]],
         partitions: Partitions,
     ) -> None:
-        """`ledger`, `charges` and `replies` are called in the threads, after a fork if there is one."""
+        """`ledger`, `charges` and `replies` are called in the threads, after a fork if there is one.
+
+        `slots` are those for recovery alone; `load` returns the replies in progress, and all slots of the worker.
+        """
         self._celery = celery
         self._ledger = ledger
         self._charges = charges
         self._replies = replies
         self._counts = counts
         self._partitions = partitions
-        self._slots = threading.Semaphore(slots)
+        self._slots = slots
+        self._load = load
+        self._lock = threading.Lock()
+        self._answering = 0
+        #: Whether the last attempt to publish failed.
+        self._broker_away = False
         self._ending = threading.Event()
 
     def start(self) -> None:
@@ -87,35 +96,45 @@ class Recovery:
         self._counts.add(SWEEPS)
         for session in overdue.queued:
             self._answer(session)
-        left = [session for session in overdue.owed if not self._answer(session)]
-        unpublished = self._publish(left, OWED) + self._publish(overdue.unclaimed, NEW)
-        for session in unpublished:
-            # The next sweep finds those for which no slot is free.
-            self._answer(session)
+        owed = [session for session in overdue.owed if not self._answer(session)]
+        new = overdue.unclaimed
+        if self._broker_away:
+            # Publishing may take seconds. Its tasks take no slots meanwhile, so any that is free will do.
+            owed, new = (
+                [session for session in some if not self._answer(session, any_slot=True)] for some in (owed, new)
+            )
+        if unpublished := self._publish([*((session, OWED) for session in owed), *((session, NEW) for session in new)]):
+            left = [session for session in unpublished if not self._answer(session, any_slot=True)]
+            self._ledger().check_next(left)
         self._charges().settle(node)
         if node is self._partitions.nodes[0]:
             self._charges().check_old()
 
-    def _publish(self, sessions: list[str], priority: int) -> list[str]:
-        """Publishes a task for each; returns those that the broker did not take."""
-        if not sessions:
-            return []
+    def _publish(self, tasks: list[tuple[str, int]]) -> list[str]:
+        """Publishes a task for each session, with its priority; returns the sessions of those that the broker did not
+        take."""
         done = 0
         try:
-            with self._celery.producer_pool.acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
-                for session in sessions:
-                    publish_reply(self._celery, session, producer, priority)
-                    done += 1
+            if tasks:
+                with self._celery.producer_pool.acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
+                    for session, priority in tasks:
+                        publish_reply(self._celery, session, producer, priority)
+                        done += 1
+                self._broker_away = False
         except BROKER_ERRORS as error:
+            self._broker_away = True
             logger.warning(
-                "the broker took %d of %d overdue tasks: %s: %s", done, len(sessions), type(error).__name__, error
+                "the broker took %d of %d overdue tasks: %s: %s", done, len(tasks), type(error).__name__, error
             )
-        return sessions[done:]
+        return [session for session, _ in tasks[done:]]
 
-    def _answer(self, session: str) -> bool:
-        """Answers the session in a slot for recovery; false when none is free."""
-        if not self._slots.acquire(blocking=False):
-            return False
+    def _answer(self, session: str, *, any_slot: bool = False) -> bool:
+        """Answers the session in a slot for recovery, or in `any_slot`; false when none is free."""
+        busy, slots = self._load()
+        with self._lock:
+            if self._answering >= self._slots and not (any_slot and max(busy, self._answering) < slots):
+                return False
+            self._answering += 1
         threading.Thread(target=self._answer_now, args=(session,), name="recovered", daemon=True).start()
         return True
 
@@ -127,4 +146,5 @@ class Recovery:
             with bound(session=session):
                 logger.exception("recovering a session failed")
         finally:
-            self._slots.release()
+            with self._lock:
+                self._answering -= 1

@@ -1,0 +1,82 @@
+"""What recovery does while the broker takes no tasks: the sessions are in a real Redis, the broker is a closed port."""
+
+from __future__ import annotations
+
+import threading
+from typing import cast
+
+import redis
+
+from chatbot.api_keys.charges import Charges
+from chatbot.config import RedisSettings, Settings
+from chatbot.queue.celery_app import create_celery
+from chatbot.sessions.ids import session_id
+from chatbot.sessions.leases import Leases
+from chatbot.sessions.ledger import Ledger
+from chatbot.sessions.messages import Sessions
+from chatbot.store.keys import SWEPT, WAITING
+from chatbot.store.partitions import Partitions
+from chatbot.telemetry.counters import Counts
+from chatbot.worker.recovery import Recovery
+from chatbot.worker.replies import Replies
+from devtools.harness.deployment import eventually, free_port
+
+#: Slots of the worker, one of them for recovery alone.
+SLOTS = 4
+MESSAGES = 6
+
+
+class Busy:
+    """Answers a session when the test says so."""
+
+    def __init__(self, leases: Leases) -> None:
+        self.leases = leases
+        self.begun: list[str] = []
+        self.done: list[str] = []
+        self.go = threading.Semaphore(0)
+
+    def answer(self, session: str) -> None:
+        work = self.leases.claim(session)
+        assert work is not None
+        self.begun.append(session)
+        self.go.acquire()
+        self.leases.commit(work, "Hello", "stop", go_on=True)
+        self.done.append(session)
+
+
+def test_all_slots_answer_while_the_broker_is_away_and_the_first_are_served_first(
+    redis_client: redis.Redis, sessions: Sessions, leases: Leases
+) -> None:
+    waiting = [session_id(sessions.create("Ada")["token"]) for _ in range(MESSAGES)]
+    for number, session in enumerate(waiting):
+        sessions.accept(session, "m1", "hello")
+        redis_client.zincrby(WAITING, number - MESSAGES, session)
+    table, replies = Partitions.single(redis_client), Busy(leases)
+    ledger = Ledger(table)
+    ledger.check_next(waiting)
+    recovery = Recovery(
+        create_celery(Settings(redis=RedisSettings(broker_url=f"redis://127.0.0.1:{free_port()}/0"))),
+        lambda: ledger,
+        lambda: Charges(table),
+        lambda: cast("Replies", replies),
+        Counts(),
+        1,
+        lambda: (len(replies.begun) - len(replies.done), SLOTS),
+        table,
+    )
+
+    def sweep() -> None:
+        redis_client.delete(SWEPT)
+        recovery.sweep(table.nodes[0])
+
+    sweep()
+    eventually(lambda: len(replies.begun) == SLOTS, 5)
+    # Each second until a slot is free, not after ever longer waits.
+    sweep()
+    assert sorted(replies.begun) == sorted(waiting[:SLOTS])
+    for _ in range(MESSAGES):
+        replies.go.release()
+    eventually(lambda: len(replies.done) == SLOTS, 5)
+    sweep()
+    eventually(lambda: sorted(replies.done) == sorted(waiting), 5)
+    assert ledger.size() == 0
