@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from chatbot.config.redis_urls import split_urls
 from chatbot.store.sentinel import is_sentinel
 
 HUGGINGFACE = "huggingface"
@@ -35,12 +36,12 @@ class ModelAddress:
 
 
 def compose_redis_url(values: Mapping[str, Any]) -> str:
-    """The URL of Redis from the values given of `RedisSettings`: `url`, or `host` and `port`, with `user` and
-    `password`."""
+    """The URLs of Redis, separated by commas, from the values given of `RedisSettings`: `url`, or `host` and `port`,
+    with `user` and `password`."""
     user, password = values.get("user", ""), values.get("password", "")
     login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
     if "url" in values:
-        return _with_login(values["url"], login)
+        return ",".join(_with_login(url, login) for url in split_urls(values["url"]))
     host = values.get("host", "127.0.0.1")
     bracketed = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
     has_port = ":" in host and bracketed.rpartition(":")[2].isdigit()

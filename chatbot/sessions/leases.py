@@ -147,8 +147,12 @@ class Leases:
             values = [value for place in of_partition for value in reports[place][1].values()]
             calls.append((partition.shared, values, self._lease(partition)))
         found = self._scripts.run_many("progress", reports[0][0], calls)
-        answers = dict(zip((p for ps in places.values() for p in ps), (a for of in found for a in of), strict=True))
-        return [answers[place] for place in range(len(reports))]
+        answers = ["unavailable"] * len(reports)
+        for of_partition, answer in zip(places.values(), found, strict=True):
+            if not isinstance(answer, StoreUnavailable):
+                for place, each in zip(of_partition, answer, strict=True):
+                    answers[place] = each
+        return answers
 
     def give_up(self, session: str, damage: DamagedSession) -> bool:
         """Counts a failed attempt at a damaged session and releases its lease; the last one gives the session up.

@@ -21,7 +21,8 @@ from chatbot.protocol.client_errors import SessionDamaged, SessionNotFound
 from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import Event
 from chatbot.sessions.ids import reply_id
-from chatbot.sessions.messages import Sessions, Snapshot
+from chatbot.sessions.messages import Sessions
+from chatbot.sessions.snapshots import Snapshot
 from chatbot.store.listeners import Listeners
 from chatbot.store.partitions import Node, Store, partitions_of
 from chatbot.web.subscriber import Subscriber

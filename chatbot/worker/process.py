@@ -42,11 +42,11 @@ from chatbot.worker.models import create_model
 from chatbot.worker.models.base import Model
 from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.models.http import check_certificate
+from chatbot.worker.node_streams import NodeStreams
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots
 from chatbot.worker.replies import Replies
 from chatbot.worker.start_checks import check_options, given, refuse_beat, wait_until_usable, warn_of_namesake
-from chatbot.worker.streams import Streams
 from chatbot.worker.tasks import add_tasks
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class WorkerServices:
 
     @cached_property
     def partitions(self) -> Partitions:
-        return open_partitions(self._settings.redis.url, self.slots + self.recovery_slots + _SPARE_CONNECTIONS)
+        return open_partitions(self._settings.redis.urls, self.slots + self.recovery_slots + _SPARE_CONNECTIONS)
 
     @property
     def client(self) -> redis.Redis:
@@ -105,8 +105,8 @@ class WorkerServices:
         return Listeners(self.partitions, lambda _, session: self.streams.stop(session))
 
     @cached_property
-    def streams(self) -> Streams:
-        return Streams(self.leases, self.counts)
+    def streams(self) -> NodeStreams:
+        return NodeStreams(self.leases, self.partitions, self.counts)
 
     @cached_property
     def _replies(self) -> Replies:
@@ -247,6 +247,7 @@ def _set_up_threads(
         services.replies,
         services.counts,
         services.recovery_slots,
+        services.partitions,
     )
     # Without waiting for the broker, which recovery does not need.
     recovery.start()

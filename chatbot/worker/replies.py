@@ -31,6 +31,7 @@ from chatbot.worker.models.errors import (
     PermanentModelError,
 )
 from chatbot.worker.models.event_loop import ModelLoop
+from chatbot.worker.node_streams import NodeStreams
 from chatbot.worker.retries import retry_delay
 from chatbot.worker.stream import Stream
 from chatbot.worker.streams import Streams
@@ -61,7 +62,7 @@ class Replies:
     def __init__(
         self,
         leases: Leases,
-        streams: Streams,
+        streams: Streams | NodeStreams,
         model: Model,
         settings: Settings,
         counts: Counts,
