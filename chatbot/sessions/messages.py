@@ -138,23 +138,31 @@ class Sessions(Requests):
             raise RateLimited(rest[0] / 1000, message=_TOO_MANY_READS)
         raise refusal(status, self._max_queue_age, None)
 
-    def end(self, session: str, further_keys: Sequence[str] = ()) -> bool:
+    def end(self, session: str, further_keys: Sequence[str] = (), at: Partition | None = None) -> bool:
         """Deletes the session, and `further_keys`, in one step; false when there is none.
 
-        Its sockets are closed, and a worker's further writes are rejected.
+        Its sockets are closed, and a worker's further writes are rejected. `at` says where the session is, if that may
+        not be its partition: it was there before REDIS_URL named another Redis.
         """
-        events = self._partitions.of(session).events(session)
-        return bool(self._run_replicated("end", session, further_keys, session=session, events=events))
+        at = at or self._partitions.of(session)
+        keys = (*at.keys(session), *further_keys)
+        return bool(self._scripts.run_replicated("end", at, keys, session=session, events=at.events(session)))
 
-    def ids(self) -> Iterator[str]:
-        """The ids of all sessions; one that is created meanwhile may be missing."""
-        try:
-            for partition in self._partitions.all:
-                before, _, after = partition.keys("*").document.partition("*")
+    def places(self) -> Iterator[tuple[str, Partition]]:
+        """The ids of all sessions, and where each is; one that is created meanwhile may be missing.
+
+        Raises `StoreUnavailable` for a Redis that fails, after those of the others.
+        """
+        failures: list[redis.RedisError] = []
+        for partition in self._partitions.all:
+            before, _, after = partition.keys("*").document.partition("*")
+            try:
                 for key in partition.client.scan_iter(f"{before}*{after}", count=1000):
-                    yield key.removeprefix(before).removesuffix(after)
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"ids: {type(error).__name__}: {error}") from error
+                    yield key.removeprefix(before).removesuffix(after), partition
+            except redis.RedisError as error:
+                failures.append(error)
+        if failures:
+            raise StoreUnavailable(f"sessions: {type(failures[0]).__name__}: {failures[0]}") from failures[0]
 
     def select(self, session: str, message_id: str) -> None:
         """Shows the path through a message, down to the newest message below it, and publishes its end.
