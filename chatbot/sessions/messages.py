@@ -11,6 +11,7 @@ import logging
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import redis
@@ -29,6 +30,7 @@ from chatbot.sessions.refusals import refusal
 from chatbot.sessions.requests import Requests
 from chatbot.sessions.snapshots import Snapshot
 from chatbot.store.partitions import Partition, Store
+from chatbot.store.scripts import Value
 
 logger = logging.getLogger(__name__)
 
@@ -54,27 +56,23 @@ class Sessions(Requests):
         """Creates a session: `{"token", "name", "messages": [], "session_start"}`. It lives `max_age` seconds at most
         if that is not 0, however much it is used."""
         document = new_session(name)
-        failing: dict[Partition, StoreUnavailable] = {}
-        for _ in range(_MOST_TOKENS):
+        age = int(max_age * 1000) or self._max_age_ms
+        for _ in range(_MOST_TOKENS if self._partitions.several else 0):
             token = secrets.token_urlsafe(_TOKEN_BYTES)
-            partition = self._partitions.of(session_id(token))
-            if partition in failing:
-                continue
-            try:
-                self._run_replicated(
-                    "create",
-                    session_id(token),
-                    content=to_json(document),
-                    ttl_ms=self._ttl_ms,
-                    max_age_ms=int(max_age * 1000) or self._max_age_ms,
-                )
-            except StoreUnavailable as error:
-                failing[partition] = error
-                if len(failing) == len(self._partitions.all):
-                    break
-            else:
+            node = self._partitions.of(session_id(token)).node
+            step = partial(self._create, token, document, age)
+            if self._resting.without(node, step, False, "a new session is elsewhere"):
                 return {"token": token, **document}
-        raise next(iter(failing.values()))
+        # There is one Redis, or all have failed.
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        self._create(token, document, age)
+        return {"token": token, **document}
+
+    def _create(self, token: str, document: dict[str, Any], age: int) -> bool:
+        content = to_json(document)
+        arguments: dict[str, Value] = {"content": content, "ttl_ms": self._ttl_ms, "max_age_ms": age}
+        self._run_replicated("create", session_id(token), **arguments)
+        return True
 
     def import_chat(self, chat: ChatFile, buckets: Sequence[Bucket] = ()) -> dict[str, Any]:
         """Creates a session with the messages of a file, and returns it without them. Messages without a reply count as
