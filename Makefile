@@ -48,7 +48,7 @@ audit: $(VENV)/.dev ## Look up known vulnerabilities; says NOT ASKED where it co
 	$(BIN)/python .ci/audit.py $(ARGS)
 
 chaos: $(VENV)/.dev ## Break every part under load and count lost messages; ARGS="--help" for options
-	$(BIN)/python -m devtools.chaos $(ARGS)
+	PYTHONPATH=clients/python/src $(BIN)/python -m devtools.chaos $(ARGS)
 
 hostile: $(VENV)/.dev ## Send ten thousand hostile requests and frames and check for harm; ARGS="--help" for options
 	$(BIN)/python -m devtools.hostile $(ARGS)

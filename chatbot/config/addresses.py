@@ -13,10 +13,17 @@ from chatbot.store.sentinel import is_sentinel
 HUGGINGFACE = "huggingface"
 OPENAI_COMPLETIONS = "openai-completions"
 OPENAI_CHAT = "openai-chat"
+OPENAI_RESPONSES = "openai-responses"
 PYTHON = "python"
-MODEL_APIS = (HUGGINGFACE, OPENAI_COMPLETIONS, OPENAI_CHAT, PYTHON)
+MODEL_APIS = (HUGGINGFACE, OPENAI_COMPLETIONS, OPENAI_CHAT, OPENAI_RESPONSES, PYTHON)
+#: The protocols that have function tools, images and JSON formats.
+WITH_TOOLS = frozenset({OPENAI_CHAT, OPENAI_RESPONSES})
 
-_OPENAI_PATHS = {OPENAI_COMPLETIONS: "/completions", OPENAI_CHAT: "/chat/completions"}
+_OPENAI_PATHS = {
+    OPENAI_COMPLETIONS: "/completions",
+    OPENAI_CHAT: "/chat/completions",
+    OPENAI_RESPONSES: "/responses",
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ def model_address(url: str, api: str | None) -> ModelAddress:
     if api is None:
         if path.endswith(("/chat/completions", "/v1")):
             api = OPENAI_CHAT
+        elif path.endswith("/responses"):
+            api = OPENAI_RESPONSES
         else:
             api = OPENAI_COMPLETIONS if path.endswith("/completions") else HUGGINGFACE
     if api in _OPENAI_PATHS:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chatbot.config import OPENAI_CHAT
+from chatbot.config import WITH_TOOLS
 from chatbot.logs import bound
 from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
 from chatbot.protocol.events import to_json
@@ -169,7 +169,7 @@ class ResponseService:
         if allowed is not None and (request.model or settings.name) not in allowed:
             raise ClientError("model_not_found", "This key has no access to the model", status=404, param="model")
         needs = request.needs
-        if needs and (settings.callable or any(server.api != OPENAI_CHAT for server in settings.servers)):
+        if needs and (settings.callable or any(server.api not in WITH_TOOLS for server in settings.servers)):
             raise unsupported(needs, f"{_WHAT[needs]} with its model")
         return settings.name
 

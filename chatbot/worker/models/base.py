@@ -134,7 +134,7 @@ class ModelProtocol(Model):
     ) -> Pieces:
         """The text, without stop sequences, apart from thinking; of a continuation what is behind the `seam`."""
         before = "" if seam is None else conversation[-1].text
-        text, thinking, thoughts = ReplyText(self.stop_sequences, begun=bool(before)), Thinking(before), ReplyText()
+        text, thinking, thoughts = ReplyText(self._stops(call), begun=bool(before)), Thinking(before), ReplyText()
         with closing(self._request(conversation, call, way)) as pieces:
             for piece in pieces:
                 split = thinking.feed(piece.text)
@@ -144,7 +144,7 @@ class ModelProtocol(Model):
                 for part in parts:
                     if part.retracts:
                         thought += shown + text.held
-                        shown, text = "", ReplyText(self.stop_sequences)
+                        shown, text = "", ReplyText(self._stops(call))
                     thought += part.thought
                     shown += text.feed(part.text)
                 thought = thoughts.feed(thought)
@@ -161,6 +161,10 @@ class ModelProtocol(Model):
                 if shown or thought or retracts:
                     yield Piece(shown, None, thought, retracts)
         raise AssertionError("the last chunk of every protocol has a finish reason")
+
+    def _stops(self, call: Call) -> tuple[str, ...]:
+        """The stop sequences of the protocol and of the request: not every server knows or trims them."""
+        return (*self.stop_sequences, *(call.options or {}).get("stop", ()))
 
     @abstractmethod
     def _request(self, conversation: Sequence[PromptMessage], call: Call, way: Way | None) -> Pieces:
