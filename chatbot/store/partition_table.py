@@ -32,11 +32,11 @@ def open_partitions(urls: Sequence[str], max_connections: int) -> Partitions:
         cluster = Node(0, connect(urls[0], max_connections), connect(urls[0], LISTENER_CONNECTIONS, retries=0))
         parts = [Partition(number, cluster, tag) for number, tag in enumerate(cluster_tags())]
         return Partitions(parts, parts)
-    partitions = [
-        Partition(number, Node(number, connect(url, max_connections), connect(url, LISTENER_CONNECTIONS, retries=0)))
-        for number, url in enumerate(urls)
-    ]
-    owners = share_out([server_name(url) for url in urls])
+    partitions = []
+    for number, url in enumerate(urls):
+        client, listening = connect(url, max_connections), connect(url, LISTENER_CONNECTIONS, retries=0)
+        partitions.append(Partition(number, Node(number, client, listening, server_name(url))))
+    owners = share_out([partition.node.name for partition in partitions])
     return Partitions(partitions, [partitions[owner] for owner in owners])
 
 
