@@ -14,7 +14,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from zlib import crc32
 
 import redis
@@ -43,6 +43,10 @@ class Place(Protocol):
     @property
     def client(self) -> redis.Redis: ...
 
+    @property
+    def background(self) -> redis.Redis:
+        """The client for work that is done again anyway: it waits for no failover, as other work waits for it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -54,6 +58,20 @@ class Node:
     listening: redis.Redis
     #: Host, port and database, for the log.
     name: str = ""
+
+    @property
+    def background(self) -> redis.Redis:
+        return self.client
+
+
+class AtOnce(NamedTuple):
+    """Where a script runs that does not wait for a failover."""
+
+    client: redis.Redis
+
+    @property
+    def background(self) -> redis.Redis:
+        return self.client
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +88,16 @@ class Partition:
     def client(self) -> redis.Redis:
         """The client to send a step on this partition to."""
         return self.node.client
+
+    @property
+    def background(self) -> redis.Redis:
+        """See `Place`."""
+        return self.node.background
+
+    @property
+    def at_once(self) -> Place:
+        """The same partition, for steps that do not wait for a failover."""
+        return AtOnce(self.background)
 
     @cached_property
     def shared(self) -> SharedKeys:
@@ -149,7 +177,7 @@ class Partitions:
 
     def announce(self) -> None:
         """Logs which Redis share the sessions, if there are several."""
-        if len(self.nodes) > 1:
+        if len(self.nodes) > 1 and self.nodes[0].name:
             names = ", ".join(node.name for node in self.nodes)
             logger.info("%d Redis share the sessions: %s", len(self.nodes), names)
 
