@@ -9,6 +9,7 @@ from flask import Flask
 from chatbot import logs
 from chatbot.config import Settings, load_settings
 from chatbot.queue.celery_app import create_celery
+from chatbot.queue.elements import task_elements
 from chatbot.sessions.messages import Sessions
 from chatbot.sessions.responses import Responses
 from chatbot.store.partition_table import open_partitions
@@ -97,6 +98,7 @@ def _create_services(settings: Settings, celery: Celery) -> Services:
         max_history_bytes=settings.limits.max_history_bytes,
         max_queue_age=settings.limits.max_queue_age,
         max_age=settings.limits.max_session_age,
+        **({"task": task_elements(celery)} if settings.redis.broker_url == settings.redis.url else {}),
     )
     metrics = WebMetrics()
     hub = Hub(partitions, sessions, metrics.listener_breaks.inc, metrics.set_heard)

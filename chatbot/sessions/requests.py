@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,12 +64,16 @@ class Requests:
         max_history: int = 0,
         max_history_bytes: int = 0,
         max_queue_age: float = 0,
+        task: Callable[[str], tuple[str, str]] = lambda _: ("", ""),
     ) -> None:
         """`ttl` in seconds; a session has at most `max_pending` unanswered requests.
 
         What is accepted is on `wait_replicas` replicas before a method returns it. A history keeps its
         `max_history` newest messages that take `max_history_bytes` of Redis' memory, 0 for all, and every unanswered
         one. While the queue delay exceeds `max_queue_age` seconds requests are refused; 0 for no limit.
+
+        Where the sessions' Redis is the broker too, `task` returns for a session the list and the element that enqueue
+        its task: the step that accepts a request enqueues it.
         """
         self._partitions = partitions_of(store)
         self._scripts = ClientScripts(replicas=wait_replicas)
@@ -77,6 +81,7 @@ class Requests:
         self._max_pending = max_pending
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
         self._max_queue_age = max_queue_age
+        self._task = task
 
     def accept(
         self,
@@ -214,7 +219,7 @@ class Requests:
         """The result of a step, and what its script says of the request besides. Raises `ClientError`."""
         status, *rest = answer
         if status == "accepted":
-            return Accepted(request_id, wake=not rest[0], published=bool(rest[1])), rest[2]
+            return Accepted(request_id, wake=bool(rest[0]), published=bool(rest[1])), rest[2]
         if status == "known":
             reply = json.loads(rest[0]) if rest[0] else None
             return Accepted(request_id, repeated=True, reply=reply, failure=rest[1] or None), rest[2]
@@ -233,6 +238,10 @@ class Requests:
         **arguments: Value,
     ) -> list[Any]:
         line = self._partitions.of_address(address).line(address)
+        partition = self._partitions.of(session)
+        # Of several Redis the broker is not the one with the session.
+        elsewhere = self._partitions.several or partition.tag
+        queue, task = ("", "") if elsewhere else self._task(session)
         answer: list[Any] = self._run_replicated(
             script,
             session,
@@ -247,6 +256,8 @@ class Requests:
             on_busy=on_busy,
             stop_channel=STOP_CHANNEL,
             charge=charge,
+            queue=queue,
+            task=task,
             **arguments,
         )
         return answer

@@ -28,7 +28,7 @@ _SCRIPT_ERROR = re.compile(r"^(?![A-Z]{3,} ).*user_script", re.DOTALL)
 
 _ADMIT = (
     *("session", "message", "ttl_ms", "max_pending", "check_after_ms", "max_wait_ms"),
-    *("on_busy", "stop_channel", "charge"),
+    *("on_busy", "stop_channel", "charge", "queue", "task"),
 )
 _HISTORY = ("max_history", "max_history_bytes")
 _LEASE = ("lease_ms", "grace_ms", "owner")

@@ -58,7 +58,7 @@ end
 
 -- Adds a request that is stored to those without a reply; the answer that says so. The sweep checks the session when it
 -- should have been claimed long ago. `number` is that of the event that published the request, `about` what the answer
--- says of it besides. An interruption stops the reply that is generated or due next; those behind it keep their order.
+-- says of it besides. `task` goes into the list `queue` in the same step, where the broker is this Redis. An interruption stops the reply that is generated or due next; those behind it keep their order.
 local function await_reply(wait, number, about)
   if on_busy == 'interrupt' then
     stop_reply()
@@ -76,5 +76,10 @@ local function await_reply(wait, number, about)
     redis.call('HSET', state, 'line', line)
   end
   touch()
-  return {'accepted', attended() and 1 or 0, number or 0, about or ''}
+  local needs_task = not attended()
+  if needs_task and task ~= '' then
+    -- Of a queue that takes no task the sender of the next one learns: the message is stored all the same.
+    needs_task = type(redis.pcall('LPUSH', queue, task)) == 'table'
+  end
+  return {'accepted', needs_task and 1 or 0, number or 0, about or ''}
 end
