@@ -100,13 +100,13 @@ class Admission:
         if at is None:
             return 0
         taken = _Taken(at, elsewhere, text, "")
-        step = partial(self._scripts.run, "take", at, taken.keys, *takes(elsewhere, text), share=share)
+        step = partial(self._scripts.run, "take", at.at_once, taken.keys, *takes(elsewhere, text), share=share)
         return int(self._try(at, step, 0))
 
     def _admit(self, session: str, taken: _Taken) -> list[Any]:
         values = takes(taken.buckets, taken.text)
         answer: list[Any] = self._scripts.run(
-            "admit", taken.at, taken.keys, *values, session=session, max_wait_ms=self._max_wait_ms
+            "admit", taken.at.at_once, taken.keys, *values, session=session, max_wait_ms=self._max_wait_ms
         )
         return [*answer, None][:3]
 
@@ -117,7 +117,8 @@ class Admission:
         back = _Taken(taken.at, buckets, taken.text, taken.line)
         values = takes(buckets, taken.text)
         stays = 0 if entered else 1
-        step = partial(self._scripts.run, "give_back", back.at, back.keys, *values, session=session, stays=stays)
+        run = partial(self._scripts.run, "give_back", back.at.at_once, back.keys, *values)
+        step = partial(run, session=session, stays=stays)
         self._try(taken.at, step, None)
 
     def _try(self, at: Partition, step: Callable[[], T], otherwise: T) -> T:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from zlib import crc32
 
 import redis
@@ -40,6 +40,10 @@ class Place(Protocol):
     @property
     def client(self) -> redis.Redis: ...
 
+    @property
+    def background(self) -> redis.Redis:
+        """The client for work that is done again anyway: it waits for no failover, as other work waits for it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -49,6 +53,20 @@ class Node:
     client: redis.Redis
     #: The client of a listener, which never retries by itself.
     listening: redis.Redis
+
+    @property
+    def background(self) -> redis.Redis:
+        return self.client
+
+
+class AtOnce(NamedTuple):
+    """Where a script runs that does not wait for a failover."""
+
+    client: redis.Redis
+
+    @property
+    def background(self) -> redis.Redis:
+        return self.client
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +83,16 @@ class Partition:
     def client(self) -> redis.Redis:
         """The client to send a step on this partition to."""
         return self.node.client
+
+    @property
+    def background(self) -> redis.Redis:
+        """See `Place`."""
+        return self.node.background
+
+    @property
+    def at_once(self) -> Place:
+        """The same partition, for steps that do not wait for a failover."""
+        return AtOnce(self.background)
 
     @cached_property
     def shared(self) -> SharedKeys:

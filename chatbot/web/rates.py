@@ -38,6 +38,16 @@ _PAGES_SENDING, _PAGES_TO_ADDRESS = 256, 32
 _IPV6_PREFIX = 64
 
 
+class _Storage(RedisStorage):
+    """Uses a client that exists already; of one for a Redis Cluster the pool alone would not do."""
+
+    def __init__(self, client: redis.Redis, key_prefix: str) -> None:
+        # With a pool given, the URL is not used.
+        super().__init__("redis://", connection_pool=client.connection_pool, key_prefix=key_prefix)
+        self.storage = client
+        self.initialize_storage("")
+
+
 class RateLimits:
     """The rates of the settings `RATELIMIT_…`; without `RATELIMIT_ENABLED` nothing is limited.
 
@@ -85,9 +95,7 @@ class RateLimits:
     def _limiter(self, network: str) -> SlidingWindowCounterRateLimiter:
         at = self._partitions.of_address(network)
         if at not in self._limiters:
-            pool, prefix = at.client.connection_pool, at.of_address("chat:rate")
-            # With a pool given, the URL is not used.
-            storage = RedisStorage("redis://", connection_pool=pool, key_prefix=prefix)
+            storage = _Storage(at.background, at.of_address("chat:rate"))
             self._limiters[at] = SlidingWindowCounterRateLimiter(storage)
         return self._limiters[at]
 

@@ -29,7 +29,7 @@ from chatbot.protocol.events import STOP_CHANNEL
 from chatbot.queue.celery_app import HEARTBEAT, create_celery
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import Ledger
-from chatbot.store.listeners import Listeners
+from chatbot.store.listeners import ClusterListeners, Listeners, open_listeners
 from chatbot.store.partition_table import open_partitions
 from chatbot.store.partitions import Partitions
 from chatbot.telemetry.counters import Counts
@@ -101,8 +101,8 @@ class WorkerServices:
         return Charges(self.partitions)
 
     @cached_property
-    def listeners(self) -> Listeners:
-        return Listeners(self.partitions, lambda _, session: self.streams.stop(session))
+    def listeners(self) -> Listeners | ClusterListeners:
+        return open_listeners(self.partitions, lambda _, session: self.streams.stop(session))
 
     @cached_property
     def streams(self) -> NodeStreams:

@@ -9,6 +9,7 @@ import pytest
 from chatbot.config import ModelAddress, Settings, read_settings
 from chatbot.config.reader import check_authorities, misspelled
 from chatbot.errors import ConfigurationError
+from chatbot.store.cluster import ClusterAddress
 from devtools.paths import BIN, ROOT
 
 
@@ -180,6 +181,7 @@ def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
         ("REDIS_URL", "redis+cluster://h1?ssl_cert_reqs=none"),
         ("REDIS_URL", "redis+cluster://h1?sentinel_password=x"),
         ("REDIS_URL", "redis+cluster://word@h1,h2"),
+        ("REDIS_URL", "redis+cluster://h1,h2,redis://h3"),
         ("REDIS_URL", "redis://word@h"),
         ("REDIS_URL", '"redis://h"'),
         ("REDIS_HOST", "ada:word@h"),
@@ -411,6 +413,8 @@ def test_secrets_are_not_repeated() -> None:
         settings(REDIS_URL="amqp://u:secret@h")
     assert "secret" not in str(error.value)
     assert "secret" not in repr(settings(REDIS_URL="redis://u:secret@h", HUGGINGFACE_INFERENCE_TOKEN="secret"))
+    # Connections of the queue hold it, and their pools are shown with their options.
+    assert "secret" not in repr(ClusterAddress.parse("redis+cluster://u:secret@h"))
     assert "secret" not in repr(settings(METRICS_TOKEN="secret"))
 
 
