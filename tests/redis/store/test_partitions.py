@@ -152,8 +152,7 @@ def test_the_surplus_of_an_address_is_refused_over_all_partitions(table: Partiti
         set_pace(partition, 1 / 3)
     address = address_in(table, table.all[1])
     accepted = []
-    for number in range(20):
-        session = session_id(wary.create("Ada")["token"])
+    for number, session in enumerate(session for _ in range(7) for session in one_in_each(wary, table)):
         sweep_all(table, ledger)
         try:
             wary.accept(session, f"m{number}", "hello", (), address)
