@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: Slots for recovery alone are one for so many others, and at least one.
 _SLOTS_PER_RECOVERY_SLOT = 8
-#: Seconds after which a failure of the broker holds sweeps up, as one that is frozen does, and seconds without it then.
-_SLOW_FAILURE, _BROKER_REST = 1.0, 5.0
+#: Seconds after which a failure is that of a frozen broker, one that is down refuses in two; and seconds without it then.
+_SLOW_FAILURE, _BROKER_REST = 3.0, 5.0
 
 
 def recovery_slots(concurrency: int) -> int:
