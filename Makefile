@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 MODELS := .venv-models
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 FAILED := { echo "pip could not install the packages: mend what its ERROR lines above say, then run make again"; exit 1; }
 
 .DEFAULT_GOAL := help
