@@ -58,6 +58,7 @@ def post_worker_init(worker: Any) -> None:
     services = worker.wsgi.extensions["chatbot"]
     hub = services.hub
     hub.start()
+    services.partitions.announce()
     services.key_access.bind(worker.cfg.address)
     garbage_collection.tune()
     threading.Thread(target=_attend, args=(worker, hub, services.metrics), name="attendant", daemon=True).start()
