@@ -177,7 +177,7 @@ class Partitions:
 
     def announce(self) -> None:
         """Logs which Redis share the sessions, if there are several."""
-        if len(self.nodes) > 1:
+        if len(self.nodes) > 1 and self.nodes[0].name:
             names = ", ".join(node.name for node in self.nodes)
             logger.info("%d Redis share the sessions: %s", len(self.nodes), names)
 

@@ -38,6 +38,11 @@ def on_starting(server: Any) -> None:
     metrics_folder.create()
 
 
+def when_ready(_: Any) -> None:
+    """In the master, once it listens."""
+    logs.mark_started()
+
+
 def on_exit(_: Any) -> None:
     """In the master, at its end."""
     metrics_folder.remove()
@@ -58,7 +63,6 @@ def post_worker_init(worker: Any) -> None:
     services = worker.wsgi.extensions["chatbot"]
     hub = services.hub
     hub.start()
-    services.partitions.announce()
     services.key_access.bind(worker.cfg.address)
     garbage_collection.tune()
     threading.Thread(target=_attend, args=(worker, hub, services.metrics), name="attendant", daemon=True).start()
