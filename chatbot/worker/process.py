@@ -228,6 +228,7 @@ def _set_up_threads(
     """Adds the canary's queue before the worker starts; `sender` is the node's name, `instance` the worker."""
     tracing.start("worker")
     wait_until_usable(settings)
+    services.partitions.announce()
     warn_of_namesake(services.client, sender, settings.worker.health_timeout)
     canary = Canary(
         celery,
