@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: Slots for recovery alone are one for so many others, and at least one.
 _SLOTS_PER_RECOVERY_SLOT = 8
+#: Seconds after which a failure is that of a frozen broker (one that is down refuses in two); seconds without it then.
+_SLOW_FAILURE, _BROKER_REST = 3.0, 5.0
 
 
 def recovery_slots(concurrency: int) -> int:
@@ -67,6 +70,8 @@ class Recovery:
         #: Whether the last attempt to publish failed.
         self._broker_away = False
         self._ending = threading.Event()
+        # Until then, by the monotonic clock, a broker that is slow to fail is not asked.
+        self._publish_after = 0.0
 
     def start(self) -> None:
         """Sweeps now, and then each second."""
@@ -111,11 +116,10 @@ class Recovery:
             self._charges().check_old()
 
     def _publish(self, tasks: list[tuple[str, int]]) -> list[str]:
-        """Publishes a task for each session, with its priority; returns the sessions of those that the broker did not
-        take."""
-        done = 0
+        """Publishes a task for each session, with its priority; returns the sessions that the broker took no task of."""
+        began, done = time.monotonic(), 0
         try:
-            if tasks:
+            if tasks and began >= self._publish_after:
                 with self._celery.producer_pool.acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
                     for session, priority in tasks:
                         publish_reply(self._celery, session, producer, priority)
@@ -126,6 +130,8 @@ class Recovery:
             logger.warning(
                 "the broker took %d of %d overdue tasks: %s: %s", done, len(tasks), type(error).__name__, error
             )
+            if time.monotonic() - began > _SLOW_FAILURE:
+                self._publish_after = time.monotonic() + _BROKER_REST
         return [session for session, _ in tasks[done:]]
 
     def _answer(self, session: str, *, any_slot: bool = False) -> bool:
