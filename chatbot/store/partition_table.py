@@ -25,11 +25,11 @@ def open_partitions(urls: Sequence[str], max_connections: int) -> Partitions:
     """The table, with clients of at most `max_connections` to each node; they connect when first used."""
     if is_cluster(urls[0]):
         return ClusterPartitions(urls[0], max_connections)
-    partitions = [
-        Partition(number, Node(number, connect(url, max_connections), connect(url, LISTENER_CONNECTIONS, retries=0)))
-        for number, url in enumerate(urls)
-    ]
-    owners = share_out([server_name(url) for url in urls])
+    partitions = []
+    for number, url in enumerate(urls):
+        client, listening = connect(url, max_connections), connect(url, LISTENER_CONNECTIONS, retries=0)
+        partitions.append(Partition(number, Node(number, client, listening, server_name(url))))
+    owners = share_out([partition.node.name for partition in partitions])
     return Partitions(partitions, [partitions[owner] for owner in owners])
 
 

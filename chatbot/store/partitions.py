@@ -10,6 +10,7 @@ on a session touches keys of its partition alone, so partitions may be on differ
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,8 @@ from chatbot.store.keys import (
     shared_keys,
     tagged,
 )
+
+logger = logging.getLogger(__name__)
 
 #: Sessions and addresses are spread over so many buckets, and these over the partitions.
 BUCKETS = 128
@@ -53,6 +56,8 @@ class Node:
     client: redis.Redis
     #: The client of a listener, which never retries by itself.
     listening: redis.Redis
+    #: Host, port and database, for the log.
+    name: str = ""
 
     @property
     def background(self) -> redis.Redis:
@@ -169,6 +174,12 @@ class Partitions:
         for place, partition in enumerate(partitions):
             found.setdefault(id(partition.client), []).append(place)
         return list(found.values())
+
+    def announce(self) -> None:
+        """Logs which Redis share the sessions, if there are several."""
+        if len(self.nodes) > 1 and self.nodes[0].name:
+            names = ", ".join(node.name for node in self.nodes)
+            logger.info("%d Redis share the sessions: %s", len(self.nodes), names)
 
     def disconnect(self) -> None:
         """Closes all connections."""

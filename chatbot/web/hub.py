@@ -79,6 +79,7 @@ class Hub:
 
     def start(self) -> None:
         """Starts the listeners, which the first socket would start otherwise."""
+        self._partitions.announce()
         self._listeners.start()
 
     def wait_until_hearing(self, timeout: float, node: Node | None = None) -> bool:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import redis
 from limits import RateLimitItem
@@ -18,6 +19,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.buckets import Bucket
 from chatbot.store.partitions import Partition, Store, partitions_of
+from chatbot.store.resting import Resting
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ class RateLimits:
         self._session_reads = settings.limits.session_reads
         self._address_reads = settings.limits.address_reads
         self._partitions = partitions_of(store)
+        self._resting = Resting()
         self._limiters: dict[Partition, SlidingWindowCounterRateLimiter] = {}
         self._request_paces = Paces(self._request_pace)
         # How many pages are being sent to each network.
@@ -79,6 +82,14 @@ class RateLimits:
     def _hit(self, kind: str, network: str) -> None:
         if not self.enabled:
             return
+        if self._partitions.several:
+            # The new session may be where Redis works.
+            node = self._partitions.of_address(network).node
+            self._resting.without(node, partial(self._count, kind, network), None, "an address is not limited")
+        else:
+            self._count(kind, network)
+
+    def _count(self, kind: str, network: str) -> None:
         limiter = self._limiter(network)
         try:
             for rate in self._sessions:
@@ -86,10 +97,6 @@ class RateLimits:
                     reset = limiter.get_window_stats(rate, kind, network).reset_time
                     raise RateLimited(max(reset - time.time(), 1.0))
         except redis.RedisError as error:
-            if self._partitions.several:
-                # The new session may be where Redis works.
-                logger.warning("an address is not limited, as its Redis fails: %s", error)
-                return
             raise StoreUnavailable(f"rates: {type(error).__name__}: {error}") from error
 
     def _limiter(self, network: str) -> SlidingWindowCounterRateLimiter:
