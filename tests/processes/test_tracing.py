@@ -112,9 +112,12 @@ def test_a_response_is_a_trace_below_its_clients(traced: Deployment, collector: 
         timeout=20,
     )
     trace, caller = OTHER.split("-")[1:3]
-    accepted = eventually(lambda: next((s for s in collector.spans if s.trace_id == trace), None))
-    message = accepted.attributes["chatbot.message.id"]
-    spans = collector.trace_of(message, "accept response", "attempt", "chat small", "commit", "deliver")
+
+    def message() -> str | None:
+        found = (span.attributes.get("chatbot.message.id") for span in collector.spans if span.trace_id == trace)
+        return next(filter(None, found), None)
+
+    spans = collector.trace_of(eventually(message), "accept response", "attempt", "chat small", "commit", "deliver")
     assert {span.trace_id for span in spans} == {trace}
     assert next(span.parent_id for span in spans if span.name == "accept response") == caller
     items = requests.get(f"{traced.url()}/v1/responses/{answer.json()['id']}/input_items", timeout=20)
