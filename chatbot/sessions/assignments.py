@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from chatbot.protocol.events import to_json
@@ -33,7 +34,7 @@ class Assignment:
     partial: str = ""
     generated: int = 0
 
-    @property
+    @cached_property
     def reply_id(self) -> str:
         return reply_id(self.session, self.message_id)
 

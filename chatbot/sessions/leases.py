@@ -281,7 +281,7 @@ class Leases:
             stopped=bool(stopped),
             partial=partial,
             generated=generated if partial else 0,
-            messages=tuple(json.loads(message) for message in messages),
+            messages=tuple(json.loads(f"[{','.join(messages)}]")),
         )
 
 

@@ -139,7 +139,7 @@ class ModelProtocol(Model):
             for piece in pieces:
                 split = thinking.feed(piece.text)
                 parts = [split, thinking.end()] if piece.finish_reason is not None else [split]
-                retracts = any(part.retracts for part in parts)
+                retracts = parts[0].retracts or parts[-1].retracts
                 shown, thought = "", piece.reasoning
                 for part in parts:
                     if part.retracts:
@@ -147,7 +147,7 @@ class ModelProtocol(Model):
                         shown, text = "", ReplyText(self.stop_sequences)
                     thought += part.thought
                     shown += text.feed(part.text)
-                thought = thoughts.feed(thought)
+                thought = thoughts.feed(thought) if thought or thoughts.held else ""
                 reason = "stop" if text.stopped else piece.finish_reason
                 if reason is not None:
                     shown, thought = shown + text.end(), thought + thoughts.end()

@@ -36,6 +36,8 @@ class Usage:
 
 def usage_of(document: Mapping[str, Any], known: Usage | None) -> Usage | None:
     """What is known of the usage after this object of an answer. Later reports win, as some servers report often."""
+    if _REPORTS.isdisjoint(document) or (document.keys() >= _TOKEN and not document["details"]):
+        return known
     found = None
     for reader, name in _READERS:
         value = document.get(name)
@@ -80,6 +82,12 @@ def _text_generation(details: Mapping[str, Any]) -> Usage:
 
 #: In the order of trust: what stands later wins.
 _READERS = ((_llama_cpp, "timings"), (_text_generation, "details"), (_groq, "x_groq"), (_openai, "usage"))
+
+
+#: The fields of which a report has one, and those of a token of text-generation-inference, whose last one has a report:
+#: most objects of an answer have none.
+_REPORTS = frozenset({*(name for _, name in _READERS), "eval_count", "prompt_eval_count"})
+_TOKEN = frozenset({"token", "generated_text", "details"})
 
 
 def _joined(new: Usage, old: Usage | None) -> Usage | None:
