@@ -88,7 +88,7 @@ def _add_commands(app: Flask, services: Services) -> None:
 
 
 def _create_services(settings: Settings, celery: Celery) -> Services:
-    partitions = open_partitions(settings.redis.url, _MAX_CONNECTIONS)
+    partitions = open_partitions(settings.redis.urls, _MAX_CONNECTIONS)
     sessions = Sessions(
         partitions,
         ttl=settings.limits.session_ttl,

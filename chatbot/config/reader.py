@@ -16,6 +16,7 @@ from dotenv import dotenv_values
 from marshmallow import ValidationError
 
 from chatbot.config.addresses import PYTHON, compose_redis_url, model_address, names_user_alone, with_sentinel_login
+from chatbot.config.redis_urls import split_urls
 from chatbot.config.settings import (
     FlowerSettings,
     LimitsSettings,
@@ -169,17 +170,18 @@ def _read_group(group: type[Any], environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _derive_redis(values: dict[str, Any]) -> None:
     """Completes the URLs by the parts given separately, and derives the defaults that depend on them."""
-    url = compose_redis_url(values)
-    broker_url = values.get("broker_url", url)
-    for variable, checked in (("REDIS_URL", url), ("CELERY_BROKER_URL", broker_url)):
+    urls = split_urls(compose_redis_url(values))
+    broker_url = values.get("broker_url", urls[0])
+    for variable, checked in (*(("REDIS_URL", url) for url in urls), ("CELERY_BROKER_URL", broker_url)):
         if names_user_alone(checked):
             raise ConfigurationError(
                 f"{variable} names a user without a password: write :password@ for a password alone, user:password@ "
                 "for both, or user:@ for a user who has none"
             )
-    values["url"], values["broker_url"] = with_sentinel_login(url, values), with_sentinel_login(broker_url, values)
+    values["url"] = ",".join(with_sentinel_login(url, values) for url in urls)
+    values["broker_url"] = with_sentinel_login(broker_url, values)
     # A replica that is promoted may lack the newest writes: one replica must have what is acknowledged.
-    values.setdefault("wait_replicas", int(is_sentinel(values["url"]) or is_cluster(values["url"])))
+    values.setdefault("wait_replicas", int(any(is_sentinel(url) or is_cluster(url) for url in urls)))
 
 
 def _derive_model(values: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from chatbot.config import Settings, misspelled, read_settings
 from chatbot.errors import ConfigurationError
 from chatbot.logs import output
 from chatbot.logs.repeated_lines import Summaries, client_line
+from chatbot.tracing import current
 
 __all__ = [
     "Redactor",
@@ -139,6 +140,8 @@ def escape(text: str) -> str:
 def _ids() -> dict[str, str]:
     """The ids that a line belongs to; Celery's own lines about a task get them too."""
     ids = dict(_context.get() or {})
+    if (span := current()) is not None:
+        ids["trace_id"], ids["span_id"] = f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}"
     # Not imported: gunicorn.conf.py uses this module before gevent has patched the modules that Celery imports.
     celery = sys.modules.get("celery._state")
     task = celery.get_current_task() if celery is not None else None

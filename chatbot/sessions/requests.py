@@ -15,11 +15,13 @@ from typing import Any
 from chatbot.protocol.client_frames import LEAF, OnBusy
 from chatbot.protocol.documents import human_message
 from chatbot.protocol.events import STOP_CHANNEL, to_json
+from chatbot.sessions.admission import Admission
 from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.client_scripts import ClientScripts
 from chatbot.sessions.refusals import refusal
 from chatbot.store.partitions import Store, partitions_of
 from chatbot.store.scripts import Value
+from chatbot.tracing import traceparent
 
 #: Milliseconds until the first check of a message that no worker has taken. The queue takes a few: by then the task was
 #: lost, or waits behind others, where a second task does no harm.
@@ -81,6 +83,7 @@ class Requests:
         self._max_pending = max_pending
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
         self._max_queue_age = max_queue_age
+        self._admission = Admission(self._partitions, max_queue_age)
         self._task = task
 
     def accept(
@@ -237,30 +240,36 @@ class Requests:
         charge: str,
         **arguments: Value,
     ) -> list[Any]:
-        line = self._partitions.of_address(address).line(address)
-        partition = self._partitions.of(session)
-        # Of several Redis the broker is not the one with the session.
-        elsewhere = self._partitions.several or partition.tag
-        queue, task = ("", "") if elsewhere else self._task(session)
-        answer: list[Any] = self._run_replicated(
-            script,
-            session,
-            [*(bucket.key for bucket in buckets), line],
-            *takes(buckets, text),
-            session=session,
-            message=request_id,
-            ttl_ms=self._ttl_ms,
-            max_pending=self._max_pending,
-            check_after_ms=CHECK_AFTER,
-            max_wait_ms=self._max_queue_age * 1000,
-            on_busy=on_busy,
-            stop_channel=STOP_CHANNEL,
-            charge=charge,
-            queue=queue,
-            task=task,
-            **arguments,
-        )
-        return answer
+        queue, task = ("", "") if self._partitions.several else self._task(session)
+
+        def accept(elsewhere: str, own: Sequence[Bucket]) -> list[Any]:
+            here = elsewhere in ("", "here")
+            line = [self._partitions.of_address(address).line(address)] if here else []
+            answer: list[Any] = self._run_replicated(
+                script,
+                session,
+                [*(bucket.key for bucket in own), *line],
+                *takes(own, text),
+                session=session,
+                message=request_id,
+                ttl_ms=self._ttl_ms,
+                max_pending=self._max_pending,
+                check_after_ms=CHECK_AFTER,
+                max_wait_ms=self._max_queue_age * 1000,
+                on_busy=on_busy,
+                stop_channel=STOP_CHANNEL,
+                charge=charge,
+                trace=traceparent(),
+                elsewhere=elsewhere,
+                queue=queue,
+                task=task,
+                **arguments,
+            )
+            return answer
+
+        if self._admission.elsewhere(session, address):
+            return self._admission.admit(session, address, buckets, text, accept)
+        return accept("here" if self._partitions.several else "", buckets)
 
     def _run(self, script: str, session: str, keys: Sequence[str] = (), /, *further: Value, **arguments: Value) -> Any:
         """Runs a script on a session, with further keys behind the named ones."""

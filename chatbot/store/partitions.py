@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
+from zlib import crc32
 
 import redis
 
@@ -28,6 +29,9 @@ from chatbot.store.keys import (
     shared_keys,
     tagged,
 )
+
+#: Sessions and addresses are spread over so many buckets, and these over the partitions.
+BUCKETS = 128
 
 
 class Place(Protocol):
@@ -99,10 +103,14 @@ class Partition:
 class Partitions:
     """The table of all partitions. It never changes while a process runs; what a node's client reaches may."""
 
-    def __init__(self, all_: Sequence[Partition]) -> None:
+    def __init__(self, all_: Sequence[Partition], buckets: Sequence[Partition] = ()) -> None:
+        """`buckets` says for each of `BUCKETS` buckets which partition has it; all are the first one's unless given."""
         self.all = tuple(all_)
+        self._buckets = tuple(buckets) or self.all[:1] * BUCKETS
         #: The nodes, in the order of their numbers.
         self.nodes = tuple({partition.node.number: partition.node for partition in self.all}.values())
+        #: Whether sessions may be in different partitions.
+        self.several = len(self.all) > 1
 
     @classmethod
     def single(cls, client: redis.Redis, listening: redis.Redis | None = None) -> Partitions:
@@ -114,18 +122,13 @@ class Partitions:
         """Where that is which belongs to no session: API keys and their usage, workers' liveness, sums of metrics."""
         return self.nodes[0]
 
-    @property
-    def several(self) -> bool:
-        """Whether sessions may be in different partitions."""
-        return len(self.all) > 1
-
     def of(self, session: str) -> Partition:
         """The partition of a session."""
-        return self.all[0]
+        return self._buckets[crc32(session.encode()) % BUCKETS] if self.several else self.all[0]
 
     def of_address(self, address: str) -> Partition:
         """The partition with the line and the rates of an address."""
-        return self.all[0]
+        return self.of(address)
 
     def of_node(self, node: Node) -> list[Partition]:
         """The partitions of a node: what concerns them all goes there in one round trip."""

@@ -18,6 +18,7 @@ from chatbot.sessions.requests import Accepted
 from chatbot.web.client_lines import refused
 from chatbot.web.services import Services
 from chatbot.web.subscriber import Subscriber
+from chatbot.web.traces import accepting
 
 logger = logging.getLogger(__name__)
 
@@ -101,13 +102,15 @@ class FrameHandler:
     def _request(self, frame: ClientFrame) -> None:
         """Stores what asks for a reply, and acknowledges it."""
         began = time.monotonic()
-        with self._acknowledged_first():
-            accepted = self._accept(frame, frame.id or uuid.uuid4().hex)
-            self._renewed()
-            self._acknowledge(accepted)
-        self._metrics.ack_time.observe(time.monotonic() - began)
-        if accepted.wake:
-            self._enqueuer.enqueue(self._session)
+        given = frame.id or uuid.uuid4().hex
+        with bound(message_id=given), accepting(frame.type, self._session, given):
+            with self._acknowledged_first():
+                accepted = self._accept(frame, given)
+                self._renewed()
+                self._acknowledge(accepted)
+            self._metrics.ack_time.observe(time.monotonic() - began)
+            if accepted.wake:
+                self._enqueuer.enqueue(self._session)
 
     @contextmanager
     def _acknowledged_first(self) -> Iterator[None]:

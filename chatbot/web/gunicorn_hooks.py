@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from chatbot import logs
+from chatbot import logs, tracing
 from chatbot.config import open_files
 from chatbot.telemetry.process_memory import resident_memory
 from chatbot.web import garbage_collection, metrics_folder, start_checks
@@ -54,6 +54,7 @@ def post_worker_init(worker: Any) -> None:
     """In a new process, once it has loaded the application."""
     # The application serves the path below it, with the prefix or without; gunicorn would refuse paths without it.
     os.environ.pop("SCRIPT_NAME", None)
+    tracing.start("web")
     services = worker.wsgi.extensions["chatbot"]
     hub = services.hub
     hub.start()
@@ -65,6 +66,7 @@ def post_worker_init(worker: Any) -> None:
 def worker_exit(_: Any, worker: Any) -> None:
     """In a process at its end: skips the interpreter's shutdown, in which gevent's leftovers log errors."""
     if worker.booted and not worker.alive:
+        tracing.finish()
         logs.finish()
         os._exit(0)
 

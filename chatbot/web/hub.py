@@ -21,10 +21,12 @@ from chatbot.protocol.client_errors import SessionDamaged, SessionNotFound
 from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import Event
 from chatbot.sessions.ids import reply_id
-from chatbot.sessions.messages import Sessions, Snapshot
+from chatbot.sessions.messages import Sessions
+from chatbot.sessions.snapshots import Snapshot
 from chatbot.store.listeners import Listeners
 from chatbot.store.partitions import Node, Store, partitions_of
 from chatbot.web.subscriber import Subscriber
+from chatbot.web.traces import delivering
 
 logger = logging.getLogger(__name__)
 
@@ -157,9 +159,13 @@ class Hub:
         if not group:
             return
         event = Event.decode(payload)
+        with delivering(event.trace, len(group)):
+            self._deliver(event, list(group))
+
+    def _deliver(self, event: Event, group: list[Subscriber]) -> None:
         encoded: dict[Callable[[str], bytes], bytes] = {}
         gaps = []
-        for subscriber in list(group):
+        for subscriber in group:
             encode = subscriber.encode
             frame = encoded.get(encode) or encoded.setdefault(encode, encode(event.frame))
             if not subscriber.deliver(event, frame):

@@ -17,7 +17,7 @@ from chatbot import config
 from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.buckets import Bucket
-from chatbot.store.partitions import Store, partitions_of
+from chatbot.store.partitions import Partition, Store, partitions_of
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +52,8 @@ class RateLimits:
         self._address_bytes = settings.limits.address_bytes
         self._session_reads = settings.limits.session_reads
         self._address_reads = settings.limits.address_reads
-        # With a pool given, the URL is not used.
         self._partitions = partitions_of(store)
-        self._limiters = {
-            node: SlidingWindowCounterRateLimiter(
-                RedisStorage("redis://", connection_pool=node.client.connection_pool, key_prefix="chat:rate")
-            )
-            for node in self._partitions.nodes
-        }
+        self._limiters: dict[Partition, SlidingWindowCounterRateLimiter] = {}
         self._request_paces = Paces(self._request_pace)
         # How many pages are being sent to each network.
         self._sending: Counter[str] = Counter()
@@ -75,14 +69,27 @@ class RateLimits:
     def _hit(self, kind: str, network: str) -> None:
         if not self.enabled:
             return
-        limiter = self._limiters[self._partitions.of_address(network).node]
+        limiter = self._limiter(network)
         try:
             for rate in self._sessions:
                 if not limiter.hit(rate, kind, network):
                     reset = limiter.get_window_stats(rate, kind, network).reset_time
                     raise RateLimited(max(reset - time.time(), 1.0))
         except redis.RedisError as error:
+            if self._partitions.several:
+                # The new session may be where Redis works.
+                logger.warning("an address is not limited, as its Redis fails: %s", error)
+                return
             raise StoreUnavailable(f"rates: {type(error).__name__}: {error}") from error
+
+    def _limiter(self, network: str) -> SlidingWindowCounterRateLimiter:
+        at = self._partitions.of_address(network)
+        if at not in self._limiters:
+            pool, prefix = at.client.connection_pool, at.of_address("chat:rate")
+            # With a pool given, the URL is not used.
+            storage = RedisStorage("redis://", connection_pool=pool, key_prefix=prefix)
+            self._limiters[at] = SlidingWindowCounterRateLimiter(storage)
+        return self._limiters[at]
 
     def messages(self, session: str, network: str) -> tuple[Bucket, ...]:
         """The buckets of each message; the script that stores a message takes its tokens out of each."""
@@ -111,8 +118,9 @@ class RateLimits:
         return _buckets(self._partitions.of(session).own_key(session, "rate:reads"), self._session_reads)
 
     def _address_buckets(self, kind: str, network: str, rates: Sequence[RateLimitItem]) -> list[Bucket]:
-        key = self._partitions.of_address(network).of_address(f"chat:rate:{kind}:{network}")
-        return _buckets(key, rates, counts_bytes=kind == "bytes", of_address=True)
+        partition = self._partitions.of_address(network)
+        key = partition.of_address(f"chat:rate:{kind}:{network}")
+        return _buckets(key, rates, counts_bytes=kind == "bytes", partition=partition)
 
     def reads(self, session: str, network: str) -> tuple[Bucket, ...]:
         """The buckets of each page of a history; the script that reads it takes one token out of each."""
@@ -222,10 +230,10 @@ def hold_back(seconds: float) -> None:
 
 
 def _buckets(
-    key: str, rates: Sequence[RateLimitItem], *, counts_bytes: bool = False, of_address: bool = False
+    key: str, rates: Sequence[RateLimitItem], *, counts_bytes: bool = False, partition: Partition | None = None
 ) -> list[Bucket]:
     return [
-        Bucket(f"{key}:{number}", rate.get_expiry() * 1000 / rate.amount, rate.amount, counts_bytes, of_address)
+        Bucket(f"{key}:{number}", rate.get_expiry() * 1000 / rate.amount, rate.amount, counts_bytes, partition)
         for number, rate in enumerate(rates)
     ]
 

@@ -20,7 +20,7 @@ from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.nodenames import node_format
 
-from chatbot import logs
+from chatbot import logs, tracing
 from chatbot.api_keys.charges import Charges
 from chatbot.config import PYTHON, Settings, open_files
 from chatbot.config.broker_urls import is_amqp
@@ -42,11 +42,11 @@ from chatbot.worker.models import create_model
 from chatbot.worker.models.base import Model
 from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.models.http import check_certificate
+from chatbot.worker.node_streams import NodeStreams
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots
 from chatbot.worker.replies import Replies
 from chatbot.worker.start_checks import check_options, given, refuse_beat, wait_until_usable, warn_of_namesake
-from chatbot.worker.streams import Streams
 from chatbot.worker.tasks import add_tasks
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class WorkerServices:
 
     @cached_property
     def partitions(self) -> Partitions:
-        return open_partitions(self._settings.redis.url, self.slots + self.recovery_slots + _SPARE_CONNECTIONS)
+        return open_partitions(self._settings.redis.urls, self.slots + self.recovery_slots + _SPARE_CONNECTIONS)
 
     @property
     def client(self) -> redis.Redis:
@@ -105,8 +105,8 @@ class WorkerServices:
         return Listeners(self.partitions, lambda _, session: self.streams.stop(session))
 
     @cached_property
-    def streams(self) -> Streams:
-        return Streams(self.leases, self.counts)
+    def streams(self) -> NodeStreams:
+        return NodeStreams(self.leases, self.partitions, self.counts)
 
     @cached_property
     def _replies(self) -> Replies:
@@ -225,6 +225,7 @@ def _set_up_threads(
     celery: Celery, services: WorkerServices, settings: Settings, *, sender: str, instance: Any, **_: Any
 ) -> None:
     """Adds the canary's queue before the worker starts; `sender` is the node's name, `instance` the worker."""
+    tracing.start("worker")
     wait_until_usable(settings)
     warn_of_namesake(services.client, sender, settings.worker.health_timeout)
     canary = Canary(
@@ -246,6 +247,7 @@ def _set_up_threads(
         services.replies,
         services.counts,
         services.recovery_slots,
+        services.partitions,
     )
     # Without waiting for the broker, which recovery does not need.
     recovery.start()
@@ -270,3 +272,4 @@ def _end_shutdown(canary: Canary, **_: Any) -> None:
     # Again: a canary that was still running may have registered the worker anew.
     canary.unregister()
     canary.flush()
+    tracing.finish()

@@ -20,6 +20,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.queue.celery_app import BROKER_ERRORS, NEW, OWED, PUBLISH_TIMEOUT, publish_reply
 from chatbot.sessions.ledger import SWEEP_INTERVAL, Ledger
+from chatbot.store.partitions import Node, Partitions
 from chatbot.telemetry.counters import SWEEPS, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.replies import Replies
 from chatbot.worker.tasks import counting_outages
@@ -36,7 +37,7 @@ def recovery_slots(concurrency: int) -> int:
 
 
 class Recovery:
-    """A thread that sweeps, and a thread for each reply that it recovers."""
+    """A thread for each Redis that sweeps its ledger, and a thread for each reply that is recovered."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Recovery:
         replies: Callable[[], Replies],
         counts: Counts,
         slots: int,
+        partitions: Partitions,
     ) -> None:
         """`ledger`, `charges` and `replies` are called in the threads, after a fork if there is one."""
         self._celery = celery
@@ -53,21 +55,23 @@ class Recovery:
         self._charges = charges
         self._replies = replies
         self._counts = counts
+        self._partitions = partitions
         self._slots = threading.Semaphore(slots)
         self._ending = threading.Event()
 
     def start(self) -> None:
         """Sweeps now, and then each second."""
-        threading.Thread(target=self._run, name="recovery", daemon=True).start()
+        for node in self._partitions.nodes:
+            threading.Thread(target=self._run, args=(node,), name="recovery", daemon=True).start()
 
     def stop(self) -> None:
         """Recovers nothing further; replies in progress continue."""
         self._ending.set()
 
-    def _run(self) -> None:
+    def _run(self, node: Node) -> None:
         while not self._ending.is_set():
             try:
-                self.sweep()
+                self.sweep(node)
             except StoreUnavailable as error:
                 self._counts.add(WORKER_REDIS_ERRORS)
                 logger.warning("could not sweep: %s", error)
@@ -75,9 +79,9 @@ class Recovery:
                 logger.exception("a sweep failed")
             self._ending.wait(SWEEP_INTERVAL)
 
-    def sweep(self) -> None:
-        """Gives each overdue session a worker, and settles the charges of API keys. Raises `StoreUnavailable`."""
-        overdue = self._ledger().overdue()
+    def sweep(self, node: Node) -> None:
+        """Gives each overdue session of a node a worker, and settles the charges there. Raises `StoreUnavailable`."""
+        overdue = self._ledger().overdue(node)
         if overdue is None:
             return
         self._counts.add(SWEEPS)
@@ -88,8 +92,9 @@ class Recovery:
         for session in unpublished:
             # The next sweep finds those for which no slot is free.
             self._answer(session)
-        self._charges().settle()
-        self._charges().check_old()
+        self._charges().settle(node)
+        if node is self._partitions.nodes[0]:
+            self._charges().check_old()
 
     def _publish(self, sessions: list[str], priority: int) -> list[str]:
         """Publishes a task for each; returns those that the broker did not take."""

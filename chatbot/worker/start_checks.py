@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,39 +106,42 @@ def wait_until_usable(settings: Settings) -> None:
 
     A broker that does not answer delays nothing: replies that are owed need none.
     """
-    url, broker = settings.redis.url, settings.redis.broker_url
-    if is_amqp(broker):
-        _wait(url, SESSION_COMMANDS, "REDIS_URL", needed=True)
-        return
-    commands = queue_commands(database(broker), CLUSTER_PREFIX if is_cluster(broker) else "")
-    if broker == url:
-        _wait(url, f"{SESSION_COMMANDS}|{commands}", "REDIS_URL", needed=True)
-        return
-    _wait(url, SESSION_COMMANDS, "REDIS_URL", needed=True)
-    _wait(broker, commands, "CELERY_BROKER_URL", needed=False)
+    urls, broker = settings.redis.urls, settings.redis.broker_url
+    commands = "" if is_amqp(broker) else queue_commands(database(broker), CLUSTER_PREFIX if is_cluster(broker) else "")
+    # A broker that is among them needs the rights of both.
+    _wait({url: f"{SESSION_COMMANDS}|{commands}" if url == broker else SESSION_COMMANDS for url in urls}, "REDIS_URL")
+    if commands and broker not in urls:
+        _wait({broker: commands}, "CELERY_BROKER_URL", needed=False)
 
 
-def _wait(url: str, commands: str, variable: str, *, needed: bool) -> None:
-    client = connect(url, 1, retries=0)
-    reported = None
-    try:
-        while True:
-            try:
-                problem = find_problem(client, commands, variable)
-            except redis.RedisError as error:
-                if not needed:
-                    return
-                problem = f"no {'master' if is_sentinel(url) else 'Redis'} answers where {variable} says: {error}"
-            if problem is None:
-                break
-            if problem != reported:
-                logger.error("this worker waits: %s", problem)
-                reported = problem
-            time.sleep(_RETRY_INTERVAL)
-    finally:
-        client.connection_pool.disconnect()
+def _wait(commands: Mapping[str, str], variable: str, *, needed: bool = True) -> None:
+    """Waits until one of several Redis, by URL, can be used for its commands."""
+    reported: dict[str, str | None] = {}
+    while True:
+        problems = {url: _problem(url, wanted, variable, needed=needed) for url, wanted in commands.items()}
+        usable = None in problems.values()
+        for number, (url, problem) in enumerate(problems.items(), 1):
+            if problem and problem != reported.get(url):
+                which = f" for Redis {number} of {len(commands)}" if len(commands) > 1 else ""
+                logger.error("this worker waits%s: %s", which, problem)
+        if usable:
+            break
+        reported.update(problems)
+        time.sleep(_RETRY_INTERVAL)
     if reported:
         logger.info("this worker can use Redis now")
+
+
+def _problem(url: str, commands: str, variable: str, *, needed: bool) -> str | None:
+    client = connect(url, 1, retries=0)
+    try:
+        return find_problem(client, commands, variable)
+    except redis.RedisError as error:
+        if not needed:
+            return None
+        return f"no {'master' if is_sentinel(url) else 'Redis'} answers where {variable} says: {error}"
+    finally:
+        client.connection_pool.disconnect()
 
 
 def warn_of_namesake(client: redis.Redis, node: str, timeout: float) -> None:

@@ -62,6 +62,8 @@ class Stream:
         #: Tokens of the prompt, estimated.
         self.prompt_tokens = 0
         self.usage: Usage | None = None
+        #: Seconds until this attempt's first text.
+        self.first_after: float | None = None
         #: The function calls of the reply.
         self.calls: tuple[Mapping[str, Any], ...] = ()
         #: Set once another worker holds the lease, or the session has ended.

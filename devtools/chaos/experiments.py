@@ -15,6 +15,7 @@ from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment, eventually
 from devtools.harness.rabbit_deployment import RabbitDeployment
 from devtools.harness.sentinel_deployment import SentinelDeployment
+from devtools.harness.several_redis_deployment import SeveralRedisDeployment
 
 #: Seconds for replies to arrive before and after a fault.
 _PATIENCE = 60.0
@@ -38,6 +39,7 @@ EXPERIMENTS = {
     "web-kill": Experiment(process_faults.kill_web, 8),
     "web-stop": Experiment(process_faults.stop_web, 5),
     "redis-kill": Experiment(process_faults.kill_redis, 5),
+    "redis-of-three-kill": Experiment(process_faults.kill_one_redis, 6, deployment=SeveralRedisDeployment),
     "model-kill": Experiment(process_faults.kill_model, 5),
     "queue-emptied": Experiment(process_faults.empty_queue, 5),
     "queue-junk": Experiment(surrounding_faults.put_junk_into_the_queue, 3),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from devtools.harness.deployment import Deployment
+from devtools.harness.deployment import Deployment, eventually
 from devtools.harness.http_proxy import HttpProxy
 from devtools.paths import ROOT
 from tests.page.conftest import FRIEND
@@ -17,6 +17,9 @@ from tests.support.page_user import PageUser
 LONG = "!interval=40 !tokens=25 go on"
 #: What Chromium itself writes about a websocket that a proxy cuts.
 CUT = re.compile("WebSocket connection to .* failed")
+#: The same, and what it writes while the server is away.
+BROKEN = re.compile("WebSocket connection to .* failed|Failed to load resource|ERR_")
+SLOW = "!interval=50 !tokens=30 go on"
 TRANSPORT = "sessionStorage.getItem('chat.transport')"
 
 
@@ -54,6 +57,31 @@ def test_a_chat_goes_on_without_a_websocket(
     expect(user.page.locator(".failure:visible")).to_have_count(0)
     other.close()
     user.close(allowed=CUT)
+
+
+def test_without_a_websocket_replies_survive_kills_of_web_and_worker(chromium: Browser, site: Deployment) -> None:
+    port = int(site.webs[0].env["PORT"])
+    with HttpProxy(port) as streaming, HttpProxy(port, holds_back=True) as polling:
+        users = [PageUser(chromium, proxy.url).start_chat() for proxy in (streaming, polling)]
+        assert [user.page.evaluate(TRANSPORT) for user in users] == ["events", "polling"]
+        for user in users:
+            user.send(SLOW)
+        for user in users:
+            expect(user.replies.last).to_contain_text("w5")
+        site.webs[0].restart()
+        site.workers[0].restart()
+        for user in users:
+            user.send("sent meanwhile")
+        eventually(site.ready)
+        for user in users:
+            # The page need not wait for its next try.
+            user.page.evaluate("dispatchEvent(new Event('online'))")
+        for user in users:
+            expect(user.page.locator(".foot:visible")).to_have_count(2, timeout=30_000)
+            expect(user.state).to_have_text("Connected")
+            user.expect_history()
+            expect(user.page.locator(".failure:visible")).to_have_count(0)
+            user.close(allowed=BROKEN)
 
 
 @pytest.mark.parametrize("proxy", [False], indirect=True)

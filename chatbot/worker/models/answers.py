@@ -1,7 +1,8 @@
 """What one JSON object of an answer says, in all protocols: text, thinking, and why the reply ended.
 
 Known shapes: the choices of both OpenAI protocols, streamed (`delta`, `text`) and whole (`message`); the tokens and the
-`generated_text` of text-generation-inference; the lines of Ollama's own protocol (`message`, `response`, `done`).
+`generated_text` of text-generation-inference; the lines of Ollama's own protocol (`message`, `response`, `done`);
+responses of OpenAI, whole and as events (response_events.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 from chatbot.worker.models.errors import ContentRefused, TransientModelError
 from chatbot.worker.models.http_errors import raise_for_error
+from chatbot.worker.models.response_events import delta_of, ended_response, is_response, output_items, reasoning_of
 
 #: Finish reasons by their words, in any spelling (MAX_TOKENS, maxTokens, max-tokens), tried in this order; others are
 #: `stop`. The first are Cohere's, whose words would fit two rows.
@@ -68,6 +70,8 @@ def part_of(document: Mapping[str, Any]) -> Part | None:
         return _token(document)
     if isinstance(document.get("done"), bool):
         return _ollama(document)
+    if is_response(document):
+        return _response(document)
     feedback = document.get("promptFeedback") or document.get("prompt_feedback")
     if isinstance(feedback, dict) and (feedback.get("blockReason") or feedback.get("block_reason")):
         raise ContentRefused("content_filter", "the server's content filter blocks the prompt")
@@ -113,6 +117,24 @@ def _choice(choice: dict[str, Any]) -> Part:
         text = _text(choice.get("text"))
     whole = not streamed and isinstance(message, (dict, str))
     return Part(text, reasoning, finish_reason(choice.get("finish_reason")), whole=whole)
+
+
+def _response(document: Mapping[str, Any]) -> Part:
+    """The part in an event of a response, or in a whole one. Raises `ModelError` for one that failed."""
+    text, reasoning = delta_of(document)
+    ended = ended_response(document)
+    if ended is None:
+        return Part(text, reasoning)
+    raise_for_error(ended)
+    whole = [item for _, item in output_items(document)]
+    text = "".join(_said(item)[0] for item in whole if item.get("type") == "message")
+    if not str(document.get("type")).startswith("response."):
+        # The last event of a stream repeats what was streamed.
+        reasoning = "".join(map(reasoning_of, whole))
+    reason = finish_reason(ended.get("status"))
+    if ended.get("status") == "incomplete":
+        reason = finish_reason(ended.get("incomplete_details")) or "length"
+    return Part(text, reasoning, reason, whole=True, last=True)
 
 
 def _said(message: Mapping[str, Any]) -> tuple[str, str]:

@@ -134,7 +134,7 @@ class ModelProtocol(Model):
     ) -> Pieces:
         """The text, without stop sequences, apart from thinking; of a continuation what is behind the `seam`."""
         before = "" if seam is None else conversation[-1].text
-        text, thinking, thoughts = ReplyText(self.stop_sequences, begun=bool(before)), Thinking(before), ReplyText()
+        text, thinking, thoughts = ReplyText(self._stops(call), begun=bool(before)), Thinking(before), ReplyText()
         with closing(self._request(conversation, call, way)) as pieces:
             for piece in pieces:
                 split = thinking.feed(piece.text)
@@ -144,7 +144,7 @@ class ModelProtocol(Model):
                 for part in parts:
                     if part.retracts:
                         thought += shown + text.held
-                        shown, text = "", ReplyText(self.stop_sequences)
+                        shown, text = "", ReplyText(self._stops(call))
                     thought += part.thought
                     shown += text.feed(part.text)
                 thought = thoughts.feed(thought) if thought or thoughts.held else ""
@@ -161,6 +161,10 @@ class ModelProtocol(Model):
                 if shown or thought or retracts:
                     yield Piece(shown, None, thought, retracts)
         raise AssertionError("the last chunk of every protocol has a finish reason")
+
+    def _stops(self, call: Call) -> tuple[str, ...]:
+        """The stop sequences of the protocol and of the request: not every server knows or trims them."""
+        return (*self.stop_sequences, *(call.options or {}).get("stop", ()))
 
     @abstractmethod
     def _request(self, conversation: Sequence[PromptMessage], call: Call, way: Way | None) -> Pieces:
@@ -219,6 +223,10 @@ class Call:
         #: The request that is answered; None for a question of `model-check`.
         self.assignment = assignment
         self.request_id = request_id
+        #: What the model server gets as the parent of its spans; '' without traces.
+        self.traceparent = ""
+        #: The address of the server that was asked last.
+        self.server = ""
         self.deadline = time.monotonic() + max(timeout, loading_timeout)
         #: What the request asks of the model, see protocol/openai/options.py; None for one that leaves all to settings.
         self.options: Mapping[str, Any] | None = None

@@ -22,6 +22,7 @@ from chatbot.worker.models.error_documents import MAX_TEXT, one_line
 from chatbot.worker.models.errors import ContentRefused, PermanentModelError, TransientModelError
 from chatbot.worker.models.http_errors import raise_for_error
 from chatbot.worker.models.response import ModelResponse
+from chatbot.worker.models.response_events import EVENT
 from chatbot.worker.models.sse import events
 from chatbot.worker.models.tool_calls import ToolCalls
 from chatbot.worker.models.usage import Usage, usage_of
@@ -181,7 +182,7 @@ class _Body:
     def _events(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         for event in events(chunks):
             name, data = event.name.lower(), event.data.strip()
-            if data[:1] == "{" and name in _NAMES:
+            if data[:1] == "{" and (name in _NAMES or name.startswith(EVENT)):
                 yield from _parsed(data)
             elif event.stray:
                 # A server that fails may write its error without the format, or under a field of its own (llama.cpp).

@@ -68,6 +68,7 @@ def test_the_address_of_redis_is_put_together(environ: dict[str, str], url: str)
         ("http://h/v1/", "openai-chat", "http://h/v1/chat/completions"),
         ("http://h/v1/completions", "openai-completions", "http://h/v1/completions"),
         ("http://h/v1/chat/completions", "openai-chat", "http://h/v1/chat/completions"),
+        ("http://h/v1/responses", "openai-responses", "http://h/v1/responses"),
         ("http://h/generate", "huggingface", "http://h/generate"),
         ("http://h:8080", "huggingface", "http://h:8080"),
     ],
