@@ -121,8 +121,7 @@ class RedisChannel(redis.Channel):
             self._flush_brpop_reauth()  # type: ignore[no-untyped-call]
 
     def may_wait_for_slots(self) -> bool:
-        """Whether so many tasks are unacknowledged that the event loop may have stopped fetching: far fewer than all,
-        as other threads acknowledge tasks at the same time."""
+        """Whether the event loop may have stopped fetching. Other threads may acknowledge tasks at the same time."""
         most, qos = self.qos.prefetch_count, self.qos
         return bool(most and 2 * (len(qos._delivered) - len(qos._dirty) + _FEW) >= most)
 

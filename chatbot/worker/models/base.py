@@ -47,6 +47,8 @@ class Piece(NamedTuple):
     usage: Usage | None = None
     #: Of the last chunk: the function calls of the reply, as items.
     calls: tuple[Mapping[str, Any], ...] = ()
+    #: How many chunks of the server this one is made of: those that arrived together.
+    chunks: int = 1
 
 
 class Model(ABC):
@@ -159,7 +161,7 @@ class ModelProtocol(Model):
                     yield Piece(shown, reason, thought, retracts, piece.usage, piece.calls)
                     return
                 if shown or thought or retracts:
-                    yield Piece(shown, None, thought, retracts)
+                    yield Piece(shown, None, thought, retracts, chunks=piece.chunks)
         raise AssertionError("the last chunk of every protocol has a finish reason")
 
     def _stops(self, call: Call) -> tuple[str, ...]:

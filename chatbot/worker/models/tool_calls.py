@@ -27,8 +27,6 @@ class ToolCalls:
 
     def read(self, document: Mapping[str, Any]) -> None:
         """Adds what one object of an answer holds."""
-        if "choices" not in document:
-            return
         choice = first_choice(document) or {}
         for name in ("delta", "message"):
             said = choice.get(name)

@@ -36,7 +36,7 @@ class Usage:
 
 def usage_of(document: Mapping[str, Any], known: Usage | None) -> Usage | None:
     """What is known of the usage after this object of an answer. Later reports win, as some servers report often."""
-    if _REPORTS.isdisjoint(document) or (document.keys() >= _TOKEN and not document["details"]):
+    if all(document[name] is None for name in _REPORTS.intersection(document)):
         return known
     found = None
     for reader, name in _READERS:
@@ -90,10 +90,8 @@ _READERS = (
 )
 
 
-#: The fields of which a report has one, and those of a token of text-generation-inference, whose last one has a report:
-#: most objects of an answer have none.
+#: The fields that hold reports: of most objects of an answer none is set.
 _REPORTS = frozenset({*(name for _, name in _READERS), "eval_count", "prompt_eval_count"})
-_TOKEN = frozenset({"token", "generated_text", "details"})
 
 
 def _joined(new: Usage, old: Usage | None) -> Usage | None:
