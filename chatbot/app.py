@@ -84,7 +84,12 @@ def _add_commands(app: Flask, services: Services) -> None:
     @app.cli.command("end-sessions", cls=StoreCommand)
     def end_sessions() -> None:
         """End all sessions of all users, as end-session does with one."""
-        click.echo(f"{sum(map(end, services.sessions.ids()))} sessions ended")
+        count = 0
+        try:
+            for session, at in services.sessions.places():
+                count += services.sessions.end(session, services.rate_limits.session_keys(session), at)
+        finally:
+            click.echo(f"{count} sessions ended")
 
 
 def _create_services(settings: Settings, celery: Celery) -> Services:

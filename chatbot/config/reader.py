@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
 import os
 import re
 import ssl
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from marshmallow import ValidationError
 
 from chatbot.config.addresses import PYTHON, compose_redis_url, model_address, names_user_alone, with_sentinel_login
@@ -113,14 +115,26 @@ def _read_env_file() -> dict[str, str]:
         raise ConfigurationError("the working folder was deleted: start from a folder that exists") from None
     if os.path.isdir(path):
         raise ConfigurationError(".env is a folder: remove it, or put a file in its place")
+    if not os.path.exists(path):
+        if os.path.islink(path):
+            raise ConfigurationError(".env is a link to a file that is not there: correct it, or remove it")
+        return {}
     try:
-        found = dotenv_values(path)
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
     except PermissionError:
         raise ConfigurationError(".env may not be read by this user: change its owner or its mode") from None
     except UnicodeDecodeError:
         raise ConfigurationError(".env is not UTF-8: save it as UTF-8") from None
-    if any("\0" in f"{name}{value}" for name, value in found.items()):
+    if "\0" in text:
         raise ConfigurationError(".env holds a zero byte: save it as UTF-8")
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            before, _, _ = binding.original.string.partition(binding.original.string.strip())
+            line = binding.original.line + before.count("\n")
+            # Not repeated, as it may hold a password.
+            raise ConfigurationError(f".env has no NAME=value in line {line}: correct that line")
+    found = dotenv_values(stream=io.StringIO(text))
     return {name: value for name, value in found.items() if value is not None}
 
 

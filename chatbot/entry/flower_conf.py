@@ -6,7 +6,7 @@ from chatbot import logs
 from chatbot.config import open_files
 from chatbot.web import flower_guard
 from chatbot.web.hosts import is_loopback, served_hosts
-from chatbot.web.start_checks import check_port, check_temporary_folder
+from chatbot.web.start_checks import check_port, check_socket, check_temporary_folder
 
 _settings = logs.settings_or_exit()
 
@@ -27,7 +27,9 @@ def _protect() -> None:
         )
     check_temporary_folder()
     open_files.raise_limit()
-    if not options.unix_socket:
+    if options.unix_socket:
+        check_socket(options.unix_socket, "--unix-socket ")
+    else:
         check_port(options.address, options.port, "FLOWER_PORT")
     # A Unix socket has no name of its own.
     flower_guard.install(served_hosts("" if options.unix_socket else options.address, _settings.web.allowed_hosts))

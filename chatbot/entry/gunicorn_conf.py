@@ -7,7 +7,14 @@ import warnings
 import gevent
 
 from chatbot import logs
-from chatbot.web.gunicorn_hooks import child_exit, on_exit, on_starting, post_worker_init, worker_exit  # noqa: F401
+from chatbot.web.gunicorn_hooks import (  # noqa: F401
+    child_exit,
+    on_exit,
+    on_starting,
+    post_worker_init,
+    when_ready,
+    worker_exit,
+)
 from chatbot.web.gunicorn_logger import GunicornLogger
 from chatbot.web.start_checks import check_options, mark_configured
 

@@ -29,6 +29,7 @@ __all__ = [
     "finish",
     "formatter",
     "is_json",
+    "mark_started",
     "redact",
     "settings_or_exit",
     "summaries",
@@ -98,9 +99,16 @@ def settings_or_exit() -> Settings:
         raise SystemExit(escape(text)) from None
 
 
-def take_over_output(settings: Settings) -> None:
-    """Has all that this process writes to its standard streams become lines of the log, if these are JSON."""
-    output.take_over(formatter(settings), streams=is_json(settings))
+def take_over_output(settings: Settings, *, streams: bool = True) -> None:
+    """Logs what ends this process; has what it writes to its standard `streams` become lines of the log, if these are
+    JSON."""
+    traces = settings.log.level == "DEBUG"
+    output.take_over(formatter(settings), streams=streams and is_json(settings), traces=traces)
+
+
+def mark_started() -> None:
+    """Until this is called, an exception that ends the process becomes one line of the log without a trace."""
+    output.mark_started()
 
 
 def write_now(settings: Settings, name: str, text: str) -> None:

@@ -6,25 +6,16 @@ the latter refuses is given back to the former.
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import SessionDamaged
 from chatbot.sessions.buckets import Bucket, takes
-from chatbot.store.partitions import Node, Partition, Partitions
+from chatbot.store.partitions import Partition, Partitions
+from chatbot.store.resting import Resting
 from chatbot.store.scripts import Scripts
-
-logger = logging.getLogger(__name__)
-
-#: Seconds for which a Redis that failed is not asked about an address again: meanwhile nothing of it is counted there,
-#: rather than that sessions elsewhere wait for a Redis that is not theirs.
-_REST = 2.0
 
 T = TypeVar("T")
 
@@ -46,12 +37,11 @@ class _Taken:
 class Admission:
     """The address's part of the steps. A Redis that fails refuses nothing."""
 
-    def __init__(self, partitions: Partitions, max_queue_age: float) -> None:
+    def __init__(self, partitions: Partitions, resting: Resting, max_queue_age: float) -> None:
         self._partitions = partitions
         self._max_wait_ms = max_queue_age * 1000
         self._scripts = Scripts()
-        self._lock = threading.Lock()
-        self._resting: dict[Node, float] = {}
+        self._resting = resting
 
     def elsewhere(self, session: str, address: str) -> bool:
         """Whether the address is in another partition than the session."""
@@ -100,13 +90,13 @@ class Admission:
         if at is None:
             return 0
         taken = _Taken(at, elsewhere, text, "")
-        step = partial(self._scripts.run, "take", at, taken.keys, *takes(elsewhere, text), share=share)
+        step = partial(self._scripts.run, "take", at.at_once, taken.keys, *takes(elsewhere, text), share=share)
         return int(self._try(at, step, 0))
 
     def _admit(self, session: str, taken: _Taken) -> list[Any]:
         values = takes(taken.buckets, taken.text)
         answer: list[Any] = self._scripts.run(
-            "admit", taken.at, taken.keys, *values, session=session, max_wait_ms=self._max_wait_ms
+            "admit", taken.at.at_once, taken.keys, *values, session=session, max_wait_ms=self._max_wait_ms
         )
         return [*answer, None][:3]
 
@@ -117,21 +107,12 @@ class Admission:
         back = _Taken(taken.at, buckets, taken.text, taken.line)
         values = takes(buckets, taken.text)
         stays = 0 if entered else 1
-        step = partial(self._scripts.run, "give_back", back.at, back.keys, *values, session=session, stays=stays)
+        run = partial(self._scripts.run, "give_back", back.at.at_once, back.keys, *values)
+        step = partial(run, session=session, stays=stays)
         self._try(taken.at, step, None)
 
     def _try(self, at: Partition, step: Callable[[], T], otherwise: T) -> T:
-        """What the step returns; `otherwise` when the address's Redis fails, or failed lately."""
-        now = time.monotonic()
-        if self._resting.get(at.node, 0) > now:
-            return otherwise
-        try:
-            return step()
-        except StoreUnavailable as error:
-            with self._lock:
-                self._resting[at.node] = time.monotonic() + _REST
-            logger.warning("an address is not limited, as Redis %d fails: %s", at.node.number + 1, error)
-            return otherwise
+        return self._resting.without(at.node, step, otherwise, "an address is not limited")
 
 
 def _split(buckets: Sequence[Bucket], first: Callable[[Bucket], bool]) -> tuple[list[Bucket], list[Bucket]]:

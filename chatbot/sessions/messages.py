@@ -11,6 +11,7 @@ import logging
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import redis
@@ -29,6 +30,7 @@ from chatbot.sessions.refusals import refusal
 from chatbot.sessions.requests import Requests
 from chatbot.sessions.snapshots import Snapshot
 from chatbot.store.partitions import Partition, Store
+from chatbot.store.scripts import Value
 
 logger = logging.getLogger(__name__)
 
@@ -54,27 +56,23 @@ class Sessions(Requests):
         """Creates a session: `{"token", "name", "messages": [], "session_start"}`. It lives `max_age` seconds at most
         if that is not 0, however much it is used."""
         document = new_session(name)
-        failing: dict[Partition, StoreUnavailable] = {}
-        for _ in range(_MOST_TOKENS):
+        age = int(max_age * 1000) or self._max_age_ms
+        for _ in range(_MOST_TOKENS if self._partitions.several else 0):
             token = secrets.token_urlsafe(_TOKEN_BYTES)
-            partition = self._partitions.of(session_id(token))
-            if partition in failing:
-                continue
-            try:
-                self._run_replicated(
-                    "create",
-                    session_id(token),
-                    content=to_json(document),
-                    ttl_ms=self._ttl_ms,
-                    max_age_ms=int(max_age * 1000) or self._max_age_ms,
-                )
-            except StoreUnavailable as error:
-                failing[partition] = error
-                if len(failing) == len(self._partitions.all):
-                    break
-            else:
+            node = self._partitions.of(session_id(token)).node
+            step = partial(self._create, token, document, age)
+            if self._resting.without(node, step, False, "a new session is elsewhere"):
                 return {"token": token, **document}
-        raise next(iter(failing.values()))
+        # There is one Redis, or all have failed.
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        self._create(token, document, age)
+        return {"token": token, **document}
+
+    def _create(self, token: str, document: dict[str, Any], age: int) -> bool:
+        content = to_json(document)
+        arguments: dict[str, Value] = {"content": content, "ttl_ms": self._ttl_ms, "max_age_ms": age}
+        self._run_replicated("create", session_id(token), **arguments)
+        return True
 
     def import_chat(self, chat: ChatFile, buckets: Sequence[Bucket] = ()) -> dict[str, Any]:
         """Creates a session with the messages of a file, and returns it without them. Messages without a reply count as
@@ -138,23 +136,31 @@ class Sessions(Requests):
             raise RateLimited(rest[0] / 1000, message=_TOO_MANY_READS)
         raise refusal(status, self._max_queue_age, None)
 
-    def end(self, session: str, further_keys: Sequence[str] = ()) -> bool:
+    def end(self, session: str, further_keys: Sequence[str] = (), at: Partition | None = None) -> bool:
         """Deletes the session, and `further_keys`, in one step; false when there is none.
 
-        Its sockets are closed, and a worker's further writes are rejected.
+        Its sockets are closed, and a worker's further writes are rejected. `at` says where the session is, if that may
+        not be its partition: it was there before REDIS_URL named another Redis.
         """
-        events = self._partitions.of(session).events(session)
-        return bool(self._run_replicated("end", session, further_keys, session=session, events=events))
+        at = at or self._partitions.of(session)
+        keys = (*at.keys(session), *further_keys)
+        return bool(self._scripts.run_replicated("end", at, keys, session=session, events=at.events(session)))
 
-    def ids(self) -> Iterator[str]:
-        """The ids of all sessions; one that is created meanwhile may be missing."""
-        try:
-            for partition in self._partitions.all:
-                before, _, after = partition.keys("*").document.partition("*")
+    def places(self) -> Iterator[tuple[str, Partition]]:
+        """The ids of all sessions, and where each is; one that is created meanwhile may be missing.
+
+        Raises `StoreUnavailable` for a Redis that fails, after those of the others.
+        """
+        failures: list[redis.RedisError] = []
+        for partition in self._partitions.all:
+            before, _, after = partition.keys("*").document.partition("*")
+            try:
                 for key in partition.client.scan_iter(f"{before}*{after}", count=1000):
-                    yield key.removeprefix(before).removesuffix(after)
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"ids: {type(error).__name__}: {error}") from error
+                    yield key.removeprefix(before).removesuffix(after), partition
+            except redis.RedisError as error:
+                failures.append(error)
+        if failures:
+            raise StoreUnavailable(f"sessions: {type(failures[0]).__name__}: {failures[0]}") from failures[0]
 
     def select(self, session: str, message_id: str) -> None:
         """Shows the path through a message, down to the newest message below it, and publishes its end.

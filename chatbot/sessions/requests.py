@@ -20,6 +20,7 @@ from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.client_scripts import ClientScripts
 from chatbot.sessions.refusals import refusal
 from chatbot.store.partitions import Store, partitions_of
+from chatbot.store.resting import Resting
 from chatbot.store.scripts import Value
 from chatbot.tracing import traceparent
 
@@ -83,7 +84,8 @@ class Requests:
         self._max_pending = max_pending
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
         self._max_queue_age = max_queue_age
-        self._admission = Admission(self._partitions, max_queue_age)
+        self._resting = Resting()
+        self._admission = Admission(self._partitions, self._resting, max_queue_age)
         self._task = task
 
     def accept(

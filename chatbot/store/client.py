@@ -78,7 +78,7 @@ def connect(url: str, max_connections: int, *, retries: int = 1) -> redis.Redis:
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     if is_cluster(url):
-        return ClusterClient(connection_pool=ClusterPool(url, patience=PATIENCE if retries else 0.0, **options))
+        return ClusterClient(ClusterPool(url, patience=PATIENCE if retries else 0.0, **options))
     retry = Retry(NoBackoff(), retries, supported_errors=(redis.ConnectionError,))
     return _Client(connection_pool=create_pool(url, retry=retry, **options))
 

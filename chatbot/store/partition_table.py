@@ -11,45 +11,26 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
-from itertools import count
 from urllib.parse import urlsplit
 
 from chatbot.store.client import connect
 from chatbot.store.cluster import is_cluster
-from chatbot.store.cluster_pool import slot_of
+from chatbot.store.cluster_partitions import ClusterPartitions
 from chatbot.store.listener import LISTENER_CONNECTIONS
 from chatbot.store.partitions import BUCKETS, Node, Partition, Partitions
 from chatbot.store.sentinel import SentinelAddress, is_sentinel
-
-#: Of a Redis Cluster.
-SLOTS = 16384
 
 
 def open_partitions(urls: Sequence[str], max_connections: int) -> Partitions:
     """The table, with clients of at most `max_connections` to each node; they connect when first used."""
     if is_cluster(urls[0]):
-        cluster = Node(0, connect(urls[0], max_connections), connect(urls[0], LISTENER_CONNECTIONS, retries=0))
-        parts = [Partition(number, cluster, tag) for number, tag in enumerate(cluster_tags())]
-        return Partitions(parts, parts)
-    partitions = [
-        Partition(number, Node(number, connect(url, max_connections), connect(url, LISTENER_CONNECTIONS, retries=0)))
-        for number, url in enumerate(urls)
-    ]
-    owners = share_out([server_name(url) for url in urls])
+        return ClusterPartitions(urls[0], max_connections)
+    partitions = []
+    for number, url in enumerate(urls):
+        client, listening = connect(url, max_connections), connect(url, LISTENER_CONNECTIONS, retries=0)
+        partitions.append(Partition(number, Node(number, client, listening, server_name(url))))
+    owners = share_out([partition.node.name for partition in partitions])
     return Partitions(partitions, [partitions[owner] for owner in owners])
-
-
-@cache
-def cluster_tags() -> tuple[str, ...]:
-    """A hash tag for each partition of a cluster: the first number whose slot is in the partition's part of all slots,
-    so that the partitions spread evenly however the slots are shared out in ranges."""
-    found: dict[int, str] = {}
-    for tag in map(str, count()):
-        found.setdefault(slot_of(tag) * BUCKETS // SLOTS, tag)
-        if len(found) == BUCKETS:
-            break
-    return tuple(found[part] for part in range(BUCKETS))
 
 
 def server_name(url: str) -> str:

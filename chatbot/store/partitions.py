@@ -10,10 +10,11 @@ on a session touches keys of its partition alone, so partitions may be on differ
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from zlib import crc32
 
 import redis
@@ -30,6 +31,8 @@ from chatbot.store.keys import (
     tagged,
 )
 
+logger = logging.getLogger(__name__)
+
 #: Sessions and addresses are spread over so many buckets, and these over the partitions.
 BUCKETS = 128
 
@@ -40,6 +43,10 @@ class Place(Protocol):
     @property
     def client(self) -> redis.Redis: ...
 
+    @property
+    def background(self) -> redis.Redis:
+        """The client for work that is done again anyway: it waits for no failover, as other work waits for it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -49,6 +56,22 @@ class Node:
     client: redis.Redis
     #: The client of a listener, which never retries by itself.
     listening: redis.Redis
+    #: Host, port and database, for the log.
+    name: str = ""
+
+    @property
+    def background(self) -> redis.Redis:
+        return self.client
+
+
+class AtOnce(NamedTuple):
+    """Where a script runs that does not wait for a failover."""
+
+    client: redis.Redis
+
+    @property
+    def background(self) -> redis.Redis:
+        return self.client
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +88,16 @@ class Partition:
     def client(self) -> redis.Redis:
         """The client to send a step on this partition to."""
         return self.node.client
+
+    @property
+    def background(self) -> redis.Redis:
+        """See `Place`."""
+        return self.node.background
+
+    @property
+    def at_once(self) -> Place:
+        """The same partition, for steps that do not wait for a failover."""
+        return AtOnce(self.background)
 
     @cached_property
     def shared(self) -> SharedKeys:
@@ -141,6 +174,12 @@ class Partitions:
         for place, partition in enumerate(partitions):
             found.setdefault(id(partition.client), []).append(place)
         return list(found.values())
+
+    def announce(self) -> None:
+        """Logs which Redis share the sessions, if there are several."""
+        if len(self.nodes) > 1 and self.nodes[0].name:
+            names = ", ".join(node.name for node in self.nodes)
+            logger.info("%d Redis share the sessions: %s", len(self.nodes), names)
 
     def disconnect(self) -> None:
         """Closes all connections."""

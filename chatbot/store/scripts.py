@@ -127,7 +127,8 @@ class Scripts:
         """
         if not self._replicas:
             return self.run(name, at, keys, *further, **arguments)
-        answer, replicas = self._round_trip(name, at, [(keys, [*ordered(name, arguments), *further])], self._replicas)
+        calls = [(keys, [*ordered(name, arguments), *further])]
+        answer, replicas = self._round_trip(name, at.client, calls, self._replicas)
         for found in (answer, replicas):
             if isinstance(found, Exception):
                 raise found
@@ -144,10 +145,11 @@ class Scripts:
         arguments; all keys are where `at` is.
 
         The answer of a call that failed at its own session is the `DamagedSession`. That of one whose node failed while
-        others of the same client did not is the `StoreUnavailable`, which is raised if all failed.
+        others of the same client did not is the `StoreUnavailable`, which is raised if all failed. It waits for no
+        failover: the caller tries again.
         """
         found = [(keys, [*ordered(name, arguments), *further]) for keys, further, arguments in calls]
-        answers = self._round_trip(name, at, found)
+        answers = self._round_trip(name, at.background, found)
         if answers and all(_unavailable(answer) for answer in answers):
             raise answers[0]
         return answers
@@ -158,10 +160,9 @@ class Scripts:
         return self._scripts[name]
 
     def _round_trip(
-        self, name: str, at: Place, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int = 0
+        self, name: str, client: redis.Redis, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int = 0
     ) -> list[Any]:
         """The answers, and behind them how many replicas have the writes when `replicas` are asked for."""
-        client = at.client
         script = self._script(name, client)
         try:
             answers = _send(client, script.sha, calls, replicas)

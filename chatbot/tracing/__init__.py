@@ -61,7 +61,7 @@ class Recorder(Protocol):
     """Samples traces and takes ended spans. Both without blocking."""
 
     def samples(self, trace_id: int, parent: Context | None, name: str) -> bool:
-        """Whether the spans below `parent`, or those of a new trace, are recorded."""
+        """Whether a trace that this program begins, or goes on with below a client's span, is recorded."""
 
     def record(self, span: Span) -> None:
         """Takes a span that has ended."""
@@ -169,19 +169,21 @@ def root(
 
 
 def continued(traceparent: str, name: str, span_id: str = "", *, kind: str = CONSUMER) -> Span | None:
-    """A span below one of another process; None where there are no traces. `span_id` is its id, if that is fixed."""
-    parent = Context.parse(traceparent)
-    if _recorder is None or parent is None:
+    """A span below one of another process of this program, which has decided whether the trace is sampled.
+
+    None where there are no traces. `span_id` is its id, if that is fixed.
+    """
+    parent = Context.parse(traceparent) if _recorder is not None else None
+    if parent is None:
         return None
-    sampled = _recorder.samples(parent.trace_id, parent, name)
     given = int(span_id, 16) if span_id else _new_span_id()
-    return Span(name, Context(parent.trace_id, given, sampled), parent, kind=kind)
+    return Span(name, Context(parent.trace_id, given, parent.sampled), parent, kind=kind)
 
 
 def child(name: str, *, kind: str = INTERNAL) -> Opened:
-    """A step of the current span; none where there is no current one."""
+    """A step of the current span; none where there is no current one, or its trace is not sampled."""
     span = _current.get()
-    return NOTHING if span is None else span.child(name, kind=kind)
+    return NOTHING if span is None or not span.context.sampled else span.child(name, kind=kind)
 
 
 def new_span_id() -> str:

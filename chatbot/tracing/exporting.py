@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -28,8 +29,11 @@ from opentelemetry.trace import (
 
 from chatbot.tracing import Context, Span
 
-#: Spans that are encoded and sent at once: in a web process all sockets wait meanwhile, about 3 ms.
-_BATCH = 128
+#: Spans that a web process encodes and sends at once: all sockets wait meanwhile, about 3 ms. A worker has threads, and
+#: sends as many as the SDK would, as a request costs as much as the encoding of a hundred spans.
+_WEB_BATCH = 128
+#: Traces that a process begins within a second at most, unless OTEL_TRACES_SAMPLER is set.
+_TRACES_A_SECOND = 20.0
 _SCOPE = InstrumentationScope("chatbot")
 _KINDS = {kind.name: kind for kind in SpanKind}
 _UNSET = Status(StatusCode.UNSET)
@@ -60,12 +64,26 @@ class Exporter:
         self._resource = _HashedOnce(resource)
         # For its sampler, which the variables choose.
         self._sampler = TracerProvider(resource=resource, shutdown_on_exit=False).sampler
-        batch = None if os.environ.get("OTEL_BSP_MAX_EXPORT_BATCH_SIZE") else _BATCH
+        self._bounded = not os.environ.get("OTEL_TRACES_SAMPLER")
+        self._full_at = time.monotonic()
+        given = os.environ.get("OTEL_BSP_MAX_EXPORT_BATCH_SIZE") or process != "web"
+        batch = None if given else _WEB_BATCH
         self._processor = BatchSpanProcessor(OTLPSpanExporter(), max_export_batch_size=batch)
 
     def samples(self, trace_id: int, parent: Context | None, name: str) -> bool:
+        if self._bounded:
+            return parent.sampled if parent else self._takes_one()
         above = set_span_in_context(NonRecordingSpan(_context(parent, remote=True))) if parent else None
         return self._sampler.should_sample(above, trace_id, name).decision is Decision.RECORD_AND_SAMPLE
+
+    def _takes_one(self) -> bool:
+        """Takes a trace from a bucket that holds those of a second; false when it is empty."""
+        now = time.monotonic()
+        full_at = max(self._full_at, now) + 1 / _TRACES_A_SECOND
+        if full_at > now + 1:
+            return False
+        self._full_at = full_at
+        return True
 
     def record(self, span: Span) -> None:
         status = _UNSET

@@ -38,6 +38,11 @@ def on_starting(server: Any) -> None:
     metrics_folder.create()
 
 
+def when_ready(_: Any) -> None:
+    """In the master, once it listens."""
+    logs.mark_started()
+
+
 def on_exit(_: Any) -> None:
     """In the master, at its end."""
     metrics_folder.remove()

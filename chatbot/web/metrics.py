@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any
 
 import redis
@@ -268,10 +269,10 @@ def _sums(nodes: list[_OfNode]) -> Iterator[GaugeMetricFamily]:
         "chatbot_expected_wait_seconds", "Seconds that a new message must expect to wait", expected_wait(lines)
     )
     yield _gauge("chatbot_ledger_sessions", "Sessions with unanswered messages", sum(node.sessions for node in nodes))
-    used, limits = sum(node.memory.used for node in nodes), [node.memory.limit for node in nodes]
-    yield _gauge("chatbot_redis_memory_bytes", "Memory that Redis uses", used)
-    limit = sum(limits) if all(limits) else 0
-    yield _gauge("chatbot_redis_memory_limit_bytes", "Its maxmemory, 0 for no limit", limit)
+    # Sums would hide that one of several is full.
+    memory = max((node.memory for node in nodes), key=lambda memory: (memory.used / (memory.limit or inf), memory.used))
+    yield _gauge("chatbot_redis_memory_bytes", "Memory that Redis uses, of several the fullest", memory.used)
+    yield _gauge("chatbot_redis_memory_limit_bytes", "Its maxmemory, 0 for no limit", memory.limit)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import redis
 from limits import RateLimitItem
@@ -18,6 +19,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.buckets import Bucket
 from chatbot.store.partitions import Partition, Store, partitions_of
+from chatbot.store.resting import Resting
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,16 @@ _PAGES_SENDING, _PAGES_TO_ADDRESS = 256, 32
 _IPV6_PREFIX = 64
 
 
+class _Storage(RedisStorage):
+    """Uses a client that exists already; of one for a Redis Cluster the pool alone would not do."""
+
+    def __init__(self, client: redis.Redis, key_prefix: str) -> None:
+        # With a pool given, the URL is not used.
+        super().__init__("redis://", connection_pool=client.connection_pool, key_prefix=key_prefix)
+        self.storage = client
+        self.initialize_storage("")
+
+
 class RateLimits:
     """The rates of the settings `RATELIMIT_…`; without `RATELIMIT_ENABLED` nothing is limited.
 
@@ -53,6 +65,7 @@ class RateLimits:
         self._session_reads = settings.limits.session_reads
         self._address_reads = settings.limits.address_reads
         self._partitions = partitions_of(store)
+        self._resting = Resting()
         self._limiters: dict[Partition, SlidingWindowCounterRateLimiter] = {}
         self._request_paces = Paces(self._request_pace)
         # How many pages are being sent to each network.
@@ -69,6 +82,14 @@ class RateLimits:
     def _hit(self, kind: str, network: str) -> None:
         if not self.enabled:
             return
+        if self._partitions.several:
+            # The new session may be where Redis works.
+            node = self._partitions.of_address(network).node
+            self._resting.without(node, partial(self._count, kind, network), None, "an address is not limited")
+        else:
+            self._count(kind, network)
+
+    def _count(self, kind: str, network: str) -> None:
         limiter = self._limiter(network)
         try:
             for rate in self._sessions:
@@ -76,18 +97,12 @@ class RateLimits:
                     reset = limiter.get_window_stats(rate, kind, network).reset_time
                     raise RateLimited(max(reset - time.time(), 1.0))
         except redis.RedisError as error:
-            if self._partitions.several:
-                # The new session may be where Redis works.
-                logger.warning("an address is not limited, as its Redis fails: %s", error)
-                return
             raise StoreUnavailable(f"rates: {type(error).__name__}: {error}") from error
 
     def _limiter(self, network: str) -> SlidingWindowCounterRateLimiter:
         at = self._partitions.of_address(network)
         if at not in self._limiters:
-            pool, prefix = at.client.connection_pool, at.of_address("chat:rate")
-            # With a pool given, the URL is not used.
-            storage = RedisStorage("redis://", connection_pool=pool, key_prefix=prefix)
+            storage = _Storage(at.background, at.of_address("chat:rate"))
             self._limiters[at] = SlidingWindowCounterRateLimiter(storage)
         return self._limiters[at]
 

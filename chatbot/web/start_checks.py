@@ -7,6 +7,7 @@ application.
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import shlex
 import socket
@@ -72,6 +73,15 @@ def check_options(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
         module, _, name = (given.args[0] if given.args else "").partition(":")
         if module in _MODULES and name != "app":
             raise SystemExit(f"the application is {module}:app: start gunicorn {module}:app")
+        if module and not given.pythonpath and not _is_module(module):
+            raise SystemExit(f"there is no module {module} here: start gunicorn wsgi:app")
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _check_worker_class(chosen: str) -> None:
@@ -98,13 +108,9 @@ def check_master(cfg: Any) -> None:
 def _check_address(address: tuple[str, int] | str | int) -> None:
     """Ends the process if it cannot listen there: at a host and a port, a Unix socket, or an open descriptor."""
     if isinstance(address, tuple):
-        if not 0 <= address[1] <= _HIGHEST_PORT:
-            raise SystemExit(f"-b: a port is a number up to {_HIGHEST_PORT}, not {address[1]}")
         check_port(address[0], address[1], "PORT")
     elif isinstance(address, str):
-        problem = _socket_problem(address)
-        if problem:
-            raise SystemExit(f"-b unix:{address}: {problem}")
+        check_socket(address, "-b unix:")
     else:
         try:
             if stat.S_ISSOCK(os.fstat(address).st_mode):
@@ -112,6 +118,13 @@ def _check_address(address: tuple[str, int] | str | int) -> None:
         except OSError:
             pass
         raise SystemExit(f"-b fd://{address}: this is no open socket, correct the number")
+
+
+def check_socket(path: str, option: str) -> None:
+    """Ends the process if it cannot listen at a Unix socket, which `option` names."""
+    problem = _socket_problem(path)
+    if problem:
+        raise SystemExit(f"{option}{path}: {problem}")
 
 
 def _socket_problem(path: str) -> str | None:
@@ -159,6 +172,8 @@ def check_temporary_folder() -> None:
 
 def check_port(host: str, port: int, variable: str) -> None:
     """Ends the process if it cannot listen on the port, which `variable` sets."""
+    if not 0 <= port <= _HIGHEST_PORT:
+        raise SystemExit(f"{variable} {port}: a port is a number up to {_HIGHEST_PORT}")
     deadline = time.monotonic() + _PORT_TIMEOUT
     while problem := _problem(host, port, variable):
         if not problem.startswith("port") or time.monotonic() > deadline:

@@ -27,11 +27,15 @@ def _sentence(error: StoreUnavailable) -> str:
     cause = error.__cause__ or error
     if isinstance(cause, redis.exceptions.OutOfMemoryError):
         return "Redis is full: raise its maxmemory, or end sessions"
-    client = connect(load_settings().redis.url, 1, retries=0)
+    problems = filter(None, map(_problem, load_settings().redis.urls))
+    return next(problems, f"Redis did not do it ({type(cause).__name__}): try again")
+
+
+def _problem(url: str) -> str | None:
+    client = connect(url, 1, retries=0)
     try:
-        problem = find_problem(client, SESSION_COMMANDS, "REDIS_URL")
+        return find_problem(client, SESSION_COMMANDS, "REDIS_URL")
     except redis.RedisError as found:
-        problem = f"no Redis answers where REDIS_URL says: {found}"
+        return f"no Redis answers where REDIS_URL says: {found}"
     finally:
         client.connection_pool.disconnect()
-    return problem or f"Redis did not do it ({type(cause).__name__}): try again"

@@ -33,7 +33,7 @@ def accepting(what: str, session: str, message_id: str) -> Opened:
 def delivering(trace: str, sockets: int) -> Opened:
     """The span of passing the end of a reply on to `sockets` of this process; `trace` came with the event."""
     span = tracing.continued(trace, "deliver") if trace else None
-    if span is None:
+    if span is None or not span.context.sampled:
         return NOTHING
     span.attributes["chatbot.sockets"] = sockets
     return span

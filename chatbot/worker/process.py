@@ -29,7 +29,7 @@ from chatbot.protocol.events import STOP_CHANNEL
 from chatbot.queue.celery_app import HEARTBEAT, create_celery
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import Ledger
-from chatbot.store.listeners import Listeners
+from chatbot.store.listeners import ClusterListeners, Listeners, open_listeners
 from chatbot.store.partition_table import open_partitions
 from chatbot.store.partitions import Partitions
 from chatbot.telemetry.counters import Counts
@@ -101,8 +101,8 @@ class WorkerServices:
         return Charges(self.partitions)
 
     @cached_property
-    def listeners(self) -> Listeners:
-        return Listeners(self.partitions, lambda _, session: self.streams.stop(session))
+    def listeners(self) -> Listeners | ClusterListeners:
+        return open_listeners(self.partitions, lambda _, session: self.streams.stop(session))
 
     @cached_property
     def streams(self) -> NodeStreams:
@@ -149,7 +149,8 @@ class WorkerServices:
 def create_worker(settings: Settings) -> Celery:
     """The app for `celery -A celery_worker worker` and `flower`."""
     refuse_beat()
-    refuse_early(sys.argv[1:])
+    refuse_early(sys.argv[1:], os.environ)
+    logs.take_over_output(settings, streams=False)
     celery = create_celery(settings)
     celery.events_cls = f"{BatchEvents.__module__}:{BatchEvents.__name__}"
     celery.conf.update(
@@ -227,6 +228,7 @@ def _set_up_threads(
     """Adds the canary's queue before the worker starts; `sender` is the node's name, `instance` the worker."""
     tracing.start("worker")
     wait_until_usable(settings)
+    services.partitions.announce()
     warn_of_namesake(services.client, sender, settings.worker.health_timeout)
     canary = Canary(
         celery,
@@ -251,6 +253,7 @@ def _set_up_threads(
     )
     # Without waiting for the broker, which recovery does not need.
     recovery.start()
+    signals.worker_ready.connect(lambda **_: logs.mark_started(), weak=False)
     signals.worker_ready.connect(lambda **_: canary.start(), weak=False)
     signals.worker_shutting_down.connect(partial(_begin_shutdown, canary, recovery, services), weak=False)
     signals.worker_shutdown.connect(partial(_end_shutdown, canary), weak=False)

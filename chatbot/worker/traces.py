@@ -33,6 +33,8 @@ def attempt(work: Assignment, claimed: int | None) -> Opened:
     span = tracing.continued(traceparent, "attempt", work.attempt)
     if span is None or not work.attempt:
         return NOTHING
+    if not span.context.sampled:
+        return span
     now, since, number = span.start, int(accepted) * _MS, 1
     span.start = claimed or now
     if work.attempt_before:
@@ -62,7 +64,7 @@ def _follow(span: Span, work: Assignment) -> tuple[int, int]:
 
 
 def _attributes(work: Assignment, number: int) -> dict[str, Attribute]:
-    return {"session.id": work.session, "chatbot.message.id": work.message_id, "chatbot.attempt": number}
+    return {"chatbot.message.id": work.message_id, "chatbot.attempt": number}
 
 
 def failed(kind: str) -> None:
@@ -75,6 +77,9 @@ def model_call(settings: Settings, call: Call, stream: Stream, generate: Callabl
     """The result of `generate`, within the span of a model call; the model server gets it as the parent of its own."""
     attempt = tracing.current()
     if attempt is None:
+        return generate()
+    if not attempt.context.sampled:
+        call.traceparent = attempt.context.traceparent
         return generate()
     api = settings.model.servers[0].api if settings.model.servers else PYTHON
     operation = "chat" if api in (OPENAI_CHAT, PYTHON) else "text_completion"

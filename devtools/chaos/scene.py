@@ -24,6 +24,7 @@ class Owed(NamedTuple):
     url: str
     #: The channel of the worker that holds the lease; '' when none does.
     owner: str
+    session: str
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Scene(Generic[Kind]):
                 pipeline.hget(partition.keys(person.session).state, "owed")
                 owner, owed = pipeline.execute()
             if owed:
-                found.append(Owed(message, person.url, owner or ""))
+                found.append(Owed(message, person.url, owner or "", person.session))
         return found
 
     def strike(self) -> None:

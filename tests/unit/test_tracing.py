@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
-from chatbot.tracing import GRPC, NOT_INSTALLED, Context, child, continued, new_span_id, on, root, start, traceparent
+from chatbot.config import Settings
+from chatbot.config.settings import LogSettings
+from chatbot.logs import formatter
+from chatbot.protocol.client_errors import ClientError
+from chatbot.tracing import (
+    GRPC,
+    NOT_INSTALLED,
+    Context,
+    Span,
+    child,
+    continued,
+    current,
+    finish,
+    new_span_id,
+    on,
+    root,
+    start,
+    traceparent,
+)
 from devtools.paths import ROOT
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -90,3 +111,63 @@ def test_a_traceparent_names_a_span(version: str, rest: str, flags: str) -> None
 )
 def test_a_malformed_traceparent_is_ignored(text: str | None) -> None:
     assert Context.parse(text) is None
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Span]]:
+    """The spans of a process with traces on, which sends none."""
+    found: list[Span] = []
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:1")
+    monkeypatch.setattr("chatbot.tracing.exporting.Exporter.record", lambda _, span: found.append(span))
+    start("web")
+    yield found
+    finish()
+
+
+def test_of_many_traces_the_first_of_a_second_are_recorded(recorded: list[Span]) -> None:
+    for _ in range(200):
+        with root("accept"):
+            pass
+    assert 20 <= len(recorded) < 60
+
+
+def test_a_client_decides_whether_its_trace_is_recorded(recorded: list[Span]) -> None:
+    for _ in range(50):
+        with root("accept", parent=f"00-{TRACE}-{SPAN}-00") as span, child("step") as step:
+            assert span is not None
+            assert step is None
+            assert traceparent() == span.context.traceparent
+            assert traceparent().startswith(f"00-{TRACE}-")
+            assert traceparent().endswith("-00")
+        with root("accept", parent=f"00-{TRACE}-{SPAN}-01"):
+            pass
+    assert len(recorded) == 50
+
+
+def test_a_sampler_of_the_variables_counts(monkeypatch: pytest.MonkeyPatch, recorded: list[Span]) -> None:
+    finish()
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
+    start("web")
+    for _ in range(100):
+        with root("accept", parent=f"00-{TRACE}-{SPAN}-00"):
+            pass
+    assert len(recorded) == 100
+
+
+def test_an_exception_fails_its_span_and_those_around_it(recorded: list[Span]) -> None:
+    with pytest.raises(ClientError), root("accept"), child("store"):
+        raise ClientError("too_many_pending", "Wait")
+    assert [(span.name, span.error) for span in recorded] == [
+        ("store", "too_many_pending"),
+        ("accept", "too_many_pending"),
+    ]
+    assert recorded[0].parent == recorded[1].context
+    assert current() is None
+
+
+def test_lines_of_the_log_name_the_span(recorded: list[Span]) -> None:
+    with root("accept") as span:
+        assert span is not None
+        record = logging.LogRecord("chatbot", logging.INFO, __file__, 1, "Hello", (), None)
+        line = json.loads(formatter(Settings(log=LogSettings(format="json"))).format(record))
+    assert (line["trace_id"], line["span_id"]) == tuple(span.context.traceparent.split("-")[1:3])

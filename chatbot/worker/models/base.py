@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -174,11 +174,16 @@ class ModelProtocol(Model):
         """
 
     def _adapted(
-        self, post: Callable[[Change, dict[str, Any]], Pieces], given: Mapping[str, Any], *, system: bool = False
+        self,
+        post: Callable[[Change, dict[str, Any]], Pieces],
+        given: Mapping[str, Any],
+        *,
+        system: bool = False,
+        own: Collection[str] = (),
     ) -> Pieces:
         """The chunks of `post(change, parameters)`, asked again without what the server says it does not support.
 
-        `given` are the parameters before any change."""
+        `given` are the parameters before any change, those in `own` the request's."""
         change = self.dialect.known
         while True:
             parameters = apply(change, given)
@@ -192,7 +197,7 @@ class ModelProtocol(Model):
                         yield piece
                 return
             except ModelError as error:
-                changed = None if begun else self.dialect.changed(error, change, parameters, system=system)
+                changed = None if begun else self.dialect.changed(error, change, parameters, system=system, own=own)
                 if changed is None:
                     raise
                 change = changed

@@ -29,6 +29,9 @@ from chatbot.worker.models.usage import Usage, usage_of
 
 #: Bytes of a document that is not streamed: far more than a reply needs.
 MAX_BODY = 8 * 1024 * 1024
+#: Documents in one answer: far more than a reply has tokens.
+_MAX_DOCUMENTS = 20_000
+_SPACE = re.compile(r"\s*")
 #: Seconds of silence after a finish reason that came alone: what else comes, comes with it.
 _AFTER_REASON = 5.0
 #: Names of events that hold a part of the answer; others (`ping`, statistics) are passed over.
@@ -229,13 +232,17 @@ def _json_documents(chunks: Iterable[bytes]) -> Iterator[Any]:
             body.clear()
             yield document
     text = body.decode("utf-8-sig", "replace").strip()
-    while text:
+    at = read = 0
+    while at < len(text):
+        read += 1
         try:
-            document, end = _DECODER.raw_decode(text)
+            document, end = _DECODER.raw_decode(text, at)
         except (ValueError, RecursionError):
             raise _not_json(bytes(body)) from None
+        if read > _MAX_DOCUMENTS:
+            raise PermanentModelError("too_long", f"the answer holds more than {_MAX_DOCUMENTS} documents")
         yield document
-        text = text[end:].lstrip()
+        at = _SPACE.match(text, end).end()  # type: ignore[union-attr]
 
 
 def _objects(document: Any) -> Iterator[dict[str, Any]]:

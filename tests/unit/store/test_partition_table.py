@@ -53,6 +53,13 @@ def test_the_partitions_of_a_cluster_spread_evenly_over_the_slots() -> None:
     assert slots == {slot_of(partition.line("10.0.0.1"))}
 
 
+def test_the_log_names_the_servers_without_their_passwords(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    open_partitions(["redis://ada:secret@a:1/2", "redis://b"], 1).announce()
+    open_partitions(["redis://c"], 1).announce()
+    assert caplog.messages == ["2 Redis share the sessions: a:1/2, b:6379/0"]
+
+
 def test_one_redis_has_one_partition() -> None:
     table = open_partitions(["redis://a"], 1)
     assert (len(table.all), table.several) == (1, False)

@@ -27,6 +27,8 @@ def nothing_done(monkeypatch: pytest.MonkeyPatch) -> None:
         (["wsgi:app"], "-k uvicorn.workers.UvicornWorker", "start gunicorn without -k"),
         (["wsgi"], "", "start gunicorn wsgi:app"),
         (["wsgi:application"], "", "start gunicorn wsgi:app"),
+        (["nosuch:app"], "", "there is no module nosuch here: start gunicorn wsgi:app"),
+        (["nosuch.wsgi:app"], "", "there is no module nosuch.wsgi here"),
         (["chatbot.entry.wsgi:create_app()"], "", "start gunicorn chatbot.entry.wsgi:app"),
     ],
 )
@@ -54,7 +56,7 @@ def master(address: Any = ("127.0.0.1", 0), **changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("address", "says"),
     [
-        (("127.0.0.1", 99999), "-b: a port is a number up to 65535, not 99999"),
+        (("127.0.0.1", 99999), "PORT 99999: a port is a number up to 65535"),
         ("/no/such/folder/socket", "this user cannot create files in /no/such/folder"),
         (str(Path(__file__).parent), "something else has this name"),
         ("/no/" + "x" * 120, "107 bytes at most"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chatbot.worker.models.errors import ContentRefused, ModelError, TransientModelError
+from chatbot.worker.models.errors import ContentRefused, ModelError, PermanentModelError, TransientModelError
 from tests.support.byte_server import (
     CHAT,
     COMPLETIONS,
@@ -462,6 +462,8 @@ BARE = {
     "A tag: </think> ends it.\nYes.": Reply("A tag: </think> ends it.\nYes.", "stop"),
     "A tag:\n```\n</think>\n\n```\nYes.": Reply("A tag:\n```\n</think>\n\n```\nYes.", "stop"),
     "A tag: </th": Reply("A tag: </th", "stop"),
+    # Small models repeat a tag for ever.
+    "a" + "</think>" * 3000: Reply("a" + "</think>" * 3000, "stop"),
     "<think>a</think>b\n</think>\n\nc": Reply("b\n</think>\n\nc", "stop", "a"),
     "a\n</think>\n\nb\n</think>\n\nc": Reply("b\n</think>\n\nc", "stop", "a"),
 }
@@ -472,7 +474,7 @@ BARE = {
 def test_thinking_that_began_in_the_prompt_ends_with_a_tag_of_its_own(
     server: ByteServer, wire: Wire, text: str
 ) -> None:
-    for chunks in ([text], list(text), [text[:9], text[9:]]):
+    for chunks in ([text], [*text[:500], text[500:]], [text[:9], text[9:]]):
         server.script(chunked(*(event(wire.delta(c)) for c in chunks), event(wire.end(whole=text))))
         assert reply(wire.model(server)) == BARE[text]
     server.script(response(json.dumps(wire.whole(text))))
@@ -507,6 +509,13 @@ def test_a_server_that_stays_connected_after_the_reason_does_not_hold_the_reply(
 
     server.script(stay)
     assert reply(wire.model(server)) == HELLO
+
+
+def test_a_body_of_very_many_documents_is_refused(server: ByteServer) -> None:
+    # They are read in one go, while other replies wait.
+    server.script(response("{}" * 200_000))
+    with pytest.raises(PermanentModelError, match="more than 20000 documents"):
+        reply(CHAT.model(server))
 
 
 @pytest.mark.parametrize("wire", WIRES)
