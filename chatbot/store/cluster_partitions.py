@@ -6,16 +6,19 @@ many sessions, and partitions beside each other are at the same master, whatever
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from functools import cache
 
 import redis
 
 from chatbot.store.client import connect
-from chatbot.store.cluster import SLOTS
+from chatbot.store.cluster import SLOTS, ClusterAddress
 from chatbot.store.cluster_client import ClusterClient
 from chatbot.store.cluster_pool import ClusterPool, slot_of
 from chatbot.store.partitions import BUCKETS, Node, Partition, Partitions
+
+logger = logging.getLogger(__name__)
 
 #: Groups of partitions that have threads of their own. One master that fails delays the sessions of its groups.
 LANES = 8
@@ -90,6 +93,11 @@ class ClusterPartitions(Partitions):
             for place, tag in enumerate(tags())
         ]
         super().__init__(partitions, partitions)
+        self._names = ", ".join(map(str, ClusterAddress.parse(url).nodes))
+
+    def announce(self) -> None:
+        """Logs that a cluster has the sessions."""
+        logger.info("a Redis Cluster has the sessions: %s", self._names)
 
 
 def _pool(client: redis.Redis) -> ClusterPool:
