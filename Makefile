@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 MODELS := .venv-models
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-FAILED := { echo "pip could not install the packages: mend what its ERROR lines above say, then run make again"; exit 1; }
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+FAILED := { echo "pip could not install the packages: mend what its ERROR lines say ('from versions: none' means that no package index answers), then run make again"; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-models lint format audit chaos hostile alerts bench bench-soak bench-profile bench-scale picture \
