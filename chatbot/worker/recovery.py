@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: Slots for recovery alone are one for so many others, and at least one.
 _SLOTS_PER_RECOVERY_SLOT = 8
+#: Seconds after which a failure is that of a frozen broker (one that is down refuses in two); seconds without it then.
+_SLOW_FAILURE, _BROKER_REST = 3.0, 5.0
 
 
 def recovery_slots(concurrency: int) -> int:
@@ -58,6 +61,8 @@ class Recovery:
         self._partitions = partitions
         self._slots = threading.Semaphore(slots)
         self._ending = threading.Event()
+        # Until then, by the monotonic clock, a broker that is slow to fail is not asked.
+        self._publish_after = 0.0
 
     def start(self) -> None:
         """Sweeps now, and then each second."""
@@ -98,8 +103,9 @@ class Recovery:
 
     def _publish(self, sessions: list[str], priority: int) -> list[str]:
         """Publishes a task for each; returns those that the broker did not take."""
-        if not sessions:
-            return []
+        began = time.monotonic()
+        if not sessions or began < self._publish_after:
+            return sessions
         done = 0
         try:
             with self._celery.producer_pool.acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
@@ -110,6 +116,8 @@ class Recovery:
             logger.warning(
                 "the broker took %d of %d overdue tasks: %s: %s", done, len(sessions), type(error).__name__, error
             )
+            if time.monotonic() - began > _SLOW_FAILURE:
+                self._publish_after = time.monotonic() + _BROKER_REST
         return sessions[done:]
 
     def _answer(self, session: str) -> bool:

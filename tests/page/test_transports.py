@@ -19,7 +19,6 @@ LONG = "!interval=40 !tokens=25 go on"
 CUT = re.compile("WebSocket connection to .* failed")
 #: The same, and what it writes while the server is away.
 BROKEN = re.compile("WebSocket connection to .* failed|Failed to load resource|ERR_")
-SLOW = "!interval=50 !tokens=30 go on"
 TRANSPORT = "sessionStorage.getItem('chat.transport')"
 
 
@@ -30,7 +29,7 @@ def proxy(site: Deployment, request: pytest.FixtureRequest) -> Iterator[HttpProx
 
 
 @pytest.mark.parametrize(("proxy", "transport"), [(False, "events"), (True, "polling")], indirect=["proxy"])
-def test_a_chat_goes_on_without_a_websocket(
+def test_a_chat_goes_on_without_a_websocket_and_through_kills(
     chromium: Browser, site: Deployment, proxy: HttpProxy, transport: str
 ) -> None:
     user = PageUser(chromium, proxy.url).start_chat()
@@ -39,7 +38,13 @@ def test_a_chat_goes_on_without_a_websocket(
     other = PageUser(chromium, site.url()).return_to(user.token)
     user.send(LONG)
     expect(user.replies.last).to_contain_text("w5")
+    for process in (site.webs[0], site.workers[0]):
+        process.restart()
     user.send("and this")
+    eventually(site.ready)
+    for page in (user.page, other.page):
+        # It need not wait for its next try.
+        page.evaluate("dispatchEvent(new Event('online'))")
     expect(other.messages).to_have_count(2)
     other.send("from elsewhere")
     expect(user.page.locator(".foot:visible")).to_have_count(3)
@@ -55,33 +60,8 @@ def test_a_chat_goes_on_without_a_websocket(
     for someone in (user, other):
         someone.expect_history()
     expect(user.page.locator(".failure:visible")).to_have_count(0)
-    other.close()
-    user.close(allowed=CUT)
-
-
-def test_without_a_websocket_replies_survive_kills_of_web_and_worker(chromium: Browser, site: Deployment) -> None:
-    port = int(site.webs[0].env["PORT"])
-    with HttpProxy(port) as streaming, HttpProxy(port, holds_back=True) as polling:
-        users = [PageUser(chromium, proxy.url).start_chat() for proxy in (streaming, polling)]
-        assert [user.page.evaluate(TRANSPORT) for user in users] == ["events", "polling"]
-        for user in users:
-            user.send(SLOW)
-        for user in users:
-            expect(user.replies.last).to_contain_text("w5")
-        site.webs[0].restart()
-        site.workers[0].restart()
-        for user in users:
-            user.send("sent meanwhile")
-        eventually(site.ready)
-        for user in users:
-            # The page need not wait for its next try.
-            user.page.evaluate("dispatchEvent(new Event('online'))")
-        for user in users:
-            expect(user.page.locator(".foot:visible")).to_have_count(2, timeout=30_000)
-            expect(user.state).to_have_text("Connected")
-            user.expect_history()
-            expect(user.page.locator(".failure:visible")).to_have_count(0)
-            user.close(allowed=BROKEN)
+    other.close(allowed=BROKEN)
+    user.close(allowed=BROKEN)
 
 
 @pytest.mark.parametrize("proxy", [False], indirect=True)

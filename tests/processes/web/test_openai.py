@@ -102,7 +102,8 @@ def test_a_function_is_called_and_its_output_is_answered(served: Deployment) -> 
 def test_a_response_in_the_background_is_cancelled(served: Deployment, model: ModelServer) -> None:
     api = client(served).responses
     begun = api.create(model="m", input="!tokens=1000 !interval=20 for long", background=True)
-    assert begun.status == "queued"
+    # A worker may have begun before the answer was read.
+    assert begun.status in ("queued", "in_progress")
     eventually(lambda: api.retrieve(begun.id).output_text)
     ended = api.cancel(begun.id)
     assert ended.status == "cancelled"
