@@ -24,7 +24,7 @@ from chatbot.sessions.requests import CHECK_AFTER
 
 #: The sweep's key in Redis expires after this share of the interval: ledger.py.
 _SWEEP_KEY = SWEEP_INTERVAL * 900
-#: For publishing one task of a sweep: measured, see docs/scale.md.
+#: For publishing one task of a sweep: what a bare publisher takes, see docs/benchmarks.md.
 _PUBLISH = 0.5
 #: Until a model that fails has failed, and from there to the promised retry: the first of retries.py.
 _FAILS_AFTER, _RETRY = 100.0, 2000.0

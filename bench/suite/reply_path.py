@@ -125,6 +125,6 @@ def _outcome(
         ["step", "p50"],
         rows,
         f"{len(spent[''])} replies, by Redis' MONITOR, which takes time itself: without it a reply takes "
-        f"{ms(undisturbed)}. The model, asked directly, takes {ms(direct)} of the fourth step.",
+        f"{ms(undisturbed)}. The model, asked directly, takes {ms(direct)} of the third step.",
     )
     return Outcome(tables=[table])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from chatbot.protocol.events import to_json
@@ -41,7 +42,7 @@ class Assignment:
     #: session became ready again. Times in epoch milliseconds.
     attempt_before: str = ""
 
-    @property
+    @cached_property
     def reply_id(self) -> str:
         return reply_id(self.session, self.message_id)
 
@@ -79,7 +80,7 @@ def assignment_of(session: str, answer: list[Any], attempt: str) -> Assignment |
         trace=trace,
         attempt=attempt,
         attempt_before=before,
-        messages=tuple(json.loads(message) for message in messages),
+        messages=tuple(json.loads(f"[{','.join(messages)}]")),
     )
 
 

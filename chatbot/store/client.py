@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,11 +41,13 @@ class _Client(redis.Redis):
 
     def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any:
         pool = self.connection_pool
-        connection = pool.get_connection()
+        connection: Any = pool.get_connection()
         try:
             # A list: redis-py would send the bytes one by one.
             connection.send_packed_command([hiredis.pack_command(("EVALSHA", sha, numkeys, *keys_and_args))])
-            return connection.read_response()
+            response = connection.read_response()
+            connection.answered = time.monotonic()
+            return response
         except redis.ConnectionError:
             connection.disconnect()
             if not connection.retry.get_retries():

@@ -114,9 +114,16 @@ class Scripts:
 
     def run(self, name: str, at: Place, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
         """The script's answer, where `at` has the keys. `further` values stand behind the named arguments in ARGV."""
+        values = (*keys, *ordered(name, arguments), *further)
         try:
             client = at.client
-            return self._script(name, client)(keys, [*ordered(name, arguments), *further], client)
+            script = self._script(name, client)
+            try:
+                return client.evalsha(script.sha, len(keys), *values)
+            except redis.exceptions.NoScriptError:
+                # Redis was restarted, or another one is master.
+                client.script_load(script.script)
+                return client.evalsha(script.sha, len(keys), *values)
         except redis.RedisError as error:
             raise _failure(name, error) from error
 
@@ -209,9 +216,13 @@ def _failure(name: str, error: Exception) -> StoreUnavailable:
 def ordered(name: str, arguments: Mapping[str, Value]) -> list[Value]:
     """The arguments of a script in the order of ARGV. Raises `TypeError` for a missing or an unknown one."""
     names = ARGUMENTS[name]
-    if len(arguments) != len(names) or not all(argument in arguments for argument in names):
+    try:
+        found = [arguments[argument] for argument in names]
+    except KeyError:
+        found = []
+    if len(arguments) != len(names) or len(found) != len(names):
         raise TypeError(f"the script {name} takes {', '.join(names)}; got {', '.join(arguments)}")
-    return [arguments[argument] for argument in names]
+    return found
 
 
 @cache

@@ -56,12 +56,12 @@ class Generator:
                         text, thought = thought + text, ""
                     elif piece.retracts:
                         stream.retract()
-                    stream.generated += bool(text or thought)
+                    stream.generated += piece.chunks if text or thought else 0
                     stream.add(text[: MAX_REPLY_LENGTH - len(stream.text)], thought)
                     stream.usage = piece.usage or stream.usage
                     if piece.calls:
                         stream.calls = allowed(piece.calls, work.options or {})
-                    chunks += bool(text or thought)
+                    chunks += piece.chunks if text or thought else 0
                     if stream.first_after is None and stream.begun:
                         stream.first_after = time.monotonic() - began
                         self._counts.observe(FIRST_TOKEN, stream.first_after)

@@ -170,8 +170,12 @@ def _contents(content: Any) -> tuple[str, str]:
 
 def _token(document: Mapping[str, Any]) -> Part:
     details = document.get("details")
-    reason = finish_reason(details.get("finish_reason")) if isinstance(details, dict) else None
     token = document.get("token")
+    if details is None and document.get("generated_text") is None and isinstance(token, dict):
+        text = token.get("text")
+        if type(text) is str and not token.get("special"):
+            return Part(text, tokens=1)
+    reason = finish_reason(details.get("finish_reason")) if isinstance(details, dict) else None
     whole = document.get("generated_text")
     last = isinstance(whole, (str, int, float))
     tokens = int(isinstance(token, dict))

@@ -47,6 +47,8 @@ class Piece(NamedTuple):
     usage: Usage | None = None
     #: Of the last chunk: the function calls of the reply, as items.
     calls: tuple[Mapping[str, Any], ...] = ()
+    #: How many chunks of the server this one is made of: those that arrived together.
+    chunks: int = 1
 
 
 class Model(ABC):
@@ -139,7 +141,7 @@ class ModelProtocol(Model):
             for piece in pieces:
                 split = thinking.feed(piece.text)
                 parts = [split, thinking.end()] if piece.finish_reason is not None else [split]
-                retracts = any(part.retracts for part in parts)
+                retracts = parts[0].retracts or parts[-1].retracts
                 shown, thought = "", piece.reasoning
                 for part in parts:
                     if part.retracts:
@@ -147,7 +149,7 @@ class ModelProtocol(Model):
                         shown, text = "", ReplyText(self._stops(call))
                     thought += part.thought
                     shown += text.feed(part.text)
-                thought = thoughts.feed(thought)
+                thought = thoughts.feed(thought) if thought or thoughts.held else ""
                 reason = "stop" if text.stopped else piece.finish_reason
                 if reason is not None:
                     shown, thought = shown + text.end(), thought + thoughts.end()
@@ -159,7 +161,7 @@ class ModelProtocol(Model):
                     yield Piece(shown, reason, thought, retracts, piece.usage, piece.calls)
                     return
                 if shown or thought or retracts:
-                    yield Piece(shown, None, thought, retracts)
+                    yield Piece(shown, None, thought, retracts, chunks=piece.chunks)
         raise AssertionError("the last chunk of every protocol has a finish reason")
 
     def _stops(self, call: Call) -> tuple[str, ...]:

@@ -49,6 +49,13 @@ class ServerError:
     details: tuple[Any, ...] = field(default=(), repr=False)
 
 
+#: Fields of which a document that describes an error has one: most parts of an answer have none.
+_MARKS = frozenset(
+    {"error", "errors", "object", "type", "success", "base_resp"}
+    | {"detail", "message", "msg", "error_msg", "error_message"}
+)
+
+
 def server_error(document: Any, *, failed: bool) -> ServerError | None:
     """The error that `document` holds, or None; of a `failed` request everything is an error."""
     document = _first(document)
@@ -101,6 +108,8 @@ def _first(document: Any) -> Any:
 
 def _described(fields: dict[str, Any]) -> Any:
     """The part of a document that describes an error, or None."""
+    if _MARKS.isdisjoint(fields):
+        return None
     for name in ("error", "errors"):
         value = fields.get(name)
         if value and not (isinstance(value, dict) and not any(value.values())):

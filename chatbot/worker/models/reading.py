@@ -56,13 +56,7 @@ def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | N
     reply = _Reply(prompt)
     body = _Body(response)
     try:
-        for document in body.documents():
-            reply.usage = usage_of(document, reply.usage)
-            reply.calls.read(document)
-            part = part_of(document)
-            if part is None:
-                continue
-            piece = reply.add(part)
+        for piece in _together(_pieces(reply, body)):
             if piece.text or piece.reasoning:
                 response.begun()
                 yield piece
@@ -78,6 +72,37 @@ def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | N
     _check_end(reply, body, response)
     by_length = max_tokens is not None and reply.tokens >= max_tokens
     yield Piece("", reply.reason or ("length" if by_length else "stop"), usage=reply.usage, calls=reply.calls.items())
+
+
+def _pieces(reply: _Reply, body: _Body) -> Iterator[Piece | None]:
+    """The chunks of the body, and None after those that arrived together."""
+    for document in body.documents():
+        if document is None:
+            yield None
+            continue
+        reply.usage = usage_of(document, reply.usage)
+        reply.calls.read(document)
+        part = part_of(document)
+        if part is not None:
+            yield reply.add(part)
+
+
+def _together(pieces: Iterator[Piece | None]) -> Iterator[Piece]:
+    """The chunks, those that arrived together as one: each costs as much as a token that comes alone."""
+    held: Piece | None = None
+    try:
+        for piece in pieces:
+            if held is not None and (piece is None or held.reasoning or piece.reasoning):
+                yield held
+                held = None
+            if piece is not None:
+                held = piece if held is None else Piece(held.text + piece.text, chunks=held.chunks + bool(piece.text))
+    except Exception:
+        if held is not None:
+            yield held
+        raise
+    if held is not None:
+        yield held
 
 
 def _check_end(reply: _Reply, body: _Body, response: ModelResponse) -> None:
@@ -160,7 +185,8 @@ class _Body:
         #: Whether something stood in an event stream that does not belong there.
         self.stray = False
 
-    def documents(self) -> Iterator[dict[str, Any]]:
+    def documents(self) -> Iterator[dict[str, Any] | None]:
+        """The objects; of an event stream None after those that arrived together."""
         chunks = self._response.chunks()
         start = b""
         for chunk in chunks:
@@ -182,8 +208,11 @@ class _Body:
             self.documents_read += 1
             yield from _objects(document)
 
-    def _events(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    def _events(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
         for event in events(chunks):
+            if event is None:
+                yield None
+                continue
             name, data = event.name.lower(), event.data.strip()
             if data[:1] == "{" and (name in _NAMES or name.startswith(EVENT)):
                 yield from _parsed(data)

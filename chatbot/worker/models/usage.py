@@ -36,6 +36,8 @@ class Usage:
 
 def usage_of(document: Mapping[str, Any], known: Usage | None) -> Usage | None:
     """What is known of the usage after this object of an answer. Later reports win, as some servers report often."""
+    if all(document[name] is None for name in _REPORTS.intersection(document)):
+        return known
     found = None
     for reader, name in _READERS:
         value = document.get(name)
@@ -86,6 +88,10 @@ _READERS = (
     (_nested, "response"),
     (_openai, "usage"),
 )
+
+
+#: The fields that hold reports: of most objects of an answer none is set.
+_REPORTS = frozenset({*(name for _, name in _READERS), "eval_count", "prompt_eval_count"})
 
 
 def _joined(new: Usage, old: Usage | None) -> Usage | None:

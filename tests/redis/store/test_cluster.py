@@ -93,7 +93,7 @@ def test_a_script_runs_once_when_its_slot_moves(cluster: RedisCluster, client: C
     thread.join()
     assert answers == ["2"]
     assert cluster.owner(slot) == target
-    # This client has not heard of the move.
+    # This client has not asked since the move.
     assert impatient.register_script(_SCRIPT)(keys) == "3"
     impatient.connection_pool.disconnect()
 
@@ -123,7 +123,7 @@ def test_subscriptions_follow_their_slot(cluster: RedisCluster, client: ClusterC
         client.execute_command("SPUBLISH", channel, "after the move")
         eventually(lambda: received == ["after the move"])
         subscriptions.unsubscribe(channel)
-        eventually(lambda: client.execute_command("SPUBLISH", channel, "late") == 0, what="nobody subscribes")
+        eventually(lambda: client.execute_command("SPUBLISH", channel, "late") == 0, what="the subscription ends")
     finally:
         subscriptions.close()
 
