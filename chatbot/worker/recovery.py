@@ -116,7 +116,7 @@ class Recovery:
             self._charges().check_old()
 
     def _publish(self, tasks: list[tuple[str, int]]) -> list[str]:
-        """Publishes a task for each session, with its priority; returns the sessions that the broker took no task of."""
+        """Publishes a task for each session, with its priority; returns those that the broker did not take."""
         began, done = time.monotonic(), 0
         try:
             if tasks and began >= self._publish_after:
