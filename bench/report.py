@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import plots, results
@@ -37,50 +38,72 @@ def print_outcome(outcome: Outcome) -> None:
 
 
 def write() -> None:
-    """Writes the stored results into docs/benchmarks.md, between the markers, and draws the plots."""
+    """Writes the stored results into docs/benchmarks.md, between the markers, and draws the plots.
+
+    What has no stored result stays as it is there: a run measures some benchmarks, and results stay on their machine.
+    """
     found = {name: outcome for name in (*BENCHMARKS, *_OTHERS) if (outcome := results.saved(name)) is not None}
     pictures = plots.draw({name: outcome.series for name, outcome in found.items()}, DOCS / "images" / "bench")
     text = PAGE.read_text("utf-8")
     head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    before, end, tail = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{PAGE} lacks its markers, {BEGIN} and {END}")
-    PAGE.write_text(f"{head}{BEGIN}\n{_page(found, pictures)}\n{END}{tail}", "utf-8")
+    PAGE.write_text(f"{head}{BEGIN}\n{merged(before, found, pictures)}\n{END}{tail}", "utf-8")
     print(f"\nwrote {PAGE}")
 
 
-def _page(found: dict[str, Outcome], pictures: dict[str, str]) -> str:
-    lines = ["", "## Targets", ""]
-    dates = sorted(outcome.at for outcome in found.values())
-    commits = sorted({outcome.commit for outcome in found.values()})
-    loads = [x for o in found.values() for x in (o.load_before, o.load_after)]
-    lines.append(
-        f"Measured from {dates[0]} to {dates[-1]} UTC at {', '.join(commits)}; the machine's load average was between "
-        f"{min(loads):.1f} and {max(loads):.1f}. Each figure is the median of the number of runs in its row; "
-        "`make bench ARGS=NAME` measures it again."
-    )
-    lines += ["", "| what | target | measured | verdict | runs | NAME |", "|---|---|---|---|---|---|"]
-    missing = []
-    for name in (*BENCHMARKS, *_OTHERS):
-        if name not in found:
-            missing.append(name)
-            continue
-        lines += [_target(name, row) for row in found[name].rows]
-    if missing:
-        lines += ["", f"Not measured: {', '.join(missing)}."]
+def merged(before: str, found: Mapping[str, Outcome], pictures: Mapping[str, str]) -> str:
+    """The generated part of the page: `before` with the benchmarks in `found` in place of their earlier results."""
+    rows, sections = _earlier(before)
     for name, outcome in found.items():
-        for table in outcome.tables:
-            lines += ["", f"### {table.title}", ""]
-            if name in pictures:
-                lines += [f"![{table.title}]({pictures[name]})", ""]
-            lines += _markdown(table)
-            lines += ["", f"*`{_OTHERS.get(name, f'make bench ARGS={name}')}`*"]
-    return "\n".join(lines)
+        rows[name] = [_target(name, row, outcome) for row in outcome.rows]
+        sections[name] = [_section(name, table, pictures.get(name)) for table in outcome.tables]
+    names = (*BENCHMARKS, *_OTHERS)
+    lines = [
+        "",
+        "## Targets",
+        "",
+        "Each figure is the median of the number of runs in its row; `make bench ARGS=NAME` measures it again. *When* "
+        "names the commit, and the machine's load average before and after.",
+        "",
+        "| what | target | measured | verdict | runs | when | NAME |",
+        "|---|---|---|---|---|---|---|",
+        *(line for name in names for line in rows.get(name, ())),
+    ]
+    if missing := [name for name in names if name not in rows and name not in sections]:
+        lines += ["", f"Not measured: {', '.join(missing)}."]
+    return "\n".join([*lines, *(f"\n{text}" for name in names for text in sections.get(name, ()))])
 
 
-def _target(name: str, row: Row) -> str:
+def _earlier(page: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The rows and the sections of a page, by benchmark."""
+    rows: dict[str, list[str]] = {}
+    sections: dict[str, list[str]] = {}
+    targets, *further = re.split(r"(?m)^(?=### )", page)
+    for line in targets.splitlines():
+        if match := re.search(r"\| `(\S+)` \|$", line):
+            rows.setdefault(match[1], []).append(line)
+    commands = {_command(name): name for name in (*BENCHMARKS, *_OTHERS)}
+    for section in further:
+        if (match := re.search(r"\*`(make bench.*)`\*$", section.strip())) and match[1] in commands:
+            sections.setdefault(commands[match[1]], []).append(section.strip())
+    return rows, sections
+
+
+def _section(name: str, table: Table, picture: str | None) -> str:
+    drawn = [f"![{table.title}]({picture})", ""] if picture else []
+    return "\n".join([f"### {table.title}", "", *drawn, *_markdown(table), "", f"*`{_command(name)}`*"])
+
+
+def _command(name: str) -> str:
+    return _OTHERS.get(name, f"make bench ARGS={name}")
+
+
+def _target(name: str, row: Row, outcome: Outcome) -> str:
     measured = row.measured + (f"; {row.note}" if row.note else "") + (f"; {row.broken}" if row.broken else "")
-    return f"| {row.what} | {row.target} | {_cell(measured)} | {row.verdict} | {row.runs} | `{name}` |"
+    when = f"{outcome.at[:10]} at {outcome.commit}, load {outcome.load_before:.1f}, {outcome.load_after:.1f}"
+    return f"| {row.what} | {row.target} | {_cell(measured)} | {row.verdict} | {row.runs} | {when} | `{name}` |"
 
 
 def _markdown(table: Table) -> list[str]:

@@ -48,7 +48,7 @@ class ChatSystem:
         self.deployment = deployment
         self.model = model
         self.url = deployment.url()
-        self._sessions = Sessions(deployment.client, ttl=_TTL, max_pending=8)
+        self._sessions = Sessions(deployment.partitions, ttl=_TTL, max_pending=8)
         self._made = 0
 
     def clients(self, count: int) -> list[Client]:

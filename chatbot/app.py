@@ -9,6 +9,7 @@ from flask import Flask
 from chatbot import logs
 from chatbot.config import Settings, load_settings
 from chatbot.queue.celery_app import create_celery
+from chatbot.queue.elements import task_elements
 from chatbot.sessions.messages import Sessions
 from chatbot.sessions.responses import Responses
 from chatbot.store.partition_table import open_partitions
@@ -27,6 +28,7 @@ from chatbot.web.request_times import time_requests
 from chatbot.web.routes import MAX_BODY, WEBSOCKET, add_routes
 from chatbot.web.services import Services
 from chatbot.web.socket_limit import SocketLimit
+from chatbot.web.store_command import StoreCommand
 
 #: Connections of one web process to a Redis: a script takes less than a millisecond, so few are in use at once.
 _MAX_CONNECTIONS = 50
@@ -72,21 +74,26 @@ def _add_commands(app: Flask, services: Services) -> None:
     def end(session: str) -> bool:
         return services.sessions.end(session, services.rate_limits.session_keys(session))
 
-    @app.cli.command("end-session")
+    @app.cli.command("end-session", cls=StoreCommand)
     @click.argument("id")
     def end_session(id: str) -> None:
         """End the session with this ID, a hash as in the log: its history is deleted, its sockets are closed."""
         if not end(id):
             raise click.ClickException("there is no such session")
 
-    @app.cli.command("end-sessions")
+    @app.cli.command("end-sessions", cls=StoreCommand)
     def end_sessions() -> None:
         """End all sessions of all users, as end-session does with one."""
-        click.echo(f"{sum(map(end, services.sessions.ids()))} sessions ended")
+        count = 0
+        try:
+            for session, at in services.sessions.places():
+                count += services.sessions.end(session, services.rate_limits.session_keys(session), at)
+        finally:
+            click.echo(f"{count} sessions ended")
 
 
 def _create_services(settings: Settings, celery: Celery) -> Services:
-    partitions = open_partitions(settings.redis.url, _MAX_CONNECTIONS)
+    partitions = open_partitions(settings.redis.urls, _MAX_CONNECTIONS)
     sessions = Sessions(
         partitions,
         ttl=settings.limits.session_ttl,
@@ -96,6 +103,7 @@ def _create_services(settings: Settings, celery: Celery) -> Services:
         max_history_bytes=settings.limits.max_history_bytes,
         max_queue_age=settings.limits.max_queue_age,
         max_age=settings.limits.max_session_age,
+        **({"task": task_elements(celery)} if settings.redis.broker_url == settings.redis.url else {}),
     )
     metrics = WebMetrics()
     hub = Hub(partitions, sessions, metrics.listener_breaks.inc, metrics.set_heard)

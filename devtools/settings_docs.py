@@ -41,6 +41,8 @@ def settings_page() -> str:
         "Settings come from the environment or from a file `.env` in the working folder; the environment wins.",
         "An empty value counts as not set. An invalid value ends the process with one line that names the variable.",
         "",
+        "Traces are turned on by the variables of OpenTelemetry: see [operations.md](operations.md#traces).",
+        "",
         "*`make settings` writes this page and [.env.example](../.env.example) from chatbot/config/settings.*",
     ]
     for heading, fields in _groups():

@@ -12,7 +12,7 @@ from bench.__main__ import raise_file_limit
 from bench.scale import costs, measured, needs, plans, report
 from bench.scale.outcome import Outcome
 from bench.scale.parts import Plan
-from bench.scale.servers import balance
+from bench.scale.servers import Crowd, balance
 from bench.scale.simulation import Simulation
 
 
@@ -68,19 +68,19 @@ def _servers(seed: int) -> str:
 
 def _compare(seed: int) -> str:
     found = measured.run(measured.SMALL)
-    plan = replace(found.plan, reply=found.plan.reply + measured.OVERHEAD, spread=measured.SPREAD, seed=seed)
-    simulated = Simulation(plan).run()
-    # Those of the real run are of the time before the first kill as well.
-    simulated.waits = Simulation(replace(plan, kills=(), seconds=found.plan.kills[0][0])).run().waits
-    table = report.comparison(found, simulated)
+    plan = replace(found.plan, reply=found.plan.reply + measured.OVERHEAD, spread=measured.SPREAD)
+    simulated = [Simulation(replace(plan, seed=seed + n)).run() for n in range(_RUNS)]
+    # Waits are of the time before the first kill, as in the real run.
+    calm = replace(plan, kills=(), seconds=found.plan.kills[0][0])
+    waits = [Simulation(replace(calm, seed=seed + n)).run().waits for n in range(_RUNS)]
+    table = report.comparison(found, simulated, waits)
     report.show(table)
     kills = ", ".join(f"{when:.0f} s" for when, _ in found.plan.kills)
     return (
         f"{plan.sessions} users, {plan.workers} workers of {plan.slots} slots, a model of {found.plan.reply:g} s, "
         f"{plan.rate:g} messages/s for {plan.seconds:.0f} s, which is twice the capacity; bound {plan.bound:g} s. A "
         f"worker is killed after {kills} and runs again {found.plan.restart:.1f} s later.\n\n"
-        f"{report.markdown(table)}\n\n"
-        "*`python -m bench.scale compare`*"
+        f"Simulated {_RUNS} times.\n\n{report.markdown(table)}\n\n*`python -m bench.scale compare`*"
     )
 
 
@@ -100,11 +100,23 @@ def _costs(_: int) -> str:
     return "\n\n".join(parts) + "\n\n*`python -m bench.scale costs`*"
 
 
+def _compare_servers(seed: int) -> str:
+    crowd = Crowd(6, 5, 4, seconds=60.0)
+    table = report.balances([measured.run_crowd(crowd), balance(replace(crowd, seconds=400.0), seed)])
+    table = [["", *table[0]], ["measured", *table[1]], ["simulated", *table[2]]]
+    report.show(table)
+    return f"{report.markdown(table)}\n\n*`python -m bench.scale compare-servers`*"
+
+
+#: Simulations that are compared with one real run.
+_RUNS = 50
+
 PARTS: dict[str, Callable[[int], str]] = {
     "costs": _costs,
     "simulate": _simulate,
     "servers": _servers,
     "compare": _compare,
+    "compare-servers": _compare_servers,
 }
 
 if __name__ == "__main__":

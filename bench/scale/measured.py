@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import dataclass, replace
 
-from bench.scale.outcome import WINDOW
+from bench.scale.outcome import WINDOW, imbalance
 from bench.scale.parts import Plan
+from bench.scale.servers import Balance, Crowd
 from devtools.chaos.arrivals import Arrivals
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment, eventually
@@ -15,6 +17,8 @@ from devtools.harness.deployment import Deployment, eventually
 #: Milliseconds until the model's first token, and between two.
 _FIRST, _INTERVAL = 100, 380
 
+#: Seconds of a reply of the model servers.
+_REPLY = 2.0
 #: Seconds of a reply besides the model's: the way through web, queue, worker and Redis.
 OVERHEAD = 0.02
 #: Standard deviation of a reply's length, as a part of it.
@@ -91,3 +95,32 @@ def run(plan: Plan) -> Measured:
         sum(r.ended >= plan.after for r in arrivals.replies if r.ended < plan.seconds) / (plan.seconds - plan.after),
         arrivals.unanswered,
     )
+
+
+def run_crowd(crowd: Crowd) -> Balance:
+    """Workers with all slots busy and several model servers; the share of calls at home is not seen from outside."""
+    tokens = int((_REPLY * 1000 - _FIRST) / _INTERVAL) + 1
+    with contextlib.ExitStack() as stack:
+        models = [
+            stack.enter_context(ModelServer(first=_FIRST, interval=_INTERVAL, tokens=tokens))
+            for _ in range(crowd.servers)
+        ]
+        chat = stack.enter_context(
+            Deployment(
+                ",".join(model.url for model in models),
+                workers=crowd.workers,
+                worker_concurrency=crowd.calls,
+                max_queue_age=4,
+            )
+        )
+        calls = crowd.workers * crowd.calls
+        arrivals = Arrivals([chat.url()], 1.5 * calls / _REPLY, crowd.seconds, 8 * calls)
+        arrivals.run()
+        records = [model.requests() for model in models]
+    # The first calls begin together, and after the last message the slots become free.
+    began = min(record.arrived_at for found in records for record in found) + 10
+    times = [began + 0.5 * n for n in range(int((crowd.seconds - 15) / 0.5))]
+    found = [
+        imbalance([sum(r.arrived_at <= at < (r.ended_at or at) for r in each) for each in records]) for at in times
+    ]
+    return Balance(crowd, tuple(found), None)

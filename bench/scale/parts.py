@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import deque
 from dataclasses import dataclass, field
 
 from bench.scale.rules import Pace
@@ -30,8 +30,6 @@ class Plan:
     addresses: int = 8
     partitions: int = 1
     nodes: int = 1
-    #: Age of what a partition knows of the others, at most.
-    staleness: float = 1.0
     #: Whether a claim counts in a partition's pace when any partition has a line, not only its own.
     common_line: bool = True
     seconds: float = 60.0
@@ -69,6 +67,27 @@ class Node:
     passed: float = 0.0
 
 
+@dataclass
+class Figures:
+    """What is published of a partition, or of several."""
+
+    line: int = 0
+    claims: float = 0.0
+    #: Sessions claimed in a millisecond.
+    pace: float = 0.0
+    #: Milliseconds that the first one has been ready.
+    delay: float = 0.0
+
+
+@dataclass(eq=False)
+class Address:
+    """Where the users of one address are counted."""
+
+    partition: Partition
+    #: Its sessions in the line, with the times at which they entered it.
+    line: dict[Session, float] = field(default_factory=dict)
+
+
 @dataclass(eq=False)
 class Partition:
     """Sessions with one line and one pace."""
@@ -76,12 +95,18 @@ class Partition:
     node: Node
     line: int = 0
     pace: Pace = field(default_factory=Pace)
-    addresses: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
-    others_line: int = 0
-    others_claims: float = 0.0
-    #: Sessions a millisecond.
-    others_pace: float = 0.0
+    #: What the others know of it, and what it knows of all others.
+    seen: Figures = field(default_factory=Figures)
+    others: Figures = field(default_factory=Figures)
+    #: Ready sessions with the times since which they are, oldest first; some are not ready any longer.
+    waiting: deque[tuple[float, Session]] = field(default_factory=deque)
     accepted: int = 0
+
+    def queue_delay(self, now: float) -> float:
+        """Milliseconds that the session that is ready for longest has been ready."""
+        while self.waiting and (self.waiting[0][1].state != READY or self.waiting[0][1].ready != self.waiting[0][0]):
+            self.waiting.popleft()
+        return max(now - self.waiting[0][0], 0.0) if self.waiting else 0.0
 
 
 @dataclass(eq=False)
@@ -100,7 +125,7 @@ class Session:
     """A session with at most one unanswered message."""
 
     partition: Partition
-    address: int
+    address: Address
     state: int = IDLE
     worker: Worker | None = None
     #: Whether it is claimed in a slot for recovery.
@@ -112,8 +137,6 @@ class Session:
     #: Changes with each claim and each kill.
     attempt: int = 0
     owed: bool = False
-    #: Whether it counts in its address's line.
-    counted: bool = False
     #: No attempt at its message was made.
     first: bool = False
     #: The sweep's checks while it is owed, and before it was claimed.

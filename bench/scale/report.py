@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
+from bench.scale.measured import Measured
 from bench.scale.outcome import Outcome, imbalance, quantile
 from bench.scale.servers import Balance
 from devtools.paths import ROOT
@@ -12,18 +12,6 @@ from devtools.paths import ROOT
 PAGE = ROOT / "docs" / "scale.md"
 #: Bars: the admitted share at twice the capacity, and the longest wait as a multiple of the bound.
 LEAST, MOST, LONGEST = 0.35, 0.65, 1.3
-
-
-class _Waits(Protocol):
-    waits: list[float]
-    begun_again: list[float]
-    forgotten: int
-
-    @property
-    def shares(self) -> list[float]: ...
-
-    @property
-    def rate(self) -> float: ...
 
 
 def calm(outcomes: Sequence[Outcome]) -> list[list[str]]:
@@ -82,25 +70,13 @@ def balances(found: Sequence[Balance]) -> list[list[str]]:
         c = b.crowd
         values = ", ".join(f"{quantile(b.imbalances, q):.2f}" for q in (0.5, 0.95, 1))
         what = f", calls of all known, up to {c.reading:g} s old" if c.reading is not None else ""
-        rows.append([f"{c.workers} × {c.calls}{what}", str(c.servers), values, f"{b.above:.1%}", f"{b.at_home:.0%}"])
+        home = "–" if b.at_home is None else f"{b.at_home:.0%}"
+        rows.append([f"{c.workers} × {c.calls}{what}", str(c.servers), values, f"{b.above:.1%}", home])
     return rows
 
 
-def comparison(measured: _Waits, simulated: _Waits) -> list[list[str]]:
-    """The same plan, measured and simulated."""
-
-    def column(found: _Waits) -> list[str]:
-        waits = [quantile(found.waits, q) for q in (0.5, 0.95, 1)]
-        again = sorted(found.begun_again)
-        return [
-            _shares(found),
-            ", ".join(f"{value:.2f}" for value in waits),
-            f"{found.rate:.2f}",
-            str(len(again)),
-            ", ".join(f"{quantile(again, q):.2f}" for q in (0.5, 0.95, 1)) if again else "–",
-            str(found.forgotten),
-        ]
-
+def comparison(measured: Measured, simulated: Sequence[Outcome], waits: Sequence[list[float]]) -> list[list[str]]:
+    """The same plan, measured once and simulated many times; `waits` are the simulated ones before the first kill."""
     names = (
         "admitted in each 10 s",
         "wait of the admitted before the first kill p50, p95, longest s",
@@ -109,13 +85,33 @@ def comparison(measured: _Waits, simulated: _Waits) -> list[list[str]]:
         "begun again after p50, p95, last s",
         "left unanswered",
     )
+    columns = (_column([measured], [measured.waits]), _column(simulated, waits))
+    return [["what", "measured", "simulated"], *(list(row) for row in zip(names, *columns, strict=True))]
+
+
+def _column(found: Sequence[Measured | Outcome], waits: Sequence[list[float]]) -> list[str]:
+    """Of several runs the range of what is one number in each, and the quantiles of what is many."""
+    again = [value for each in found for value in each.begun_again]
+
+    def over(values: Sequence[float], digits: int) -> str:
+        low, high = (f"{value:.{digits}f}" for value in (min(values), max(values)))
+        return low if low == high else f"{low} to {high}"
+
     return [
-        ["what", "measured", "simulated"],
-        *(list(row) for row in zip(names, column(measured), column(simulated), strict=True)),
+        over([100 * share for each in found for share in each.shares], 0) + " %",
+        _quantiles([value for each in waits for value in each]),
+        over([each.rate for each in found], 2),
+        over([len(each.begun_again) for each in found], 0),
+        _quantiles(again),
+        over([each.forgotten for each in found], 0),
     ]
 
 
-def _shares(found: _Waits) -> str:
+def _quantiles(values: Sequence[float]) -> str:
+    return ", ".join(f"{quantile(values, q):.2f}" for q in (0.5, 0.95, 1)) if values else "–"
+
+
+def _shares(found: Outcome) -> str:
     return f"{min(found.shares) * 100:.0f} to {max(found.shares) * 100:.0f} %"
 
 

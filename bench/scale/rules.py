@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 #: Milliseconds over which the pace is averaged: _pace.lua.
 PACE_WINDOW = 10_000.0
-#: The share of the line's free part that one address may take; how far newcomers may exceed the line: _admission.lua.
+#: The share of the line's free part that one address may take; how far newcomers may exceed the line: _line.lua.
 ADDRESS_SHARE, NEWCOMER_EXCESS = 8, 1.2
+#: Milliseconds beyond the queue delay after which a session leaves an address's line in another partition: _line.lua.
+LINE_EXCESS = 1000.0
 #: Milliseconds after which a session counts as passed over: sweep.lua.
 PASSED_OVER = 1000.0
 
@@ -36,19 +38,20 @@ class Pace:
 
 
 def expected_wait(
-    line: int, own: int, claims: float, ms: float, allowed: float, queue_delay: float
+    line: int, own: int, claims: float, pace: float, allowed: float, queue_delay: float
 ) -> tuple[float | None, bool]:
     """The expected wait in milliseconds, None while the pace is unknown; and whether the message is refused.
 
-    `line` sessions are ready, `own` of them are of the message's address; `claims` in `ms` is the pace.
+    `line` sessions are ready, `own` of them are of the message's address; `pace` is claims in a millisecond, of which
+    there were `claims` lately.
     """
     if line == 0:
         return 0.0, False
     if claims < 1:
         return None, 0 < allowed < queue_delay
-    length = allowed * claims / ms
+    length = allowed * pace
     room = own < ADDRESS_SHARE * (length - line) or (own == 0 and line < NEWCOMER_EXCESS * length)
-    return line * ms / claims, allowed > 0 and not room
+    return line / pace, allowed > 0 and not room
 
 
 def published_again(checks: int) -> bool:

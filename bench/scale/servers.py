@@ -73,8 +73,8 @@ class Balance:
     crowd: Crowd
     #: The busiest server's calls as a multiple of the mean, at each sample.
     imbalances: tuple[float, ...]
-    #: The share of calls that went to the first server of their session.
-    at_home: float
+    #: The share of calls that went to the first server of their session; None where it is not known.
+    at_home: float | None
 
     @property
     def above(self) -> float:

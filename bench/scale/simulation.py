@@ -1,7 +1,8 @@
 """A simulation of admission, queue, workers and sweeps, by discrete events.
 
 Messages arrive whatever becomes of earlier ones. Sessions are spread over partitions, and partitions over Redis nodes.
-A partition knows its own line and pace, and those of all others as of its node's last reading. What follows from the
+A partition knows its own line and pace, and those of all others as its last sweep has written them, which had read them
+up to a second before. An address counts its sessions in one partition, which admits them. What follows from the
 product's code is in `rules.py` or is named where it stands; all times inside are milliseconds.
 """
 
@@ -15,15 +16,15 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.scale.outcome import Outcome
-from bench.scale.parts import HELD, IDLE, POSTPONED, READY, Node, Partition, Plan, Session, Worker
-from bench.scale.rules import PASSED_OVER, expected_wait, published_again, unclaimed_wait
+from bench.scale.parts import HELD, IDLE, POSTPONED, READY, Address, Figures, Node, Partition, Plan, Session, Worker
+from bench.scale.rules import LINE_EXCESS, PASSED_OVER, expected_wait, published_again, unclaimed_wait
 from chatbot.sessions.leases import GRACE, LEASE, RENEW
 from chatbot.sessions.ledger import FIRST_WAIT, LONGEST_WAIT, SWEEP_INTERVAL, SWEEP_SIZE
 from chatbot.sessions.requests import CHECK_AFTER
 
 #: The sweep's key in Redis expires after this share of the interval: ledger.py.
 _SWEEP_KEY = SWEEP_INTERVAL * 900
-#: For publishing one task of a sweep: measured, see docs/scale.md.
+#: For publishing one task of a sweep: what a bare publisher takes, see docs/benchmarks.md.
 _PUBLISH = 0.5
 #: Until a model that fails has failed, and from there to the promised retry: the first of retries.py.
 _FAILS_AFTER, _RETRY = 100.0, 2000.0
@@ -42,8 +43,9 @@ class Simulation:
         self._count = 0
         self._nodes = [Node() for _ in range(plan.nodes)]
         self._partitions = [Partition(self._nodes[n % plan.nodes]) for n in range(plan.partitions)]
+        addresses = [Address(self._random.choice(self._partitions)) for _ in range(plan.addresses)]
         self._sessions = [
-            Session(self._random.choice(self._partitions), n % plan.addresses) for n in range(plan.sessions)
+            Session(self._random.choice(self._partitions), addresses[n % plan.addresses]) for n in range(plan.sessions)
         ]
         self._free = deque(self._sessions)
         self._workers = [Worker() for _ in range(plan.workers)]
@@ -61,7 +63,8 @@ class Simulation:
         self._random.shuffle(self._idle)
         self._at(0, self._arrive)
         for node in self._nodes:
-            self._at(self._random.uniform(0, plan.staleness * 1000), self._read_others, node)
+            if plan.partitions > 1:
+                self._at(self._random.uniform(0, 1000), self._publish_figures, node)
             self._at(self._random.uniform(0, 1000), self._sweep, node)
         for when, many in plan.kills:
             self._at(when * 1000, self._kill, many)
@@ -97,7 +100,7 @@ class Simulation:
             self._outcome.unavailable += 1
             self._free.append(session)
             return
-        wait, refused = self._expected_wait(partition, session.address)
+        wait, refused = self._expected_wait(session.address)
         self._outcome.arrived(self._now, not refused)
         if refused:
             self._free.append(session)
@@ -107,50 +110,58 @@ class Simulation:
         session.owed = False
         self._ready(session, self._now)
         self._schedule(session, self._now + CHECK_AFTER + 2 * int(wait or 0))
-        partition.addresses[session.address] += 1
-        session.counted = True
+        session.address.line[session] = self._now
         partition.accepted += 1
         self._new.append(session)
         self._dispatch()
 
-    def _expected_wait(self, partition: Partition, address: int) -> tuple[float | None, bool]:
-        now = self._now
-        line = partition.line + partition.others_line
+    def _expected_wait(self, address: Address) -> tuple[float | None, bool]:
+        """admit.lua, or the part of accept.lua: decided where the address's line is."""
+        partition, now = address.partition, self._now
+        if partition.node.down:
+            # A Redis that is away limits no address.
+            return 0.0, False
+        others = partition.others
+        line = partition.line + others.line
         if line == 0:
             partition.pace.at = now
             return 0.0, False
         claims, ms = partition.pace.sums(now)
-        per_ms = (claims / ms if ms else 0.0) + partition.others_pace
-        all_claims = claims + partition.others_claims
-        delay = 0.0 if all_claims >= 1 else max(now - self._oldest(partition), 0.0)
-        own = partition.addresses[address]
-        scaled = all_claims / per_ms if per_ms else 0.0
-        return expected_wait(line, own, all_claims, scaled, self._plan.bound * 1000, delay)
+        pace = (claims / ms if ms else 0.0) + others.pace
+        delay = max(partition.queue_delay(now), others.delay)
+        if self._plan.partitions > 1:
+            while address.line and (first := next(iter(address.line.items())))[1] < now - delay - LINE_EXCESS:
+                del address.line[first[0]]
+        return expected_wait(line, len(address.line), claims + others.claims, pace, self._plan.bound * 1000, delay)
 
-    def _oldest(self, partition: Partition) -> float:
-        return min((s.ready for s in self._new if s.state == READY and s.partition is partition), default=self._now)
-
-    def _read_others(self, node: Node) -> None:
-        """What a node's partitions know of all others until the next reading."""
-        self._at(self._now + self._plan.staleness * 1000, self._read_others, node)
-        if node.down:
-            return
-        line, all_claims, pace = 0, 0.0, 0.0
-        own: list[tuple[Partition, float, float]] = []
+    def _publish_figures(self, node: Node) -> None:
+        """ledger.py: what a worker reads of a node each second, for the sweeps of the other partitions."""
+        self._at(self._now + 1000, self._publish_figures, node)
         for partition in self._partitions:
-            if partition.node.down:
-                continue
-            claims, ms = partition.pace.sums(self._now)
-            line, all_claims, pace = line + partition.line, all_claims + claims, pace + (claims / ms if ms else 0.0)
             if partition.node is node:
-                own.append((partition, claims, claims / ms if ms else 0.0))
-        for partition, claims, own_pace in own:
-            partition.others_line = line - partition.line
-            partition.others_claims, partition.others_pace = all_claims - claims, pace - own_pace
+                partition.seen = Figures() if node.down else self._figures(partition)
+
+    def _figures(self, partition: Partition) -> Figures:
+        claims, ms = partition.pace.sums(self._now)
+        return Figures(partition.line, claims, claims / ms if ms else 0.0, partition.queue_delay(self._now))
+
+    def _write_others(self, node: Node) -> None:
+        """sweep.lua"""
+        seen = [partition.seen for partition in self._partitions]
+        line, claims, pace = sum(f.line for f in seen), sum(f.claims for f in seen), sum(f.pace for f in seen)
+        delays = sorted((f.delay for f in seen), reverse=True)
+        for partition in self._partitions:
+            if partition.node is node:
+                own = partition.seen
+                delay = delays[1] if own.delay == delays[0] else delays[0]
+                partition.others = Figures(line - own.line, claims - own.claims, max(pace - own.pace, 0.0), delay)
+                if partition.line + partition.others.line == 0:
+                    partition.pace.at = self._now
 
     def _ready(self, session: Session, since: float) -> None:
         session.state, session.ready = READY, since
         session.partition.line += 1
+        session.partition.waiting.append((since, session))
 
     def _schedule(self, session: Session, due: float) -> None:
         session.due = due
@@ -192,10 +203,9 @@ class Simulation:
         session.checks = session.looks = 0
         session.attempt += 1
         partition.line -= 1
-        if session.counted:
-            partition.addresses[session.address] -= 1
-            session.counted = False
-        if partition.line + (partition.others_line if self._plan.common_line else 0) > 0:
+        if session.address.partition is partition:
+            session.address.line.pop(session, None)
+        if partition.line + (partition.others.line if self._plan.common_line else 0) > 0:
             partition.pace.claimed(now)
             if not session.owed:
                 partition.node.passed = session.ready
@@ -270,6 +280,8 @@ class Simulation:
         alive = [worker for worker in self._workers if worker.alive]
         if node.down or not alive:
             return
+        if self._plan.partitions > 1:
+            self._write_others(node)
         owed, unclaimed, queued = self._overdue(node)
         worker = self._random.choice(alive)
         for session in queued:

@@ -23,8 +23,7 @@ _LINE = re.compile(rb'^\+?(\d+\.\d+) \[\d+ [^]]*\] "(\w+)"(?: "([^"]*)")?')
 #: The steps that Redis sees, with what happens between the step before and this one.
 _STEPS = {
     "accept": "the frame is read, checked and sent to Redis",
-    "LPUSH": "the message is stored, the `ack` sent, the task built",
-    "claim": "Celery: from the queue to the thread that runs the task",
+    "claim": "the message is stored and its task enqueued; Celery: from the queue to the thread that runs the task",
     "commit": "the claim is answered, the model called, its reply read",
 }
 _LAST = "the reply is stored and published, received by web, and sent to the client"
@@ -126,6 +125,6 @@ def _outcome(
         ["step", "p50"],
         rows,
         f"{len(spent[''])} replies, by Redis' MONITOR, which takes time itself: without it a reply takes "
-        f"{ms(undisturbed)}. The model, asked directly, takes {ms(direct)} of the fourth step.",
+        f"{ms(undisturbed)}. The model, asked directly, takes {ms(direct)} of the third step.",
     )
     return Outcome(tables=[table])

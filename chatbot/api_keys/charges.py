@@ -193,7 +193,9 @@ class Charges:
         for charge, usage in entries:
             calls.append((Charge.parse(charge).keys, (), {"charge": charge, "keep_ms": KEEP, **parse_charged(usage)}))
         if calls:
-            self._scripts.run_many("settle", self._partitions.home, calls)
+            for answer in self._scripts.run_many("settle", self._partitions.home, calls):
+                if isinstance(answer, StoreUnavailable):
+                    raise answer
 
     @property
     def _home(self) -> redis.Redis:

@@ -12,7 +12,9 @@ from marshmallow import fields
 
 from chatbot.config.fields import Parsed, listed
 from chatbot.config.host_names import is_host, is_path_prefix, listed_host, origin
-from chatbot.config.redis_urls import checked_redis_url
+from chatbot.config.redis_urls import checked_redis_url, split_urls
+from chatbot.store.cluster import is_cluster
+from chatbot.store.partition_table import server_name
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
@@ -101,6 +103,20 @@ def hosts() -> fields.Field[Any]:
 def redis_url(encode: str, check: Callable[[str, str], str] = checked_redis_url) -> fields.Field[Any]:
     """A Redis or Sentinel URL; `host:port` alone will do, as the tutorial had it. `encode`: see `checked_redis_url`."""
     return Parsed(lambda raw: check(raw, encode))
+
+
+def redis_urls(encode: str) -> fields.Field[Any]:
+    """Different Redis or Sentinel URLs, as `redis_url` reads each, separated by commas."""
+
+    def read(raw: str) -> str:
+        urls = tuple(checked_redis_url(part, encode) for part in split_urls(raw))
+        if len({server_name(url) for url in urls}) < len(urls):
+            raise ValueError("names the same Redis twice")
+        if len(urls) > 1 and any(map(is_cluster, urls)):
+            raise ValueError("names a Redis Cluster beside another Redis: a cluster has all sessions, or none")
+        return ",".join(urls)
+
+    return Parsed(read)
 
 
 def url_list(*schemes: str) -> fields.Field[Any]:

@@ -7,15 +7,23 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from chatbot.config.redis_urls import split_urls
 from chatbot.store.sentinel import is_sentinel
 
 HUGGINGFACE = "huggingface"
 OPENAI_COMPLETIONS = "openai-completions"
 OPENAI_CHAT = "openai-chat"
+OPENAI_RESPONSES = "openai-responses"
 PYTHON = "python"
-MODEL_APIS = (HUGGINGFACE, OPENAI_COMPLETIONS, OPENAI_CHAT, PYTHON)
+MODEL_APIS = (HUGGINGFACE, OPENAI_COMPLETIONS, OPENAI_CHAT, OPENAI_RESPONSES, PYTHON)
+#: The protocols that have function tools, images and JSON formats.
+WITH_TOOLS = frozenset({OPENAI_CHAT, OPENAI_RESPONSES})
 
-_OPENAI_PATHS = {OPENAI_COMPLETIONS: "/completions", OPENAI_CHAT: "/chat/completions"}
+_OPENAI_PATHS = {
+    OPENAI_COMPLETIONS: "/completions",
+    OPENAI_CHAT: "/chat/completions",
+    OPENAI_RESPONSES: "/responses",
+}
 
 
 @dataclass(frozen=True)
@@ -28,12 +36,12 @@ class ModelAddress:
 
 
 def compose_redis_url(values: Mapping[str, Any]) -> str:
-    """The URL of Redis from the values given of `RedisSettings`: `url`, or `host` and `port`, with `user` and
-    `password`."""
+    """The URLs of Redis, separated by commas, from the values given of `RedisSettings`: `url`, or `host` and `port`,
+    with `user` and `password`."""
     user, password = values.get("user", ""), values.get("password", "")
     login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
     if "url" in values:
-        return _with_login(values["url"], login)
+        return ",".join(_with_login(url, login) for url in split_urls(values["url"]))
     host = values.get("host", "127.0.0.1")
     bracketed = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
     has_port = ":" in host and bracketed.rpartition(":")[2].isdigit()
@@ -64,6 +72,8 @@ def model_address(url: str, api: str | None) -> ModelAddress:
     if api is None:
         if path.endswith(("/chat/completions", "/v1")):
             api = OPENAI_CHAT
+        elif path.endswith("/responses"):
+            api = OPENAI_RESPONSES
         else:
             api = OPENAI_COMPLETIONS if path.endswith("/completions") else HUGGINGFACE
     if api in _OPENAI_PATHS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
 import os
 import re
 import ssl
@@ -13,9 +14,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from marshmallow import ValidationError
 
 from chatbot.config.addresses import PYTHON, compose_redis_url, model_address, names_user_alone, with_sentinel_login
+from chatbot.config.redis_urls import split_urls
 from chatbot.config.settings import (
     FlowerSettings,
     LimitsSettings,
@@ -112,14 +115,26 @@ def _read_env_file() -> dict[str, str]:
         raise ConfigurationError("the working folder was deleted: start from a folder that exists") from None
     if os.path.isdir(path):
         raise ConfigurationError(".env is a folder: remove it, or put a file in its place")
+    if not os.path.exists(path):
+        if os.path.islink(path):
+            raise ConfigurationError(".env is a link to a file that is not there: correct it, or remove it")
+        return {}
     try:
-        found = dotenv_values(path)
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
     except PermissionError:
         raise ConfigurationError(".env may not be read by this user: change its owner or its mode") from None
     except UnicodeDecodeError:
         raise ConfigurationError(".env is not UTF-8: save it as UTF-8") from None
-    if any("\0" in f"{name}{value}" for name, value in found.items()):
+    if "\0" in text:
         raise ConfigurationError(".env holds a zero byte: save it as UTF-8")
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            before, _, _ = binding.original.string.partition(binding.original.string.strip())
+            line = binding.original.line + before.count("\n")
+            # Not repeated, as it may hold a password.
+            raise ConfigurationError(f".env has no NAME=value in line {line}: correct that line")
+    found = dotenv_values(stream=io.StringIO(text))
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -169,17 +184,18 @@ def _read_group(group: type[Any], environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _derive_redis(values: dict[str, Any]) -> None:
     """Completes the URLs by the parts given separately, and derives the defaults that depend on them."""
-    url = compose_redis_url(values)
-    broker_url = values.get("broker_url", url)
-    for variable, checked in (("REDIS_URL", url), ("CELERY_BROKER_URL", broker_url)):
+    urls = split_urls(compose_redis_url(values))
+    broker_url = values.get("broker_url", urls[0])
+    for variable, checked in (*(("REDIS_URL", url) for url in urls), ("CELERY_BROKER_URL", broker_url)):
         if names_user_alone(checked):
             raise ConfigurationError(
                 f"{variable} names a user without a password: write :password@ for a password alone, user:password@ "
                 "for both, or user:@ for a user who has none"
             )
-    values["url"], values["broker_url"] = with_sentinel_login(url, values), with_sentinel_login(broker_url, values)
+    values["url"] = ",".join(with_sentinel_login(url, values) for url in urls)
+    values["broker_url"] = with_sentinel_login(broker_url, values)
     # A replica that is promoted may lack the newest writes: one replica must have what is acknowledged.
-    values.setdefault("wait_replicas", int(is_sentinel(values["url"]) or is_cluster(values["url"])))
+    values.setdefault("wait_replicas", int(any(is_sentinel(url) or is_cluster(url) for url in urls)))
 
 
 def _derive_model(values: dict[str, Any]) -> None:

@@ -24,7 +24,16 @@ _TLS_SCHEMES = ("rediss", "sentinels", "rediss+cluster")
 #: Seconds. Workers wait for tasks in commands that take one second.
 _SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 2.0, 600.0
 _OPTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}\Z")
+#: A comma before the scheme of the next URL.
+_BETWEEN_URLS = re.compile(r"\s*,\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f]")
+
+
+def split_urls(urls: str) -> tuple[str, ...]:
+    """Each of several URLs, separated by commas. The commas between the hosts of a Sentinel's URL separate none."""
+    if "://" not in urls:
+        return tuple(part.strip() for part in urls.split(","))
+    return tuple(_BETWEEN_URLS.split(urls.strip()))
 
 
 def checked_redis_url(raw: str, encode: str) -> str:

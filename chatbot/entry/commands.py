@@ -1,6 +1,7 @@
 """The command `chatbot`: starts the processes of the installed package from any folder.
 
-It imports nothing of the application before it hands over to gunicorn, Celery or Flask, which run in this process.
+It imports no more of the application than the settings before it hands over to gunicorn, Celery or Flask, which run in
+this process.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ def main() -> None:
 
 
 def _gunicorn(arguments: list[str]) -> None:
+    from chatbot import logs
+
+    # gunicorn reads this variable when it is imported, and expects a number.
+    os.environ["WEB_CONCURRENCY"] = str(logs.settings_or_exit().web.processes)
     from gunicorn.app.wsgiapp import run
 
     # With these arguments gunicorn starts itself again (SIGUSR2).
@@ -62,6 +67,11 @@ def _gunicorn(arguments: list[str]) -> None:
 
 
 def _celery(command: str, arguments: list[str]) -> None:
+    from chatbot.worker.early_options import refuse_early
+
+    if command == "worker":
+        # Celery's own command would import another pool's packages, before it loads this program.
+        refuse_early(arguments, os.environ)
     from celery.__main__ import main as celery
 
     sys.argv = ["celery", "-A", _WORKER, command, *arguments]
@@ -71,7 +81,8 @@ def _celery(command: str, arguments: list[str]) -> None:
 
 
 def _flask(arguments: list[str]) -> None:
-    from flask.cli import main as flask
+    from flask.cli import cli
 
-    sys.argv = ["flask", "--app", _APP, *arguments]
-    flask()
+    # The settings read .env, and say what is wrong with it.
+    os.environ["FLASK_SKIP_DOTENV"] = "1"
+    cli.main(["--app", _APP, *arguments], prog_name="chatbot")

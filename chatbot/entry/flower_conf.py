@@ -3,9 +3,10 @@
 from tornado.options import options
 
 from chatbot import logs
+from chatbot.config import open_files
 from chatbot.web import flower_guard
 from chatbot.web.hosts import is_loopback, served_hosts
-from chatbot.web.start_checks import check_port, check_temporary_folder
+from chatbot.web.start_checks import check_port, check_socket, check_temporary_folder
 
 _settings = logs.settings_or_exit()
 
@@ -25,7 +26,10 @@ def _protect() -> None:
             "set FLOWER_BASIC_AUTH=user:password, or FLOWER_UNAUTHENTICATED=true if something else protects it"
         )
     check_temporary_folder()
-    if not options.unix_socket:
+    open_files.raise_limit()
+    if options.unix_socket:
+        check_socket(options.unix_socket, "--unix-socket ")
+    else:
         check_port(options.address, options.port, "FLOWER_PORT")
     # A Unix socket has no name of its own.
     flower_guard.install(served_hosts("" if options.unix_socket else options.address, _settings.web.allowed_hosts))

@@ -1,17 +1,27 @@
 """The configuration of gunicorn. It is read before gevent patches the standard library."""
 
+import os
+import sys
 import warnings
 
 import gevent
 
 from chatbot import logs
-from chatbot.web.gunicorn_hooks import child_exit, on_exit, on_starting, post_worker_init, worker_exit  # noqa: F401
+from chatbot.web.gunicorn_hooks import (  # noqa: F401
+    child_exit,
+    on_exit,
+    on_starting,
+    post_worker_init,
+    when_ready,
+    worker_exit,
+)
 from chatbot.web.gunicorn_logger import GunicornLogger
-from chatbot.web.start_checks import mark_configured
+from chatbot.web.start_checks import check_options, mark_configured
 
 mark_configured()
 _settings = logs.settings_or_exit()
 logs.take_over_output(_settings)
+check_options(sys.argv[1:], os.environ)
 
 # gevent would store for each greenlet where it was started, for debugging: a tenth of a socket's memory.
 gevent.config.track_greenlet_tree = False

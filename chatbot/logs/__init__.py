@@ -18,6 +18,7 @@ from chatbot.config import Settings, misspelled, read_settings
 from chatbot.errors import ConfigurationError
 from chatbot.logs import output
 from chatbot.logs.repeated_lines import Summaries, client_line
+from chatbot.tracing import current
 
 __all__ = [
     "Redactor",
@@ -28,6 +29,7 @@ __all__ = [
     "finish",
     "formatter",
     "is_json",
+    "mark_started",
     "redact",
     "settings_or_exit",
     "summaries",
@@ -97,9 +99,16 @@ def settings_or_exit() -> Settings:
         raise SystemExit(escape(text)) from None
 
 
-def take_over_output(settings: Settings) -> None:
-    """Has all that this process writes to its standard streams become lines of the log, if these are JSON."""
-    output.take_over(formatter(settings), streams=is_json(settings))
+def take_over_output(settings: Settings, *, streams: bool = True) -> None:
+    """Logs what ends this process; has what it writes to its standard `streams` become lines of the log, if these are
+    JSON."""
+    traces = settings.log.level == "DEBUG"
+    output.take_over(formatter(settings), streams=streams and is_json(settings), traces=traces)
+
+
+def mark_started() -> None:
+    """Until this is called, an exception that ends the process becomes one line of the log without a trace."""
+    output.mark_started()
 
 
 def write_now(settings: Settings, name: str, text: str) -> None:
@@ -139,6 +148,8 @@ def escape(text: str) -> str:
 def _ids() -> dict[str, str]:
     """The ids that a line belongs to; Celery's own lines about a task get them too."""
     ids = dict(_context.get() or {})
+    if (span := current()) is not None:
+        ids["trace_id"], ids["span_id"] = f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}"
     # Not imported: gunicorn.conf.py uses this module before gevent has patched the modules that Celery imports.
     celery = sys.modules.get("celery._state")
     task = celery.get_current_task() if celery is not None else None

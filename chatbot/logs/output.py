@@ -17,6 +17,9 @@ from typing import Any, TextIO
 
 logger = logging.getLogger("chatbot.logs")
 
+#: Whether the process has yet to start, and whether traces are logged until then.
+_state = {"starting": True, "traces": False}
+
 
 class LinesOfLog(io.TextIOBase):
     """Stands in for `sys.stdout` or `sys.stderr`: each line that is written becomes a line of the log."""
@@ -69,8 +72,11 @@ def replace_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the process' life
 
 
-def take_over(formatter: logging.Formatter, *, streams: bool) -> None:
-    """Logs uncaught exceptions; with `streams`, turns all that is written to the standard streams into lines too."""
+def take_over(formatter: logging.Formatter, *, streams: bool, traces: bool) -> None:
+    """Logs uncaught exceptions; with `streams`, turns all that is written to the standard streams into lines too.
+
+    An exception before `mark_started` becomes one line, and is logged with its trace only if `traces`."""
+    _state["traces"] = traces
     sys.excepthook = _log_exception
     if streams:
         sys.stdout = _stand_in(sys.stdout, formatter, "stdout", logging.INFO)
@@ -102,9 +108,21 @@ def _format(formatter: logging.Formatter, name: str, level: int, text: str) -> s
     return formatter.format(logging.LogRecord(name, level, "", 0, "%s", (text,), None))
 
 
+def mark_started() -> None:
+    """From now on an exception that ends the process is an error of this program, and its trace is logged."""
+    _state["starting"] = False
+
+
 def _log_exception(kind: type[BaseException], error: BaseException, trace: Any) -> None:
     if issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
+        return
+    if _state["starting"] and not _state["traces"]:
+        # Mostly an option that Celery, gunicorn or Flower cannot use.
+        logger.critical(
+            "this process cannot start, check its options and settings: %s: %s (LOG_LEVEL=DEBUG shows more)",
+            kind.__name__,
+            " ".join(str(error).split()),
+        )
         return
     logger.critical("the process ends with an exception", exc_info=(kind, error, trace))
 

@@ -4,7 +4,8 @@ Pub/sub may lose an event; what is stored in Redis is complete. A web process th
 
 An event is a text: a header line `<number>:<position>`, then the frame as it is sent to clients. `position` is the
 length of the session's log once it contains the frame's message, and empty for other frames. The events of a session
-are numbered without gaps, so that a subscriber knows which ones a snapshot includes, and whether one is missing.
+are numbered without gaps, so that a subscriber knows which ones a snapshot includes, and whether one is missing. With
+traces on, the header of an event that ends a reply is `<number>:<position>:<traceparent>`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class Event(NamedTuple):
     number: int
     position: int | None
     frame: str
+    #: The trace to which its delivery belongs; not part of the frame.
+    trace: str = ""
 
     @property
     def request(self) -> str:
@@ -37,10 +40,11 @@ class Event(NamedTuple):
     def decode(cls, payload: str) -> Event:
         """Raises `ValueError` for a malformed payload."""
         header, newline, frame = payload.partition("\n")
-        number, colon, position = header.partition(":")
+        number, colon, rest = header.partition(":")
+        position, _, trace = rest.partition(":")
         if not newline or not colon:
             raise ValueError("an event has a header line with a number and a position, then a frame")
-        return cls(int(number), int(position) if position else None, frame)
+        return cls(int(number), int(position) if position else None, frame, trace)
 
 
 def to_json(document: Any) -> str:

@@ -126,7 +126,7 @@ def publish_reply(celery: Celery, session: str, producer: Any, priority: int = N
             GENERATE_REPLY,
             (session,),
             # Celery would compute the same, for a tenth of the cost of publishing.
-            argsrepr=_arguments(session),
+            argsrepr=arguments(session),
             kwargsrepr="{}",
             ignore_result=True,
             producer=producer,
@@ -134,12 +134,12 @@ def publish_reply(celery: Celery, session: str, producer: Any, priority: int = N
         )
         return
     # What `send_task` would send, for half of the cost: all but the ids and the argument is made once.
-    message = _prepared(celery)
+    message = prepared_message(celery)
     task = str(uuid.uuid4())
     producer.publish(
         ((session,), *message.body[1:]),
         routing_key=QUEUE,
-        headers={**message.headers, "id": task, "root_id": task, "argsrepr": _arguments(session)},
+        headers={**message.headers, "id": task, "root_id": task, "argsrepr": arguments(session)},
         correlation_id=task,
         reply_to="",
         serializer="json",
@@ -150,10 +150,10 @@ def publish_reply(celery: Celery, session: str, producer: Any, priority: int = N
 
 
 @cache
-def _prepared(celery: Celery) -> Any:
+def prepared_message(celery: Celery) -> Any:
     """A message that calls `generate_reply`, as Celery makes it."""
     return celery.amqp.create_task_message("", GENERATE_REPLY, ("",), {}, kwargsrepr="{}", ignore_result=True)
 
 
-def _arguments(session: str) -> str:
+def arguments(session: str) -> str:
     return f"('{session}',)"

@@ -14,13 +14,22 @@ from kombu.utils.json import loads
 _NO_TIME_LIMIT = (None, [None, None], (None, None))
 
 
-def is_json(element: bytes | str) -> bool:
-    """Whether kombu can parse an element of a queue."""
+def parsed(element: bytes | str) -> Any:
+    """An element of a queue as kombu parses it. Raises `ValueError` for one that kombu could not parse."""
     try:
         text = element.decode() if isinstance(element, bytes) else element
         # kombu's decoders concern objects with a key `__type__` alone; without them Python's parser takes a fifth.
-        (loads if "__type__" in text or "\\u" in text else json.loads)(text)
-    except Exception:  # noqa: BLE001 - kombu's decoders of dates, numbers and ids raise what they like
+        return (loads if "__type__" in text or "\\u" in text else json.loads)(text)
+    except Exception as error:
+        # kombu's decoders of dates, numbers and ids raise what they like.
+        raise ValueError("not JSON as kombu writes it") from error
+
+
+def is_json(element: bytes | str) -> bool:
+    """Whether kombu can parse an element of a queue."""
+    try:
+        parsed(element)
+    except ValueError:
         return False
     return True
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import logging
 import ssl
+from queue import Empty
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis.connection import UnixDomainSocketConnection, parse_url
 
-from chatbot.queue.task_messages import is_json, is_message
+from chatbot.queue.task_messages import is_json, is_message, parsed
 from chatbot.store.cluster import ClusterAddress, Node, is_cluster
 from chatbot.store.cluster_connection import SlotConnection, SlotSSLConnection
 from chatbot.store.connections import Connection, FollowsMaster, PollsSocket, SSLConnection
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 #: In a Redis Cluster, before each name of the queue: the tag puts all of them into one slot.
 CLUSTER_PREFIX = "{celery}:"
 
+#: Tasks that threads may acknowledge at the same time, where a worker has few slots.
+_FEW = 16
 #: Options of a Redis URL that are Celery's transport options too.
 _TIMEOUTS = ("socket_timeout", "socket_connect_timeout", "health_check_interval", "client_name")
 
@@ -60,8 +63,10 @@ class _QoS(virtual.QoS):
         return []
 
 
-class _Channel(redis.Channel):
-    """Takes TLS options from the transport option `tls`: of those in a URL kombu reads some, and others as text."""
+class RedisChannel(redis.Channel):
+    """Records no unacknowledged tasks in Redis: an acknowledgement marks a task in this process, from any thread.
+
+    Takes TLS options from the transport option `tls`: of those in a URL kombu reads some, and others as text."""
 
     from_transport_options: Any = (*redis.Channel.from_transport_options, "tls")
     connection_class: Any = Connection
@@ -85,12 +90,40 @@ class _Channel(redis.Channel):
     def _create_client(self, asynchronous: bool = False) -> Any:
         """One client a pool: kombu makes one for each command, which costs more than the command."""
         if asynchronous:
-            client = super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
-            client.set_response_callback("BRPOP", _readable)
-            return client
+            return super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
         if self._sync_client is None or self._sync_client.connection_pool is not self.pool:
             self._sync_client = super()._create_client()  # type: ignore[no-untyped-call]
         return self._sync_client
+
+    def _brpop_read(self, **options: Any) -> bool:
+        """Delivers what BRPOP returned; kombu would parse it a second time, and end the worker if it is not JSON."""
+        try:
+            connection = self.client.connection
+            try:
+                response = self.client.parse_response(connection, "BRPOP", **options)
+            except self.connection_errors:
+                # The next iteration of the event loop reconnects.
+                connection.disconnect()
+                raise
+            if not response:
+                raise Empty
+            queue = response[0].decode().rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            try:
+                message = parsed(response[1])
+            except ValueError:
+                logger.warning("dropped an element of a queue: it is not JSON")
+                raise Empty from None
+            self.connection._deliver(message, queue)
+            return True
+        finally:
+            self._in_poll: Any = None
+            self._flush_brpop_reauth()  # type: ignore[no-untyped-call]
+
+    def may_wait_for_slots(self) -> bool:
+        """Whether the event loop may have stopped fetching. Other threads may acknowledge tasks at the same time."""
+        most, qos = self.qos.prefetch_count, self.qos
+        return bool(most and 2 * (len(qos._delivered) - len(qos._dirty) + _FEW) >= most)
 
     def _handle_message(self, *args: Any) -> Any:
         """Takes the data from a published message that kombu could not parse."""
@@ -107,7 +140,7 @@ class _Channel(redis.Channel):
         super().close()  # type: ignore[no-untyped-call]
 
 
-class _SentinelChannel(redis.SentinelChannel, _Channel):
+class SentinelChannel(redis.SentinelChannel, RedisChannel):
     """Takes the Sentinels from the transport option `sentinels`, and uses the classes of the store."""
 
     from_transport_options: Any = (*redis.SentinelChannel.from_transport_options, "sentinels")
@@ -131,10 +164,10 @@ class _SentinelChannel(redis.SentinelChannel, _Channel):
         return MasterPool(self.master_name, sentinels, **options)  # type: ignore[no-untyped-call]
 
 
-class _ClusterChannel(_Channel):
+class _ClusterChannel(RedisChannel):
     """Takes nodes of the cluster from the transport option `nodes`, and connects to the one with the queue's slot."""
 
-    from_transport_options: Any = (*_Channel.from_transport_options, "nodes")
+    from_transport_options: Any = (*RedisChannel.from_transport_options, "nodes")
     connection_class: Any = SlotConnection
     connection_class_ssl: Any = SlotSSLConnection
     nodes: Any = ()
@@ -148,16 +181,24 @@ class _ClusterChannel(_Channel):
         return {**options, "cluster": address, "key": CLUSTER_PREFIX}
 
 
-def _readable(response: Any, **_: Any) -> Any:
-    """The answer to BRPOP; None, as when a queue is empty, for an element that kombu could not parse."""
-    if response and not is_json(response[1]):
-        logger.warning("dropped an element of a queue: it is not JSON")
-        return None
-    return response
-
-
 class _ChecksMessages:
-    """A mixin: a transport that drops what is not a message."""
+    """A mixin: a transport that drops what is not a message, and costs an event loop less."""
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Adds sockets to the event loop once: kombu does that in each iteration, with two system calls each time."""
+        before = set(loop.on_tick)
+        super().register_with_event_loop(connection, loop)  # type: ignore[misc]
+        (added,) = set(loop.on_tick) - before
+        cycle, readers = self.cycle, loop.readers  # type: ignore[attr-defined]
+
+        def on_tick() -> None:
+            cycle.on_poll_start()
+            for fd in cycle.fds:
+                if fd not in readers:
+                    loop.add_reader(fd, self.on_readable, fd)  # type: ignore[attr-defined]
+
+        loop.on_tick.remove(added)
+        loop.on_tick.add(on_tick)
 
     def _deliver(self, message: Any, queue: str) -> None:
         if is_message(message):
@@ -169,13 +210,13 @@ class _ChecksMessages:
 class RedisTransport(_ChecksMessages, redis.Transport):
     """For `redis://` and `rediss://`."""
 
-    Channel = _Channel
+    Channel = RedisChannel
 
 
 class SentinelTransport(_ChecksMessages, redis.SentinelTransport):
     """For `sentinel://`."""
 
-    Channel = _SentinelChannel
+    Channel = SentinelChannel
 
 
 class ClusterTransport(_ChecksMessages, redis.Transport):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from chatbot.protocol.events import to_json
@@ -32,8 +34,15 @@ class Assignment:
     #: with options may go on from there, but not begin again.
     partial: str = ""
     generated: int = 0
+    #: The trace of the request's acceptance, and when that was, in epoch milliseconds; '' without traces.
+    trace: str = ""
+    #: The id of the span of this attempt.
+    attempt: str = ""
+    #: The attempt before: `<span>:<start>:<number>`, `:ended` if its worker recorded it, and after a space when the
+    #: session became ready again. Times in epoch milliseconds.
+    attempt_before: str = ""
 
-    @property
+    @cached_property
     def reply_id(self) -> str:
         return reply_id(self.session, self.message_id)
 
@@ -52,6 +61,27 @@ class Assignment:
     def regeneration(self) -> str | None:
         """The request's id if it is a regeneration: another reply to its message."""
         return None if self.message_id == self.reply_to else self.message_id
+
+
+def assignment_of(session: str, answer: list[Any], attempt: str) -> Assignment | None:
+    """What a claim returned, with `attempt` as the span of the attempt; None when there is nothing to answer."""
+    if answer[0] != "message":
+        return None
+    _, fence, message_id, attempts, loading, stopped, now, partial, generated, trace, before, *messages = answer
+    return Assignment(
+        session=session,
+        fence=fence,
+        message_id=message_id,
+        attempts=attempts,
+        loading_for=(now - loading) / 1000 if loading else 0.0,
+        stopped=bool(stopped),
+        partial=partial,
+        generated=generated if partial else 0,
+        trace=trace,
+        attempt=attempt,
+        attempt_before=before,
+        messages=tuple(json.loads(f"[{','.join(messages)}]")),
+    )
 
 
 @dataclass(frozen=True)

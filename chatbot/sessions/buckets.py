@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from chatbot.store.partitions import Partition
 from chatbot.store.scripts import Value
 
 
@@ -20,8 +21,8 @@ class Bucket:
     size: int
     #: Whether a message takes a token for each byte of its text, at most the full bucket, instead of one token.
     counts_bytes: bool = False
-    #: Whether it is of the address, in whose partition the key is; else it is of the session.
-    of_address: bool = False
+    #: The partition with the key, that of an address; None for a bucket of the session.
+    partition: Partition | None = None
 
 
 def takes(buckets: Sequence[Bucket], text: str) -> list[Value]:

@@ -6,7 +6,6 @@ another worker has claimed the session. So a worker that was frozen does no harm
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,9 +16,10 @@ from chatbot.protocol import frames
 from chatbot.protocol.charges import charged
 from chatbot.protocol.documents import bot_message
 from chatbot.protocol.events import to_json
-from chatbot.sessions.assignments import Assignment, Progress
+from chatbot.sessions.assignments import Assignment, Progress, assignment_of
 from chatbot.store.partitions import Partition, Store, partitions_of
 from chatbot.store.scripts import Scripts, Value
+from chatbot.tracing import new_span_id, traceparent
 
 __all__ = [
     "DAMAGED",
@@ -90,9 +90,16 @@ class Leases:
 
     def claim(self, session: str) -> Assignment | None:
         """The session's next unanswered message; None when there is none, or another worker holds the lease."""
-        partition = self._partitions.of(session)
-        answer = self._run("claim", session, session=session, prompt_size=self._prompt_size, **self._lease(partition))
-        return self._assignment(session, answer)
+        attempt, partition = new_span_id(), self._partitions.of(session)
+        answer = self._run(
+            "claim",
+            session,
+            session=session,
+            prompt_size=self._prompt_size,
+            attempt=attempt,
+            **self._lease(partition),
+        )
+        return assignment_of(session, answer, attempt)
 
     def facts(self, session: str) -> tuple[str, str]:
         """The user's name and the start of the session; empty texts when it has ended."""
@@ -140,8 +147,12 @@ class Leases:
             values = [value for place in of_partition for value in reports[place][1].values()]
             calls.append((partition.shared, values, self._lease(partition)))
         found = self._scripts.run_many("progress", reports[0][0], calls)
-        answers = dict(zip((p for ps in places.values() for p in ps), (a for of in found for a in of), strict=True))
-        return [answers[place] for place in range(len(reports))]
+        answers = ["unavailable"] * len(reports)
+        for of_partition, answer in zip(places.values(), found, strict=True):
+            if not isinstance(answer, StoreUnavailable):
+                for place, each in zip(of_partition, answer, strict=True):
+                    answers[place] = each
+        return answers
 
     def give_up(self, session: str, damage: DamagedSession) -> bool:
         """Counts a failed attempt at a damaged session and releases its lease; the last one gives the session up.
@@ -235,6 +246,7 @@ class Leases:
     def _settle(
         self, script: str, work: Assignment, frame: dict[str, Any], go_on: bool, **arguments: Value
     ) -> Assignment | None:
+        attempt = new_span_id()
         answer = self._run(
             script,
             work.session,
@@ -242,12 +254,14 @@ class Leases:
             go_on=int(go_on),
             prompt_size=self._prompt_size,
             ttl_ms=self._ttl_ms,
+            trace=traceparent(),
+            attempt=attempt,
             **self._fenced(work, frame),
             **self._lease(self._partitions.of(work.session)),
             **arguments,
         )
         _raise_rejection(answer[0], work.session)
-        return self._assignment(work.session, answer)
+        return assignment_of(work.session, answer, attempt)
 
     def _release(
         self,
@@ -266,23 +280,6 @@ class Leases:
             **self._fenced(work, frame),
         )
         _raise_rejection(answer, work.session)
-
-    @staticmethod
-    def _assignment(session: str, answer: list[Any]) -> Assignment | None:
-        if answer[0] != "message":
-            return None
-        _, fence, message_id, attempts, loading, stopped, now, partial, generated, *messages = answer
-        return Assignment(
-            session=session,
-            fence=fence,
-            message_id=message_id,
-            attempts=attempts,
-            loading_for=(now - loading) / 1000 if loading else 0.0,
-            stopped=bool(stopped),
-            partial=partial,
-            generated=generated if partial else 0,
-            messages=tuple(json.loads(message) for message in messages),
-        )
 
 
 def _raise_rejection(answer: str, session: str) -> None:

@@ -5,6 +5,10 @@ A message is in it before the client gets its `ack`. So a message is answered th
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import redis
@@ -14,8 +18,12 @@ from chatbot.sessions.leases import GRACE, LEASE
 from chatbot.store.partitions import Node, Partition, Store, partitions_of
 from chatbot.store.scripts import Scripts, Value
 
+logger = logging.getLogger(__name__)
+
 #: Seconds between two sweeps, over all processes.
 SWEEP_INTERVAL = 1.0
+#: Seconds for which the figures of a partition count after they were read.
+FIGURES_LIFE = 5.0
 #: Milliseconds between two checks of a session that no worker takes: at first, and at most after doubling each time.
 FIRST_WAIT = 2000
 LONGEST_WAIT = 60_000
@@ -40,6 +48,7 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         self._partitions = partitions_of(store)
         self._scripts = Scripts()
+        self._figures = Figures()
 
     def overdue(self, node: Node | None = None) -> Overdue | None:
         """The sessions that need a worker, of one node or of all; None when another process has just swept them all.
@@ -51,20 +60,28 @@ class Ledger:
         for places in self._partitions.by_client(partitions):
             calls = [self._call(partitions[place]) for place in places]
             answers = self._scripts.run_many("sweep", partitions[places[0]], calls)
-            swept += [found for status, *found in answers if status == "swept"]
+            for place, answer in zip(places, answers, strict=True):
+                if isinstance(answer, StoreUnavailable):
+                    logger.warning("a partition could not be swept: %s", answer)
+                    continue
+                status, figures, *found = answer
+                if figures:
+                    self._figures.store(partitions[place], figures)
+                if status == "swept":
+                    swept.append(found)
         if not swept:
             return None
         return Overdue(*([session for part in parts for session in part] for parts in zip(*swept, strict=True)))
 
-    def size(self) -> int:
-        """The number of sessions with unanswered messages."""
+    def size(self, node: Node | None = None) -> int:
+        """The number of sessions with unanswered messages, of one node or of all."""
+        partitions = self._partitions.all if node is None else self._partitions.of_node(node)
         try:
-            return sum(int(partition.client.zcard(partition.shared.ledger)) for partition in self._partitions.all)
+            return sum(int(partition.client.zcard(partition.shared.ledger)) for partition in partitions)
         except redis.RedisError as error:
             raise StoreUnavailable(f"ledger: {type(error).__name__}: {error}") from error
 
-    @staticmethod
-    def _call(partition: Partition) -> tuple[tuple[str, ...], tuple[()], dict[str, Value]]:
+    def _call(self, partition: Partition) -> tuple[tuple[str, ...], tuple[()], dict[str, Value]]:
         arguments: dict[str, Value] = {
             "limit": SWEEP_SIZE,
             "interval_ms": int(SWEEP_INTERVAL * 900),
@@ -72,5 +89,33 @@ class Ledger:
             "grace_ms": GRACE,
             "first_wait_ms": FIRST_WAIT,
             "longest_wait_ms": LONGEST_WAIT,
+            "others": self._figures.others(partition) if self._partitions.several else "",
         }
         return (*partition.shared, partition.swept), (), arguments
+
+
+class Figures:
+    """What the sweeps of this process have read of each partition. Safe for many threads."""
+
+    def __init__(self) -> None:
+        self._read: dict[Partition, tuple[float, list[float]]] = {}
+        self._lock = threading.Lock()
+
+    def store(self, partition: Partition, figures: Sequence[str | int]) -> None:
+        """Stores those of scripts/sweep.lua: sessions that are ready, claims, claims in a ms, and ms of queue delay."""
+        with self._lock:
+            self._read[partition] = time.monotonic(), [float(figure) for figure in figures]
+
+    def others(self, partition: Partition) -> str:
+        """The figures of all other partitions together, as scripts/_pace.lua reads them. One that failed lately is left
+        out: what waits there is not served meanwhile, nor does it take a worker."""
+        now = time.monotonic()
+        with self._lock:
+            found = [
+                figures
+                for other, (at, figures) in self._read.items()
+                if other is not partition and now - at < FIGURES_LIFE
+            ]
+        ready, claims, rate = (sum(figures[place] for figures in found) for place in range(3))
+        delay = max((figures[3] for figures in found), default=0)
+        return f"{ready:.0f}:{claims:.6g}:{rate:.6g}:{delay:.0f}"

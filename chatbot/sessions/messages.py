@@ -7,11 +7,11 @@ A session is known by its id, a one-way hash of its token: ids in Redis, logs or
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import redis
@@ -25,45 +25,21 @@ from chatbot.protocol.events import to_json
 from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.imports import UNANSWERED, lay_out
-from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, unknown_message, with_parents
+from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, unknown_message
 from chatbot.sessions.refusals import refusal
 from chatbot.sessions.requests import Requests
-from chatbot.store.partitions import Store
+from chatbot.sessions.snapshots import Snapshot
+from chatbot.store.partitions import Partition, Store
+from chatbot.store.scripts import Value
 
 logger = logging.getLogger(__name__)
 
 #: 256 bits.
 _TOKEN_BYTES = 32
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What one socket needs of a session, read in one step."""
-
-    name: str
-    session_start: str
-    #: Seconds.
-    expires_in: float
-    #: Messages in the log.
-    length: int
-    #: Whether `messages` holds all that follow the given message or position: false when that one is unknown, or more
-    #: than a page follows, or too much was read lately. None when neither was given.
-    recovered: bool | None
-    messages: list[dict[str, Any]]
-    #: Ids of requests without a reply, in the order in which they are answered.
-    pending: list[str]
-    #: The text generated so far of the reply to `pending[0]`.
-    partial: str
-    #: The model's reasoning so far, for that reply.
-    reasoning: str
-    #: Ids of failed requests, each with the text shown to the user.
-    failed: dict[str, str]
-    #: Number of the last event that the snapshot includes.
-    event: int
-    #: The last message of the path that the session shows; None without messages.
-    leaf: str | None
-    #: Of the pending and failed requests the regenerations, each with its human message.
-    requests: dict[str, str]
+_TOO_MUCH_IMPORTED = "Too much was imported: try again in a while"
+_TOO_MANY_READS = "Too many reads of histories: ask again in a moment"
+#: Tokens that are drawn for a new session at most, until its Redis answers.
+_MOST_TOKENS = 20
 
 
 class Sessions(Requests):
@@ -79,16 +55,24 @@ class Sessions(Requests):
     def create(self, name: str, *, max_age: float = 0) -> dict[str, Any]:
         """Creates a session: `{"token", "name", "messages": [], "session_start"}`. It lives `max_age` seconds at most
         if that is not 0, however much it is used."""
-        token = secrets.token_urlsafe(_TOKEN_BYTES)
         document = new_session(name)
-        self._run_replicated(
-            "create",
-            session_id(token),
-            content=to_json(document),
-            ttl_ms=self._ttl_ms,
-            max_age_ms=int(max_age * 1000) or self._max_age_ms,
-        )
+        age = int(max_age * 1000) or self._max_age_ms
+        for _ in range(_MOST_TOKENS if self._partitions.several else 0):
+            token = secrets.token_urlsafe(_TOKEN_BYTES)
+            node = self._partitions.of(session_id(token)).node
+            step = partial(self._create, token, document, age)
+            if self._resting.without(node, step, False, "a new session is elsewhere"):
+                return {"token": token, **document}
+        # There is one Redis, or all have failed.
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        self._create(token, document, age)
         return {"token": token, **document}
+
+    def _create(self, token: str, document: dict[str, Any], age: int) -> bool:
+        content = to_json(document)
+        arguments: dict[str, Value] = {"content": content, "ttl_ms": self._ttl_ms, "max_age_ms": age}
+        self._run_replicated("create", session_id(token), **arguments)
+        return True
 
     def import_chat(self, chat: ChatFile, buckets: Sequence[Bucket] = ()) -> dict[str, Any]:
         """Creates a session with the messages of a file, and returns it without them. Messages without a reply count as
@@ -106,18 +90,21 @@ class Sessions(Requests):
             "failed": [text for request in layout.unanswered for text in (request, UNANSWERED)],
             "turns": layout.entries,
         }
+        own, elsewhere = self._admission.split(session_id(token), buckets)
+        if wait := self._admission.take(elsewhere, 1, content):
+            raise RateLimited(wait / 1000, message=_TOO_MUCH_IMPORTED)
         status, *rest = self._run_replicated(
             "import",
             session_id(token),
-            [bucket.key for bucket in buckets],
-            *takes(buckets, content),
+            [bucket.key for bucket in own],
+            *takes(own, content),
             content=content,
             further=to_json(further),
             ttl_ms=self._ttl_ms,
             max_age_ms=self._max_age_ms,
         )
         if status == "limited":
-            raise RateLimited(rest[0] / 1000, message="Too much was imported: try again in a while")
+            raise RateLimited(rest[0] / 1000, message=_TOO_MUCH_IMPORTED)
         return {"token": token, **document}
 
     def read(
@@ -128,6 +115,9 @@ class Sessions(Requests):
         Takes a token from each of the `buckets`. Raises `SessionNotFound`, and `ClientError` `rate_limited` or
         `unknown_message`.
         """
+        buckets, elsewhere = self._admission.split(session, buckets)
+        if wait := self._admission.take(elsewhere, 1):
+            raise RateLimited(wait / 1000, message=_TOO_MANY_READS)
         status, *rest = self._run(
             "read",
             session,
@@ -143,26 +133,34 @@ class Sessions(Requests):
         if status == "unknown":
             raise unknown_message()
         if status == "limited":
-            raise RateLimited(rest[0] / 1000, message="Too many reads of histories: ask again in a moment")
+            raise RateLimited(rest[0] / 1000, message=_TOO_MANY_READS)
         raise refusal(status, self._max_queue_age, None)
 
-    def end(self, session: str, further_keys: Sequence[str] = ()) -> bool:
+    def end(self, session: str, further_keys: Sequence[str] = (), at: Partition | None = None) -> bool:
         """Deletes the session, and `further_keys`, in one step; false when there is none.
 
-        Its sockets are closed, and a worker's further writes are rejected.
+        Its sockets are closed, and a worker's further writes are rejected. `at` says where the session is, if that may
+        not be its partition: it was there before REDIS_URL named another Redis.
         """
-        events = self._partitions.of(session).events(session)
-        return bool(self._run_replicated("end", session, further_keys, session=session, events=events))
+        at = at or self._partitions.of(session)
+        keys = (*at.keys(session), *further_keys)
+        return bool(self._scripts.run_replicated("end", at, keys, session=session, events=at.events(session)))
 
-    def ids(self) -> Iterator[str]:
-        """The ids of all sessions; one that is created meanwhile may be missing."""
-        try:
-            for partition in self._partitions.all:
-                before, _, after = partition.keys("*").document.partition("*")
+    def places(self) -> Iterator[tuple[str, Partition]]:
+        """The ids of all sessions, and where each is; one that is created meanwhile may be missing.
+
+        Raises `StoreUnavailable` for a Redis that fails, after those of the others.
+        """
+        failures: list[redis.RedisError] = []
+        for partition in self._partitions.all:
+            before, _, after = partition.keys("*").document.partition("*")
+            try:
                 for key in partition.client.scan_iter(f"{before}*{after}", count=1000):
-                    yield key.removeprefix(before).removesuffix(after)
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"ids: {type(error).__name__}: {error}") from error
+                    yield key.removeprefix(before).removesuffix(after), partition
+            except redis.RedisError as error:
+                failures.append(error)
+        if failures:
+            raise StoreUnavailable(f"sessions: {type(failures[0]).__name__}: {failures[0]}") from failures[0]
 
     def select(self, session: str, message_id: str) -> None:
         """Shows the path through a message, down to the newest message below it, and publishes its end.
@@ -207,6 +205,7 @@ class Sessions(Requests):
         token, which stands for a page. `touch` renews the time to live. Raises
         `SessionNotFound`.
         """
+        buckets, elsewhere = self._admission.split(session, buckets)
         answer = self._run(
             "snapshot",
             session,
@@ -220,23 +219,13 @@ class Sessions(Requests):
         )
         if answer[0] == "gone":
             raise SessionNotFound
-        _, name, start, ttl, length, recovered, messages, partial, reasoning, pending, failed, event, *tree = answer
-        leaf, requests, lineage = tree
-        return Snapshot(
-            name=json.loads(name),
-            session_start=json.loads(start),
-            expires_in=ttl / 1000,
-            length=length,
-            recovered=None if recovered == "" else recovered == "1",
-            messages=with_parents(json.loads(messages), lineage) if messages else [],
-            pending=pending,
-            partial=partial,
-            reasoning=reasoning,
-            failed=dict(zip(failed[::2], failed[1::2], strict=True)),
-            event=event,
-            leaf=json.loads(leaf),
-            requests=dict(zip(requests[::2], requests[1::2], strict=True)),
-        )
+        found, length = Snapshot.of(answer)
+        if found.messages:
+            # As scripts/snapshot.lua computes it.
+            share = max(len(found.messages) / PAGE_MESSAGES, min(length / PAGE_BYTES, 1))
+            if self._admission.take(elsewhere, share):
+                return replace(found, messages=[], recovered=False)
+        return found
 
     def expires_in(self, session: str) -> float:
         """Seconds until the session expires; 0 when it has."""

@@ -7,50 +7,24 @@ its session. So neither one user nor one slow reply adds to the queue delay.
 from __future__ import annotations
 
 import math
-import threading
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.store.client import clock
-from chatbot.store.partitions import Partitions, Store, partitions_of
+from chatbot.store.partitions import Partition, Partitions
 
-#: Seconds for which a reading is reused.
-_FRESH = 1.0
 #: Milliseconds over which the workers' pace is averaged: `pace_window` of scripts/_pace.lua.
 _PACE_WINDOW = 10_000
 #: Bounds of `retry_after`, in seconds.
 _SHORTEST, _LONGEST = 1.0, 60.0
 
 
-class QueueDelay:
-    """The queue delay as one process observes it. Safe for many threads."""
-
-    def __init__(self, store: Store) -> None:
-        self._partitions = partitions_of(store)
-        self._lock = threading.Lock()
-        self._read_at = float("-inf")
-        self._reading = (0, 0.0)
-
-    def read(self) -> tuple[int, float]:
-        """The number of sessions ready for a worker, and the delay in seconds; at most a second old.
-
-        Raises `StoreUnavailable`.
-        """
-        with self._lock:
-            if time.monotonic() - self._read_at < _FRESH:
-                return self._reading
-            lines = read_lines(self._partitions)
-            self._reading = sum(line.ready for line in lines), max(line.delay for line in lines)
-            self._read_at = time.monotonic()
-            return self._reading
-
-
 @dataclass(frozen=True)
 class Line:
-    """The sessions of one partition that are ready for a worker, as scripts/_admission.lua sees them."""
+    """The sessions of one partition that are ready for a worker, as scripts/_line.lua sees them."""
 
     ready: int
     #: Seconds that the longest-waiting one has been ready.
@@ -60,12 +34,12 @@ class Line:
     seconds: float
 
 
-def read_lines(partitions: Partitions) -> list[Line]:
-    """The line of each partition. Raises `StoreUnavailable`."""
+def read_lines(partitions: Sequence[Partition]) -> list[Line]:
+    """The line of each of the partitions, in any order. Raises `StoreUnavailable`."""
     found: list[Line] = []
     try:
-        for places in partitions.by_client(partitions.all):
-            group = [partitions.all[place] for place in places]
+        for places in Partitions.by_client(partitions):
+            group = [partitions[place] for place in places]
             client = group[0].client
             now = clock(client.time()) * 1000
             with client.pipeline(transaction=False) as pipeline:
@@ -87,12 +61,11 @@ def _line(now: float, ready: int, first: list[tuple[str, float]], stored: list[s
     return Line(ready, max(now - first[0][1], 0.0) / 1000 if first else 0.0, claims * weight, milliseconds / 1000)
 
 
-def expected_wait(store: Store) -> float:
-    """Seconds that a new message must expect to wait for a worker, as scripts/_admission.lua computes them.
+def expected_wait(lines: Sequence[Line]) -> float:
+    """Seconds that a new message must expect to wait for a worker, as scripts/_line.lua computes them.
 
-    While the workers' pace is unknown, that is the queue delay. Raises `StoreUnavailable`.
+    While the workers' pace is unknown, that is the queue delay.
     """
-    lines = read_lines(partitions_of(store))
     ready = sum(line.ready for line in lines)
     if not ready:
         return 0.0

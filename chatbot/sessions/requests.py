@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from chatbot.protocol.client_frames import LEAF, OnBusy
 from chatbot.protocol.documents import human_message
 from chatbot.protocol.events import STOP_CHANNEL, to_json
+from chatbot.sessions.admission import Admission
 from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.client_scripts import ClientScripts
 from chatbot.sessions.refusals import refusal
 from chatbot.store.partitions import Store, partitions_of
+from chatbot.store.resting import Resting
 from chatbot.store.scripts import Value
+from chatbot.tracing import traceparent
 
 #: Milliseconds until the first check of a message that no worker has taken. The queue takes a few: by then the task was
 #: lost, or waits behind others, where a second task does no harm.
@@ -64,12 +67,16 @@ class Requests:
         max_history: int = 0,
         max_history_bytes: int = 0,
         max_queue_age: float = 0,
+        task: Callable[[str], tuple[str, str]] = lambda _: ("", ""),
     ) -> None:
         """`ttl` in seconds; a session has at most `max_pending` unanswered requests.
 
         What is accepted is on `wait_replicas` replicas before a method returns it. A history keeps its
         `max_history` newest messages that take `max_history_bytes` of Redis' memory, 0 for all, and every unanswered
         one. While the queue delay exceeds `max_queue_age` seconds requests are refused; 0 for no limit.
+
+        Where the sessions' Redis is the broker too, `task` returns for a session the list and the element that enqueue
+        its task: the step that accepts a request enqueues it.
         """
         self._partitions = partitions_of(store)
         self._scripts = ClientScripts(replicas=wait_replicas)
@@ -77,6 +84,9 @@ class Requests:
         self._max_pending = max_pending
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
         self._max_queue_age = max_queue_age
+        self._resting = Resting()
+        self._admission = Admission(self._partitions, self._resting, max_queue_age)
+        self._task = task
 
     def accept(
         self,
@@ -214,7 +224,7 @@ class Requests:
         """The result of a step, and what its script says of the request besides. Raises `ClientError`."""
         status, *rest = answer
         if status == "accepted":
-            return Accepted(request_id, wake=not rest[0], published=bool(rest[1])), rest[2]
+            return Accepted(request_id, wake=bool(rest[0]), published=bool(rest[1])), rest[2]
         if status == "known":
             reply = json.loads(rest[0]) if rest[0] else None
             return Accepted(request_id, repeated=True, reply=reply, failure=rest[1] or None), rest[2]
@@ -232,24 +242,36 @@ class Requests:
         charge: str,
         **arguments: Value,
     ) -> list[Any]:
-        line = self._partitions.of_address(address).line(address)
-        answer: list[Any] = self._run_replicated(
-            script,
-            session,
-            [*(bucket.key for bucket in buckets), line],
-            *takes(buckets, text),
-            session=session,
-            message=request_id,
-            ttl_ms=self._ttl_ms,
-            max_pending=self._max_pending,
-            check_after_ms=CHECK_AFTER,
-            max_wait_ms=self._max_queue_age * 1000,
-            on_busy=on_busy,
-            stop_channel=STOP_CHANNEL,
-            charge=charge,
-            **arguments,
-        )
-        return answer
+        queue, task = ("", "") if self._partitions.several else self._task(session)
+
+        def accept(elsewhere: str, own: Sequence[Bucket]) -> list[Any]:
+            here = elsewhere in ("", "here")
+            line = [self._partitions.of_address(address).line(address)] if here else []
+            answer: list[Any] = self._run_replicated(
+                script,
+                session,
+                [*(bucket.key for bucket in own), *line],
+                *takes(own, text),
+                session=session,
+                message=request_id,
+                ttl_ms=self._ttl_ms,
+                max_pending=self._max_pending,
+                check_after_ms=CHECK_AFTER,
+                max_wait_ms=self._max_queue_age * 1000,
+                on_busy=on_busy,
+                stop_channel=STOP_CHANNEL,
+                charge=charge,
+                trace=traceparent(),
+                elsewhere=elsewhere,
+                queue=queue,
+                task=task,
+                **arguments,
+            )
+            return answer
+
+        if self._admission.elsewhere(session, address):
+            return self._admission.admit(session, address, buckets, text, accept)
+        return accept("here" if self._partitions.several else "", buckets)
 
     def _run(self, script: str, session: str, keys: Sequence[str] = (), /, *further: Value, **arguments: Value) -> Any:
         """Runs a script on a session, with further keys behind the named ones."""

@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
-from chatbot.store.cluster_pool import ClusterPool
+from chatbot.store.cluster_client import ClusterClient
 from chatbot.store.keys import session_keys
 
 _SECTION = '"A user with few rights"'
@@ -65,18 +65,17 @@ def queue_commands(db: int, prefix: str = "") -> str:
 def find_problem(client: redis.Redis, commands: str, variable: str) -> str | None:
     """A sentence that says why the Redis that `variable` names cannot be used; None if it can.
 
-    Of a Redis Cluster every master is asked. Raises redis-py's `ConnectionError` and `TimeoutError` when it does not
-    answer.
+    Of a Redis Cluster every master is asked, or those of the client's slots. Raises redis-py's `ConnectionError` and
+    `TimeoutError` when it does not answer.
     """
-    pool = client.connection_pool
-    if not isinstance(pool, ClusterPool):
+    if not isinstance(client, ClusterClient):
         return _find_problem(client, commands, variable)
     try:
-        masters = sorted(pool.topology.masters())
+        masters = client.masters()
     except AuthenticationError:
         return _REFUSED.format(variable)
     for node in masters:
-        own = redis.Redis(connection_pool=pool.of(node))
+        own = redis.Redis(connection_pool=client.connection_pool.of(node))
         if problem := _find_problem(own, f"{commands}|{_CLUSTER_COMMANDS}", variable, cluster=True):
             return problem if len(masters) == 1 else f"{node}: {problem}"
     return None

@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -51,7 +51,7 @@ class ClusterAddress:
 
     nodes: tuple[Node, ...]
     #: User, password, timeouts and TLS, in the form of redis-py's `parse_url`.
-    redis_options: dict[str, Any]
+    redis_options: dict[str, Any] = field(repr=False)
     tls: bool = False
 
     @classmethod
@@ -186,6 +186,8 @@ class Topology:
                     problem = error
             if problem is not None or not self._firsts:
                 raise redis.ConnectionError(f"no node of the cluster answers: {problem}")
+            # All nodes know less than one did before: the cluster was set up anew.
+            self._epoch = -1
 
     def _ask(self, node: Node) -> tuple[int, list[Any]]:
         """The node's epoch, and its answer to CLUSTER SLOTS."""
@@ -259,11 +261,13 @@ def _poll(reference: weakref.ref[Topology]) -> None:
 
 
 #: By process id and address.
-_topologies: weakref.WeakValueDictionary[tuple[int, str], Topology] = weakref.WeakValueDictionary()
+_topologies: weakref.WeakValueDictionary[tuple[Any, ...], Topology] = weakref.WeakValueDictionary()
 _topologies_lock = threading.Lock()
 
 
 def topology(address: ClusterAddress) -> Topology:
     """The one that all clients of this process with this address share; it does not connect yet."""
     with _topologies_lock:
-        return _topologies.setdefault((os.getpid(), repr(address)), Topology(address))
+        options = tuple(sorted((name, str(value)) for name, value in address.redis_options.items()))
+        key = (os.getpid(), address.nodes, options, address.tls)
+        return _topologies.setdefault(key, Topology(address))

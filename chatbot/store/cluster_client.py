@@ -28,15 +28,25 @@ class ClusterClient(redis.Redis):
 
     connection_pool: ClusterPool
 
+    def __init__(self, connection_pool: ClusterPool, slots: Sequence[int] = ()) -> None:
+        """Commands without a key go to the owner of the first of `slots`; to any master without slots."""
+        super().__init__(connection_pool=connection_pool)
+        self._slots = tuple(slots)
+
+    def masters(self) -> list[Node]:
+        """The owners of the client's slots; all masters without slots. Raises redis-py's `ConnectionError`."""
+        topology = self.connection_pool.topology
+        return sorted({topology.owner(slot) for slot in self._slots} if self._slots else topology.masters())
+
     def execute_command(self, *args: Any, **options: Any) -> Any:
         if str(args[0]).upper() == "SCRIPT LOAD":
             return self._load(args, options)
-        slot = slot_of_command(args)
+        slot = slot_of_command(args, self._slots)
         return self.connection_pool.patiently(lambda: self._attempt(self.connection_pool.of_slot(slot), args, options))
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> ClusterPipeline:
         """A pipeline that may span slots, or a transaction in the slot of its first key."""
-        return ClusterPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        return ClusterPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint, self._slots)
 
     def _load(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Loads a script into all masters that answer."""
@@ -69,6 +79,10 @@ class ClusterPipeline(Pipeline):
     """
 
     connection_pool: ClusterPool
+
+    def __init__(self, pool: ClusterPool, callbacks: Any, transaction: bool, hint: Any, slots: Sequence[int]) -> None:
+        super().__init__(pool, callbacks, transaction, hint)
+        self._slots = slots
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         commands = list(self.command_stack)
@@ -139,7 +153,7 @@ class ClusterPipeline(Pipeline):
         """Sends the groups to their nodes, and writes each answer or exception to its place."""
         places: dict[Node, list[int]] = {}
         for group in groups:
-            node = self.connection_pool.node(slot_of_command(commands[group[0]][0]))
+            node = self.connection_pool.node(slot_of_command(commands[group[0]][0], self._slots))
             places.setdefault(node, []).extend(group)
         sent: list[tuple[Any, Any, list[int]]] = []
         try:

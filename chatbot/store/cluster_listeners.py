@@ -188,7 +188,11 @@ class ClusterSubscriptions:
         """Moves the subscriptions of each slot to its owner."""
         with self._lock:
             for slot, channels in list(self._wanted.items()):
-                node = self._topology.owner(slot)
+                try:
+                    node = self._topology.owner(slot)
+                except redis.ConnectionError:
+                    # No master has the slot now.
+                    continue
                 listener, former = self._listeners.get(node), self._at.get(slot)
                 if listener is None or (former == node and slot not in self._lost):
                     continue

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, TypeVar
 
 import redis
@@ -41,8 +42,13 @@ def slot_of(key: str) -> int:
     return int(key_slot(key.encode()))
 
 
-def slot_of_command(arguments: Sequence[Any]) -> int | None:
-    """The slot of a command's first key; None when it has none."""
+def slot_of_command(arguments: Sequence[Any], otherwise: Sequence[int] = ()) -> int | None:
+    """The slot of a command's first key. Without a key it is the first of `otherwise`, or None."""
+    slot = _slot_of_key(arguments)
+    return otherwise[0] if slot is None and otherwise else slot
+
+
+def _slot_of_key(arguments: Sequence[Any]) -> int | None:
     # redis-py has some commands of two words as one argument.
     words = str(arguments[0]).upper().split(" ")
     if words[0] in _ANYWHERE:
@@ -77,6 +83,12 @@ class ClusterPool(redis.ConnectionPool):
         described = {name: value for name, value in self._options.items() if name not in ("max_connections", "timeout")}
         super().__init__(max_connections=max_connections, **described)
         self.topology.follow(self)
+
+    def with_patience(self, patience: float) -> ClusterPool:
+        """These connections, for commands that wait up to `patience` seconds."""
+        found = copy(self)
+        found.patience = patience
+        return found
 
     def of(self, node: Node) -> redis.BlockingConnectionPool:
         with self._guard:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +17,10 @@ from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 #: Errors of a former master: the command was blocked while Redis became a replica, or the replicas have left for the
 #: new master already (`min-replicas-to-write`).
 _NOT_MASTER = ("UNBLOCKED", "NOREPLICAS")
+
+
+#: Seconds after a response for which a connection is not checked: each check lets other threads run first.
+_FRESH = 1.0
 
 
 class FollowsMaster:
@@ -61,7 +67,13 @@ def _readable(poll: select.poll, sock: socket.socket, timeout: float) -> bool:
 class PollsSocket:
     """A mixin: checks for unread data with one `poll`. A pool does that for each connection that it hands out."""
 
+    #: The monotonic time at which a command that has one response got it. For connections of no subscriber.
+    answered = -math.inf
+
     def can_read(self, timeout: float = 0) -> bool:
+        if not timeout and time.monotonic() - self.answered < _FRESH:
+            # Should it break meanwhile, its next command is sent again.
+            return False
         sock, reader = self._sock, getattr(self._parser, "_reader", None)  # type: ignore[attr-defined]
         if sock is not None and not hasattr(sock, "pending") and reader and not reader.has_data():
             if timeout:

@@ -31,6 +31,9 @@ CHARGES_CHECKED = "chat:charges:checked"
 WORKER_LOAD = "chat:load:"
 #: A hash with the sums of what all workers counted: see telemetry/counters.py.
 METRICS = "chat:metrics"
+#: Never exists, and each script names it. While a slot of a Redis Cluster moves, Redis so refuses the script before it
+#: begins; otherwise it would fail in its middle.
+ABSENT = "chat:absent"
 
 
 class SharedKeys(NamedTuple):
@@ -40,6 +43,7 @@ class SharedKeys(NamedTuple):
     waiting: str = WAITING
     pace: str = PACE
     outbox: str = CHARGES
+    absent: str = ABSENT
 
 
 class SessionKeys(NamedTuple):
@@ -64,6 +68,7 @@ class SessionKeys(NamedTuple):
     waiting: str
     pace: str
     outbox: str
+    absent: str
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -125,10 +130,12 @@ class ApiKeyKeys(NamedTuple):
     #: When the buckets of the rates will be full again.
     request_rate: str
     token_rate: str
+    #: See `ABSENT`.
+    absent: str
 
 
 def api_key_keys(key_id: str, day: str = "", month: str = "") -> ApiKeyKeys:
     """The keys of one API key; `day` and `month` as ISO 8601 writes them."""
     first = f"chat:key:{{{key_id}}}:"
-    parts = ("facts", "reserved", f"day:{day}", f"month:{month}", "total", "rate:requests", "rate:tokens")
+    parts = ("facts", "reserved", f"day:{day}", f"month:{month}", "total", "rate:requests", "rate:tokens", "absent")
     return ApiKeyKeys(*(first + part for part in parts))

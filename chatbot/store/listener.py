@@ -117,6 +117,10 @@ class Listener:
             self._confirmed.discard(channel)
             self._send([channel], subscribe=False)
 
+    def wants(self, channel: str) -> bool:
+        """Whether the channel is subscribed, or will be once Redis answers."""
+        return channel in self._wanted
+
     def wait_until_receiving(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds for the first heartbeat; whether it came."""
         self.start()

@@ -10,10 +10,12 @@ on a session touches keys of its partition alone, so partitions may be on differ
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
+from zlib import crc32
 
 import redis
 
@@ -29,12 +31,21 @@ from chatbot.store.keys import (
     tagged,
 )
 
+logger = logging.getLogger(__name__)
+
+#: Sessions and addresses are spread over so many buckets, and these over the partitions.
+BUCKETS = 128
+
 
 class Place(Protocol):
     """Where a script runs: a node or a partition. A client is read for each attempt, as it may change."""
 
     @property
     def client(self) -> redis.Redis: ...
+
+    @property
+    def background(self) -> redis.Redis:
+        """The client for work that is done again anyway: it waits for no failover, as other work waits for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +56,22 @@ class Node:
     client: redis.Redis
     #: The client of a listener, which never retries by itself.
     listening: redis.Redis
+    #: Host, port and database, for the log.
+    name: str = ""
+
+    @property
+    def background(self) -> redis.Redis:
+        return self.client
+
+
+class AtOnce(NamedTuple):
+    """Where a script runs that does not wait for a failover."""
+
+    client: redis.Redis
+
+    @property
+    def background(self) -> redis.Redis:
+        return self.client
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +88,16 @@ class Partition:
     def client(self) -> redis.Redis:
         """The client to send a step on this partition to."""
         return self.node.client
+
+    @property
+    def background(self) -> redis.Redis:
+        """See `Place`."""
+        return self.node.background
+
+    @property
+    def at_once(self) -> Place:
+        """The same partition, for steps that do not wait for a failover."""
+        return AtOnce(self.background)
 
     @cached_property
     def shared(self) -> SharedKeys:
@@ -99,10 +136,14 @@ class Partition:
 class Partitions:
     """The table of all partitions. It never changes while a process runs; what a node's client reaches may."""
 
-    def __init__(self, all_: Sequence[Partition]) -> None:
+    def __init__(self, all_: Sequence[Partition], buckets: Sequence[Partition] = ()) -> None:
+        """`buckets` says for each of `BUCKETS` buckets which partition has it; all are the first one's unless given."""
         self.all = tuple(all_)
+        self._buckets = tuple(buckets) or self.all[:1] * BUCKETS
         #: The nodes, in the order of their numbers.
         self.nodes = tuple({partition.node.number: partition.node for partition in self.all}.values())
+        #: Whether sessions may be in different partitions.
+        self.several = len(self.all) > 1
 
     @classmethod
     def single(cls, client: redis.Redis, listening: redis.Redis | None = None) -> Partitions:
@@ -114,18 +155,13 @@ class Partitions:
         """Where that is which belongs to no session: API keys and their usage, workers' liveness, sums of metrics."""
         return self.nodes[0]
 
-    @property
-    def several(self) -> bool:
-        """Whether sessions may be in different partitions."""
-        return len(self.all) > 1
-
     def of(self, session: str) -> Partition:
         """The partition of a session."""
-        return self.all[0]
+        return self._buckets[crc32(session.encode()) % BUCKETS] if self.several else self.all[0]
 
     def of_address(self, address: str) -> Partition:
         """The partition with the line and the rates of an address."""
-        return self.all[0]
+        return self.of(address)
 
     def of_node(self, node: Node) -> list[Partition]:
         """The partitions of a node: what concerns them all goes there in one round trip."""
@@ -138,6 +174,12 @@ class Partitions:
         for place, partition in enumerate(partitions):
             found.setdefault(id(partition.client), []).append(place)
         return list(found.values())
+
+    def announce(self) -> None:
+        """Logs which Redis share the sessions, if there are several."""
+        if len(self.nodes) > 1 and self.nodes[0].name:
+            names = ", ".join(node.name for node in self.nodes)
+            logger.info("%d Redis share the sessions: %s", len(self.nodes), names)
 
     def disconnect(self) -> None:
         """Closes all connections."""

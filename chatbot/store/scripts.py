@@ -28,11 +28,15 @@ _SCRIPT_ERROR = re.compile(r"^(?![A-Z]{3,} ).*user_script", re.DOTALL)
 
 _ADMIT = (
     *("session", "message", "ttl_ms", "max_pending", "check_after_ms", "max_wait_ms"),
-    *("on_busy", "stop_channel", "charge"),
+    *("on_busy", "stop_channel", "charge", "elsewhere", "queue", "task", "trace"),
 )
 _HISTORY = ("max_history", "max_history_bytes")
 _LEASE = ("lease_ms", "grace_ms", "owner")
-_SETTLE = ("session", "fence", "message", "go_on", "prompt_size", "events", "frame", "ttl_ms", "usage", *_LEASE)
+_SETTLE = (
+    *("session", "fence", "message", "go_on", "prompt_size", "events", "frame", "ttl_ms", "usage"),
+    *("trace", "attempt"),
+    *_LEASE,
+)
 #: The arguments of each script. All are strings in Lua. A name means the same in every script, as shared functions
 #: read them: `message` is a message's id, `events` a session's channel, `owner` the channel of a worker process.
 ARGUMENTS = {
@@ -53,27 +57,35 @@ ARGUMENTS = {
     "add_socket": ("field", "most"),
     "end": ("session", "events"),
     "give_up": ("session", "attempts", "wrong_type", "events", "ttl_ms"),
-    "claim": ("session", "prompt_size", *_LEASE),
+    "claim": ("session", "prompt_size", "attempt", *_LEASE),
     "progress": _LEASE,
     "commit": (*_SETTLE, "reply_id", "reply", "last_delta", *_HISTORY),
     "fail": (*_SETTLE, "failure"),
     "postpone": ("session", "fence", "delay_ms", "loading", "keep", "events", "frame"),
-    "sweep": ("limit", "interval_ms", "lease_ms", "grace_ms", "first_wait_ms", "longest_wait_ms"),
+    "sweep": ("limit", "interval_ms", "lease_ms", "grace_ms", "first_wait_ms", "longest_wait_ms", "others"),
+    "admit": ("session", "max_wait_ms"),
+    "give_back": ("session", "stays"),
+    "take": ("share",),
     "check_charge": ("message", "charge"),
     "reserve": ("charge", "tokens"),
     "settle": ("charge", "outcome", "prompt_tokens", "completion_tokens", "cached_tokens", "keep_ms"),
 }
 #: The scripts that work on many sessions, one after the other, and name their keys themselves.
 _OF_MANY = ("progress", "sweep")
+#: The scripts that work on an address, for a session in another partition.
+_OF_ADDRESS = ("admit", "give_back", "take")
 #: The scripts that work on an API key, not on a session.
 _OF_API_KEY = ("reserve", "settle")
 #: What a script has before it besides `_session`.
 _PARTS = {
     "import": ("_rates",),
     "read": ("_rates", "_log", "_tree", "_page"),
-    "accept": ("_rates", "_pace", "_stop", "_admission", "_log", "_tree"),
-    "retry": ("_rates", "_pace", "_stop", "_admission"),
-    "regenerate": ("_rates", "_pace", "_stop", "_admission", "_log", "_tree"),
+    "accept": ("_rates", "_pace", "_line", "_stop", "_admission", "_log", "_tree"),
+    "retry": ("_rates", "_pace", "_line", "_stop", "_admission"),
+    "regenerate": ("_rates", "_pace", "_line", "_stop", "_admission", "_log", "_tree"),
+    "admit": ("_rates", "_pace", "_line"),
+    "take": ("_rates",),
+    "sweep": ("_pace", "_line"),
     "select": ("_log", "_tree"),
     "feedback": ("_log",),
     "stop": ("_stop",),
@@ -102,9 +114,16 @@ class Scripts:
 
     def run(self, name: str, at: Place, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
         """The script's answer, where `at` has the keys. `further` values stand behind the named arguments in ARGV."""
+        values = (*keys, *ordered(name, arguments), *further)
         try:
             client = at.client
-            return self._script(name, client)(keys, [*ordered(name, arguments), *further], client)
+            script = self._script(name, client)
+            try:
+                return client.evalsha(script.sha, len(keys), *values)
+            except redis.exceptions.NoScriptError:
+                # Redis was restarted, or another one is master.
+                client.script_load(script.script)
+                return client.evalsha(script.sha, len(keys), *values)
         except redis.RedisError as error:
             raise _failure(name, error) from error
 
@@ -115,9 +134,11 @@ class Scripts:
         """
         if not self._replicas:
             return self.run(name, at, keys, *further, **arguments)
-        answer, replicas = self._round_trip(name, at, [(keys, [*ordered(name, arguments), *further])], self._replicas)
-        if isinstance(answer, DamagedSession):
-            raise answer
+        calls = [(keys, [*ordered(name, arguments), *further])]
+        answer, replicas = self._round_trip(name, at.client, calls, self._replicas)
+        for found in (answer, replicas):
+            if isinstance(found, Exception):
+                raise found
         if replicas < self._replicas:
             # The replicas may follow another master by now.
             at.client.connection_pool.disconnect(inuse_connections=False)
@@ -130,10 +151,15 @@ class Scripts:
         """The answers to several calls of one script, in one round trip. A call has its keys, further values and named
         arguments; all keys are where `at` is.
 
-        The answer of a call that failed at its own session is the `DamagedSession`.
+        The answer of a call that failed at its own session is the `DamagedSession`. That of one whose node failed while
+        others of the same client did not is the `StoreUnavailable`, which is raised if all failed. It waits for no
+        failover: the caller tries again.
         """
         found = [(keys, [*ordered(name, arguments), *further]) for keys, further, arguments in calls]
-        return self._round_trip(name, at, found)
+        answers = self._round_trip(name, at.background, found)
+        if answers and all(_unavailable(answer) for answer in answers):
+            raise answers[0]
+        return answers
 
     def _script(self, name: str, client: redis.Redis) -> Script:
         if name not in self._scripts:
@@ -141,10 +167,9 @@ class Scripts:
         return self._scripts[name]
 
     def _round_trip(
-        self, name: str, at: Place, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int = 0
+        self, name: str, client: redis.Redis, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int = 0
     ) -> list[Any]:
         """The answers, and behind them how many replicas have the writes when `replicas` are asked for."""
-        client = at.client
         script = self._script(name, client)
         try:
             answers = _send(client, script.sha, calls, replicas)
@@ -160,8 +185,6 @@ class Scripts:
         for i, answer in enumerate(answers):
             if isinstance(answer, Exception):
                 answers[i] = _failure(name, answer)
-                if not isinstance(answers[i], DamagedSession):
-                    raise answers[i] from answer
         return answers
 
 
@@ -177,6 +200,10 @@ def _send(
         return pipeline.execute(raise_on_error=False)
 
 
+def _unavailable(answer: Any) -> bool:
+    return isinstance(answer, StoreUnavailable) and not isinstance(answer, DamagedSession)
+
+
 def _failure(name: str, error: Exception) -> StoreUnavailable:
     """A script's own errors begin with no code but WRONGTYPE; others, such as OOM, are of Redis as a whole."""
     text = f"{name}: {type(error).__name__}: {error}"
@@ -189,9 +216,13 @@ def _failure(name: str, error: Exception) -> StoreUnavailable:
 def ordered(name: str, arguments: Mapping[str, Value]) -> list[Value]:
     """The arguments of a script in the order of ARGV. Raises `TypeError` for a missing or an unknown one."""
     names = ARGUMENTS[name]
-    if len(arguments) != len(names) or not all(argument in arguments for argument in names):
+    try:
+        found = [arguments[argument] for argument in names]
+    except KeyError:
+        found = []
+    if len(arguments) != len(names) or len(found) != len(names):
         raise TypeError(f"the script {name} takes {', '.join(names)}; got {', '.join(arguments)}")
-    return [arguments[argument] for argument in names]
+    return found
 
 
 @cache
@@ -206,6 +237,8 @@ def _prelude(name: str) -> str:
     arguments = ARGUMENTS[name]
     if name in _OF_API_KEY:
         return _head(ApiKeyKeys._fields, arguments)
+    if name in _OF_ADDRESS:
+        return _head(SharedKeys._fields, arguments)
     if name in _OF_MANY:
         keys = (*SharedKeys._fields, *(("swept",) if name == "sweep" else ()))
         return f"{_head(keys, arguments)}{_TAGGED}{_select_session()}"

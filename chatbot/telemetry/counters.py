@@ -95,7 +95,7 @@ MODEL_ERRORS = Metric(
     (*get_args(ModelErrorKind), OTHER),
 )
 TAKEOVERS = Metric("chatbot_takeovers_total", "Replies that a frozen or starved worker lost to another")
-SWEEPS = Metric("chatbot_sweeps_total", "Sweeps of the ledger, one a second")
+SWEEPS = Metric("chatbot_sweeps_total", "Sweeps of the ledger, one a second of each Redis")
 REPORT_FAILURES = Metric(
     "chatbot_report_failures_total", "Reports of replies in progress that Redis did not take: their text stands still"
 )

@@ -84,7 +84,8 @@ def forget_worker(client: redis.Redis, worker: str) -> None:
     """Removes a worker that shuts down in order. Raises `StoreUnavailable`."""
     try:
         client.zrem(WORKERS, worker)
-        client.delete(f"{WORKER_MEMORY}{worker}", f"{WORKER_LOAD}{worker}")
+        client.delete(f"{WORKER_MEMORY}{worker}")
+        client.delete(f"{WORKER_LOAD}{worker}")
     except redis.RedisError as error:
         raise StoreUnavailable(f"forget_worker: {type(error).__name__}: {error}") from error
 
@@ -127,7 +128,10 @@ def _of_each(client: redis.Redis, prefix: str, workers: WorkerAges) -> dict[str,
     if not names:
         return {}
     try:
-        found: Any = client.mget([f"{prefix}{name}" for name in names])
+        with client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.get(f"{prefix}{name}")
+            found: Any = pipeline.execute()
     except redis.RedisError as error:
         raise StoreUnavailable(f"read workers: {type(error).__name__}: {error}") from error
     return {name: value for name, value in zip(names, found, strict=True) if value is not None}

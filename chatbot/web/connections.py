@@ -10,7 +10,7 @@ from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.protocol import close_codes, frames
 from chatbot.protocol.client_errors import UNAVAILABLE, ClientError, RateLimited, SessionDamaged, SessionNotFound
 from chatbot.protocol.close_codes import Closing
-from chatbot.sessions.messages import Snapshot
+from chatbot.sessions.snapshots import Snapshot
 from chatbot.web.client_lines import refused
 from chatbot.web.hub import replay
 from chatbot.web.lifetime import Lifetime

@@ -6,7 +6,7 @@ import logging
 import math
 
 from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import WebsocketMismatch
 from wsproto.utilities import RemoteProtocolError
 
@@ -116,6 +116,8 @@ def _http_error(error: HTTPException) -> Response:
         message = (
             "This address is no websocket" if upgrade else "This address is a websocket: connect by ws:// or wss://"
         )
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        message = f"This address takes {' and '.join(sorted({*error.valid_methods} - {'HEAD', 'OPTIONS'}))}"
     response = _error(error.name.lower().replace(" ", "_"), message, status)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):

@@ -18,7 +18,7 @@ from chatbot.protocol import close_codes
 from chatbot.protocol.close_codes import SLOW_CLIENT, Closing
 from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
-from chatbot.sessions.messages import Snapshot
+from chatbot.sessions.snapshots import Snapshot
 from chatbot.web import deadlines
 from chatbot.web.client_lines import SocketLines
 from chatbot.web.connections import Connection

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from chatbot.errors import StoreUnavailable
@@ -17,6 +18,7 @@ from chatbot.sessions.requests import Accepted
 from chatbot.web.client_lines import refused
 from chatbot.web.services import Services
 from chatbot.web.subscriber import Subscriber
+from chatbot.web.traces import accepting
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class FrameHandler:
         """
         self._sessions = services.sessions
         self._enqueuer = services.enqueuer
+        self._hub = services.hub
         self._metrics = services.metrics
         self._max_length = services.settings.limits.max_message_length
         self._session = session
@@ -99,12 +102,28 @@ class FrameHandler:
     def _request(self, frame: ClientFrame) -> None:
         """Stores what asks for a reply, and acknowledges it."""
         began = time.monotonic()
-        accepted = self._accept(frame, frame.id or uuid.uuid4().hex)
-        self._renewed()
-        self._acknowledge(accepted)
-        self._metrics.ack_time.observe(time.monotonic() - began)
-        if accepted.wake:
-            self._enqueuer.enqueue(self._session)
+        given = frame.id or uuid.uuid4().hex
+        with bound(message_id=given), accepting(frame.type, self._session, given):
+            with self._acknowledged_first():
+                accepted = self._accept(frame, given)
+                self._renewed()
+                self._acknowledge(accepted)
+            self._metrics.ack_time.observe(time.monotonic() - began)
+            if accepted.wake:
+                self._enqueuer.enqueue(self._session)
+
+    @contextmanager
+    def _acknowledged_first(self) -> Iterator[None]:
+        """Holds the session's events, as a reply may begin before Redis' answer to the step has been read."""
+        if self._subscriber is None:
+            yield
+            return
+        self._subscriber.hold()
+        try:
+            yield
+        finally:
+            if not self._subscriber.release():
+                self._hub.resync([self._subscriber])
 
     def _accept(self, frame: ClientFrame, given: str) -> Accepted:
         if self._subscriber is None:

@@ -6,14 +6,13 @@ application, and takes `time.sleep` and `threading.Thread` from their modules on
 
 from __future__ import annotations
 
-import contextlib
 import os
-import resource
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from chatbot import logs
+from chatbot import logs, tracing
+from chatbot.config import open_files
 from chatbot.telemetry.process_memory import resident_memory
 from chatbot.web import garbage_collection, metrics_folder, start_checks
 
@@ -34,12 +33,14 @@ _TRIM_INTERVAL, _TRIM_MAX_SOCKETS = 15.0, 200
 def on_starting(server: Any) -> None:
     """In the master, before it forks."""
     start_checks.check_master(server.cfg)
+    open_files.raise_limit()
     metrics_folder.remove_abandoned()
     metrics_folder.create()
-    # Each connection is an open file, of which a process often may have only 1024 by default.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def when_ready(_: Any) -> None:
+    """In the master, once it listens."""
+    logs.mark_started()
 
 
 def on_exit(_: Any) -> None:
@@ -58,6 +59,7 @@ def post_worker_init(worker: Any) -> None:
     """In a new process, once it has loaded the application."""
     # The application serves the path below it, with the prefix or without; gunicorn would refuse paths without it.
     os.environ.pop("SCRIPT_NAME", None)
+    tracing.start("web")
     services = worker.wsgi.extensions["chatbot"]
     hub = services.hub
     hub.start()
@@ -69,6 +71,7 @@ def post_worker_init(worker: Any) -> None:
 def worker_exit(_: Any, worker: Any) -> None:
     """In a process at its end: skips the interpreter's shutdown, in which gevent's leftovers log errors."""
     if worker.booted and not worker.alive:
+        tracing.finish()
         logs.finish()
         os._exit(0)
 

@@ -21,10 +21,12 @@ from chatbot.protocol.client_errors import SessionDamaged, SessionNotFound
 from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import Event
 from chatbot.sessions.ids import reply_id
-from chatbot.sessions.messages import Sessions, Snapshot
-from chatbot.store.listeners import Listeners
+from chatbot.sessions.messages import Sessions
+from chatbot.sessions.snapshots import Snapshot
+from chatbot.store.listeners import Affected, open_listeners
 from chatbot.store.partitions import Node, Store, partitions_of
 from chatbot.web.subscriber import Subscriber
+from chatbot.web.traces import delivering
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class Hub:
         self._on_break = on_break
         self._lock = threading.Lock()
         self._subscribers: dict[str, set[Subscriber]] = {}
-        self._listeners = Listeners(self._partitions, self._receive, self._recover, on_heartbeat)
+        self._listeners = open_listeners(self._partitions, self._receive, self._recover, on_heartbeat)
         self._count = 0
         # A node that is slow delays the sockets of its own sessions alone.
         self._attaching = {node: threading.BoundedSemaphore(_ATTACH_SLOTS) for node in self._partitions.nodes}
@@ -77,6 +79,7 @@ class Hub:
 
     def start(self) -> None:
         """Starts the listeners, which the first socket would start otherwise."""
+        self._partitions.announce()
         self._listeners.start()
 
     def wait_until_hearing(self, timeout: float, node: Node | None = None) -> bool:
@@ -148,18 +151,24 @@ class Hub:
         with self._lock:
             return [s for group in self._subscribers.values() for s in group]
 
-    def _recover(self, node: Node) -> None:
+    def _recover(self, affected: Affected) -> None:
         self._on_break()
-        self.resync(s for s in self.subscribers() if self._partitions.of(s.session).node is node)
+        with self._lock:
+            subscribers = [s for channel, group in self._subscribers.items() if affected(channel) for s in group]
+        self.resync(subscribers)
 
     def _receive(self, channel: str, payload: str) -> None:
         group = self._subscribers.get(channel)
         if not group:
             return
         event = Event.decode(payload)
+        with delivering(event.trace, len(group)):
+            self._deliver(event, list(group))
+
+    def _deliver(self, event: Event, group: list[Subscriber]) -> None:
         encoded: dict[Callable[[str], bytes], bytes] = {}
         gaps = []
-        for subscriber in list(group):
+        for subscriber in group:
             encode = subscriber.encode
             frame = encoded.get(encode) or encoded.setdefault(encode, encode(event.frame))
             if not subscriber.deliver(event, frame):

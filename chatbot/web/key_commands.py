@@ -14,6 +14,7 @@ import redis
 from chatbot.api_keys import usage
 from chatbot.api_keys.keys import ApiKey, ApiKeys, Counted, InvalidKey, Period
 from chatbot.web.key_access import KeyAccess
+from chatbot.web.store_command import StoreCommand
 
 _LIMIT = re.compile(rf"(\d{{1,12}})/({'|'.join(get_args(Period))})\Z")
 
@@ -38,7 +39,7 @@ def key_commands(access: KeyAccess, client: redis.Redis) -> click.Group:
 
 
 def _create(access: KeyAccess) -> click.Command:
-    @click.command("create")
+    @click.command("create", cls=StoreCommand)
     @click.argument("name")
     @click.option("--requests", type=_Limit(), multiple=True, help="Requests, as 60/minute, 1000/day, 20000/month.")
     @click.option("--tokens", type=_Limit(), multiple=True, help="Tokens of prompts and replies, likewise.")
@@ -63,7 +64,7 @@ def _create(access: KeyAccess) -> click.Command:
 
 
 def _list(access: KeyAccess) -> click.Command:
-    @click.command("list")
+    @click.command("list", cls=StoreCommand)
     def list_keys() -> None:
         """List all keys with their limits."""
         for key in access.keys.all():
@@ -74,7 +75,7 @@ def _list(access: KeyAccess) -> click.Command:
 
 
 def _revoke(access: KeyAccess) -> click.Command:
-    @click.command("revoke")
+    @click.command("revoke", cls=StoreCommand)
     @click.argument("name_or_id")
     def revoke(name_or_id: str) -> None:
         """Revoke a key, by its name or its id. All processes refuse it from now on; its usage is kept."""
@@ -87,7 +88,7 @@ def _revoke(access: KeyAccess) -> click.Command:
 
 
 def _usage(access: KeyAccess, client: redis.Redis) -> click.Command:
-    @click.command("usage")
+    @click.command("usage", cls=StoreCommand)
     @click.argument("name_or_id", required=False)
     @click.option("--days", type=click.IntRange(1, 400), default=7, show_default=True, help="Days, today first.")
     @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")

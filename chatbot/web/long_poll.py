@@ -19,7 +19,7 @@ from chatbot.protocol.client_errors import SessionDamaged, SessionNotFound
 from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
-from chatbot.sessions.messages import Snapshot
+from chatbot.sessions.snapshots import Snapshot
 from chatbot.web.connections import Connection, session_frame
 from chatbot.web.disconnects import has_disconnected
 from chatbot.web.hub import replay, replayed_requests

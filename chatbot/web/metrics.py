@@ -13,8 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 from typing import Any
 
+import redis
 from celery import Celery
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -25,8 +28,8 @@ from chatbot.api_keys.usage import KeyUsage, read_by_name
 from chatbot.errors import StoreUnavailable
 from chatbot.queue.celery_app import BROKER_ERRORS, QUEUE
 from chatbot.sessions.ledger import Ledger
-from chatbot.sessions.queue_delay import QueueDelay, expected_wait
-from chatbot.store.partitions import Partitions
+from chatbot.sessions.queue_delay import Line, expected_wait, read_lines
+from chatbot.store.partitions import Node, Partitions
 from chatbot.telemetry import counters, liveness
 from chatbot.telemetry.process_memory import resident_memory
 from chatbot.telemetry.redis_memory import RedisMemory, read_memory
@@ -134,17 +137,22 @@ SOCKET_REFUSALS = (
 
 
 @dataclass(frozen=True)
+class _OfNode:
+    """Read from one Redis: what adds up over all."""
+
+    lines: list[Line]
+    sessions: int
+    memory: RedisMemory
+
+
+@dataclass(frozen=True)
 class _Numbers:
-    """Read from Redis, for the whole deployment."""
+    """Read from the Redis of what belongs to no session, for the whole deployment."""
 
     workers: liveness.WorkerAges
-    queue_delay: float
-    expected_wait: float
     #: Replies in progress, and slots.
     load: tuple[int, int]
-    sessions: int
     counts: dict[str, float]
-    memory: RedisMemory
     worker_memory: dict[str, int]
     key_usage: dict[str, KeyUsage]
 
@@ -154,20 +162,26 @@ class SharedMetrics(Collector):
 
     def __init__(self, partitions: Partitions, celery: Celery, worker_timeout: float) -> None:
         self._celery = celery
-        self._numbers = _BoundedCall(lambda: self._read(partitions, worker_timeout))
+        self._numbers = _BoundedCall(lambda: self._read(partitions.home.client, worker_timeout))
+        # One that does not answer holds no other up.
+        self._nodes = [_BoundedCall(partial(self._read_node, partitions, node)) for node in partitions.nodes]
         self._queue = _BoundedCall(self._queue_length)
 
     def collect(self) -> Iterator[Any]:
         """The families of one scrape, without those that could not be read; two gauges report what could be read."""
         deadline = time.monotonic() + _READ_TIMEOUT
-        self._numbers.begin()
-        self._queue.begin()
+        for call in (self._numbers, self._queue, *self._nodes):
+            call.begin()
         numbers: _Numbers | None = self._numbers.wait(deadline)
         length: int | None = self._queue.wait(deadline)
-        yield _gauge("chatbot_web_redis_up", "Whether Redis answers this host", numbers is not None)
+        nodes: list[_OfNode] = [found for call in self._nodes if (found := call.wait(deadline))]
+        up = numbers is not None and len(nodes) == len(self._nodes)
+        yield _gauge("chatbot_web_redis_up", "Whether Redis, of several each, answers this host", up)
         yield _gauge("chatbot_web_broker_up", "Whether the broker answers this host", length is not None)
         if length is not None:
             yield _gauge("chatbot_queue_tasks", "Tasks in Celery's queue", length)
+        if nodes:
+            yield from _sums(nodes)
         if numbers is None:
             return
         yield _gauge("chatbot_workers", "Workers that ran a task lately", numbers.workers.alive)
@@ -176,19 +190,8 @@ class SharedMetrics(Collector):
             "Workers that ran none for a while and did not end in order: killed, frozen or stuck",
             numbers.workers.silent,
         )
-        yield _gauge(
-            "chatbot_queue_delay_seconds",
-            "Seconds that the longest-waiting message has waited for a worker",
-            numbers.queue_delay,
-        )
-        yield _gauge(
-            "chatbot_expected_wait_seconds", "Seconds that a new message must expect to wait", numbers.expected_wait
-        )
         yield _gauge("chatbot_replies_in_progress", "Replies that workers generate", numbers.load[0])
         yield _gauge("chatbot_worker_slots", "Replies that all workers can generate at a time", numbers.load[1])
-        yield _gauge("chatbot_ledger_sessions", "Sessions with unanswered messages", numbers.sessions)
-        yield _gauge("chatbot_redis_memory_bytes", "Memory that Redis uses", numbers.memory.used)
-        yield _gauge("chatbot_redis_memory_limit_bytes", "Its maxmemory, 0 for no limit", numbers.memory.limit)
         memory = GaugeMetricFamily("chatbot_worker_memory_bytes", "Resident memory of each worker", labels=("worker",))
         for worker, used in numbers.worker_memory.items():
             memory.add_metric((worker,), used)
@@ -197,20 +200,20 @@ class SharedMetrics(Collector):
         yield from _key_families(numbers.key_usage)
 
     @staticmethod
-    def _read(partitions: Partitions, worker_timeout: float) -> _Numbers:
-        client = partitions.home.client
+    def _read(client: redis.Redis, worker_timeout: float) -> _Numbers:
         workers = liveness.read_workers(client, worker_timeout)
         return _Numbers(
             workers,
-            QueueDelay(partitions).read()[1],
-            expected_wait(partitions),
             liveness.read_load(client, workers),
-            Ledger(partitions).size(),
             counters.sums(client),
-            read_memory(client),
             liveness.read_memory(client, workers),
             read_by_name(client),
         )
+
+    @staticmethod
+    def _read_node(partitions: Partitions, node: Node) -> _OfNode:
+        lines = read_lines(partitions.of_node(node))
+        return _OfNode(lines, Ledger(partitions).size(node), read_memory(node.client))
 
     def _queue_length(self) -> int:
         with self._celery.pool.acquire(block=True, timeout=_READ_TIMEOUT) as connection:
@@ -253,6 +256,23 @@ class _Call(threading.Thread):
             self.result = self._function()
         except (StoreUnavailable, *BROKER_ERRORS) as error:
             logger.warning("a number for /metrics could not be read: %s: %s", type(error).__name__, error)
+
+
+def _sums(nodes: list[_OfNode]) -> Iterator[GaugeMetricFamily]:
+    lines = [line for node in nodes for line in node.lines]
+    yield _gauge(
+        "chatbot_queue_delay_seconds",
+        "Seconds that the longest-waiting message has waited for a worker",
+        max(line.delay for line in lines),
+    )
+    yield _gauge(
+        "chatbot_expected_wait_seconds", "Seconds that a new message must expect to wait", expected_wait(lines)
+    )
+    yield _gauge("chatbot_ledger_sessions", "Sessions with unanswered messages", sum(node.sessions for node in nodes))
+    # Sums would hide that one of several is full.
+    memory = max((node.memory for node in nodes), key=lambda memory: (memory.used / (memory.limit or inf), memory.used))
+    yield _gauge("chatbot_redis_memory_bytes", "Memory that Redis uses, of several the fullest", memory.used)
+    yield _gauge("chatbot_redis_memory_limit_bytes", "Its maxmemory, 0 for no limit", memory.limit)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

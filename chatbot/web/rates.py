@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import redis
 from limits import RateLimitItem
@@ -17,7 +18,8 @@ from chatbot import config
 from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.buckets import Bucket
-from chatbot.store.partitions import Store, partitions_of
+from chatbot.store.partitions import Partition, Store, partitions_of
+from chatbot.store.resting import Resting
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,16 @@ _PAGES_SENDING, _PAGES_TO_ADDRESS = 256, 32
 _IPV6_PREFIX = 64
 
 
+class _Storage(RedisStorage):
+    """Uses a client that exists already; of one for a Redis Cluster the pool alone would not do."""
+
+    def __init__(self, client: redis.Redis, key_prefix: str) -> None:
+        # With a pool given, the URL is not used.
+        super().__init__("redis://", connection_pool=client.connection_pool, key_prefix=key_prefix)
+        self.storage = client
+        self.initialize_storage("")
+
+
 class RateLimits:
     """The rates of the settings `RATELIMIT_…`; without `RATELIMIT_ENABLED` nothing is limited.
 
@@ -52,14 +64,9 @@ class RateLimits:
         self._address_bytes = settings.limits.address_bytes
         self._session_reads = settings.limits.session_reads
         self._address_reads = settings.limits.address_reads
-        # With a pool given, the URL is not used.
         self._partitions = partitions_of(store)
-        self._limiters = {
-            node: SlidingWindowCounterRateLimiter(
-                RedisStorage("redis://", connection_pool=node.client.connection_pool, key_prefix="chat:rate")
-            )
-            for node in self._partitions.nodes
-        }
+        self._resting = Resting()
+        self._limiters: dict[Partition, SlidingWindowCounterRateLimiter] = {}
         self._request_paces = Paces(self._request_pace)
         # How many pages are being sent to each network.
         self._sending: Counter[str] = Counter()
@@ -75,7 +82,15 @@ class RateLimits:
     def _hit(self, kind: str, network: str) -> None:
         if not self.enabled:
             return
-        limiter = self._limiters[self._partitions.of_address(network).node]
+        if self._partitions.several:
+            # The new session may be where Redis works.
+            node = self._partitions.of_address(network).node
+            self._resting.without(node, partial(self._count, kind, network), None, "an address is not limited")
+        else:
+            self._count(kind, network)
+
+    def _count(self, kind: str, network: str) -> None:
+        limiter = self._limiter(network)
         try:
             for rate in self._sessions:
                 if not limiter.hit(rate, kind, network):
@@ -83,6 +98,13 @@ class RateLimits:
                     raise RateLimited(max(reset - time.time(), 1.0))
         except redis.RedisError as error:
             raise StoreUnavailable(f"rates: {type(error).__name__}: {error}") from error
+
+    def _limiter(self, network: str) -> SlidingWindowCounterRateLimiter:
+        at = self._partitions.of_address(network)
+        if at not in self._limiters:
+            storage = _Storage(at.background, at.of_address("chat:rate"))
+            self._limiters[at] = SlidingWindowCounterRateLimiter(storage)
+        return self._limiters[at]
 
     def messages(self, session: str, network: str) -> tuple[Bucket, ...]:
         """The buckets of each message; the script that stores a message takes its tokens out of each."""
@@ -111,8 +133,9 @@ class RateLimits:
         return _buckets(self._partitions.of(session).own_key(session, "rate:reads"), self._session_reads)
 
     def _address_buckets(self, kind: str, network: str, rates: Sequence[RateLimitItem]) -> list[Bucket]:
-        key = self._partitions.of_address(network).of_address(f"chat:rate:{kind}:{network}")
-        return _buckets(key, rates, counts_bytes=kind == "bytes", of_address=True)
+        partition = self._partitions.of_address(network)
+        key = partition.of_address(f"chat:rate:{kind}:{network}")
+        return _buckets(key, rates, counts_bytes=kind == "bytes", partition=partition)
 
     def reads(self, session: str, network: str) -> tuple[Bucket, ...]:
         """The buckets of each page of a history; the script that reads it takes one token out of each."""
@@ -222,10 +245,10 @@ def hold_back(seconds: float) -> None:
 
 
 def _buckets(
-    key: str, rates: Sequence[RateLimitItem], *, counts_bytes: bool = False, of_address: bool = False
+    key: str, rates: Sequence[RateLimitItem], *, counts_bytes: bool = False, partition: Partition | None = None
 ) -> list[Bucket]:
     return [
-        Bucket(f"{key}:{number}", rate.get_expiry() * 1000 / rate.amount, rate.amount, counts_bytes, of_address)
+        Bucket(f"{key}:{number}", rate.get_expiry() * 1000 / rate.amount, rate.amount, counts_bytes, partition)
         for number, rate in enumerate(rates)
     ]
 

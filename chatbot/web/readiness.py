@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import redis
@@ -21,6 +20,9 @@ logger = logging.getLogger(__name__)
 #: Seconds to wait for the listener's first heartbeat.
 _FIRST_HEARTBEAT = 2.0
 _DEAF = "does not hear its own heartbeat"
+#: Seconds for all of several Redis to answer.
+_PATIENCE = 0.5
+_SILENT = {"redis": "does not answer", "redisjson": "unknown", "listener": "unknown"}
 #: What a Redis is for: each is `ok`, or has a problem.
 _PARTS = ("redis", "redisjson", "listener")
 
@@ -36,8 +38,7 @@ def readiness(partitions: Partitions, hub: Hub, worker_timeout: float) -> tuple[
     """
     parts: dict[str, Any] = dict.fromkeys(_PARTS, "ok")
     parts.update(workers=None, workers_silent=None, canary=None)
-    with ThreadPoolExecutor(len(partitions.nodes), "readiness") as pool:
-        states = list(pool.map(partial(_state, hub), partitions.nodes))
+    states = _states(partitions, hub)
     for name in _PARTS:
         parts[name] = _summary([state[name] for state in states])
     if states[0]["redis"] in ("ok", redis_memory.FULL) and states[0]["redisjson"] == "ok":
@@ -47,8 +48,23 @@ def readiness(partitions: Partitions, hub: Hub, worker_timeout: float) -> tuple[
             parts.update(workers=workers.alive, workers_silent=workers.silent, canary=age)
         except StoreUnavailable as error:
             logger.warning("readyz: %s", error)
-    ready = any(all(state[name] == "ok" for name in _PARTS) for state in states)
+    ready = any(map(_works, states))
     return ready, {"status": "ready" if ready else "not ready", **parts}
+
+
+def _states(partitions: Partitions, hub: Hub) -> list[dict[str, str]]:
+    """The state of each node. Once one works, none is waited for longer than `_PATIENCE`: a probe has a time limit."""
+    pool = ThreadPoolExecutor(len(partitions.nodes), "readiness")
+    calls = [pool.submit(_state, hub, node) for node in partitions.nodes]
+    pool.shutdown(wait=False)
+    wait(calls, _PATIENCE)
+    if not any(call.done() and _works(call.result()) for call in calls):
+        wait(calls)
+    return [call.result() if call.done() else _SILENT for call in calls]
+
+
+def _works(state: dict[str, str]) -> bool:
+    return all(state[name] == "ok" for name in _PARTS)
 
 
 def _state(hub: Hub, node: Node) -> dict[str, str]:
@@ -65,7 +81,7 @@ def _state(hub: Hub, node: Node) -> dict[str, str]:
             found["redis"] = redis_memory.FULL
     except (redis.RedisError, StoreUnavailable) as error:
         logger.warning("readyz: %s", error)
-        found.update(redis="does not answer", redisjson="unknown")
+        found.update(redis=_SILENT["redis"], redisjson="unknown")
     if not hub.wait_until_hearing(_FIRST_HEARTBEAT if found["redis"] == "ok" else 0.1, node):
         found["listener"] = _DEAF
     return found

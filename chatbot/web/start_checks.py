@@ -7,11 +7,16 @@ application.
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
+import shlex
 import socket
+import ssl
+import stat
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -24,11 +29,18 @@ _PORT_TIMEOUT = 2.0
 #: Variables with listening sockets that gunicorn gets from systemd, or from a master that it replaces.
 _INHERITED = ("LISTEN_FDS", "GUNICORN_FD")
 
+#: The modules that hold the application.
+_MODULES = ("wsgi", "chatbot.entry.wsgi")
+_HIGHEST_PORT = 65535
+#: Bytes, on Linux; some systems take fewer.
+_LONGEST_SOCKET_PATH = 107
+
 _CONFIGURATION = (
     "gunicorn did not read gunicorn.conf.py: start it in the project's folder, or with -c PATH/gunicorn.conf.py, or "
     "run chatbot web"
 )
 _PRELOAD = "--preload does not work here, as connections do not survive a fork: start gunicorn without it"
+_NO_WORKER = "this module has no worker: run celery -A celery_worker worker"
 _DEVELOPMENT_SERVER = "flask run serves no websockets of this program: start gunicorn wsgi:app"
 WITHOUT_SERVER = "this file is started by a server: run gunicorn wsgi:app"
 
@@ -41,19 +53,99 @@ def mark_configured() -> None:
     _done.add("configured")
 
 
+def check_options(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Ends gunicorn for options that it would end with a traceback for, or with advice that does not fit here.
+
+    Called while gunicorn reads gunicorn.conf.py, before it looks at the options itself."""
+    from gunicorn.config import Config
+
+    parser = Config().parser()
+    try:
+        in_variable = shlex.split(environ.get("GUNICORN_CMD_ARGS", ""))
+    except ValueError:
+        # gunicorn reports it.
+        return
+    for given in (parser.parse_known_args(in_variable)[0], parser.parse_known_args(arguments)[0]):
+        if given.worker_class is not None:
+            _check_worker_class(given.worker_class)
+        if given.check_config or given.print_config:
+            _done.add("loads for a check")
+        module, _, name = (given.args[0] if given.args else "").partition(":")
+        if module in _MODULES and name != "app":
+            raise SystemExit(f"the application is {module}:app: start gunicorn {module}:app")
+        if module and not given.pythonpath and not _is_module(module):
+            raise SystemExit(f"there is no module {module} here: start gunicorn wsgi:app")
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _check_worker_class(chosen: str) -> None:
+    if chosen != _WORKER_CLASS:
+        raise SystemExit(f"the worker class {chosen} cannot hold the chat's websockets: start gunicorn without -k")
+
+
 def check_master(cfg: Any) -> None:
     """Ends gunicorn's master for an unusable configuration, before it starts processes."""
     _done.add("started")
-    chosen = cfg.settings["worker_class"].get()
-    if chosen != _WORKER_CLASS:
-        raise SystemExit(f"the worker class {chosen} cannot hold the chat's websockets: start gunicorn without -k")
+    _check_worker_class(cfg.settings["worker_class"].get())
     if cfg.workers < 1:
         raise SystemExit(f"with {cfg.workers} processes gunicorn serves nothing: start it without -w")
     check_temporary_folder()
+    if cfg.worker_tmp_dir and not os.access(cfg.worker_tmp_dir, os.W_OK | os.X_OK):
+        raise SystemExit(f"--worker-tmp-dir {cfg.worker_tmp_dir} is no folder that can be written to: leave it out")
+    if cfg.certfile or cfg.keyfile:
+        _check_certificate(cfg.certfile, cfg.keyfile)
     if not any(os.environ.get(variable) for variable in _INHERITED):
         for address in cfg.address:
-            if isinstance(address, tuple):
-                check_port(address[0], address[1], "PORT")
+            _check_address(address)
+
+
+def _check_address(address: tuple[str, int] | str | int) -> None:
+    """Ends the process if it cannot listen there: at a host and a port, a Unix socket, or an open descriptor."""
+    if isinstance(address, tuple):
+        check_port(address[0], address[1], "PORT")
+    elif isinstance(address, str):
+        check_socket(address, "-b unix:")
+    else:
+        try:
+            if stat.S_ISSOCK(os.fstat(address).st_mode):
+                return
+        except OSError:
+            pass
+        raise SystemExit(f"-b fd://{address}: this is no open socket, correct the number")
+
+
+def check_socket(path: str, option: str) -> None:
+    """Ends the process if it cannot listen at a Unix socket, which `option` names."""
+    problem = _socket_problem(path)
+    if problem:
+        raise SystemExit(f"{option}{path}: {problem}")
+
+
+def _socket_problem(path: str) -> str | None:
+    folder = os.path.dirname(os.path.abspath(path))
+    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+        return f"a socket's path has {_LONGEST_SOCKET_PATH} bytes at most, choose a shorter one"
+    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return "something else has this name, choose another one"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"this user cannot create files in {folder}, create it or change its owner"
+    return None
+
+
+def _check_certificate(certificate: str | None, key: str | None) -> None:
+    try:
+        # With an empty password OpenSSL does not ask the terminal for one.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate or "", key, "")
+    except (OSError, ValueError) as error:
+        raise SystemExit(
+            f"--certfile and --keyfile must name a certificate and its key without a password, in PEM form: {error}"
+        ) from None
 
 
 def check_app() -> None:
@@ -61,7 +153,9 @@ def check_app() -> None:
     command = click.get_current_context(silent=True)
     if command is not None and command.info_name == "run":
         raise SystemExit(_DEVELOPMENT_SERVER)
-    if "gunicorn.arbiter" in sys.modules and "started" not in _done:
+    if command is not None and command.find_root().command.name == "celery":
+        raise SystemExit(_NO_WORKER)
+    if "gunicorn.arbiter" in sys.modules and not _done & {"started", "loads for a check"}:
         if "configured" in _done:
             raise SystemExit(_PRELOAD)
         print(_CONFIGURATION, file=sys.stderr)
@@ -78,6 +172,8 @@ def check_temporary_folder() -> None:
 
 def check_port(host: str, port: int, variable: str) -> None:
     """Ends the process if it cannot listen on the port, which `variable` sets."""
+    if not 0 <= port <= _HIGHEST_PORT:
+        raise SystemExit(f"{variable} {port}: a port is a number up to {_HIGHEST_PORT}")
     deadline = time.monotonic() + _PORT_TIMEOUT
     while problem := _problem(host, port, variable):
         if not problem.startswith("port") or time.monotonic() > deadline:

@@ -45,7 +45,6 @@ class Generator:
         Raises `ModelError`, and `CallCancelled` once the call is ended.
         """
         began = time.monotonic()
-        first: float | None = None
         finish_reason = "stop"
         chunks = 0
         try:
@@ -57,15 +56,15 @@ class Generator:
                         text, thought = thought + text, ""
                     elif piece.retracts:
                         stream.retract()
-                    stream.generated += bool(text or thought)
+                    stream.generated += piece.chunks if text or thought else 0
                     stream.add(text[: MAX_REPLY_LENGTH - len(stream.text)], thought)
                     stream.usage = piece.usage or stream.usage
                     if piece.calls:
                         stream.calls = allowed(piece.calls, work.options or {})
-                    chunks += bool(text or thought)
-                    if first is None and stream.begun:
-                        first = time.monotonic() - began
-                        self._counts.observe(FIRST_TOKEN, first)
+                    chunks += piece.chunks if text or thought else 0
+                    if stream.first_after is None and stream.begun:
+                        stream.first_after = time.monotonic() - began
+                        self._counts.observe(FIRST_TOKEN, stream.first_after)
                     finish_reason = piece.finish_reason or finish_reason
                     if len(stream.text) >= MAX_REPLY_LENGTH:
                         logger.warning(
@@ -79,7 +78,8 @@ class Generator:
         took = time.monotonic() - began
         self._counts.observe(REPLY_TIME, took)
         line = "replied with %d characters in %.3f s, the first after %.3f s (%s); %s"
-        logger.info(line, len(stream.text), took, first or 0.0, finish_reason, _in_words(stream.usage))
+        first = stream.first_after or 0.0
+        logger.info(line, len(stream.text), took, first, finish_reason, _in_words(stream.usage))
         return finish_reason
 
     def _count_tokens(self, stream: Stream, before: int) -> None:

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2
-    client = connect(settings.redis.url, 1, retries=0)
+    client = connect(settings.redis.urls[0], 1, retries=0)
     try:
         workers = liveness.read_workers(client, settings.worker.health_timeout)
         if redis_memory.read_memory(client).full:

@@ -197,7 +197,8 @@ def _listed_models(server: ModelAddress, settings: Settings) -> list[str]:
     if server.api == HUGGINGFACE:
         path = parts.path.rstrip("/").removesuffix("_stream").removesuffix("/generate") + "/info"
     else:
-        path = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/chat") + "/models"
+        path = parts.path.rstrip("/").removesuffix("/responses").removesuffix("/completions").removesuffix("/chat")
+        path += "/models"
     document = ModelEndpoint(server.url, settings).get(parts._replace(path=path).geturl())
     if not isinstance(document, dict):
         return []

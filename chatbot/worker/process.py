@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 import warnings
@@ -19,32 +20,33 @@ from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.nodenames import node_format
 
-from chatbot import logs
+from chatbot import logs, tracing
 from chatbot.api_keys.charges import Charges
-from chatbot.config import PYTHON, Settings
+from chatbot.config import PYTHON, Settings, open_files
 from chatbot.config.broker_urls import is_amqp
 from chatbot.errors import ConfigurationError
 from chatbot.protocol.events import STOP_CHANNEL
 from chatbot.queue.celery_app import HEARTBEAT, create_celery
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import Ledger
-from chatbot.store.listeners import Listeners
+from chatbot.store.listeners import ClusterListeners, Listeners, open_listeners
 from chatbot.store.partition_table import open_partitions
 from chatbot.store.partitions import Partitions
 from chatbot.telemetry.counters import Counts
 from chatbot.worker.bots.loader import load_callable
 from chatbot.worker.bots.model import PythonModel
 from chatbot.worker.celery_extensions import BatchEvents, SoloConsumer, log_notices
+from chatbot.worker.early_options import refuse_early
 from chatbot.worker.liveness_canary import Canary
 from chatbot.worker.models import create_model
 from chatbot.worker.models.base import Model
 from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.models.http import check_certificate
+from chatbot.worker.node_streams import NodeStreams
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots
 from chatbot.worker.replies import Replies
 from chatbot.worker.start_checks import check_options, given, refuse_beat, wait_until_usable, warn_of_namesake
-from chatbot.worker.streams import Streams
 from chatbot.worker.tasks import add_tasks
 
 logger = logging.getLogger(__name__)
@@ -70,7 +72,7 @@ class WorkerServices:
 
     @cached_property
     def partitions(self) -> Partitions:
-        return open_partitions(self._settings.redis.url, self.slots + self.recovery_slots + _SPARE_CONNECTIONS)
+        return open_partitions(self._settings.redis.urls, self.slots + self.recovery_slots + _SPARE_CONNECTIONS)
 
     @property
     def client(self) -> redis.Redis:
@@ -99,12 +101,12 @@ class WorkerServices:
         return Charges(self.partitions)
 
     @cached_property
-    def listeners(self) -> Listeners:
-        return Listeners(self.partitions, lambda _, session: self.streams.stop(session))
+    def listeners(self) -> Listeners | ClusterListeners:
+        return open_listeners(self.partitions, lambda _, session: self.streams.stop(session))
 
     @cached_property
-    def streams(self) -> Streams:
-        return Streams(self.leases, self.counts)
+    def streams(self) -> NodeStreams:
+        return NodeStreams(self.leases, self.partitions, self.counts)
 
     @cached_property
     def _replies(self) -> Replies:
@@ -147,6 +149,8 @@ class WorkerServices:
 def create_worker(settings: Settings) -> Celery:
     """The app for `celery -A celery_worker worker` and `flower`."""
     refuse_beat()
+    refuse_early(sys.argv[1:], os.environ)
+    logs.take_over_output(settings, streams=False)
     celery = create_celery(settings)
     celery.events_cls = f"{BatchEvents.__module__}:{BatchEvents.__name__}"
     celery.conf.update(
@@ -179,6 +183,7 @@ def create_worker(settings: Settings) -> Celery:
 
 def _apply_options(celery: Celery, services: WorkerServices, **_: Any) -> None:
     threads = check_options()
+    open_files.raise_limit()
     if threads is not None:
         services.slots = celery.conf.worker_concurrency = threads
 
@@ -221,7 +226,9 @@ def _set_up_threads(
     celery: Celery, services: WorkerServices, settings: Settings, *, sender: str, instance: Any, **_: Any
 ) -> None:
     """Adds the canary's queue before the worker starts; `sender` is the node's name, `instance` the worker."""
+    tracing.start("worker")
     wait_until_usable(settings)
+    services.partitions.announce()
     warn_of_namesake(services.client, sender, settings.worker.health_timeout)
     canary = Canary(
         celery,
@@ -242,9 +249,11 @@ def _set_up_threads(
         services.replies,
         services.counts,
         services.recovery_slots,
+        services.partitions,
     )
     # Without waiting for the broker, which recovery does not need.
     recovery.start()
+    signals.worker_ready.connect(lambda **_: logs.mark_started(), weak=False)
     signals.worker_ready.connect(lambda **_: canary.start(), weak=False)
     signals.worker_shutting_down.connect(partial(_begin_shutdown, canary, recovery, services), weak=False)
     signals.worker_shutdown.connect(partial(_end_shutdown, canary), weak=False)
@@ -266,3 +275,4 @@ def _end_shutdown(canary: Canary, **_: Any) -> None:
     # Again: a canary that was still running may have registered the worker anew.
     canary.unregister()
     canary.flush()
+    tracing.finish()

@@ -59,6 +59,8 @@ def fit(conversation: Sequence[PromptMessage], max_tokens: int) -> Sequence[Prom
     of `max_tokens` at once, so that the next prompts begin alike again. That follows from the conversation alone: each
     turn's prompt is cut in order. A turn with a message that is too long to fit alone is left out.
     """
+    if sum(estimated_tokens(message.text) for message in conversation) <= max_tokens:
+        return conversation
     turns = [turn for turn in _turns(conversation[:-1]) if all(estimated_tokens(m.text) <= max_tokens for m in turn)]
     sizes = [sum(estimated_tokens(message.text) for message in turn) for turn in turns]
     questions = [estimated_tokens(turn[0].text) for turn in turns] + [estimated_tokens(conversation[-1].text)]

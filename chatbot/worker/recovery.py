@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -20,6 +21,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.queue.celery_app import BROKER_ERRORS, NEW, OWED, PUBLISH_TIMEOUT, publish_reply
 from chatbot.sessions.ledger import SWEEP_INTERVAL, Ledger
+from chatbot.store.partitions import Node, Partitions
 from chatbot.telemetry.counters import SWEEPS, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.replies import Replies
 from chatbot.worker.tasks import counting_outages
@@ -28,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: Slots for recovery alone are one for so many others, and at least one.
 _SLOTS_PER_RECOVERY_SLOT = 8
+#: Seconds after which a failure is that of a frozen broker (one that is down refuses in two); seconds without it then.
+_SLOW_FAILURE, _BROKER_REST = 3.0, 5.0
 
 
 def recovery_slots(concurrency: int) -> int:
@@ -36,7 +40,7 @@ def recovery_slots(concurrency: int) -> int:
 
 
 class Recovery:
-    """A thread that sweeps, and a thread for each reply that it recovers."""
+    """A thread for each Redis that sweeps its ledger, and a thread for each reply that is recovered."""
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class Recovery:
         replies: Callable[[], Replies],
         counts: Counts,
         slots: int,
+        partitions: Partitions,
     ) -> None:
         """`ledger`, `charges` and `replies` are called in the threads, after a fork if there is one."""
         self._celery = celery
@@ -53,21 +58,25 @@ class Recovery:
         self._charges = charges
         self._replies = replies
         self._counts = counts
+        self._partitions = partitions
         self._slots = threading.Semaphore(slots)
         self._ending = threading.Event()
+        # Until then, by the monotonic clock, a broker that is slow to fail is not asked.
+        self._publish_after = 0.0
 
     def start(self) -> None:
         """Sweeps now, and then each second."""
-        threading.Thread(target=self._run, name="recovery", daemon=True).start()
+        for node in self._partitions.nodes:
+            threading.Thread(target=self._run, args=(node,), name="recovery", daemon=True).start()
 
     def stop(self) -> None:
         """Recovers nothing further; replies in progress continue."""
         self._ending.set()
 
-    def _run(self) -> None:
+    def _run(self, node: Node) -> None:
         while not self._ending.is_set():
             try:
-                self.sweep()
+                self.sweep(node)
             except StoreUnavailable as error:
                 self._counts.add(WORKER_REDIS_ERRORS)
                 logger.warning("could not sweep: %s", error)
@@ -75,9 +84,9 @@ class Recovery:
                 logger.exception("a sweep failed")
             self._ending.wait(SWEEP_INTERVAL)
 
-    def sweep(self) -> None:
-        """Gives each overdue session a worker, and settles the charges of API keys. Raises `StoreUnavailable`."""
-        overdue = self._ledger().overdue()
+    def sweep(self, node: Node) -> None:
+        """Gives each overdue session of a node a worker, and settles the charges there. Raises `StoreUnavailable`."""
+        overdue = self._ledger().overdue(node)
         if overdue is None:
             return
         self._counts.add(SWEEPS)
@@ -88,13 +97,15 @@ class Recovery:
         for session in unpublished:
             # The next sweep finds those for which no slot is free.
             self._answer(session)
-        self._charges().settle()
-        self._charges().check_old()
+        self._charges().settle(node)
+        if node is self._partitions.nodes[0]:
+            self._charges().check_old()
 
     def _publish(self, sessions: list[str], priority: int) -> list[str]:
         """Publishes a task for each; returns those that the broker did not take."""
-        if not sessions:
-            return []
+        began = time.monotonic()
+        if not sessions or began < self._publish_after:
+            return sessions
         done = 0
         try:
             with self._celery.producer_pool.acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
@@ -105,6 +116,8 @@ class Recovery:
             logger.warning(
                 "the broker took %d of %d overdue tasks: %s: %s", done, len(sessions), type(error).__name__, error
             )
+            if time.monotonic() - began > _SLOW_FAILURE:
+                self._publish_after = time.monotonic() + _BROKER_REST
         return sessions[done:]
 
     def _answer(self, session: str) -> bool:

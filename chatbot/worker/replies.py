@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
+from chatbot import tracing
 from chatbot.config import Settings
 from chatbot.errors import DamagedSession, StoreUnavailable
 from chatbot.logs import bound
@@ -19,6 +20,7 @@ from chatbot.telemetry.counters import (
     WORKER_REDIS_ERRORS,
     Counts,
 )
+from chatbot.worker import traces
 from chatbot.worker.generation import Generator
 from chatbot.worker.models.base import Call, Model
 from chatbot.worker.models.errors import (
@@ -29,6 +31,7 @@ from chatbot.worker.models.errors import (
     PermanentModelError,
 )
 from chatbot.worker.models.event_loop import ModelLoop
+from chatbot.worker.node_streams import NodeStreams
 from chatbot.worker.retries import retry_delay
 from chatbot.worker.stream import Stream
 from chatbot.worker.streams import Streams
@@ -59,7 +62,7 @@ class Replies:
     def __init__(
         self,
         leases: Leases,
-        streams: Streams,
+        streams: Streams | NodeStreams,
         model: Model,
         settings: Settings,
         counts: Counts,
@@ -71,6 +74,7 @@ class Replies:
         self._streams = streams
         self._generator = Generator(model, settings, counts)
         self._counts = counts
+        self._settings = settings
         self._timeout = settings.model.timeout
         self._max_attempts = settings.model.attempts
         self._loading_timeout = settings.model.loading_timeout
@@ -97,9 +101,10 @@ class Replies:
         """Settles the session's requests; yields for each whether a failure was recorded."""
         if self.draining:
             return
+        claimed: int | None = time.time_ns()
         work = self._leases.claim(session)
         while work is not None:
-            with bound(session=session, message_id=work.message_id):
+            with bound(session=session, message_id=work.message_id), traces.attempt(work, claimed) as attempt:
                 try:
                     work, failed = self._answer(work)
                 except SessionEnded:
@@ -108,7 +113,11 @@ class Replies:
                 except LeaseLost:
                     self._counts.add(TAKEOVERS)
                     logger.info("another worker has taken over")
+                    if attempt is not None:
+                        # That worker records it.
+                        attempt.drop()
                     return
+            claimed = None
             yield failed
 
     def _answer(self, work: Assignment) -> _Settled:
@@ -124,10 +133,10 @@ class Replies:
         try:
             try:
                 if self._loop is None:
-                    finish_reason = self._generator.generate(work, call, stream)
+                    finish_reason = self._generate(work, call, stream)
                 else:
                     call.loop = self._loop
-                    finish_reason = self._loop.run(lambda: self._generate_in_loop(work, call, stream))
+                    finish_reason = self._loop.run(lambda: self._generate(work, call, stream))
             finally:
                 self._streams.close(stream)
         except CallCancelled as cancelled:
@@ -140,9 +149,9 @@ class Replies:
             return self._settle_failed(work, PermanentModelError("internal", "see the traceback above"), stream)
         return self._commit(work, finish_reason, stream)
 
-    def _generate_in_loop(self, work: Assignment, call: Call, stream: Stream) -> str:
+    def _generate(self, work: Assignment, call: Call, stream: Stream) -> str:
         try:
-            return self._generator.generate(work, call, stream)
+            return traces.model_call(self._settings, call, stream, lambda: self._generator.generate(work, call, stream))
         finally:
             stream.ended = True
 
@@ -156,7 +165,8 @@ class Replies:
         if reason == "shutdown":
             logger.info("handing the message back: this worker shuts down")
             self._store_rest(stream)
-            self._retry_while_unavailable(lambda: self._leases.hand_back(work))
+            traces.failed(reason)
+            self._settle("hand back", lambda: self._leases.hand_back(work))
             return _Settled(None)
         if stream.begun:
             logger.warning("the reply took longer than MODEL_TIMEOUT and is cut at %d characters", len(stream.text))
@@ -173,20 +183,19 @@ class Replies:
         delay = retry_delay(work, error, max_attempts=self._max_attempts, loading_timeout=self._loading_timeout)
         loading = isinstance(error, ModelLoading)
         self._counts.add(MODEL_ERRORS, error.kind)
+        traces.failed(error.kind)
         if work.options is not None and stream.text and (delay is None or not self._generator.continues(work)):
             # Events were sent with the text, which stays.
             logger.error("the reply ends at %d characters: %s", len(stream.text), error)
             return self._commit(work, "interrupted", stream)
         if delay is None:
             logger.error("the model gave no reply, not retrying: %s", error)
-            following = self._retry_while_unavailable(
-                lambda: self._leases.fail(work, error.public, go_on=not self.draining)
-            )
+            following = self._settle("fail", lambda: self._leases.fail(work, error.public, go_on=not self.draining))
             self._counts.add(REPLIES, "failed")
             return _Settled(following, failed=True)
         logger.warning("the model gave no reply, retrying in %.1f s: %s", delay, error)
         self._store_rest(stream)
-        self._retry_while_unavailable(lambda: self._leases.postpone(work, delay, loading=loading))
+        self._settle("postpone", lambda: self._leases.postpone(work, delay, loading=loading))
         self._counts.add(RETRIES, "loading" if loading else "error")
         return _Settled(None)
 
@@ -196,7 +205,8 @@ class Replies:
         if stream:
             text, reasoning, last_delta = stream.text, stream.reasoning, stream.last_delta()
         usage = stream.usage.document() if stream and stream.usage else None
-        following = self._retry_while_unavailable(
+        following = self._settle(
+            "commit",
             lambda: self._leases.commit(
                 work,
                 text,
@@ -206,10 +216,15 @@ class Replies:
                 reasoning=reasoning,
                 usage=usage,
                 items=stream.calls if stream else (),
-            )
+            ),
         )
         self._counts.add(REPLIES, finish_reason)
         return _Settled(following)
+
+    def _settle(self, name: str, step: Callable[[], T]) -> T:
+        """Runs the step that ends an attempt, in a span."""
+        with tracing.child(name):
+            return self._retry_while_unavailable(step)
 
     def _retry_while_unavailable(self, step: Callable[[], T]) -> T:
         """Runs a step that settles a message, retrying while Redis is unavailable; the fence makes that idempotent."""

@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,12 +23,15 @@ from chatbot.store.client import connect, database
 from chatbot.store.cluster import is_cluster
 from chatbot.store.sentinel import is_sentinel
 from chatbot.telemetry import liveness
+from chatbot.worker.early_options import refuse_pool
 
 logger = logging.getLogger(__name__)
 
 NO_BEAT = "there is no Celery beat in this program, as workers send what is overdue: run celery -A celery_worker worker"
 _QUEUE = "celery"
 _MOST_THREADS = 10_000
+#: Bytes that are read of a file that should hold the number of a process.
+_LONGEST_PID = 32
 #: Seconds between two attempts to use Redis at start.
 _RETRY_INTERVAL = 1.0
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
@@ -40,6 +45,8 @@ _REFUSED = {
     "max_memory_per_child": "--max-memory-per-child has no effect on threads: leave it out",
     "pool_start_method": "--pool-start-method has no effect on threads: leave it out",
     "disable_prefetch": "--disable-prefetch does not work with this program's queue: leave it out",
+    "include": "-I: all tasks are this program's own: leave it out",
+    "statedb": "--statedb has nothing to store, as this program revokes no tasks: leave it out",
     "prefetch_multiplier": "--prefetch-multiplier would make messages wait in one worker: leave it out",
 }
 
@@ -64,8 +71,9 @@ def check_options() -> int | None:
     for name, sentence in _REFUSED.items():
         if given(name) is not None:
             raise SystemExit(sentence)
-    if given("pool") is not None and _chosen_pool(sys.argv) != "threads":
-        raise SystemExit("-P: this program's workers are made for threads alone: leave -P out")
+    if given("pool") is not None:
+        refuse_pool(sys.argv)
+    _check_pid_file(given("pidfile"))
     queues, excluded = given("queues"), given("exclude_queues")
     if (queues is not None and _QUEUE not in queues) or _QUEUE in (excluded or ()):
         raise SystemExit(
@@ -79,17 +87,18 @@ def check_options() -> int | None:
     return threads
 
 
-def _chosen_pool(arguments: list[str]) -> str:
-    """The pool as it was written: Celery replaces prefork, its default, with the pool of this program."""
-    chosen = ""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument in ("-P", "--pool"):
-            chosen = following
-        elif argument.startswith("--pool="):
-            chosen = argument.removeprefix("--pool=")
-        elif argument.startswith("-P"):
-            chosen = argument.removeprefix("-P")
-    return chosen
+def _check_pid_file(path: str | None) -> None:
+    """Ends the process if it cannot have this file for its number: Celery would delete another one of this name."""
+    if not path:
+        return
+    try:
+        folder = os.path.dirname(os.path.abspath(path))
+        written = Path(path).read_bytes()[:_LONGEST_PID].strip() if os.path.lexists(path) else b""
+        usable = os.access(folder, os.W_OK | os.X_OK) and (not written or written.isdigit())
+    except OSError:
+        usable = False
+    if not usable:
+        raise SystemExit(f"--pidfile {path} is another file, or cannot be written: name a file of its own")
 
 
 def wait_until_usable(settings: Settings) -> None:
@@ -97,39 +106,42 @@ def wait_until_usable(settings: Settings) -> None:
 
     A broker that does not answer delays nothing: replies that are owed need none.
     """
-    url, broker = settings.redis.url, settings.redis.broker_url
-    if is_amqp(broker):
-        _wait(url, SESSION_COMMANDS, "REDIS_URL", needed=True)
-        return
-    commands = queue_commands(database(broker), CLUSTER_PREFIX if is_cluster(broker) else "")
-    if broker == url:
-        _wait(url, f"{SESSION_COMMANDS}|{commands}", "REDIS_URL", needed=True)
-        return
-    _wait(url, SESSION_COMMANDS, "REDIS_URL", needed=True)
-    _wait(broker, commands, "CELERY_BROKER_URL", needed=False)
+    urls, broker = settings.redis.urls, settings.redis.broker_url
+    commands = "" if is_amqp(broker) else queue_commands(database(broker), CLUSTER_PREFIX if is_cluster(broker) else "")
+    # A broker that is among them needs the rights of both.
+    _wait({url: f"{SESSION_COMMANDS}|{commands}" if url == broker else SESSION_COMMANDS for url in urls}, "REDIS_URL")
+    if commands and broker not in urls:
+        _wait({broker: commands}, "CELERY_BROKER_URL", needed=False)
 
 
-def _wait(url: str, commands: str, variable: str, *, needed: bool) -> None:
-    client = connect(url, 1, retries=0)
-    reported = None
-    try:
-        while True:
-            try:
-                problem = find_problem(client, commands, variable)
-            except redis.RedisError as error:
-                if not needed:
-                    return
-                problem = f"no {'master' if is_sentinel(url) else 'Redis'} answers where {variable} says: {error}"
-            if problem is None:
-                break
-            if problem != reported:
-                logger.error("this worker waits: %s", problem)
-                reported = problem
-            time.sleep(_RETRY_INTERVAL)
-    finally:
-        client.connection_pool.disconnect()
+def _wait(commands: Mapping[str, str], variable: str, *, needed: bool = True) -> None:
+    """Waits until one of several Redis, by URL, can be used for its commands."""
+    reported: dict[str, str | None] = {}
+    while True:
+        problems = {url: _problem(url, wanted, variable, needed=needed) for url, wanted in commands.items()}
+        usable = None in problems.values()
+        for number, (url, problem) in enumerate(problems.items(), 1):
+            if problem and problem != reported.get(url):
+                which = f" for Redis {number} of {len(commands)}" if len(commands) > 1 else ""
+                logger.error("this worker waits%s: %s", which, problem)
+        if usable:
+            break
+        reported.update(problems)
+        time.sleep(_RETRY_INTERVAL)
     if reported:
         logger.info("this worker can use Redis now")
+
+
+def _problem(url: str, commands: str, variable: str, *, needed: bool) -> str | None:
+    client = connect(url, 1, retries=0)
+    try:
+        return find_problem(client, commands, variable)
+    except redis.RedisError as error:
+        if not needed:
+            return None
+        return f"no {'master' if is_sentinel(url) else 'Redis'} answers where {variable} says: {error}"
+    finally:
+        client.connection_pool.disconnect()
 
 
 def warn_of_namesake(client: redis.Redis, node: str, timeout: float) -> None:

@@ -62,12 +62,16 @@ class Stream:
         #: Tokens of the prompt, estimated.
         self.prompt_tokens = 0
         self.usage: Usage | None = None
+        #: Seconds until this attempt's first text.
+        self.first_after: float | None = None
         #: The function calls of the reply.
         self.calls: tuple[Mapping[str, Any], ...] = ()
         #: Set once another worker holds the lease, or the session has ended.
         self.lost = False
         #: Set once the model call has ended: nothing more is added.
         self.ended = False
+        # Whether text was added in the present step of the model loop, in whose thread this is used.
+        self._added = False
         self._streams = streams
         # Below, guarded by the lock of `streams`, and so is what was reported of the texts.
         self.last_report = time.monotonic()
@@ -100,16 +104,18 @@ class Stream:
         if len(reasoning) > room:
             reasoning = f"{reasoning[:room]}{REASONING_CUT}" if room >= 0 else ""
         if text or reasoning:
-            first = not self.begun
             self._text.text += text
             self._reasoning.text += reasoning
-            if first and self.call.loop is not None:
-                # A short reply may end with what has been read: then its commit alone publishes it.
-                self.call.loop.after_step(self._enqueue_unless_ended)
-            else:
+            if self.call.loop is None:
                 self._streams.enqueue(self)
+            elif not self._added:
+                # Once for all chunks that were read together. A short reply may end with them: then its commit alone
+                # publishes it.
+                self._added = True
+                self.call.loop.after_step(self._enqueue_unless_ended)
 
     def _enqueue_unless_ended(self) -> None:
+        self._added = False
         if not self.ended:
             self._streams.enqueue(self)
 

@@ -190,7 +190,10 @@ class Streams:
                 logger.warning("%d replies could not be reported: %s", len(ready), error)
                 self._requeue(ready)
                 return False
+        self._requeue([s for s, answer in zip(ready, answers, strict=True) if answer == "unavailable"])
         for stream, answer in zip(ready, answers, strict=True):
+            if answer == "unavailable":
+                continue
             stream.last_answer = time.monotonic()
             if answer in ("lost", "ended"):
                 stream.lost = True
@@ -206,6 +209,8 @@ class Streams:
 
     def _requeue(self, streams: list[Stream]) -> None:
         """Reports the whole texts again after a pause, as the outcome of the last report is unknown."""
+        if not streams:
+            return
         now = time.monotonic()
         self._paused_until = now + _PAUSE
         with self.lock:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from devtools.chaos import process_faults, surrounding_faults
+from devtools.chaos import cluster_faults, process_faults, surrounding_faults
 from devtools.chaos.crowd import Crowd
 from devtools.chaos.deployments import ClockDeployment, DiskDeployment, NetworkDeployment, VersionsDeployment
 from devtools.chaos.scene import Scene
 from devtools.fake_model import ModelServer
+from devtools.harness.cluster_deployment import ClusterDeployment
 from devtools.harness.deployment import Deployment, eventually
 from devtools.harness.rabbit_deployment import RabbitDeployment
 from devtools.harness.sentinel_deployment import SentinelDeployment
+from devtools.harness.several_redis_deployment import SeveralRedisDeployment
 
 #: Seconds for replies to arrive before and after a fault.
 _PATIENCE = 60.0
@@ -38,6 +40,7 @@ EXPERIMENTS = {
     "web-kill": Experiment(process_faults.kill_web, 8),
     "web-stop": Experiment(process_faults.stop_web, 5),
     "redis-kill": Experiment(process_faults.kill_redis, 5),
+    "redis-of-three-kill": Experiment(process_faults.kill_one_redis, 6, deployment=SeveralRedisDeployment),
     "model-kill": Experiment(process_faults.kill_model, 5),
     "queue-emptied": Experiment(process_faults.empty_queue, 5),
     "queue-junk": Experiment(surrounding_faults.put_junk_into_the_queue, 3),
@@ -55,6 +58,11 @@ EXPERIMENTS = {
     "master-kill": Experiment(process_faults.kill_master, 3, deployment=SentinelDeployment),
     "master-freeze": Experiment(process_faults.freeze_master, 3, deployment=SentinelDeployment),
     "failover": Experiment(process_faults.fail_over, 3, deployment=SentinelDeployment),
+    "cluster-worker-kill": Experiment(process_faults.kill_worker, 5, deployment=ClusterDeployment),
+    "cluster-web-kill": Experiment(process_faults.kill_web, 3, deployment=ClusterDeployment),
+    "cluster-master-kill": Experiment(cluster_faults.kill_cluster_master, 3, deployment=ClusterDeployment),
+    "cluster-master-freeze": Experiment(cluster_faults.freeze_cluster_master, 3, deployment=ClusterDeployment),
+    "cluster-reshard": Experiment(cluster_faults.move_slots, 1, deployment=ClusterDeployment),
     "rabbitmq-worker-kill": Experiment(process_faults.kill_worker, 20, deployment=RabbitDeployment),
     "rabbitmq-kill": Experiment(process_faults.kill_rabbitmq, 3, deployment=RabbitDeployment),
 }

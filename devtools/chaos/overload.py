@@ -103,10 +103,18 @@ def _first(problems: Sequence[str]) -> str:
     return f"; {len(problems)} problems, the first: {problems[0]}" if problems else ""
 
 
+def _ways() -> list[Finding]:
+    # The Python client is a package of its own, which only this try needs.
+    from devtools.chaos.ways import ways
+
+    return ways()
+
+
 #: By name; each runs with its own processes.
 TRIES: dict[str, Callable[[], list[Finding]]] = {
     "overload": partial(recovery, people=60, workers=2, slots=4, kills=4, calm=8.0),
     "overload-wide": partial(recovery, people=1000, workers=1, slots=500, kills=2, calm=12.0),
     "admission": admission,
     "key-usage": key_usage,
+    "ways": _ways,
 }

@@ -11,6 +11,7 @@ from devtools.chaos.scene import Scene
 from devtools.harness.deployment import Deployment, Process, eventually
 from devtools.harness.rabbit_deployment import RabbitDeployment
 from devtools.harness.sentinel_deployment import SentinelDeployment
+from devtools.harness.several_redis_deployment import SeveralRedisDeployment
 
 #: Seconds for which a worker stays frozen: longer than its lease.
 FREEZE = 7.0
@@ -70,6 +71,16 @@ def kill_redis(scene: Scene[Deployment]) -> None:
     scene.chat.redis.kill()
     time.sleep(REDIS_GONE)
     scene.chat.redis.start()
+    scene.chat.wait_for_redis()
+
+
+def kill_one_redis(scene: Scene[SeveralRedisDeployment]) -> None:
+    """SIGKILL of one of several Redis, of each in turn, and its restart from the append-only file."""
+    scene.strike()
+    server = scene.chat.servers[scene.round % len(scene.chat.servers)]
+    server.kill()
+    time.sleep(REDIS_GONE)
+    server.start()
     scene.chat.wait_for_redis()
 
 

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from chatbot.store.keys import session_keys
 from devtools.chaos.crowd import Crowd, TrackedMessage
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment, Process
@@ -25,6 +24,7 @@ class Owed(NamedTuple):
     url: str
     #: The channel of the worker that holds the lease; '' when none does.
     owner: str
+    session: str
 
 
 @dataclass
@@ -40,14 +40,16 @@ class Scene(Generic[Kind]):
     def owed(self) -> list[Owed]:
         """The messages whose replies are in progress or owed now, as Redis has it."""
         waiting = [(person, message) for person in self.crowd.people if (message := person.waiting)]
-        with self.chat.client.pipeline(transaction=False) as pipeline:
-            for person, _ in waiting:
-                keys = session_keys(person.session)
-                pipeline.get(keys.lease)
-                pipeline.hget(keys.state, "owed")
-            found = pipeline.execute()
-        answers = zip(waiting, found[::2], found[1::2], strict=True)
-        return [Owed(message, person.url, owner or "") for (person, message), owner, owed in answers if owed]
+        found = []
+        for person, message in waiting:
+            partition = self.chat.partitions.of(person.session)
+            with partition.client.pipeline(transaction=False) as pipeline:
+                pipeline.get(partition.keys(person.session).lease)
+                pipeline.hget(partition.keys(person.session).state, "owed")
+                owner, owed = pipeline.execute()
+            if owed:
+                found.append(Owed(message, person.url, owner or "", person.session))
+        return found
 
     def strike(self) -> None:
         """Records that a fault happens now: it strikes all replies that are in progress or owed."""

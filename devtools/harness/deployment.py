@@ -22,6 +22,7 @@ import requests
 from chatbot.config.reader import ALIASES, variables
 from chatbot.store.access import LEAST_ACL
 from chatbot.store.client import connect
+from chatbot.store.partitions import Partitions, partitions_of
 from devtools.local.redis_server import redis_command
 from devtools.paths import BIN, PARENT_WATCH, ROOT
 
@@ -195,6 +196,11 @@ class Deployment:
         if self._client is None:
             self._client = connect(self.redis_url, 10)
         return self._client
+
+    @property
+    def partitions(self) -> Partitions:
+        """Which Redis has which session."""
+        return partitions_of(self.client)
 
     @property
     def processes(self) -> list[Process]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from devtools.harness.deployment import Deployment
+from devtools.harness.deployment import Deployment, eventually
 from devtools.harness.http_proxy import HttpProxy
 from devtools.paths import ROOT
 from tests.page.conftest import FRIEND
@@ -17,6 +17,8 @@ from tests.support.page_user import PageUser
 LONG = "!interval=40 !tokens=25 go on"
 #: What Chromium itself writes about a websocket that a proxy cuts.
 CUT = re.compile("WebSocket connection to .* failed")
+#: The same, and what it writes while the server is away.
+BROKEN = re.compile("WebSocket connection to .* failed|Failed to load resource|ERR_")
 TRANSPORT = "sessionStorage.getItem('chat.transport')"
 
 
@@ -27,7 +29,7 @@ def proxy(site: Deployment, request: pytest.FixtureRequest) -> Iterator[HttpProx
 
 
 @pytest.mark.parametrize(("proxy", "transport"), [(False, "events"), (True, "polling")], indirect=["proxy"])
-def test_a_chat_goes_on_without_a_websocket(
+def test_a_chat_goes_on_without_a_websocket_and_through_kills(
     chromium: Browser, site: Deployment, proxy: HttpProxy, transport: str
 ) -> None:
     user = PageUser(chromium, proxy.url).start_chat()
@@ -36,7 +38,13 @@ def test_a_chat_goes_on_without_a_websocket(
     other = PageUser(chromium, site.url()).return_to(user.token)
     user.send(LONG)
     expect(user.replies.last).to_contain_text("w5")
+    for process in (site.webs[0], site.workers[0]):
+        process.restart()
     user.send("and this")
+    eventually(site.ready)
+    for page in (user.page, other.page):
+        # It need not wait for its next try.
+        page.evaluate("dispatchEvent(new Event('online'))")
     expect(other.messages).to_have_count(2)
     other.send("from elsewhere")
     expect(user.page.locator(".foot:visible")).to_have_count(3)
@@ -52,8 +60,8 @@ def test_a_chat_goes_on_without_a_websocket(
     for someone in (user, other):
         someone.expect_history()
     expect(user.page.locator(".failure:visible")).to_have_count(0)
-    other.close()
-    user.close(allowed=CUT)
+    other.close(allowed=BROKEN)
+    user.close(allowed=BROKEN)
 
 
 @pytest.mark.parametrize("proxy", [False], indirect=True)

@@ -42,6 +42,8 @@ def test_edit_regenerate_select_and_feedback_reach_both_clients(chat: Deployment
 def test_feedback_is_replayed_and_withdrawn_and_a_regeneration_thinks_and_fails_under_its_own_id(
     chat: Deployment, model: ModelServer
 ) -> None:
+    # A reply whose chunks all come at once has its thinking in the message alone.
+    model.control(interval=100)
     with ChatClient(chat.url()) as client:
         reply = client.ask("!say=<think>so</think>Done", "m1")
         client.send_frame(type="feedback", id=reply["id"], rating="down", text=None)

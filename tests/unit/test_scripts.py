@@ -12,7 +12,7 @@ from chatbot.store.scripts import ARGUMENTS, ordered, source
 
 def test_arguments_are_ordered_by_name() -> None:
     arguments = {"longest_wait_ms": 5, "limit": 1, "grace_ms": 3, "first_wait_ms": 4, "lease_ms": 2}
-    assert ordered("sweep", {**arguments, "interval_ms": 0}) == [1, 0, 2, 3, 4, 5]
+    assert ordered("sweep", {**arguments, "interval_ms": 0, "others": ""}) == [1, 0, 2, 3, 4, 5, ""]
 
 
 @pytest.mark.parametrize("arguments", [{}, {"ttl": 1}, {"ttl_ms": 1, "more": 2}])

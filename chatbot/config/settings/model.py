@@ -22,7 +22,7 @@ class ModelSettings:
         address_fields.url_list("http", "https"),
         "The address to post to; several, separated by commas, share the load, and each gets the token. The path gives "
         "the protocol unless MODEL_API does: .../v1 and .../chat/completions mean openai-chat, .../completions means "
-        "openai-completions, any other huggingface.",
+        "openai-completions, .../responses openai-responses, any other huggingface.",
         shown="http://127.0.0.1:5001/v1/chat/completions",
     )
     api: str | None = setting(

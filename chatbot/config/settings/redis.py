@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from chatbot.config import address_fields, fields
 from chatbot.config.broker_urls import checked_broker_url
 from chatbot.config.declaration import setting
+from chatbot.config.redis_urls import split_urls
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,11 @@ class RedisSettings:
     url: str = setting(
         "REDIS_URL",
         "redis://127.0.0.1:6379/0",
-        address_fields.redis_url("percent-encode the password, or leave it out and set REDIS_PASSWORD"),
+        address_fields.redis_urls("percent-encode the password, or leave it out and set REDIS_PASSWORD"),
         "Where Redis is: redis://, rediss:// for TLS, unix:///run/redis.sock, or with Sentinel "
         "sentinel://[user:password@]host1[:26379],host2,host3/service[/db], sentinels:// for TLS; a Redis Cluster "
-        "redis+cluster://[user:password@]host1[:6379],host2,host3, rediss+cluster:// for TLS.",
+        "redis+cluster://[user:password@]host1[:6379],host2,host3, rediss+cluster:// for TLS. Several Redis or "
+        "services of Sentinel, separated by commas, share the sessions.",
         secret=True,
     )
     host: str | None = setting(
@@ -49,3 +51,8 @@ class RedisSettings:
         "Cluster, else 0.",
         shown="",
     )
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The URL of each Redis in `url`."""
+        return split_urls(self.url)

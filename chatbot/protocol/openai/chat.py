@@ -166,6 +166,9 @@ def _plain(content: Any, param: str) -> Any:
 def completion(view: View) -> dict[str, Any]:
     """The answer of a request without `stream`."""
     said: dict[str, Any] = {"role": "assistant", "content": view.text or None, "refusal": None}
+    if view.reasoning:
+        # Not OpenAI's field, but that of most servers whose models think.
+        said["reasoning_content"] = view.reasoning
     if view.calls:
         said["tool_calls"] = tool_calls(view)
     elif said["content"] is None:

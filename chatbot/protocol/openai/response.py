@@ -58,6 +58,8 @@ class View:
     reply_id: str
     #: The text so far.
     text: str = ""
+    #: What the model has thought so far, as far as this process has followed it; complete with the reply.
+    reasoning: str = ""
     #: The stored reply.
     reply: Mapping[str, Any] | None = None
     #: The text of the recorded failure.

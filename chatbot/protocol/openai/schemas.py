@@ -189,6 +189,7 @@ class _SaidSchema(Schema):
     role = _fixed("assistant")
     content = _nullable(fields.String)
     refusal = _nullable(fields.String)
+    reasoning_content = fields.String()
     tool_calls = fields.List(fields.Dict())
 
 

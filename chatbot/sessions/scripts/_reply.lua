@@ -100,13 +100,25 @@ end
 -- Where an assignment has the text of an attempt that did not end.
 local partial_at = 8
 
--- {'message', fence, id, attempts, loading since, stop?, now, text so far, tokens generated for it, messages of the
--- prompt...}; `asked` says whether the request has options: its events are append-only, so text that was published stays.
+-- Stores that the attempt named by the argument `attempt` begins: its id, its start and its number. Returns what is stored of
+-- the attempt before, and behind it when the session became ready again; '' without one.
+local function begin_attempt(before)
+  if attempt == '' then
+    return ''
+  end
+  local number = before and tonumber(string.match(before, '^%x+:%d+:(%d+)')) or 0
+  redis.call('HSET', state, 'attempt', attempt .. ':' .. now() .. ':' .. number + 1)
+  return before and before .. ' ' .. (redis.call('ZSCORE', waiting, session) or '') or ''
+end
+
+-- {'message', fence, id, attempts, loading since, stop?, now, text so far, tokens generated for it, its trace, the attempt
+-- before, messages of the prompt...}; `asked` says whether the request has options: its events are append-only, so text that was published stays.
 local function assignment(message)
-  local fields = redis.call('HMGET', state, 'fence', 'attempts', 'loading', 'stop', 'generated')
+  local fields = redis.call('HMGET', state, 'fence', 'attempts', 'loading', 'stop', 'generated', 'attempt', 'trace:' .. message)
   local result = {
     'message', fields[1], message, tonumber(fields[2] or 0), tonumber(fields[3] or 0),
-    fields[4] == message and 1 or 0, now(), redis.call('GET', partial) or '', tonumber(fields[5] or 0)
+    fields[4] == message and 1 or 0, now(), redis.call('GET', partial) or '', tonumber(fields[5] or 0),
+    fields[7] or '', fields[7] and begin_attempt(fields[6]) or ''
   }
   for _, json in ipairs(prompt(message)) do
     result[#result + 1] = json
@@ -126,7 +138,7 @@ local function settle()
   redis.call('DEL', partial, partial_reasoning)
   settle_charge(message, usage)
   local following = redis.call('LINDEX', pending, 0)
-  redis.call('HDEL', state, 'attempts', 'hold', 'loading', 'stop', 'generated')
+  redis.call('HDEL', state, 'attempts', 'hold', 'loading', 'stop', 'generated', 'attempt', 'trace:' .. message)
   touch()
   if following and go_on == '1' then
     hold_lease()

@@ -80,11 +80,11 @@ local function forget(session)
   redis.call('ZREM', waiting, session)
 end
 
--- Publishes a numbered event and returns its number; `length` is that of the log with the event's message, if it has one.
--- See events.py.
-local function publish(frame, length)
+-- Publishes a numbered event and returns its number; `length` is that of the log with the event's message, if it has one,
+-- `trace` the trace to which its delivery belongs, or ''. See events.py.
+local function publish(frame, length, trace)
   local number = redis.call('HINCRBY', state, 'events', 1)
-  publish_event(events, number .. ':' .. (length or '') .. '\n' .. frame)
+  publish_event(events, number .. ':' .. (length or '') .. ((trace or '') ~= '' and ':' .. trace or '') .. '\n' .. frame)
   return number
 end
 

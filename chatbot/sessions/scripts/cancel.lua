@@ -15,6 +15,7 @@ end
 redis.call('LREM', pending, 1, message)
 redis.call('HSET', failed, message, failure)
 settle_charge(message, 'released:0:0:0')
+redis.call('HDEL', state, 'trace:' .. message)
 expire_with_session(failed)
 publish(frame)
 return {'cancelled'}

@@ -25,9 +25,9 @@ if drop_thoughts(work.asked) then
   work[partial_at] = ''
 end
 hold_lease()
-if ready_sessions() > 0 then
-  local at = now()
-  local claims, ms = pace_sums(at)
+local at = now()
+local claims, ms, others = pace_sums(at)
+if others + ready_sessions() > 0 then
   redis.call('HSET', pace, 'claims', claims + 1, 'ms', ms, 'at', at)
   if ready then
     redis.call('HSET', pace, 'ready', ready)

@@ -13,7 +13,7 @@ if not string.find(entry, ':') then
   local position = gone + length - 1
   redis.call('LSET', turns, turn - gone_turns, entry .. ':' .. position)
   redis.call('HSET', index, reply_id, 'b:' .. position .. ':' .. turn)
-  publish(frame, gone + length)
+  publish(frame, gone + length, trace)
   trim(gone, length, message)
 end
 return settle()

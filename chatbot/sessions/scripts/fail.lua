@@ -4,5 +4,5 @@ if not may_settle() then
   return {rejection()}
 end
 redis.call('HSET', failed, message, failure)
-publish(frame)
+publish(frame, nil, trace)
 return settle()

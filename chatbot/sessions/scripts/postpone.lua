@@ -18,6 +18,11 @@ if due > time then
     redis.call('HINCRBY', state, 'attempts', 1)
   end
 end
+local attempt = redis.call('HGET', state, 'attempt')
+if attempt then
+  -- The worker records it; that of a worker that dies is recorded by the next one.
+  redis.call('HSET', state, 'attempt', attempt .. ':ended')
+end
 if frame ~= '' then
   publish(frame)
 end

@@ -4,8 +4,29 @@
 -- the interval between their checks doubles, from `first_wait_ms` up to `longest_wait_ms`. Last those owed a reply that an
 -- earlier sweep has returned: their task is in the queue already, and a second one would only delay the others. They are
 -- in the first list again at the third check, the seventh, the fifteenth, as that task may be lost too.
+--
+-- Where there are several partitions `others` says what the workers have read of the rest, for `pace_sums`; else it is ''.
+-- Then the answer has this partition's figures too, whichever worker sweeps.
+
+-- Sessions that are ready, claims, claims in a ms, and the queue delay.
+local function figures()
+  if others == '' then
+    return {}
+  end
+  local claims, ms = pace_sums(now())
+  local rate = ms > 0 and claims / ms or 0
+  return {ready_sessions(), string.format('%.6g', claims), string.format('%.6g', rate), queue_delay()}
+end
+
 if not redis.call('SET', swept, 1, 'NX', 'PX', interval_ms) then
-  return {'swept already'}
+  return {'swept already', figures()}
+end
+if others ~= '' then
+  redis.call('HSET', pace, 'others', others .. ':' .. now())
+  if string.match(others, '^0:') and ready_sessions() == 0 then
+    -- An idle time does not count, wherever the next message arrives.
+    redis.call('HSET', pace, 'at', now())
+  end
 end
 
 -- Whether the worker process is dead: its connections were closed, so that its channel has no subscriber. Without a
@@ -75,4 +96,4 @@ for _, id in ipairs(redis.call('ZRANGE', waiting, 0, 99)) do
     redis.call('ZREM', waiting, session)
   end
 end
-return {'swept', owed, unclaimed, queued}
+return {'swept', figures(), owed, unclaimed, queued}

@@ -58,7 +58,7 @@ def complete() -> Response:
 
 def _chunks(steps: ResponseService, created: Created, *, with_usage: bool) -> Generator[str | None, None, None]:
     """The chunks of a stream."""
-    sent = ""
+    sent = thought = ""
     with steps.follow_new(created) as follower:
         first = _named(follower.view)
         text_chunk = text_chunks(first)
@@ -72,6 +72,10 @@ def _chunks(steps: ResponseService, created: Created, *, with_usage: bool) -> Ge
                 return
             new, sent = found.text[len(sent) :], found.text
             parts = [f"data: {text_chunk(new)}\n\n"] if new else []
+            # What was thought before an attempt that failed was sent, and stays.
+            if len(found.reasoning) > len(thought) and found.reasoning.startswith(thought):
+                parts.insert(0, data_text(chunk(first, {"reasoning_content": found.reasoning[len(thought) :]})))
+                thought = found.reasoning
             if found.ended:
                 parts += [*map(data_text, _last(_named(found), with_usage=with_usage)), DONE]
             if parts:

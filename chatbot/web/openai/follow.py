@@ -114,7 +114,7 @@ class Follower:
     def _read_again(self, *, patient: bool) -> bool:
         """Reads the stored state; false when Redis does not answer, as long as the follower is patient."""
         try:
-            self._view = self._read()
+            self._view = self._read(self._view.reasoning)
         except StoreUnavailable as error:
             if not patient:
                 raise
@@ -136,10 +136,12 @@ class Follower:
         self._view = view_of(self._known, state, self._previous)
         return self._view if all(self._apply(event) for event in found[1:]) else None
 
-    def _read(self) -> View:
+    def _read(self, reasoning: str = "") -> View:
+        """What is stored; `reasoning` is what was followed of it, as it is read with the complete reply alone."""
         state = self._responses.state(self._known.session, self._known.request)
         self._last = state.event
-        return view_of(self._known, state, self._previous)
+        view = view_of(self._known, state, self._previous)
+        return view if view.reply else replace(view, reasoning=reasoning)
 
     def _apply(self, event: Event) -> bool:
         """Adds an event to the view; false when one before it is missing."""
@@ -157,10 +159,13 @@ class Follower:
             case "delta" if frame["reply_to"] == request:
                 return False
             case "reasoning" if frame["reply_to"] == request:
-                self._view = replace(self._view, begun=True)
+                thought = self._view.reasoning
+                if frame["offset"] <= len(thought):
+                    thought = thought[: frame["offset"]] + frame["msg"]
+                self._view = replace(self._view, reasoning=thought, begun=True)
             case "message" if frame.get("reply_to") == request:
                 del frame["type"]
-                self._view = replace(self._view, text=frame["msg"], reply=frame)
+                self._view = replace(self._view, text=frame["msg"], reasoning=frame.get("reasoning", ""), reply=frame)
             case "error" if frame["id"] == request:
                 self._view = replace(self._view, text="", failure=frame["message"])
         return True
@@ -177,6 +182,7 @@ def view_of(known: ResponseId, state: RequestState, previous: str | None = None)
         human=state.human,
         reply_id=reply_id(known.session, known.request),
         text=state.reply["msg"] if state.reply else state.partial,
+        reasoning=state.reply.get("reasoning", "") if state.reply else "",
         reply=state.reply,
         failure=None if state.reply else state.failure,
         begun=state.begun,

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chatbot.config import OPENAI_CHAT
+from chatbot.config import WITH_TOOLS
+from chatbot.logs import bound
 from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
 from chatbot.protocol.events import to_json
 from chatbot.protocol.openai.create import CreateRequest
@@ -22,6 +23,7 @@ from chatbot.web.openai.follow import Events, Follower, view_of
 from chatbot.web.openai.ids import ResponseId, new_request_id, parse_response_id
 from chatbot.web.openai.principal import Principal
 from chatbot.web.services import Services
+from chatbot.web.traces import accepting
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +169,7 @@ class ResponseService:
         if allowed is not None and (request.model or settings.name) not in allowed:
             raise ClientError("model_not_found", "This key has no access to the model", status=404, param="model")
         needs = request.needs
-        if needs and (settings.callable or any(server.api != OPENAI_CHAT for server in settings.servers)):
+        if needs and (settings.callable or any(server.api not in WITH_TOOLS for server in settings.servers)):
             raise unsupported(needs, f"{_WHAT[needs]} with its model")
         return settings.name
 
@@ -177,6 +179,11 @@ class ResponseService:
         return ResponseId(session["token"], new_request_id())
 
     def _accept(self, known: ResponseId, request: CreateRequest, further: dict[str, Any], parent: str | None) -> None:
+        session, message = known.session, known.request
+        with bound(session=session, message_id=message), accepting("response", session, message):
+            self._store(known, request, further, parent)
+
+    def _store(self, known: ResponseId, request: CreateRequest, further: dict[str, Any], parent: str | None) -> None:
         services = self._services
         extra = request.stored(further)
         buckets = (*services.rate_limits.messages(known.session, self._network), *self._principal.buckets)

@@ -5,13 +5,20 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from chatbot.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which an import that has not ended is logged.
+_LONG_IMPORT = 10
 
 Bot = Callable[..., Any]
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -65,20 +72,27 @@ def takes_context(bot: Bot, name: str) -> bool:
 
 
 def _module(name: str, folder: str) -> Any:
+    timer = threading.Timer(_LONG_IMPORT, logger.warning, ("importing %s has taken %d s so far", name, _LONG_IMPORT))
+    timer.daemon = True
+    timer.start()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise _invalid(f"the module {error.name} is neither in {folder} nor installed") from None
         raise _invalid(_failure(name, error)) from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _invalid(_failure(name, error)) from error
+    finally:
+        timer.cancel()
 
 
 def _failure(name: str, error: BaseException) -> str:
     """What importing the module raised, and at which of its lines."""
     if isinstance(error, SyntaxError):
-        place = f"{error.filename}, line {error.lineno}"
+        place = f"{error.filename}, line {error.lineno}" if error.filename else name
     else:
         # The first one is this module's. A library's line would say less than the bot's.
         frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if "importlib" not in f.filename]

@@ -1,11 +1,12 @@
 """Text-generation models: one interface, a class for each protocol, and one for several servers."""
 
-from chatbot.config import HUGGINGFACE, ModelAddress, Settings
+from chatbot.config import HUGGINGFACE, OPENAI_RESPONSES, ModelAddress, Settings
 from chatbot.worker.models.balancer import BalancedModel
 from chatbot.worker.models.base import Model, ModelProtocol
 from chatbot.worker.models.http import ModelEndpoint
 from chatbot.worker.models.huggingface import TextGenerationProtocol
 from chatbot.worker.models.openai import OpenAIProtocol
+from chatbot.worker.models.responses import ResponsesProtocol
 
 
 def create_model(settings: Settings) -> Model:
@@ -21,4 +22,6 @@ def create_protocol(address: ModelAddress, settings: Settings) -> ModelProtocol:
     endpoint = ModelEndpoint(address.url, settings)
     if address.api == HUGGINGFACE:
         return TextGenerationProtocol(endpoint, settings)
+    if address.api == OPENAI_RESPONSES:
+        return ResponsesProtocol(endpoint, settings)
     return OpenAIProtocol(endpoint, address.api, settings)

@@ -1,71 +1,45 @@
 """What one JSON object of an answer says, in all protocols: text, thinking, and why the reply ended.
 
 Known shapes: the choices of both OpenAI protocols, streamed (`delta`, `text`) and whole (`message`); the tokens and the
-`generated_text` of text-generation-inference; the lines of Ollama's own protocol (`message`, `response`, `done`).
+`generated_text` of text-generation-inference; the lines of Ollama's own protocol (`message`, `response`, `done`);
+responses of OpenAI, whole and as events (response_events.py).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from chatbot.worker.models.errors import ContentRefused, TransientModelError
 from chatbot.worker.models.http_errors import raise_for_error
+from chatbot.worker.models.response_events import delta_of, ended_response, is_response, output_items, reasoning_of
 
-_LENGTH = frozenset(
-    (
-        "length",
-        "max_tokens",
-        "model_length",
-        "max_output_tokens",
-        "max_length",
-        "max_new_tokens",
-        "token_limit",
-        "limit",
-        "model_context_window_exceeded",
-        "context_length_exceeded",
-    )
-)
-_CONTENT = frozenset(
+#: Finish reasons by their words, in any spelling (MAX_TOKENS, maxTokens, max-tokens), tried in this order; others are
+#: `stop`. The first are Cohere's, whose words would fit two rows.
+_REASONS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("content_filter", re.compile("errortoxic")),
+    ("length", re.compile("errorlimit")),
     (
         "content_filter",
-        "content_filtered",
-        "content-filter",
-        "contentfilter",
-        "safety",
-        "recitation",
-        "blocklist",
-        "prohibited_content",
-        "spii",
-        "refusal",
-        "guardrail_intervened",
-        "sensitive",
-        "image_safety",
-        "moderation",
-        "language",
-        "content_policy_violation",
-    )
-)
-_FAILED = frozenset(
+        re.compile(
+            "contentfilter|safety|recitation|blocklist|blocked|prohibited|spii|refusal|guardrail|sensitive|moderation"
+            "|policy|toxic|^language$"
+        ),
+    ),
     (
-        "error",
-        "abort",
-        "aborted",
-        "cancelled",
-        "canceled",
-        "network_error",
-        "insufficient_system_resource",
         "failed",
-        "timeout",
-        "internal_error",
-        "overloaded",
-        "server_error",
-        "engine_error",
-    )
+        re.compile(
+            "error|abort|cancel|fail|exception|timeout|timedout|overload|insufficient|unavailable|ratelimit|outofmemory"
+            "|^oom$|interrupt|disconnect|shutdown|preempt|malformed|unexpected"
+        ),
+    ),
+    ("length", re.compile("length|max(new|output|completion)?tokens?|maxoutput|token(limit|budget)|manytokens")),
+    ("length", re.compile("context(window|size|limit|overflow)|^limit$|(time|size)limit|cachefull")),
 )
-_NOT_YET = frozenset(
-    ("null", "none", "unfinished", "not_finished", "finish_reason_unspecified", "incomplete", "in_progress")
-)
+_NOT_YET = frozenset(("null", "none", "unfinished", "notfinished", "unspecified", "incomplete", "inprogress"))
+_PREFIX = re.compile("^finish_?reason", re.IGNORECASE)
+_NO_LETTER = re.compile("[^a-z]+")
 
 
 class Part(NamedTuple):
@@ -89,36 +63,50 @@ def part_of(document: Mapping[str, Any]) -> Part | None:
     Raises `ModelError` for an error in it.
     """
     raise_for_error(document)
-    choices = document.get("choices")
-    if isinstance(choices, list) and choices:
-        return _choice(choices[0]) if isinstance(choices[0], dict) else None
+    choice = first_choice(document)
+    if choice is not None:
+        return _choice(choice)
     if "token" in document or "generated_text" in document:
         return _token(document)
     if isinstance(document.get("done"), bool):
         return _ollama(document)
+    if is_response(document):
+        return _response(document)
     feedback = document.get("promptFeedback") or document.get("prompt_feedback")
     if isinstance(feedback, dict) and (feedback.get("blockReason") or feedback.get("block_reason")):
         raise ContentRefused("content_filter", "the server's content filter blocks the prompt")
     return None
 
 
+def first_choice(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The choice that the reply is made of, or None: requests ask for one, and some servers send others beside it."""
+    choices = document.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and choice.get("index") in (None, 0, "0"):
+            return choice
+    return None
+
+
 def finish_reason(value: Any) -> str | None:
-    """`stop`, `length` or `content_filter` for a server's reason, None for none. Raises `TransientModelError`."""
-    if isinstance(value, dict):
-        value = value.get("type") or value.get("reason")
-    if not isinstance(value, str):
+    """`stop`, `length` or `content_filter` for a server's reason, None for none. Raises `ModelError`."""
+    described = value if isinstance(value, dict) else {}
+    if described:
+        value = described.get("type") or described.get("reason")
+    if not isinstance(value, str) or not value.strip():
         return None
-    name = value.partition(":")[0].strip().lower()
-    if not name or name in _NOT_YET:
+    name = _NO_LETTER.sub("", _PREFIX.sub("", value.strip()).lower())
+    if name in _NOT_YET:
         return None
-    if name in _FAILED or "error" in name:
+    reason = next((reason for reason, words in _REASONS if words.search(name)), "stop")
+    if reason == "failed":
+        if described.get("message"):
+            # SGLang describes the error there.
+            raise_for_error({"error": described}, failed=True)
         raise TransientModelError("generation", "the answer's finish reason is an error")
-    return "length" if name in _LENGTH else "content_filter" if name in _CONTENT else "stop"
+    return reason
 
 
-def _choice(choice: dict[str, Any]) -> Part | None:
-    if choice.get("index") not in (None, 0, "0"):
-        return None
+def _choice(choice: dict[str, Any]) -> Part:
     if choice.get("error"):
         raise_for_error({"error": choice["error"]}, failed=True)
     delta, message = choice.get("delta"), choice.get("message")
@@ -129,6 +117,24 @@ def _choice(choice: dict[str, Any]) -> Part | None:
         text = _text(choice.get("text"))
     whole = not streamed and isinstance(message, (dict, str))
     return Part(text, reasoning, finish_reason(choice.get("finish_reason")), whole=whole)
+
+
+def _response(document: Mapping[str, Any]) -> Part:
+    """The part in an event of a response, or in a whole one. Raises `ModelError` for one that failed."""
+    text, reasoning = delta_of(document)
+    ended = ended_response(document)
+    if ended is None:
+        return Part(text, reasoning)
+    raise_for_error(ended)
+    whole = [item for _, item in output_items(document)]
+    text = "".join(_said(item)[0] for item in whole if item.get("type") == "message")
+    if not str(document.get("type")).startswith("response."):
+        # The last event of a stream repeats what was streamed.
+        reasoning = "".join(map(reasoning_of, whole))
+    reason = finish_reason(ended.get("status"))
+    if ended.get("status") == "incomplete":
+        reason = finish_reason(ended.get("incomplete_details")) or "length"
+    return Part(text, reasoning, reason, whole=True, last=True)
 
 
 def _said(message: Mapping[str, Any]) -> tuple[str, str]:
@@ -164,8 +170,12 @@ def _contents(content: Any) -> tuple[str, str]:
 
 def _token(document: Mapping[str, Any]) -> Part:
     details = document.get("details")
-    reason = finish_reason(details.get("finish_reason")) if isinstance(details, dict) else None
     token = document.get("token")
+    if details is None and document.get("generated_text") is None and isinstance(token, dict):
+        text = token.get("text")
+        if type(text) is str and not token.get("special"):
+            return Part(text, tokens=1)
+    reason = finish_reason(details.get("finish_reason")) if isinstance(details, dict) else None
     whole = document.get("generated_text")
     last = isinstance(whole, (str, int, float))
     tokens = int(isinstance(token, dict))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,6 +47,8 @@ class Piece(NamedTuple):
     usage: Usage | None = None
     #: Of the last chunk: the function calls of the reply, as items.
     calls: tuple[Mapping[str, Any], ...] = ()
+    #: How many chunks of the server this one is made of: those that arrived together.
+    chunks: int = 1
 
 
 class Model(ABC):
@@ -134,20 +136,20 @@ class ModelProtocol(Model):
     ) -> Pieces:
         """The text, without stop sequences, apart from thinking; of a continuation what is behind the `seam`."""
         before = "" if seam is None else conversation[-1].text
-        text, thinking, thoughts = ReplyText(self.stop_sequences, begun=bool(before)), Thinking(before), ReplyText()
+        text, thinking, thoughts = ReplyText(self._stops(call), begun=bool(before)), Thinking(before), ReplyText()
         with closing(self._request(conversation, call, way)) as pieces:
             for piece in pieces:
                 split = thinking.feed(piece.text)
                 parts = [split, thinking.end()] if piece.finish_reason is not None else [split]
-                retracts = any(part.retracts for part in parts)
+                retracts = parts[0].retracts or parts[-1].retracts
                 shown, thought = "", piece.reasoning
                 for part in parts:
                     if part.retracts:
                         thought += shown + text.held
-                        shown, text = "", ReplyText(self.stop_sequences)
+                        shown, text = "", ReplyText(self._stops(call))
                     thought += part.thought
                     shown += text.feed(part.text)
-                thought = thoughts.feed(thought)
+                thought = thoughts.feed(thought) if thought or thoughts.held else ""
                 reason = "stop" if text.stopped else piece.finish_reason
                 if reason is not None:
                     shown, thought = shown + text.end(), thought + thoughts.end()
@@ -159,8 +161,12 @@ class ModelProtocol(Model):
                     yield Piece(shown, reason, thought, retracts, piece.usage, piece.calls)
                     return
                 if shown or thought or retracts:
-                    yield Piece(shown, None, thought, retracts)
+                    yield Piece(shown, None, thought, retracts, chunks=piece.chunks)
         raise AssertionError("the last chunk of every protocol has a finish reason")
+
+    def _stops(self, call: Call) -> tuple[str, ...]:
+        """The stop sequences of the protocol and of the request: not every server knows or trims them."""
+        return (*self.stop_sequences, *(call.options or {}).get("stop", ()))
 
     @abstractmethod
     def _request(self, conversation: Sequence[PromptMessage], call: Call, way: Way | None) -> Pieces:
@@ -170,11 +176,16 @@ class ModelProtocol(Model):
         """
 
     def _adapted(
-        self, post: Callable[[Change, dict[str, Any]], Pieces], given: Mapping[str, Any], *, system: bool = False
+        self,
+        post: Callable[[Change, dict[str, Any]], Pieces],
+        given: Mapping[str, Any],
+        *,
+        system: bool = False,
+        own: Collection[str] = (),
     ) -> Pieces:
         """The chunks of `post(change, parameters)`, asked again without what the server says it does not support.
 
-        `given` are the parameters before any change."""
+        `given` are the parameters before any change, those in `own` the request's."""
         change = self.dialect.known
         while True:
             parameters = apply(change, given)
@@ -188,7 +199,7 @@ class ModelProtocol(Model):
                         yield piece
                 return
             except ModelError as error:
-                changed = None if begun else self.dialect.changed(error, change, parameters, system=system)
+                changed = None if begun else self.dialect.changed(error, change, parameters, system=system, own=own)
                 if changed is None:
                     raise
                 change = changed
@@ -219,6 +230,10 @@ class Call:
         #: The request that is answered; None for a question of `model-check`.
         self.assignment = assignment
         self.request_id = request_id
+        #: What the model server gets as the parent of its spans; '' without traces.
+        self.traceparent = ""
+        #: The address of the server that was asked last.
+        self.server = ""
         self.deadline = time.monotonic() + max(timeout, loading_timeout)
         #: What the request asks of the model, see protocol/openai/options.py; None for one that leaves all to settings.
         self.options: Mapping[str, Any] | None = None

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from http.client import HTTPResponse, parse_headers
 from typing import Any, TypeVar, cast
 
 import requests
@@ -29,8 +30,21 @@ T = TypeVar("T")
 _current = threading.local()
 
 
+class _FinalResponse(HTTPResponse):
+    """Passes over all heads before the final one, such as 103 Early Hints; Python's own passes over 100 only."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 101 < status < 200:
+                return version, status, reason
+            parse_headers(self.fp)
+
+
 class _Tracked:
     """Gives its socket to the running `Call`, so that another thread can end the call."""
+
+    response_class: Any = _FinalResponse
 
     def connect(self) -> None:
         _current.reused = False

@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chatbot.worker.models.errors import ContentRefused, ModelError, PromptTooLong
@@ -51,6 +51,10 @@ _CODES = (
 _SAYS_UNSUPPORTED = re.compile(r"not supported|unsupported|not permitted|unknown|unrecognized", re.IGNORECASE)
 #: A refusal of a parameter's value: another name would not help.
 _VALUE = re.compile(r"unsupported[ _]value", re.IGNORECASE)
+#: A refusal of what one request has: a parameter's value, or two parameters together.
+_OF_VALUE = re.compile(
+    r"unsupported[ _]value|cannot both|not support (?:the )?[\d.'\"-]|support \w+\s*=|only the default", re.IGNORECASE
+)
 #: How chat templates and servers refuse the role `system`.
 _NO_SYSTEM = re.compile(
     r"""system\ role\ (?:is\ )?not\ supported
@@ -72,6 +76,8 @@ class Change:
 
     renamed: Mapping[str, str] = field(default_factory=dict)
     dropped: frozenset[str] = frozenset()
+    #: Dropped from one request alone, whose own value or combination was refused.
+    once: frozenset[str] = frozenset()
     no_system: bool = False
 
 
@@ -90,28 +96,37 @@ class Dialect:
     def known(self) -> Change:
         return self._change
 
-    def changed(self, error: ModelError, change: Change, parameters: Collection[str], *, system: bool) -> Change | None:
+    def changed(
+        self,
+        error: ModelError,
+        change: Change,
+        parameters: Collection[str],
+        *,
+        system: bool,
+        own: Collection[str] = (),
+    ) -> Change | None:
         """`change` and what this refusal adds to it; None when it does not say what to do without.
 
-        `parameters` are those of the refused request, which held a message with the role `system` if `system`.
+        `parameters` are those of the refused request, which held a message with the role `system` if `system`; those
+        in `own` are the request's, not the operator's: others may use them with other values.
         """
         if isinstance(error, (PromptTooLong, ContentRefused)):
             return None
         text = error.server_words[:_SAID_WITHIN] or error.server_text[:_SAID_WITHIN]
         if system and not change.no_system and _NO_SYSTEM.search(text):
-            return Change(change.renamed, change.dropped, no_system=True)
+            return replace(change, no_system=True)
         refused = [name for name in parameters if _refuses(error, text, name)]
         originals = {new: old for old, new in change.renamed.items()}
-        renamed, dropped = dict(change.renamed), set(change.dropped)
+        renamed, dropped, once = dict(change.renamed), set(change.dropped), set(change.once)
         for name in refused:
             if name in self._renames and not _VALUE.search(text):
                 renamed[name] = self._renames[name]
             elif name in self._droppable:
-                dropped.add(name)
+                (once if name in own and _OF_VALUE.search(text) else dropped).add(name)
             elif name in originals:
                 # The other name is refused as well.
                 return None
-        new = Change(renamed, frozenset(dropped), change.no_system)
+        new = Change(renamed, frozenset(dropped), frozenset(once), change.no_system)
         return None if new == change else new
 
     def accepted(self, change: Change) -> None:
@@ -121,7 +136,7 @@ class Dialect:
             new = Change(
                 {**known.renamed, **change.renamed},
                 known.dropped | change.dropped,
-                known.no_system or change.no_system,
+                no_system=known.no_system or change.no_system,
             )
             if new == known:
                 return
@@ -139,7 +154,8 @@ class Dialect:
 
 def apply(change: Change, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters without those dropped, and with new names."""
-    return {change.renamed.get(name, name): value for name, value in parameters.items() if name not in change.dropped}
+    without = change.dropped | change.once
+    return {change.renamed.get(name, name): value for name, value in parameters.items() if name not in without}
 
 
 def remaining(parameters: Mapping[str, Any], name: str, generated: int) -> Mapping[str, Any]:

@@ -21,6 +21,11 @@ _QUOTES = frozenset({"input", "inputs", "prompt", "messages", "request", "body",
 _ANSWERS = frozenset({"choices", "generated_text", "token", "done", "candidates", "usage", "response"})
 #: A name that may be logged: too short and too plain to quote a request.
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+#: Fields with types and codes of an error, and those that may stand beside it.
+_NAMES = ("type", "code", "status", "error_code", "status_code", "statusCode")
+_OUTER_NAMES = ("code", "type", "status_code", "statusCode")
+#: A number of seconds beyond this is none.
+_MOST_SECONDS = 1e9
 #: Levels of a document, and texts in it, that are searched.
 _MAX_DEPTH, _MAX_STRINGS = 8, 50
 
@@ -44,6 +49,13 @@ class ServerError:
     details: tuple[Any, ...] = field(default=(), repr=False)
 
 
+#: Fields of which a document that describes an error has one: most parts of an answer have none.
+_MARKS = frozenset(
+    {"error", "errors", "object", "type", "success", "base_resp"}
+    | {"detail", "message", "msg", "error_msg", "error_message"}
+)
+
+
 def server_error(document: Any, *, failed: bool) -> ServerError | None:
     """The error that `document` holds, or None; of a `failed` request everything is an error."""
     document = _first(document)
@@ -60,24 +72,26 @@ def server_error(document: Any, *, failed: bool) -> ServerError | None:
         strings += [value for name, value in fields.items() if isinstance(value, str) and name not in _QUOTES]
     names = [
         str(value)
-        for value in (fields.get("error_type"), *(inner.get(name) for name in ("type", "code", "status", "error_code")))
+        for value in (fields.get("error_type"), *(inner.get(name) for name in _NAMES))
         if _is_identifier(value)
     ]
     if described is not fields:
-        names += [str(fields[name]) for name in ("code", "type") if _is_identifier(fields.get(name))]
+        names += [str(fields[name]) for name in _OUTER_NAMES if _is_identifier(fields.get(name))]
     names += [str(value) for value in _nested_names(inner) if _is_identifier(value)]
-    estimate = fields.get("estimated_time")
     return ServerError(
         text=one_line(message)[:MAX_TEXT],
         search="\n".join(one_line(text) for text in strings)[: 2 * MAX_TEXT],
         names=tuple(dict.fromkeys(names)),
         parameters=tuple(_parameters(inner, fields)),
         status=next((int(n) for n in names if n.isdecimal() and 400 <= int(n) < 600), None),
-        estimated_time=float(estimate)
-        if isinstance(estimate, (int, float)) and not isinstance(estimate, bool)
-        else None,
+        estimated_time=_seconds(fields.get("estimated_time")),
         details=tuple(_dicts(described)),
     )
+
+
+def _seconds(value: Any) -> float | None:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _MOST_SECONDS
+    return float(value) if known else None
 
 
 def one_line(text: str) -> str:
@@ -94,10 +108,13 @@ def _first(document: Any) -> Any:
 
 def _described(fields: dict[str, Any]) -> Any:
     """The part of a document that describes an error, or None."""
+    if _MARKS.isdisjoint(fields):
+        return None
     for name in ("error", "errors"):
         value = fields.get(name)
         if value and not (isinstance(value, dict) and not any(value.values())):
-            return value
+            # Some servers only mark the document as an error.
+            return fields if value is True else value
     if fields.get("object") == "error" or fields.get("type") == "error" or fields.get("success") is False:
         return fields
     status = fields.get("base_resp")

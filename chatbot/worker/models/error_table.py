@@ -21,6 +21,7 @@ class Meaning(Enum):
     CREDITS = auto()
     LOADING = auto()
     TOKEN = auto()
+    PROXY = auto()
     NO_SUCH_MODEL = auto()
     RATE = auto()
     OVERLOADED = auto()
@@ -224,10 +225,12 @@ TABLE = (
 #: What a status means where no row fits.
 STATUSES = {
     **dict.fromkeys((404, 405, 410), Meaning.NOT_FOUND),
-    **dict.fromkeys((408, 409, 424, 425, 499), Meaning.BUSY),
+    # With those of nginx, IIS and Amazon's load balancer for a connection that was lost on the way.
+    **dict.fromkeys((408, 409, 421, 423, 424, 425, 440, 444, 449, 460, 499), Meaning.BUSY),
     401: Meaning.TOKEN,
     402: Meaning.CREDITS,
     403: Meaning.TOKEN,
+    407: Meaning.PROXY,
     413: Meaning.TOO_LONG,
     429: Meaning.RATE,
     446: Meaning.CONTENT,

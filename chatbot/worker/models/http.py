@@ -87,6 +87,7 @@ class ModelEndpoint:
         response: ModelResponse | None = None
         try:
             call.check()
+            call.server = self.public_address
             request = self._prepared(url, json.dumps(document).encode(), call)
             silences = self._read_timeout if call.impatient else self._first_timeout, self._read_timeout
             if call.loop is not None and document.get("stream"):
@@ -123,7 +124,11 @@ class ModelEndpoint:
         prepared = requests.PreparedRequest()
         prepared.method, prepared.url = template.method, template.url
         prepared.headers = template.headers.copy()
-        for name, value in ((self._request_id_header, call.request_id), (self._session_header, call.session)):
+        for name, value in (
+            (self._request_id_header, call.request_id),
+            (self._session_header, call.session),
+            ("traceparent", call.traceparent),
+        ):
             if name and value:
                 prepared.headers[name] = value
         prepared.prepare_body(body, None)

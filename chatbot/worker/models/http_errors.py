@@ -47,6 +47,7 @@ _TLS_CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError)
 #: What to do about an error that repeats: kind, and advice.
 _PERMANENT: dict[Meaning, tuple[ModelErrorKind, str]] = {
     Meaning.TOKEN: ("unauthorized", "the server refuses the token; check HUGGINGFACE_INFERENCE_TOKEN: "),
+    Meaning.PROXY: ("unauthorized", "the proxy asks for a login; check HTTPS_PROXY and HTTP_PROXY: "),
     Meaning.CREDITS: ("credits", "the account has no credits left: "),
     Meaning.NO_SUCH_MODEL: ("no_such_model", "check MODEL_NAME: "),
     Meaning.NOT_FOUND: ("not_found", "nothing to post to at this address; check MODEL_URL and MODEL_API: "),

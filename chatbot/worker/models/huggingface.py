@@ -18,7 +18,7 @@ from chatbot.worker.models.dialect import Dialect, remaining
 from chatbot.worker.models.errors import PermanentModelError
 from chatbot.worker.models.http import ModelEndpoint
 from chatbot.worker.models.reading import read_reply
-from chatbot.worker.models.requested import with_options
+from chatbot.worker.models.requested import named, with_options
 from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, completion_prompt
 
 #: Stop sequences that the server takes.
@@ -51,7 +51,7 @@ class TextGenerationProtocol(ModelProtocol):
             self._parameters["seed"] = settings.model.seed
         if settings.model.use_cache is not None:
             self._parameters["use_cache"] = settings.model.use_cache
-        droppable = [name for name in self._parameters if name != "max_new_tokens"]
+        droppable = {"temperature", "top_p", "seed", *self._parameters} - {"max_new_tokens"}
         self.dialect = Dialect(endpoint.public_address, droppable=droppable)
         ways: tuple[Way, ...] = () if settings.model.continuing == "off" else ("prompt",)
         self.continuation = Continuation(endpoint.public_address, ways, proven=True)
@@ -65,7 +65,9 @@ class TextGenerationProtocol(ModelProtocol):
         if call.options is not None:
             given = _with_options(given, call.options)
         limited = remaining(given, "max_new_tokens", call.generated)
-        yield from self._adapted(lambda _, parameters: self._ask(prompt, parameters, call), limited)
+        yield from self._adapted(
+            lambda _, parameters: self._ask(prompt, parameters, call), limited, own=named(call.options)
+        )
 
     def _ask(self, prompt: str, parameters: dict[str, Any], call: Call) -> Pieces:
         request = {"inputs": prompt, "parameters": parameters, "stream": True}

@@ -14,7 +14,7 @@ from chatbot.worker.models.continuation import Continuation, Way
 from chatbot.worker.models.dialect import Change, Dialect, remaining
 from chatbot.worker.models.http import ModelEndpoint
 from chatbot.worker.models.reading import read_reply
-from chatbot.worker.models.requested import requested_messages, with_options, with_tools
+from chatbot.worker.models.requested import named, requested_messages, with_options, with_tools
 from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, chat_messages, completion_prompt
 
 #: Parameters that a request can do without: replies end at stop sequences in any case, and are read streamed or whole.
@@ -70,6 +70,7 @@ class OpenAIProtocol(ModelProtocol):
             lambda change, parameters: self._post(conversation, change, parameters, call, way),
             remaining(given, "max_tokens", call.generated),
             system=self._chat and (bool(self._system_prompt) or conversation[0].role == "system"),
+            own=named(options),
         )
 
     def _post(

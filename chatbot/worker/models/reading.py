@@ -22,12 +22,16 @@ from chatbot.worker.models.error_documents import MAX_TEXT, one_line
 from chatbot.worker.models.errors import ContentRefused, PermanentModelError, TransientModelError
 from chatbot.worker.models.http_errors import raise_for_error
 from chatbot.worker.models.response import ModelResponse
+from chatbot.worker.models.response_events import EVENT
 from chatbot.worker.models.sse import events
 from chatbot.worker.models.tool_calls import ToolCalls
 from chatbot.worker.models.usage import Usage, usage_of
 
 #: Bytes of a document that is not streamed: far more than a reply needs.
 MAX_BODY = 8 * 1024 * 1024
+#: Documents in one answer: far more than a reply has tokens.
+_MAX_DOCUMENTS = 20_000
+_SPACE = re.compile(r"\s*")
 #: Seconds of silence after a finish reason that came alone: what else comes, comes with it.
 _AFTER_REASON = 5.0
 #: Names of events that hold a part of the answer; others (`ping`, statistics) are passed over.
@@ -52,13 +56,7 @@ def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | N
     reply = _Reply(prompt)
     body = _Body(response)
     try:
-        for document in body.documents():
-            reply.usage = usage_of(document, reply.usage)
-            reply.calls.read(document)
-            part = part_of(document)
-            if part is None:
-                continue
-            piece = reply.add(part)
+        for piece in _together(_pieces(reply, body)):
             if piece.text or piece.reasoning:
                 response.begun()
                 yield piece
@@ -76,12 +74,44 @@ def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | N
     yield Piece("", reply.reason or ("length" if by_length else "stop"), usage=reply.usage, calls=reply.calls.items())
 
 
+def _pieces(reply: _Reply, body: _Body) -> Iterator[Piece | None]:
+    """The chunks of the body, and None after those that arrived together."""
+    for document in body.documents():
+        if document is None:
+            yield None
+            continue
+        reply.usage = usage_of(document, reply.usage)
+        reply.calls.read(document)
+        part = part_of(document)
+        if part is not None:
+            yield reply.add(part)
+
+
+def _together(pieces: Iterator[Piece | None]) -> Iterator[Piece]:
+    """The chunks, those that arrived together as one: each costs as much as a token that comes alone."""
+    held: Piece | None = None
+    try:
+        for piece in pieces:
+            if held is not None and (piece is None or held.reasoning or piece.reasoning):
+                yield held
+                held = None
+            if piece is not None:
+                held = piece if held is None else Piece(held.text + piece.text, chunks=held.chunks + bool(piece.text))
+    except Exception:
+        if held is not None:
+            yield held
+        raise
+    if held is not None:
+        yield held
+
+
 def _check_end(reply: _Reply, body: _Body, response: ModelResponse) -> None:
     """Raises `TransientModelError` unless the reply is known to be whole."""
     if reply.reason is None and not reply.last:
         if not (reply.texts or reply.thought or reply.calls):
             raise TransientModelError("bad_answer", "the answer holds no text")
-        if body.stray or not (body.done or body.documents_read == 1 or response.framed):
+        alone = body.documents_read == 1 and reply.whole
+        if body.stray or not (body.done or alone or response.framed):
             raise TransientModelError("cut_off", f"the stream ended after {reply.texts} chunks, without its end")
 
 
@@ -92,10 +122,14 @@ class _Reply:
         self._prompt = prompt
         self.texts = self.tokens = 0
         self.thought = False
+        #: Whether a document held all of the reply.
+        self.whole = False
         self.reason: str | None = None
         self.last = False
         self.usage: Usage | None = None
         self.calls = ToolCalls()
+        #: The text so far, if only whole texts have arrived.
+        self._wholes: str | None = ""
         #: Whether reasons cannot be relied on: one came with the first text, or was followed by more text.
         self._early = False
 
@@ -106,21 +140,37 @@ class _Reply:
 
     def add(self, part: Part) -> Piece:
         text = part.text
-        if part.whole:
-            # After streamed text a summary of it.
-            text = "" if self.texts else text
         if not self.texts and self._prompt:
             text = text.removeprefix(self._prompt)
+        if part.whole:
+            text = self._unseen(text)
+        elif text:
+            # Whole texts from now on are summaries.
+            self._wholes = None
         ending = part.reason is not None or part.last
         if not part.whole:
             first = bool(text) and not self.texts
             self._early = self._early or (bool(text) and (self.reason is not None or self.last)) or (ending and first)
         self.texts += bool(text)
+        self.whole = self.whole or part.whole
         self.tokens += part.tokens
         self.thought = self.thought or bool(part.reasoning)
         self.reason = part.reason or self.reason
         self.last = self.last or part.last
         return Piece(text, reasoning=part.reasoning)
+
+    def _unseen(self, text: str) -> str:
+        """What of a whole text is new: nothing after streamed text, or at the end of whole texts.
+
+        Some servers repeat with each event all that was generated so far, others give only what is new."""
+        if self._wholes is None:
+            return ""
+        if text.startswith(self._wholes):
+            new = text.removeprefix(self._wholes)
+        else:
+            new = "" if self.reason is not None or self.last else text
+        self._wholes += new
+        return new
 
 
 class _Body:
@@ -130,12 +180,13 @@ class _Body:
         self._response = response
         #: Whether the end of an event stream was announced.
         self.done = False
-        #: JSON documents read; a single one shows by itself whether it is whole.
+        #: JSON documents read; one that holds all of a reply shows by itself that nothing is missing.
         self.documents_read = 0
         #: Whether something stood in an event stream that does not belong there.
         self.stray = False
 
-    def documents(self) -> Iterator[dict[str, Any]]:
+    def documents(self) -> Iterator[dict[str, Any] | None]:
+        """The objects; of an event stream None after those that arrived together."""
         chunks = self._response.chunks()
         start = b""
         for chunk in chunks:
@@ -157,16 +208,20 @@ class _Body:
             self.documents_read += 1
             yield from _objects(document)
 
-    def _events(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    def _events(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
         for event in events(chunks):
+            if event is None:
+                yield None
+                continue
             name, data = event.name.lower(), event.data.strip()
-            if data[:1] == "{" and name in _NAMES:
+            if data[:1] == "{" and (name in _NAMES or name.startswith(EVENT)):
                 yield from _parsed(data)
             elif event.stray:
-                # A server that fails may write its error without the format.
+                # A server that fails may write its error without the format, or under a field of its own (llama.cpp).
                 self.stray = True
-                if event.stray.lstrip().startswith("{"):
-                    yield from _parsed(event.stray)
+                before, brace, _ = event.stray.partition("{")
+                if brace:
+                    yield from _parsed(event.stray.removeprefix(before))
             elif data and _DONE.fullmatch(data):
                 self.done = True
                 return
@@ -206,13 +261,17 @@ def _json_documents(chunks: Iterable[bytes]) -> Iterator[Any]:
             body.clear()
             yield document
     text = body.decode("utf-8-sig", "replace").strip()
-    while text:
+    at = read = 0
+    while at < len(text):
+        read += 1
         try:
-            document, end = _DECODER.raw_decode(text)
+            document, end = _DECODER.raw_decode(text, at)
         except (ValueError, RecursionError):
             raise _not_json(bytes(body)) from None
+        if read > _MAX_DOCUMENTS:
+            raise PermanentModelError("too_long", f"the answer holds more than {_MAX_DOCUMENTS} documents")
         yield document
-        text = text[end:].lstrip()
+        at = _SPACE.match(text, end).end()  # type: ignore[union-attr]
 
 
 def _objects(document: Any) -> Iterator[dict[str, Any]]:

@@ -22,6 +22,12 @@ def with_options(parameters: Mapping[str, Any], options: Mapping[str, Any], max_
     return found
 
 
+def named(options: Mapping[str, Any] | None) -> frozenset[str]:
+    """The parameters that the request itself names, with values of its own."""
+    found = {name for name in (*_SAME, "parallel_tool_calls") if (options or {}).get(name) is not None}
+    return frozenset(found | ({"reasoning_effort"} if (options or {}).get("reasoning") else set()))
+
+
 def with_tools(parameters: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters with the request's functions, and with the form of its text."""
     found = dict(parameters)

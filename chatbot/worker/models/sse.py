@@ -27,8 +27,9 @@ class Event(NamedTuple):
     stray: str = ""
 
 
-def events(chunks: Iterable[bytes]) -> Iterator[Event]:
+def events(chunks: Iterable[bytes]) -> Iterator[Event | None]:
     """The events as soon as their last line has arrived; those without data and name, and comments, are left out.
+    After those of a chunk comes None.
 
     Bytes that are not UTF-8 become U+FFFD. Raises `PermanentModelError` for an event beyond `MAX_EVENT`.
     """
@@ -45,6 +46,7 @@ def events(chunks: Iterable[bytes]) -> Iterator[Event]:
         for line in lines:
             if (event := parser.feed(line)) is not None:
                 yield event
+        yield None
         if parser.size + len(buffer) > MAX_EVENT:
             raise PermanentModelError("too_long", f"an event is longer than {MAX_EVENT} bytes")
     # Some servers omit the last empty line.

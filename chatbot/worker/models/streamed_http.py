@@ -27,6 +27,8 @@ class StreamClient:
     def __init__(self, route: Route) -> None:
         self._route = route
         self._idle: list[Any] = []
+        #: The proxy for each URL; '' for none.
+        self._proxies: dict[str, str] = {}
 
     def open(
         self, request: requests.PreparedRequest, call: Call, loop: ModelLoop, silences: tuple[float, float]
@@ -54,7 +56,9 @@ class StreamClient:
         headers = ["Expect:", *(f"{name}: {_text(value)}" for name, value in request.headers.items())]
         easy.setopt(pycurl.HTTPHEADER, [header.encode("latin-1") for header in headers])
         easy.setopt(pycurl.POSTFIELDS, request.body)
-        easy.setopt(pycurl.PROXY, select_proxy(url, dict(self._route.proxies)) or "")
+        if url not in self._proxies:
+            self._proxies[url] = select_proxy(url, dict(self._route.proxies)) or ""
+        easy.setopt(pycurl.PROXY, self._proxies[url])
         return easy
 
 

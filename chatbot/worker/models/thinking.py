@@ -19,6 +19,8 @@ _TAGS = (
 
 #: The end of thinking that began in the prompt, as some chat templates have it: the reply holds no opening tag.
 _BARE_END = "</think>"
+#: Such ends within text after which one more is text: models that repeat a tag do so for ever.
+_MAX_TAGS = 20
 
 
 class Split(NamedTuple):
@@ -40,6 +42,8 @@ class Thinking:
         self._end: str | None = None
         #: Whether the reply has begun: an opening tag in it is text.
         self._replying = bool(said)
+        #: Ends of thinking in the reply that were none.
+        self._tags = 0
         #: The reply so far, as long as it may turn out to be thinking; None once it cannot.
         self._said: list[str] | None = [said] if said else []
 
@@ -77,26 +81,28 @@ class Thinking:
 
     def _reply(self, text: str) -> Split:
         """A part of the reply. A bare end of thinking counts once, on a line of its own or before an empty one."""
-        if self._said is None:
-            return Split(text)
-        before, tag, after = text.partition(_BARE_END)
-        if not tag:
-            self._held = _partial(text, _BARE_END)
-            text = text.removesuffix(self._held)
-            self._said.append(text)
-            return Split(text)
-        if after in ("", "\n"):
-            self._held = tag + after
+        shown = ""
+        while self._said is not None:
+            before, tag, after = text.partition(_BARE_END)
+            if not tag:
+                self._held = _partial(text, _BARE_END)
+                text = text.removesuffix(self._held)
+                self._said.append(text)
+                return Split(shown + text)
+            if after in ("", "\n"):
+                self._held = tag + after
+                self._said.append(before)
+                return Split(shown + before)
             self._said.append(before)
-            return Split(before)
-        said = len(self._said)
-        self._said.append(before)
-        if self._ends_thinking(after):
-            self._said = None
-            return Split(after, before, retracts=True)
-        self._said[said:] = [before + tag]
-        rest = self._reply(after)
-        return rest if rest.retracts else Split(before + tag + rest.text)
+            if self._ends_thinking(after):
+                self._said = None
+                return Split(after, shown + before, retracts=True)
+            self._said.append(tag)
+            shown, text = shown + before + tag, after
+            self._tags += 1
+            if self._tags > _MAX_TAGS:
+                self._said = None
+        return Split(shown + text)
 
     def _ends_thinking(self, after: str) -> bool:
         said = "".join(self._said or ())

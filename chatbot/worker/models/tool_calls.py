@@ -1,10 +1,16 @@
-"""Function calls in the answers of chat models. Source: "Chat completions" of the OpenAI API reference."""
+"""Function calls in the answers of chat models.
+
+Sources: "Chat completions" and "Responses" of the OpenAI API reference.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
 from typing import Any
+
+from chatbot.worker.models.answers import first_choice
+from chatbot.worker.models.response_events import output_items
 
 #: Calls of one reply, and characters of a call's arguments.
 _MAX_CALLS, _MAX_ARGUMENTS = 128, 200_000
@@ -21,8 +27,7 @@ class ToolCalls:
 
     def read(self, document: Mapping[str, Any]) -> None:
         """Adds what one object of an answer holds."""
-        choices = document.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+        choice = first_choice(document) or {}
         for name in ("delta", "message"):
             said = choice.get(name)
             parts = said.get("tool_calls") if isinstance(said, dict) else None
@@ -30,6 +35,12 @@ class ToolCalls:
                 for place, part in enumerate(parts):
                     if isinstance(part, dict):
                         self._add(part, place)
+
+        for place, item in output_items(document):
+            if item.get("type") == "function_call":
+                # Complete; the last event repeats it.
+                self._calls.pop(place, None)
+                self._add({"id": item.get("call_id"), "function": item}, place)
 
     def items(self) -> tuple[dict[str, str], ...]:
         """The calls as items of Open Responses; those without a name are left out."""

@@ -1,7 +1,7 @@
 """How many tokens a model call took, as the server reports it.
 
-Known shapes: `usage` of the OpenAI protocols, with `prompt_tokens_details`, and DeepSeek's and Groq's own names;
-`timings` of llama.cpp; `details` of text-generation-inference; the counts of Ollama's own protocol.
+Known shapes: `usage` of the OpenAI protocols, with details, and DeepSeek's and Groq's own names; in the last event of
+responses; `timings` of llama.cpp; `details` of text-generation-inference; the counts of Ollama's own protocol.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Usage:
 
 def usage_of(document: Mapping[str, Any], known: Usage | None) -> Usage | None:
     """What is known of the usage after this object of an answer. Later reports win, as some servers report often."""
+    if all(document[name] is None for name in _REPORTS.intersection(document)):
+        return known
     found = None
     for reader, name in _READERS:
         value = document.get(name)
@@ -56,7 +58,7 @@ def _openai(usage: Mapping[str, Any]) -> Usage:
     )
 
 
-def _groq(extension: Mapping[str, Any]) -> Usage:
+def _nested(extension: Mapping[str, Any]) -> Usage:
     usage = extension.get("usage")
     return _openai(usage) if isinstance(usage, dict) else Usage()
 
@@ -79,7 +81,17 @@ def _text_generation(details: Mapping[str, Any]) -> Usage:
 
 
 #: In the order of trust: what stands later wins.
-_READERS = ((_llama_cpp, "timings"), (_text_generation, "details"), (_groq, "x_groq"), (_openai, "usage"))
+_READERS = (
+    (_llama_cpp, "timings"),
+    (_text_generation, "details"),
+    (_nested, "x_groq"),
+    (_nested, "response"),
+    (_openai, "usage"),
+)
+
+
+#: The fields that hold reports: of most objects of an answer none is set.
+_REPORTS = frozenset({*(name for _, name in _READERS), "eval_count", "prompt_eval_count"})
 
 
 def _joined(new: Usage, old: Usage | None) -> Usage | None:

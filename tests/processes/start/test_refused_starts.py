@@ -42,7 +42,7 @@ class Way:
 WAYS = {
     "gunicorn --preload": Way("start gunicorn without it", (*GUNICORN, "--preload", "wsgi:app")),
     "gunicorn -k sync": Way("start gunicorn without -k", (*GUNICORN, "-k", "sync", "wsgi:app")),
-    "gunicorn -k gthread": Way("start gunicorn without -k", (*GUNICORN, "-k", "gthread", "wsgi:app")),
+    "gunicorn -k eventlet": Way("start gunicorn without -k", (*GUNICORN, "-k", "eventlet", "wsgi:app")),
     "gunicorn -w 0": Way("start it without -w", (*GUNICORN, "-w", "0", "wsgi:app")),
     "gunicorn --chdir from elsewhere": Way(
         "did not read gunicorn.conf.py",
@@ -62,8 +62,11 @@ WAYS = {
     "worker -B": Way("without -B", (*WORKER, "-B")),
     "worker --autoscale": Way("set WORKER_CONCURRENCY", (*WORKER, "--autoscale=10,2")),
     "worker -P prefork": Way("leave -P out", (*WORKER, "-P", "prefork")),
-    "worker --pool=solo": Way("leave -P out", (*WORKER, "--pool=solo")),
     "worker -P gevent": Way("leave -P out", (*WORKER, "-P", "gevent")),
+    # Celery would delete the file.
+    "worker with a pid file that is another file": Way("name a file of its own", (*WORKER, "--pidfile", "README.md")),
+    "worker of the web's module": Way("run celery -A celery_worker", (CELERY[0], "-A", "wsgi", "worker")),
+    "worker without a module": Way("run celery -A celery_worker", (CELERY[0], "worker")),
     "worker -Q other": Way("leave it out", (*WORKER, "-Q", "other")),
     "worker -X celery": Way("leave it out", (*WORKER, "-X", "celery")),
     "worker -c auto": Way("-c must be a number of threads", (*WORKER, "-c", "auto")),

@@ -12,7 +12,8 @@ from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.messages import Sessions
-from chatbot.sessions.queue_delay import QueueDelay
+from chatbot.sessions.queue_delay import read_lines
+from chatbot.store.partitions import partitions_of
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session
 from devtools.harness.deployment import Deployment, eventually
@@ -168,9 +169,9 @@ def test_no_message_is_accepted_while_the_queue_delay_is_too_long(model: ModelSe
         chat.workers[0].kill()
         early.send("who answers this?", "m1")
         early.until("ack", id="m1")
-        queue_delay = QueueDelay(chat.client)
-        eventually(lambda: queue_delay.read()[1] > 1.1, what="the message waits")
-        assert queue_delay.read()[0] == 1
+        everything = partitions_of(chat.client).all
+        eventually(lambda: read_lines(everything)[0].delay > 1.1, what="the message waits")
+        assert read_lines(everything)[0].ready == 1
         late.send("and this?", "m0")
         refused = late.until("error", id="m0")
         assert refused["code"] == "rate_limited"
@@ -180,7 +181,7 @@ def test_no_message_is_accepted_while_the_queue_delay_is_too_long(model: ModelSe
         early.until("message", reply_to="m1")
         eventually(lambda: _accepted(late, "m0"), what="messages are accepted again")
         late.until("message", reply_to="m0")
-        eventually(lambda: queue_delay.read() == (0, 0.0), what="nobody waits")
+        eventually(lambda: not read_lines(everything)[0].ready, what="no message waits")
 
 
 def _accepted(client: ChatClient, message_id: str) -> bool:

@@ -17,9 +17,9 @@ from chatbot.store.keys import LEDGER, LINE, PACE, SWEPT, WAITING, session_keys
 from chatbot.store.scripts import ARGUMENTS, source
 
 ADDRESS = f"{LINE}10.0.0.1"
-#: The answer of _admission.lua, with all that it was computed from.
+#: The answer of _line.lua, and what it was computed from; the session's id says whether there are other partitions.
 _TAIL = """
-local wait, refused = expected_wait()
+local wait, refused = expected_wait(session == 'several')
 local claims, ms = pace_sums(now())
 local own = redis.call('ZCARD', KEYS[#KEYS])
 return {
@@ -49,11 +49,22 @@ def test_admission_decides_as_its_script_does(redis_client: redis.Redis) -> None
         )
         redis_client.hset(PACE, mapping={"claims": pace.claims, "ms": pace.ms, "at": pace.at})
         allowed = chance.choice((0, 500, 6000, 60_000))
-        values = dict.fromkeys(ARGUMENTS["accept"], "") | {"max_wait_ms": str(allowed)}
+        # Of other partitions: ready sessions, claims, claims in a millisecond, and their queue delay.
+        others = chance.choice(((0, 0.0, 0.0, 0), (0, 3.0, 0.004, 0), (chance.randrange(100), 20.0, 0.02, 5000)))
+        several = chance.random() < 0.5
+        if several:
+            redis_client.hset(PACE, "others", ":".join(map(str, (*others, now - 900))))
+        values = dict.fromkeys(ARGUMENTS["accept"], "")
+        values |= {"max_wait_ms": str(allowed), "session": "several" if several else "alone"}
         answer = script(keys=(*session_keys("s"), ADDRESS), args=list(values.values()))
         at, wait, refused, ready_sessions, of_address, delay = answer
-        expected = expected_wait(ready_sessions, of_address, *pace.sums(at), allowed, float(delay))
-        assert (ready_sessions, of_address) == (line, len(own))
+        claims, ms = pace.sums(at)
+        more, more_claims, rate, more_delay = others if several else (0, 0.0, 0.0, 0)
+        waited = max(float(delay), more_delay)
+        expected = expected_wait(line + more, of_address, claims + more_claims, claims / ms + rate, allowed, waited)
+        assert ready_sessions == line
+        # What entered the line of an address longer ago than the queue delay was claimed, perhaps elsewhere.
+        assert of_address <= len(own) if several else of_address == len(own)
         assert bool(refused) == expected[1]
         assert (float(wait) if wait else None) == (expected[0] if expected[0] is None else pytest.approx(expected[0]))
         refusals += refused

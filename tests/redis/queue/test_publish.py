@@ -11,6 +11,7 @@ import redis
 
 from chatbot.config import RedisSettings, Settings
 from chatbot.queue.celery_app import GENERATE_REPLY, NEW, OWED, create_celery, publish_reply
+from chatbot.queue.elements import task_elements
 
 SESSION = "0123456789abcdef" * 2
 
@@ -36,6 +37,9 @@ def test_a_published_task_is_what_celery_would_send(redis_url: str, redis_client
         for _ in range(2):
             publish_reply(celery, SESSION, producer, priority)
             ours = published(redis_client)
+        if priority == NEW:
+            redis_client.lpush(*task_elements(celery)(SESSION))
+            assert ours == published(redis_client)
         celery.send_task(
             GENERATE_REPLY,
             (SESSION,),

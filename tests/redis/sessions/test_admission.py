@@ -12,8 +12,9 @@ from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.messages import Sessions
-from chatbot.sessions.queue_delay import expected_wait, retry_after
+from chatbot.sessions.queue_delay import expected_wait, read_lines, retry_after
 from chatbot.store.keys import PACE, WAITING
+from chatbot.store.partitions import partitions_of
 
 #: Seconds that a message may wait.
 MAX_WAIT = 10.0
@@ -78,7 +79,7 @@ def test_the_pace_is_learned_from_claims(redis_client: redis.Redis, wary: Sessio
 
 
 def test_the_expected_wait_is_that_of_a_refusal(redis_client: redis.Redis, wary: Sessions) -> None:
-    assert expected_wait(redis_client) == 0
+    assert expected_wait(read_lines(partitions_of(redis_client).all)) == 0
     for _ in range(3):
         assert send(wary, "10.0.0.1")
     set_pace(redis_client, 0.1)
@@ -87,7 +88,7 @@ def test_the_expected_wait_is_that_of_a_refusal(redis_client: redis.Redis, wary:
     session = session_id(wary.create("Ada")["token"])
     with pytest.raises(RateLimited) as refused:
         wary.accept(session, "m1", "hello", (), "10.0.0.1")
-    wait = expected_wait(redis_client)
+    wait = expected_wait(read_lines(partitions_of(redis_client).all))
     assert wait > 20
     assert refused.value.retry_after == pytest.approx(retry_after(wait, MAX_WAIT), rel=0.05)
 
@@ -97,7 +98,7 @@ def test_without_a_pace_the_expected_wait_is_the_queue_delay(redis_client: redis
     (session,) = redis_client.zrange(WAITING, 0, -1)
     redis_client.zincrby(WAITING, -7000, str(session))
     redis_client.delete(PACE)
-    assert 7 <= expected_wait(redis_client) < 10
+    assert 7 <= expected_wait(read_lines(partitions_of(redis_client).all)) < 10
 
 
 def test_an_idle_time_does_not_count(redis_client: redis.Redis, wary: Sessions) -> None:

@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 import redis
@@ -27,6 +26,8 @@ from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress
 from chatbot.sessions.messages import Sessions
 from chatbot.store import scripts
 from chatbot.store.keys import LEDGER, WAITING, session_keys
+from chatbot.store.partition_table import open_partitions
+from chatbot.store.partitions import Partitions, partitions_of
 from tests.support.ledger import end_session, overdue
 from tests.support.windows import window_begin
 
@@ -101,17 +102,17 @@ class Conversation:
 class Chat(RuleBasedStateMachine):
     """The steps of web and of two workers, in any order."""
 
-    client: redis.Redis
+    table: Partitions
 
     def __init__(self) -> None:
         super().__init__()
-        self.client.execute_command("FLUSHALL", "SYNC")
-        self.sessions = Sessions(self.client, ttl=3600, max_pending=MAX_PENDING)
+        self.table.home.client.execute_command("FLUSHALL", "SYNC")
+        self.sessions = Sessions(self.table, ttl=3600, max_pending=MAX_PENDING)
         # Worker 0 names a channel that nobody subscribes to: it counts as dead as soon as a sweep looks. Worker 1 names
         # none: only the end of its lease shows that it is dead.
         self.leases = [
-            Leases(self.client, ttl=3600, history_messages=HISTORY, channel=lambda _: "chat:dead"),
-            Leases(self.client, ttl=3600, history_messages=HISTORY),
+            Leases(self.table, ttl=3600, history_messages=HISTORY, channel=lambda _: "chat:dead"),
+            Leases(self.table, ttl=3600, history_messages=HISTORY),
         ]
         self.chats = [Conversation(session_id(self.sessions.create("Ada")["token"])) for _ in range(2)]
         #: What each worker believes to hold; a worker that was frozen holds an old assignment.
@@ -217,7 +218,7 @@ class Chat(RuleBasedStateMachine):
     def end_session(self, chat: int) -> None:
         """The session's time to live is over: its keys expire together."""
         found = self.chats[chat]
-        end_session(self.client, found.id)
+        end_session(self._client(found), found.id)
         found.alive = False
 
     # Workers
@@ -228,7 +229,7 @@ class Chat(RuleBasedStateMachine):
         found = self.chats[chat]
         if not found.pending:
             found = self.chats[1 - chat]
-        was_held = self.client.exists(session_keys(found.id).lease)
+        was_held = self._client(found).exists(session_keys(found.id).lease)
         work = self.leases[worker].claim(found.id)
         if work is not None:
             assert not was_held, "two workers hold the lease"
@@ -310,43 +311,41 @@ class Chat(RuleBasedStateMachine):
     @precondition(lambda self: self.count)
     @rule()
     def sweep(self) -> None:
-        for session in overdue(self.client):
+        for session in self._overdue():
             assert any(session == found.id for found in self.chats)
 
     @precondition(lambda self: self.count)
     @rule()
     def time_passes(self) -> None:
         """Leases expire, retries fall due."""
-        with self.client.pipeline(transaction=False) as reads:
-            for found in self.chats:
-                keys = session_keys(found.id)
+        for found in self.chats:
+            keys = session_keys(found.id)
+            with self._client(found).pipeline(transaction=False) as reads:
                 reads.delete(keys.lease)
                 reads.hget(keys.state, "hold")
                 reads.zscore(LEDGER, found.id)
                 reads.zscore(WAITING, found.id)
-            stored = reads.execute()
-        with self.client.pipeline(transaction=False) as writes:
-            for found, (_, hold, due, ready) in zip(self.chats, batched(stored, 4), strict=True):
+                _, hold, due, ready = reads.execute()
+            with self._client(found).pipeline(transaction=False) as writes:
                 if hold is not None:
-                    writes.hset(session_keys(found.id).state, "hold", int(hold) - LONG)
+                    writes.hset(keys.state, "hold", int(hold) - LONG)
                 for key, score in ((LEDGER, due), (WAITING, ready)):
                     if score is not None:
                         writes.zincrby(key, -LONG, found.id)
-            writes.execute()
+                writes.execute()
 
     # The promise
 
     @invariant()
     def the_stored_session_agrees(self) -> None:
-        with self.client.pipeline(transaction=False) as reads:
-            for found in self.chats:
+        for found in self.chats:
+            with self._client(found).pipeline(transaction=False) as reads:
                 keys = session_keys(found.id)
                 reads.execute_command("JSON.GET", keys.document)
                 reads.lrange(keys.pending, 0, -1)
                 reads.hkeys(keys.failed)
                 reads.zscore(LEDGER, found.id)
-            answers = reads.execute()
-        for found, (document, pending, failed, due) in zip(self.chats, batched(answers, 4), strict=True):
+                document, pending, failed, due = reads.execute()
             if not found.alive:
                 assert document is None
                 continue
@@ -375,7 +374,7 @@ class Chat(RuleBasedStateMachine):
             if not any(found.pending for found in self.chats if found.alive):
                 break
             self.time_passes()
-            for session in overdue(self.client):
+            for session in self._overdue():
                 found = next(chat for chat in self.chats if chat.id == session)
                 work = self.leases[1].claim(session)
                 while work is not None:
@@ -384,6 +383,12 @@ class Chat(RuleBasedStateMachine):
                     work = self.held.pop()[2] if self.held else None
         assert not any(found.pending for found in self.chats if found.alive)
         self.the_stored_session_agrees()
+
+    def _client(self, found: Conversation) -> redis.Redis:
+        return self.table.of(found.id).client
+
+    def _overdue(self) -> list[str]:
+        return [session for partition in self.table.all for session in overdue(partition.client)]
 
     def _new_id(self) -> str:
         self.count += 1
@@ -409,7 +414,9 @@ class Chat(RuleBasedStateMachine):
         assert found.alive
         assert not (on_busy == "reject" and running)
         if on_busy == "interrupt" and running:
-            assert self.client.hget(session_keys(found.id).state, "stop") == running, "what runs was not stopped"
+            assert self._client(found).hget(session_keys(found.id).state, "stop") == running, (
+                "what runs was not stopped"
+            )
         return True
 
     def _assigned(self, worker: int, found: Conversation, work: Assignment) -> None:
@@ -437,12 +444,7 @@ class Chat(RuleBasedStateMachine):
 
     def _current(self, found: Conversation, work: Assignment) -> bool:
         """Whether this claim is the newest: its fence is the one stored."""
-        return found.alive and self.client.hget(session_keys(found.id).state, "fence") == work.fence
-
-
-def batched(values: list[Any], size: int) -> Iterator[list[Any]]:
-    """The values in groups of `size`."""
-    return (values[i : i + size] for i in range(0, len(values), size))
+        return found.alive and self._client(found).hget(session_keys(found.id).state, "fence") == work.fence
 
 
 #: Finds each fault below within a second.
@@ -458,11 +460,21 @@ QUICK = settings(
 
 @pytest.fixture
 def machine(redis_client: redis.Redis) -> type[Chat]:
-    return type("Chat", (Chat,), {"client": redis_client})
+    return type("Chat", (Chat,), {"table": partitions_of(redis_client)})
 
 
 def test_the_promise_holds_in_any_order_of_steps(machine: type[Chat]) -> None:
     run_state_machine_as_test(machine, settings=QUICK)
+
+
+@pytest.mark.usefixtures("redis_client")
+def test_the_promise_holds_over_several_partitions(redis_url: str) -> None:
+    # Databases of one Redis share nothing but its channels.
+    table = open_partitions([f"{redis_url.removesuffix('/0')}/{number}" for number in range(3)], 5)
+    try:
+        run_state_machine_as_test(type("Chat", (Chat,), {"table": table}), settings=settings(QUICK, max_examples=25))
+    finally:
+        table.disconnect()
 
 
 @contextmanager

@@ -12,16 +12,18 @@ from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.messages import Sessions
-from chatbot.sessions.queue_delay import QueueDelay, retry_after
+from chatbot.sessions.queue_delay import read_lines, retry_after
 from chatbot.store.client import connect
 from chatbot.store.keys import LEDGER, WAITING
+from chatbot.store.partitions import partitions_of
 from devtools.harness.deployment import eventually, free_port
 from devtools.harness.histories import stored_messages
 from tests.support.ledger import end_session, overdue
 
 
 def read(client: redis.Redis) -> tuple[int, float]:
-    return QueueDelay(client).read()
+    (line,) = read_lines(partitions_of(client).all)
+    return line.ready, line.delay
 
 
 def test_a_message_waits_until_a_worker_takes_it(
@@ -118,5 +120,5 @@ def test_retry_after_follows_from_the_expected_wait(expected: float, wait: float
 def test_without_redis_reading_fails() -> None:
     client = connect(f"redis://127.0.0.1:{free_port()}/0", 1)
     with pytest.raises(StoreUnavailable):
-        QueueDelay(client).read()
+        read(client)
     client.connection_pool.disconnect()

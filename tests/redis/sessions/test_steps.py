@@ -62,6 +62,21 @@ def test_a_message_is_in_history_and_ledger_in_one_step(
     assert redis_client.zscore(LEDGER, session) is not None
 
 
+def test_the_step_that_stores_a_message_enqueues_its_task_unless_a_worker_holds_the_lease(
+    redis_client: redis.Redis, leases: Leases, session: str
+) -> None:
+    sessions = Sessions(redis_client, ttl=60, max_pending=8, task=lambda name: ("celery", f"task of {name}"))
+    assert not sessions.accept(session, "m1", "hello").wake
+    assert redis_client.lrange("celery", 0, -1) == [f"task of {session}"]
+    work = claimed(leases, session)
+    assert not sessions.accept(session, "m2", "more").wake
+    assert redis_client.llen("celery") == 1
+    leases.hand_back(work)
+    redis_client.set("celery", "no list")
+    assert sessions.accept(session, "m3", "stored all the same").wake
+    assert [message["id"] for message in stored_messages(sessions, session)] == ["m1", "m2", "m3"]
+
+
 def test_one_worker_at_a_time_holds_the_lease(sessions: Sessions, leases: Leases, session: str) -> None:
     sessions.accept(session, "m1", "hello")
     work = claimed(leases, session)

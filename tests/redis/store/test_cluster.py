@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -12,11 +13,17 @@ from redis.exceptions import TryAgainError
 from chatbot.config import Settings
 from chatbot.queue.celery_app import create_celery, publish_reply
 from chatbot.queue.transport import CLUSTER_PREFIX
+from chatbot.sessions.assignments import Progress
+from chatbot.sessions.ids import session_id
+from chatbot.sessions.leases import Leases
+from chatbot.sessions.ledger import Ledger
+from chatbot.sessions.messages import Sessions
 from chatbot.store.access import SESSION_COMMANDS, find_problem, queue_commands
 from chatbot.store.client import connect
 from chatbot.store.cluster_client import ClusterClient
 from chatbot.store.cluster_listeners import ClusterSubscriptions
 from chatbot.store.cluster_pool import slot_of
+from chatbot.store.partition_table import open_partitions
 from devtools.harness.deployment import eventually
 from devtools.harness.redis_cluster import RedisCluster
 
@@ -86,7 +93,7 @@ def test_a_script_runs_once_when_its_slot_moves(cluster: RedisCluster, client: C
     thread.join()
     assert answers == ["2"]
     assert cluster.owner(slot) == target
-    # This client has not heard of the move.
+    # This client has not asked since the move.
     assert impatient.register_script(_SCRIPT)(keys) == "3"
     impatient.connection_pool.disconnect()
 
@@ -116,7 +123,7 @@ def test_subscriptions_follow_their_slot(cluster: RedisCluster, client: ClusterC
         client.execute_command("SPUBLISH", channel, "after the move")
         eventually(lambda: received == ["after the move"])
         subscriptions.unsubscribe(channel)
-        eventually(lambda: client.execute_command("SPUBLISH", channel, "late") == 0, what="nobody subscribes")
+        eventually(lambda: client.execute_command("SPUBLISH", channel, "late") == 0, what="the subscription ends")
     finally:
         subscriptions.close()
 
@@ -153,3 +160,29 @@ def test_the_rights_of_the_docs_do_in_a_cluster(cluster: RedisCluster, client: C
     plain = connect(f"redis://127.0.0.1:{port}/0", 1)
     assert "redis+cluster://" in str(find_problem(plain, SESSION_COMMANDS, "REDIS_URL"))
     plain.connection_pool.disconnect()
+
+
+def test_a_session_is_served_in_a_cluster_while_its_slot_moves(cluster: RedisCluster) -> None:
+    partitions = open_partitions([cluster.user_url], 5)
+    sessions = Sessions(partitions, ttl=60, max_pending=8)
+    leases = Leases(partitions, ttl=60, history_messages=4)
+    ids = [session_id(sessions.create("Ada")["token"]) for _ in range(20)]
+    for session in ids:
+        sessions.accept(session, "m1", "Hello", address="192.0.2.1")
+    slots = {slot_of(partitions.of(session).shared.ledger) for session in ids}
+    mover = threading.Thread(target=lambda: [cluster.move_slot(slot, _elsewhere(cluster, slot)) for slot in slots])
+    mover.start()
+    works = [leases.claim(session) for session in ids]
+    reports = [Progress(work, "Hi", 0, {"type": "delta"}, renew=True) for work in works if work]
+    eventually(lambda: set(leases.progress(reports)) <= {"on", "behind"}, what="the reports arrive")
+    for work in works:
+        assert work is not None
+        assert leases.commit(work, "Hi there", "stop", go_on=True) is None
+    mover.join()
+    for session in ids:
+        partition = partitions.of(session)
+        stored: Any = partition.client.json().get(partition.keys(session).document, ".messages")
+        assert [message["msg"] for message in stored] == ["Hello", "Hi there"]
+    assert Ledger(partitions).size() == 0
+    assert not [name for port in cluster.masters() for name in cluster.ask(port, "KEYS", "*absent")]
+    partitions.disconnect()

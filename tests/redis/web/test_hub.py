@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,13 +12,17 @@ import pytest
 import redis
 from wsproto.frame_protocol import FrameProtocol
 
+from chatbot.app import create_app
+from chatbot.config import RedisSettings, Settings
 from chatbot.protocol import close_codes
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases, Progress
 from chatbot.sessions.messages import Sessions
+from chatbot.sessions.requests import Accepted
 from chatbot.store.client import connect
 from chatbot.store.keys import events_channel, session_keys
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
+from chatbot.web.frame_handler import FrameHandler
 from chatbot.web.hub import Hub, replay
 from chatbot.web.subscriber import Subscriber
 from devtools.harness.deployment import eventually
@@ -131,6 +136,35 @@ def test_a_message_goes_to_the_other_sockets_of_its_session_at_once(hub: Hub, se
     assert sender.subscriber.position == 2
 
 
+class _AnsweredAtOnce(Sessions):
+    """A worker replies before the web process has read that the message is stored."""
+
+    def __init__(self, client: redis.Redis, leases: Leases, other: Socket) -> None:
+        super().__init__(client, ttl=60, max_pending=8)
+        self._leases, self._other = leases, other
+
+    def accept(self, session: str, *args: Any, **options: Any) -> Accepted:
+        accepted = super().accept(session, *args, **options)
+        work = self._leases.claim(session)
+        assert work is not None
+        self._leases.commit(work, "a", "stop", go_on=True)
+        eventually(lambda: self._other.replies() == ["a"])
+        return accepted
+
+
+def test_the_ack_of_a_message_goes_before_its_reply(
+    hub: Hub, sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis, redis_url: str
+) -> None:
+    sender, other = Socket(hub, session), Socket(hub, session)
+    for socket in (sender, other):
+        socket.attach(sessions)
+    services = create_app(Settings(redis=RedisSettings(url=redis_url, broker_url=redis_url))).extensions["chatbot"]
+    services = replace(services, hub=hub, sessions=_AnsweredAtOnce(redis_client, leases, other))
+    handler = FrameHandler(services, session, "127.0.0.1", sender.frames.append, subscriber=sender.subscriber)
+    assert handler.handle('{"type":"message","msg":"q","id":"m1"}') is None
+    eventually(lambda: [frame["type"] for frame in sender.frames] == ["ack", "message"])
+
+
 def test_after_a_gap_a_socket_gets_others_messages_and_not_its_own(
     hub: Hub, sessions: Sessions, leases: Leases, session: str
 ) -> None:
@@ -195,7 +229,7 @@ def test_a_socket_that_is_ahead_of_a_restored_redis_is_closed_so_that_its_client
     for key in keys:
         redis_client.copy(key, f"copy:{key}")
     sessions.accept(session, "lost", "after the copy")
-    eventually(lambda: socket.replies() == ["a1"])
+    eventually(lambda: socket.frames[-1].get("id") == "lost")
     for key in session_keys(session).own:
         redis_client.delete(key)
     for key in keys:

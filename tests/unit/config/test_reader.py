@@ -9,6 +9,7 @@ import pytest
 from chatbot.config import ModelAddress, Settings, read_settings
 from chatbot.config.reader import check_authorities, misspelled
 from chatbot.errors import ConfigurationError
+from chatbot.store.cluster import ClusterAddress
 from devtools.paths import BIN, ROOT
 
 
@@ -68,6 +69,7 @@ def test_the_address_of_redis_is_put_together(environ: dict[str, str], url: str)
         ("http://h/v1/", "openai-chat", "http://h/v1/chat/completions"),
         ("http://h/v1/completions", "openai-completions", "http://h/v1/completions"),
         ("http://h/v1/chat/completions", "openai-chat", "http://h/v1/chat/completions"),
+        ("http://h/v1/responses", "openai-responses", "http://h/v1/responses"),
         ("http://h/generate", "huggingface", "http://h/generate"),
         ("http://h:8080", "huggingface", "http://h:8080"),
     ],
@@ -179,6 +181,7 @@ def test_credentials_in_a_model_servers_address_are_not_shown() -> None:
         ("REDIS_URL", "redis+cluster://h1?ssl_cert_reqs=none"),
         ("REDIS_URL", "redis+cluster://h1?sentinel_password=x"),
         ("REDIS_URL", "redis+cluster://word@h1,h2"),
+        ("REDIS_URL", "redis+cluster://h1,h2,redis://h3"),
         ("REDIS_URL", "redis://word@h"),
         ("REDIS_URL", '"redis://h"'),
         ("REDIS_HOST", "ada:word@h"),
@@ -316,11 +319,26 @@ def test_brackets_of_an_address_are_the_programs_business(given: str, host: str)
 def _unusable_env(folder: Path, problem: str) -> None:
     if problem == "folder":
         (folder / ".env").mkdir()
+    elif problem == "link":
+        (folder / ".env").symlink_to("/nowhere")
     else:
-        (folder / ".env").write_bytes(b"MODEL_NAME=caf\xe9")
+        (folder / ".env").write_bytes(problem.encode("latin-1"))
 
 
-@pytest.mark.parametrize(("problem", "says"), [("folder", ".env is a folder"), ("latin", ".env is not UTF-8")])
+@pytest.mark.parametrize(
+    ("problem", "says"),
+    [
+        ("folder", ".env is a folder"),
+        ("link", ".env is a link to a file that is not there"),
+        ("MODEL_NAME=caf\xe9", ".env is not UTF-8"),
+        ("\xff\xfeP\0O\0R\0T\0=\0x\0", ".env is not UTF-8"),
+        ("MODEL_NAME=a\0b", ".env holds a zero byte"),
+        ("# a comment\n\nPORT: 5000\n", ".env has no NAME=value in line 3"),
+        ('{"REDIS_PASSWORD": "secret"}', ".env has no NAME=value in line 1: correct that line$"),
+        ('MODEL_NAME="secret\nPORT=1\n', ".env has no NAME=value in line 1: correct that line$"),
+        ("=secret\n", ".env has no NAME=value in line 1: correct that line$"),
+    ],
+)
 def test_an_unusable_env_file_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str, says: str
 ) -> None:
@@ -328,6 +346,23 @@ def test_an_unusable_env_file_is_named(
     _unusable_env(tmp_path, problem)
     with pytest.raises(ConfigurationError, match=says):
         read_settings()
+
+
+def test_an_env_file_is_read_in_each_of_its_spellings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", {})
+    lines = [
+        "export PORT=5001",
+        "HOST = '::1'",
+        "# a comment",
+        "",
+        'MODEL_NAME="a b"  # a remark',
+        "MODEL_NOTE",
+        "TOP_P=",
+    ]
+    (tmp_path / ".env").write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    found = read_settings()
+    assert (found.web.port, found.web.host, found.model.name, found.model.top_p) == (5001, "::1", "a b", None)
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
@@ -378,6 +413,8 @@ def test_secrets_are_not_repeated() -> None:
         settings(REDIS_URL="amqp://u:secret@h")
     assert "secret" not in str(error.value)
     assert "secret" not in repr(settings(REDIS_URL="redis://u:secret@h", HUGGINGFACE_INFERENCE_TOKEN="secret"))
+    # Connections of the queue hold it, and their pools are shown with their options.
+    assert "secret" not in repr(ClusterAddress.parse("redis+cluster://u:secret@h"))
     assert "secret" not in repr(settings(METRICS_TOKEN="secret"))
 
 

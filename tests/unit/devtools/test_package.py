@@ -40,7 +40,8 @@ def test_the_wheel_requires_what_the_requirements_files_say(wheel: Path) -> None
         "local": ["local"],
         "bench": ["local", "bench"],
         "examples": ["examples"],
-        "dev": ["local", "bench", "examples", "dev"],
+        "tracing": ["tracing"],
+        "dev": ["local", "bench", "examples", "tracing", "dev"],
     }
     assert set(metadata(wheel).get_all("Provides-Extra", [])) == set(extras)
     plain = {line.partition(";")[0].strip().lower() for line in required if "extra ==" not in line}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 
 import pytest
 
+from chatbot.logs import output
 from devtools.paths import ROOT
 
 START = """
@@ -91,3 +93,24 @@ def test_an_invalid_setting_is_one_line(form: str) -> None:
 def test_pending_summaries_are_written_at_the_end() -> None:
     output = written("for n in range(50): logging.warning('again %d', n)", LOG_FORMAT="json")
     assert [json.loads(line).get("repeated") for line in output.splitlines()][-1] == 30
+
+
+@pytest.mark.parametrize("traces", [False, True])
+def test_an_exception_at_start_is_one_line_that_says_what_to_check(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, traces: bool
+) -> None:
+    def end(error: BaseException) -> list[logging.LogRecord]:
+        caplog.clear()
+        output._log_exception(type(error), error, None)
+        return list(caplog.records)
+
+    monkeypatch.setattr(output, "_state", {"starting": True, "traces": traces})
+    (line,) = end(ValueError("invalid\nliteral"))
+    assert bool(line.exc_info) is traces
+    assert traces or line.getMessage().startswith(
+        "this process cannot start, check its options and settings: ValueError: invalid literal"
+    )
+    assert not end(KeyboardInterrupt())
+    output.mark_started()
+    (line,) = end(ValueError("a mistake in this program"))
+    assert line.exc_info

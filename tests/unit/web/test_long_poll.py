@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chatbot.protocol import frames
-from chatbot.sessions.messages import Snapshot
+from chatbot.sessions.snapshots import Snapshot
 from chatbot.web.long_poll import Place, _Progress
 from chatbot.web.subscriber import Subscriber
 

@@ -115,7 +115,8 @@ def test_the_first_text_is_reported_unless_the_reply_ends_with_what_was_read(wai
     stream = streams.open(with_message(), call)
 
     def reply() -> None:
-        stream.add("text")
+        stream.add("te")
+        stream.add("xt")
         if waits:
             loop.outside(lambda: eventually(lambda: counting.reported == ["text"], what="the report"))
         stream.ended = True

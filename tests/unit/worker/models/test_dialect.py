@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from chatbot.worker.models.base import Call
 from chatbot.worker.models.errors import ModelError, RequestRefused
+from chatbot.worker.prompts import PromptMessage
 from tests.support.byte_server import CHAT, COMPLETIONS, HF, ByteServer, Wire, byte_server, reply, response
 
 UNSUPPORTED = (
@@ -221,3 +223,34 @@ def test_many_calls_at_once_learn_one_thing_once(server: ByteServer, caplog: pyt
     with ThreadPoolExecutor(8) as pool:
         assert {r.text for r in pool.map(lambda _: reply(model), range(8))} == {"Hi."}
     assert len([m for m in caplog.messages if "the role system" in m]) == 1
+
+
+OF_VALUES = [
+    ("top_p", refused("`temperature` and `top_p` cannot both be specified for this model. Please use only one.")),
+    ("temperature", refused("Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is supported.", code="unsupported_value")),
+    ("temperature", refused("litellm.UnsupportedParamsError: gpt-5 models don't support temperature=0.2. Only temperature=1 is supported.")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wire", [CHAT, COMPLETIONS, HF], ids=lambda w: w.api)
+@pytest.mark.parametrize(("name", "answer"), OF_VALUES)
+def test_a_value_of_one_request_that_is_refused_changes_no_other_request(
+    server: ByteServer, wire: Wire, name: str, answer: bytes
+) -> None:
+    def ask(**options: Any) -> None:
+        call = Call(30)
+        call.options = options
+        assert "".join(p.text for p in model.generate([PromptMessage("user", "hello")], call)) == "Hi."
+
+    server.script(answer, accepted(wire))
+    model = wire.model(server, in_loop=False)
+    ask(temperature=0.2, top_p=0.9)
+    ask(temperature=0.4)
+    ask(top_p=0.5)
+    both = {"temperature", "top_p"}
+    assert [both & set(body) for body in sent(server, wire)] == [both, both - {name}, {"temperature"}, {"top_p"}]
+    # A parameter that the server does not know at all is not sent again.
+    server.script(refused(f"Unknown parameter: '{name}'."), accepted(wire))
+    ask(**{name: 0.5})
+    ask(**{name: 0.5})
+    assert [name in body for body in sent(server, wire)] == [True, False, False]

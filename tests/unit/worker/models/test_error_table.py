@@ -127,6 +127,23 @@ TOO_LONG: list[tuple[str, int, Any]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        chunked(f"error: {json.dumps(openai('the request exceeds the available context size')['error'])}\n\n"),
+        chunked(event({"choices": [{"finish_reason": {"type": "abort", "status_code": 400, "message": "The input (9 tokens) is longer than the model's context length (8 tokens)."}}]})),
+    ],
+    ids=["llama.cpp of 2025, in a field of its own", "SGLang, as a finish reason"],
+)  # fmt: skip
+def test_a_prompt_that_is_too_long_for_a_stream_that_has_begun_is_seen_as_such(
+    server: ByteServer, answer: bytes
+) -> None:
+    server.script(answer)
+    for wire in (COMPLETIONS, CHAT):
+        with pytest.raises(PromptTooLong):
+            reply(wire.model(server))
+
+
 @pytest.mark.parametrize(("name", "status", "body"), TOO_LONG, ids=[name for name, *_ in TOO_LONG])
 def test_a_prompt_that_is_too_long_is_seen_as_such(server: ByteServer, name: str, status: int, body: Any) -> None:
     text = body if isinstance(body, str) else json.dumps(body)
@@ -261,6 +278,11 @@ AZURE = {
     ("a rate in a stream", TransientModelError, 200, openai("Rate limit exceeded", code=429)),
     ("llama.cpp loads", ModelLoading, 503, openai("Loading model", type="unavailable_error", code=503)),
     ("Hugging Face loads", ModelLoading, 503, {"error": "Model gpt2 is currently loading", "estimated_time": 20.0}),
+    ("an estimate beyond all numbers", ModelLoading, 503, {"error": "Model gpt2 is currently loading", "estimated_time": 10**400}),
+    ("a status in the document", ModelUnavailable, 200, {"statusCode": 503, "error": "Service Unavailable", "message": "starting"}),
+    ("a proxy without a login", PermanentModelError, 407, "<html><h1>407 Proxy Authentication Required</h1></html>"),
+    ("a load balancer whose client left", TransientModelError, 460, ""),
+    ("a locked server", TransientModelError, 423, ""),
     ("loading under 200", ModelLoading, 200, {"error": "Model gpt2 is currently loading"}),
     ("scaled to zero", ModelLoading, 502, {"error": "The endpoint is scaling from zero"}),
     ("plain 503", ModelUnavailable, 503, ""),

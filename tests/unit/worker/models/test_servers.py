@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chatbot.worker.models.errors import ContentRefused, ModelError, TransientModelError
+from chatbot.worker.models.errors import ContentRefused, ModelError, PermanentModelError, TransientModelError
 from tests.support.byte_server import (
     CHAT,
     COMPLETIONS,
@@ -88,6 +88,10 @@ WHOLE_REPLIES: dict[str, Body] = {
     "no reason, but a length": lambda w: response("".join(w.hello()[:2]), kind="text/event-stream"),
     "a reason, and the connection is cut": lambda w: chunked(*w.hello(), end=False),
     "events after the reason": lambda w: chunked(*w.hello(), 'data: {"usage": {"total_tokens": 9}, "choices": []}\n\n'),
+    "heads before the final one": lambda w: (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + chunked(*w.hello())
+    ),
+    "a line with a stray beginning": lambda w: chunked(w.hello()[0], " ", "\0", *w.hello()[1:]),
     "an empty choice first": lambda w: chunked(event(w.delta("")), *w.hello()),
     "a null text": lambda w: chunked(event(w.delta(None)), *w.hello()),
     "an error of null": lambda w: chunked(*(event(json.loads(e[6:]) | {"error": None}) for e in w.hello())),
@@ -109,8 +113,10 @@ WHOLE_REPLIES: dict[str, Body] = {
 @pytest.mark.parametrize("case", WHOLE_REPLIES)
 def test_a_reply_is_read_however_it_is_sent(server: ByteServer, wire: Wire, case: str) -> None:
     server.script(WHOLE_REPLIES[case](wire))
-    got = reply(wire.model(server))
-    assert (got.text.replace("\t", " "), got.reason) == (HELLO.text, HELLO.reason)
+    # Without the loop `requests` is the client.
+    for in_loop in (True, False):
+        got = reply(wire.model(server, in_loop=in_loop))
+        assert (got.text.replace("\t", " "), got.reason) == (HELLO.text, HELLO.reason)
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -140,6 +146,9 @@ CUT: dict[str, Body] = {
     "in a stream of known length": lambda w: response("".join(w.hello()), kind="text/event-stream")[:-60],
     "in a stream of unknown length": lambda w: (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + "".join(w.hello()[:2]).encode()
+    ),
+    "in lines of JSON of unknown length": lambda w: (
+        b"HTTP/1.1 200 OK\r\n\r\n" + (json.dumps(w.delta("Hello")) + "\n").encode()
     ),
     "in a whole reply": lambda w: response(json.dumps(w.whole("Hello there.")))[:-9],
     "in a whole reply of wrong length": lambda w: response(json.dumps(w.whole("Hello there."))[:-9]),
@@ -194,6 +203,10 @@ FAILURES: dict[str, Body] = {
     "an error in a whole reply": lambda _: response(json.dumps({"error": ERROR})),
     "object: error in a whole reply": lambda _: response(json.dumps({"object": "error", **ERROR})),
     "errors": lambda _: response(json.dumps({"success": False, "errors": [{"code": 7000, "message": "died"}]})),
+    "error: true": lambda _: response(
+        json.dumps({"error": True, "status_code": 503, "message": "Service Unavailable"})
+    ),
+    "llama.cpp's field error": lambda w: chunked(*w.hello()[:2], f"error: {json.dumps(ERROR)}\n\n", "data: [DONE]\n\n"),
     "msg": lambda _: response(json.dumps({"code": 50505, "msg": "Model service overloaded", "data": None})),
 }
 
@@ -225,7 +238,8 @@ REASONS = [
         ("content_filter", name)
         for name in ("content_filter", "SAFETY", "RECITATION", "content_filter: PROHIBITED_CONTENT")
     ),
-    *(("content_filter", name) for name in ("refusal", "sensitive", "content_filtered")),
+    *(("content_filter", name) for name in ("refusal", "sensitive", "contentFilter", "ERROR_TOXIC", "guardrails")),
+    *(("length", name) for name in ("FINISH_REASON_MAX_TOKENS", "maxTokens", "ERROR_LIMIT", "context_window_exceeded")),
 ]
 
 
@@ -236,6 +250,16 @@ def test_why_a_reply_ended_is_reported(server: ByteServer, wire: Wire, reason: s
     assert reply(wire.model(server)) == Reply("Hello there.", reason)
     server.script(response(json.dumps(wire.whole("Hello there.", name))))
     assert reply(wire.model(server)) == Reply("Hello there.", reason)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(
+    "name", ["function_call_filter: MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "cancelled", "Interrupted", "oom"]
+)
+def test_a_reason_that_is_a_failure_is_transient(server: ByteServer, wire: Wire, name: str) -> None:
+    server.script(chunked(*wire.hello()[:2], event(wire.end(name, "Hello there.")), "data: [DONE]\n\n"))
+    with pytest.raises(TransientModelError):
+        reply(wire.model(server))
 
 
 @pytest.mark.parametrize("wire", OPENAI)
@@ -352,6 +376,20 @@ ODD: dict[str, bytes] = {
     "the whole message at the end": chunked(
         *CHAT.hello()[:2], event({"choices": [{"message": {"content": "Hello there."}, "finish_reason": "stop"}]})
     ),
+    "another choice before it": chunked(
+        *(
+            event({"choices": [{"index": 1, "delta": {"content": "No."}}, json.loads(e[6:])["choices"][0]]})
+            for e in CHAT.hello()
+        )
+    ),
+    "the whole text with each event": chunked(
+        *(event({"choices": [{"message": {"content": text}}]}) for text in ("Hello", "Hello there.")),
+        event({"choices": [{"message": {"content": "Hello there."}, "finish_reason": "stop"}]}),
+    ),
+    "messages in place of deltas": chunked(
+        *(event({"choices": [{"message": {"content": text}}]}) for text in ("Hello", " there.")),
+        event({"choices": [{"message": {"content": "Hello there."}, "finish_reason": "stop"}]}),
+    ),
     "another choice": chunked(event({"choices": [{"index": 1, "delta": {"content": "No."}}]}), *CHAT.hello()),
     "Ollama's own protocol": chunked(
         '{"message": {"role": "assistant", "content": "Hello"}, "done": false}\n',
@@ -424,6 +462,8 @@ BARE = {
     "A tag: </think> ends it.\nYes.": Reply("A tag: </think> ends it.\nYes.", "stop"),
     "A tag:\n```\n</think>\n\n```\nYes.": Reply("A tag:\n```\n</think>\n\n```\nYes.", "stop"),
     "A tag: </th": Reply("A tag: </th", "stop"),
+    # Small models repeat a tag for ever.
+    "a" + "</think>" * 3000: Reply("a" + "</think>" * 3000, "stop"),
     "<think>a</think>b\n</think>\n\nc": Reply("b\n</think>\n\nc", "stop", "a"),
     "a\n</think>\n\nb\n</think>\n\nc": Reply("b\n</think>\n\nc", "stop", "a"),
 }
@@ -434,7 +474,7 @@ BARE = {
 def test_thinking_that_began_in_the_prompt_ends_with_a_tag_of_its_own(
     server: ByteServer, wire: Wire, text: str
 ) -> None:
-    for chunks in ([text], list(text), [text[:9], text[9:]]):
+    for chunks in ([text], [*text[:500], text[500:]], [text[:9], text[9:]]):
         server.script(chunked(*(event(wire.delta(c)) for c in chunks), event(wire.end(whole=text))))
         assert reply(wire.model(server)) == BARE[text]
     server.script(response(json.dumps(wire.whole(text))))
@@ -469,6 +509,13 @@ def test_a_server_that_stays_connected_after_the_reason_does_not_hold_the_reply(
 
     server.script(stay)
     assert reply(wire.model(server)) == HELLO
+
+
+def test_a_body_of_very_many_documents_is_refused(server: ByteServer) -> None:
+    # They are read in one go, while other replies wait.
+    server.script(response("{}" * 200_000))
+    with pytest.raises(PermanentModelError, match="more than 20000 documents"):
+        reply(CHAT.model(server))
 
 
 @pytest.mark.parametrize("wire", WIRES)

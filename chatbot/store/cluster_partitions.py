@@ -1,0 +1,106 @@
+"""The partitions of a Redis Cluster: 128, each with a hash tag, and so in one slot.
+
+The slots of the tags lie evenly over all slots, in the order of the partitions. So masters with as many slots have as
+many sessions, and partitions beside each other are at the same master, whatever the number of masters.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from functools import cache
+
+import redis
+
+from chatbot.store.client import connect
+from chatbot.store.cluster import SLOTS, ClusterAddress
+from chatbot.store.cluster_client import ClusterClient
+from chatbot.store.cluster_pool import ClusterPool, slot_of
+from chatbot.store.partitions import BUCKETS, Node, Partition, Partitions
+
+logger = logging.getLogger(__name__)
+
+#: Groups of partitions that have threads of their own. One master that fails delays the sessions of its groups.
+LANES = 8
+
+
+@cache
+def tags() -> tuple[str, ...]:
+    """For each partition the first of the numbers 0, 1, 2, … whose slot is in the partition's part of all slots."""
+    found: dict[int, str] = {}
+    number = 0
+    while len(found) < BUCKETS:
+        found.setdefault(slot_of(f"{{{number}}}") * BUCKETS // SLOTS, str(number))
+        number += 1
+    return tuple(found[place] for place in range(BUCKETS))
+
+
+class Clients:
+    """Clients with common connections: one for each master, as what fails together is sent together."""
+
+    def __init__(self, pool: ClusterPool) -> None:
+        self._pool = pool
+        self._clients: dict[int, ClusterClient] = {}
+
+    def of(self, slot: int) -> ClusterClient:
+        lane = self._pool.topology.lane(slot)
+        client = self._clients.get(lane)
+        return client or self._clients.setdefault(lane, ClusterClient(self._pool, (slot,)))
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterPartition(Partition):
+    """A partition whose clients change with the owner of its slot."""
+
+    slot: int = field(kw_only=True)
+    clients: Clients = field(kw_only=True)
+    impatient: Clients = field(kw_only=True)
+
+    @property
+    def client(self) -> redis.Redis:
+        return self.clients.of(self.slot)
+
+    @property
+    def background(self) -> redis.Redis:
+        return self.impatient.of(self.slot)
+
+
+class ClusterPartitions(Partitions):
+    """The table of a cluster. Its nodes are groups of partitions, each at one master or two."""
+
+    def __init__(self, url: str, max_connections: int) -> None:
+        """The clients have at most `max_connections` to each master; they connect when first used."""
+        #: The pool that knows the cluster's addresses; a listener never retries by itself.
+        self.listening = _pool(connect(url, 1, retries=0))
+        pool = _pool(connect(url, max_connections))
+        clients = Clients(pool)
+        impatient = Clients(pool.with_patience(0.0))
+        slots = [slot_of(f"{{{tag}}}") for tag in tags()]
+        size = BUCKETS // LANES
+        nodes = [
+            Node(number, ClusterClient(pool, slots[number * size : (number + 1) * size]), ClusterClient(self.listening))
+            for number in range(LANES)
+        ]
+        partitions = [
+            ClusterPartition(
+                place,
+                nodes[place // size],
+                tag,
+                slot=slots[place],
+                clients=clients,
+                impatient=impatient,
+            )
+            for place, tag in enumerate(tags())
+        ]
+        super().__init__(partitions, partitions)
+        self._names = ", ".join(map(str, ClusterAddress.parse(url).nodes))
+
+    def announce(self) -> None:
+        """Logs that a cluster has the sessions."""
+        logger.info("a Redis Cluster has the sessions: %s", self._names)
+
+
+def _pool(client: redis.Redis) -> ClusterPool:
+    if not isinstance(client, ClusterClient):
+        raise TypeError("not a cluster's URL")
+    return client.connection_pool

@@ -1,0 +1,47 @@
+"""The replies in progress of a worker process, by the Redis that has their sessions.
+
+Each Redis has a thread of its own that reports to it: one that is slow or lost delays no lease of another's sessions.
+"""
+
+from __future__ import annotations
+
+from chatbot.sessions.assignments import Assignment, Progress
+from chatbot.sessions.leases import Leases
+from chatbot.store.partitions import Partitions
+from chatbot.telemetry.counters import Counts
+from chatbot.worker.models.base import Call
+from chatbot.worker.stream import Stream
+from chatbot.worker.streams import Streams
+
+
+class NodeStreams:
+    """`Streams` for each node, with the same methods."""
+
+    def __init__(self, leases: Leases, partitions: Partitions, counts: Counts) -> None:
+        self._partitions = partitions
+        self._streams = {node: Streams(leases, counts) for node in partitions.nodes}
+
+    def open(self, assignment: Assignment, call: Call) -> Stream:
+        return self._of(assignment.session).open(assignment, call)
+
+    def close(self, stream: Stream) -> None:
+        self._of(stream.assignment.session).close(stream)
+
+    def last_report(self, stream: Stream) -> Progress:
+        return self._of(stream.assignment.session).last_report(stream)
+
+    def stop(self, session: str) -> None:
+        self._of(session).stop(session)
+
+    def cancel_all(self, reason: str) -> int:
+        return sum(streams.cancel_all(reason) for streams in self._streams.values())
+
+    def __len__(self) -> int:
+        return sum(map(len, self._streams.values()))
+
+    def reporting(self) -> bool:
+        """Whether a reply in progress is within its deadline and was reported to its Redis lately."""
+        return any(streams.reporting() for streams in self._streams.values())
+
+    def _of(self, session: str) -> Streams:
+        return self._streams[self._partitions.of(session).node]

@@ -1,0 +1,123 @@
+"""The spans of a worker: the attempts at a reply, each with its claim, its model call and the step that settles it.
+
+An attempt is a span of the trace of its request. Its id is stored with the claim: the next attempt links to it, and
+records it when the worker died. Source of a model call's attributes: OpenTelemetry's semantic conventions for GenAI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from chatbot import tracing
+from chatbot.config import OPENAI_CHAT, OPENAI_COMPLETIONS, PYTHON, Settings
+from chatbot.sessions.assignments import Assignment
+from chatbot.tracing import CLIENT, CONSUMER, INTERNAL, NOTHING, Attribute, Opened, Span
+from chatbot.worker.models.base import Call
+from chatbot.worker.models.errors import CallCancelled, ModelError
+from chatbot.worker.stream import Stream
+
+#: The `error.type` of an attempt whose worker ended without recording it.
+WORKER_LOST = "worker_lost"
+#: What the conventions call the providers of these protocols; of others the protocol's name stands there.
+_PROVIDERS = {OPENAI_CHAT: "openai", OPENAI_COMPLETIONS: "openai"}
+_MS = 1_000_000
+
+
+def attempt(work: Assignment, claimed: int | None) -> Opened:
+    """The span of an attempt. Records what was before it: the wait for a worker, and an attempt that its worker left.
+
+    `claimed` is when the claim began, in epoch nanoseconds; None for a request that followed another one.
+    """
+    traceparent, _, accepted = work.trace.partition(" ")
+    span = tracing.continued(traceparent, "attempt", work.attempt)
+    if span is None or not work.attempt:
+        return NOTHING
+    if not span.context.sampled:
+        return span
+    now, since, number = span.start, int(accepted) * _MS, 1
+    span.start = claimed or now
+    if work.attempt_before:
+        since, number = _follow(span, work)
+    span.sibling("wait for a worker", min(since, span.start)).finish(span.start)
+    if claimed:
+        span.child("claim", start=claimed).finish(now)
+    span.attributes = _attributes(work, number)
+    return span
+
+
+def _follow(span: Span, work: Assignment) -> tuple[int, int]:
+    """Links an attempt to the one before, which it records unless its worker did.
+
+    Returns when the wait for this attempt began, in epoch nanoseconds, and its number.
+    """
+    before, _, ready = work.attempt_before.partition(" ")
+    since = int(float(ready)) * _MS if ready else span.start
+    span_id, began, number, *recorded = before.split(":")
+    context = span.context._replace(span_id=int(span_id, 16))
+    span.links = (context,)
+    if not recorded:
+        lost = Span("attempt", context, span.parent, kind=CONSUMER, start=int(began) * _MS)
+        lost.attributes, lost.error = _attributes(work, int(number)), WORKER_LOST
+        lost.finish(since)
+    return since, int(number) + 1
+
+
+def _attributes(work: Assignment, number: int) -> dict[str, Attribute]:
+    return {"chatbot.message.id": work.message_id, "chatbot.attempt": number}
+
+
+def failed(kind: str) -> None:
+    """Marks the attempt as failed."""
+    if (span := tracing.current()) is not None:
+        span.error = kind
+
+
+def model_call(settings: Settings, call: Call, stream: Stream, generate: Callable[[], str]) -> str:
+    """The result of `generate`, within the span of a model call; the model server gets it as the parent of its own."""
+    attempt = tracing.current()
+    if attempt is None:
+        return generate()
+    if not attempt.context.sampled:
+        call.traceparent = attempt.context.traceparent
+        return generate()
+    api = settings.model.servers[0].api if settings.model.servers else PYTHON
+    operation = "chat" if api in (OPENAI_CHAT, PYTHON) else "text_completion"
+    kind = INTERNAL if api == PYTHON else CLIENT
+    with attempt.child(f"{operation} {settings.model.name}", kind=kind) as span:
+        call.traceparent = span.context.traceparent
+        span.attributes = {
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": _PROVIDERS.get(api, api),
+            "gen_ai.request.model": settings.model.name,
+            "gen_ai.conversation.id": call.session,
+        }
+        try:
+            finish_reason = generate()
+            span.attributes["gen_ai.response.finish_reasons"] = [finish_reason]
+        except CallCancelled as cancelled:
+            span.error = None if cancelled.reason == "stop" else cancelled.reason
+            span.attributes["gen_ai.response.finish_reasons"] = [cancelled.reason]
+            raise
+        except ModelError as error:
+            span.error = error.kind
+            raise
+        finally:
+            _add_result(span, call, stream)
+    return finish_reason
+
+
+def _add_result(span: Span, call: Call, stream: Stream) -> None:
+    attributes = span.attributes
+    if stream.first_after is not None:
+        attributes["gen_ai.response.time_to_first_chunk"] = stream.first_after
+    if call.server:
+        parts = urlsplit(call.server)
+        attributes["server.address"] = parts.hostname or ""
+        attributes["server.port"] = parts.port or (443 if parts.scheme == "https" else 80)
+    usage = stream.usage
+    if usage is not None and not usage.estimated:
+        attributes["gen_ai.usage.input_tokens"] = usage.prompt or 0
+        attributes["gen_ai.usage.output_tokens"] = usage.completion or 0
+        if usage.cached:
+            attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cached

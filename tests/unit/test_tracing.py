@@ -1,0 +1,173 @@
+"""Traces: off they cost nothing; what a client sends names a trace or is ignored."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from chatbot.config import Settings
+from chatbot.config.settings import LogSettings
+from chatbot.logs import formatter
+from chatbot.protocol.client_errors import ClientError
+from chatbot.tracing import (
+    GRPC,
+    NOT_INSTALLED,
+    Context,
+    Span,
+    child,
+    continued,
+    current,
+    finish,
+    new_span_id,
+    on,
+    root,
+    start,
+    traceparent,
+)
+from devtools.paths import ROOT
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+def test_without_an_endpoint_no_process_imports_what_sends_traces() -> None:
+    # redis-py imports OpenTelemetry's metrics where they are installed.
+    code = (
+        "import sys, redis; before = set(sys.modules)\n"
+        "from chatbot import tracing; from chatbot.app import create_app; from chatbot.config import load_settings\n"
+        "from chatbot.worker.process import create_worker\n"
+        "create_app(); create_worker(load_settings()); tracing.start('web'); tracing.start('worker')\n"
+        "new = set(sys.modules) - before\n"
+        "print([name for name in new if name.startswith(('opentelemetry', 'google'))], tracing.on())\n"
+        "print([name for name in before if name.startswith(('opentelemetry.sdk.trace', 'opentelemetry.exporter'))])"
+    )
+    env = {"PATH": "", "REDIS_URL": "redis://127.0.0.1:1/0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=env, check=True)
+    assert done.stdout.splitlines() == ["[] False", "[]"]
+
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, [GRPC]),
+        (
+            {"OTEL_BSP_MAX_QUEUE_SIZE": "-1"},
+            ["there are no traces, as a variable of OpenTelemetry is wrong: max"],
+        ),
+        ({"OTEL_SDK_DISABLED": "true"}, []),
+        ({"OTEL_TRACES_EXPORTER": "none"}, []),
+        ({ENDPOINT: ""}, []),
+    ],
+)
+def test_what_keeps_traces_off_is_explained_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variables: dict[str, str], said: list[str]
+) -> None:
+    for name, value in {ENDPOINT: "http://127.0.0.1:1", **variables}.items():
+        monkeypatch.setenv(name, value)
+    start("web")
+    assert not on()
+    assert len(caplog.messages) == len(said)
+    assert all(line.startswith(text) for line, text in zip(caplog.messages, said, strict=True))
+
+
+def test_without_the_packages_one_line_names_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:1")
+    monkeypatch.delitem(sys.modules, "chatbot.tracing.exporting", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    start("worker")
+    assert not on()
+    assert caplog.messages == [NOT_INSTALLED % ENDPOINT]
+
+
+def test_where_there_are_no_traces_a_span_is_none() -> None:
+    with root("accept", parent=f"00-{TRACE}-{SPAN}-01") as span, child("commit") as step:
+        assert (span, step, traceparent(), new_span_id()) == (None, None, "", "")
+    assert continued(f"00-{TRACE}-{SPAN}-01", "attempt") is None
+
+
+@pytest.mark.parametrize("flags", ["01", "00", "03"])
+@pytest.mark.parametrize(("version", "rest"), [("00", ""), ("42", "-further")])
+def test_a_traceparent_names_a_span(version: str, rest: str, flags: str) -> None:
+    found = Context.parse(f"{version}-{TRACE}-{SPAN}-{flags}{rest}")
+    assert found == (int(TRACE, 16), int(SPAN, 16), flags != "00")
+    assert found.traceparent == f"00-{TRACE}-{SPAN}-{'00' if flags == '00' else '01'}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(None, "", "x", f"00-{TRACE}-{SPAN}", f"00-{TRACE}-{SPAN}-01-more", f"ff-{TRACE}-{SPAN}-01"),
+        *(f"00-{'0' * 32}-{SPAN}-01", f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE.upper()}-{SPAN}-01"),
+    ],
+)
+def test_a_malformed_traceparent_is_ignored(text: str | None) -> None:
+    assert Context.parse(text) is None
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Span]]:
+    """The spans of a process with traces on, which sends none."""
+    found: list[Span] = []
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:1")
+    monkeypatch.setattr("chatbot.tracing.exporting.Exporter.record", lambda _, span: found.append(span))
+    start("web")
+    yield found
+    finish()
+
+
+def test_of_many_traces_the_first_of_a_second_are_recorded(recorded: list[Span]) -> None:
+    for _ in range(200):
+        with root("accept"):
+            pass
+    assert 20 <= len(recorded) < 60
+
+
+def test_a_client_decides_whether_its_trace_is_recorded(recorded: list[Span]) -> None:
+    for _ in range(50):
+        with root("accept", parent=f"00-{TRACE}-{SPAN}-00") as span, child("step") as step:
+            assert span is not None
+            assert step is None
+            assert traceparent() == span.context.traceparent
+            assert traceparent().startswith(f"00-{TRACE}-")
+            assert traceparent().endswith("-00")
+        with root("accept", parent=f"00-{TRACE}-{SPAN}-01"):
+            pass
+    assert len(recorded) == 50
+
+
+def test_a_sampler_of_the_variables_counts(monkeypatch: pytest.MonkeyPatch, recorded: list[Span]) -> None:
+    finish()
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
+    start("web")
+    for _ in range(100):
+        with root("accept", parent=f"00-{TRACE}-{SPAN}-00"):
+            pass
+    assert len(recorded) == 100
+
+
+def test_an_exception_fails_its_span_and_those_around_it(recorded: list[Span]) -> None:
+    with pytest.raises(ClientError), root("accept"), child("store"):
+        raise ClientError("too_many_pending", "Wait")
+    assert [(span.name, span.error) for span in recorded] == [
+        ("store", "too_many_pending"),
+        ("accept", "too_many_pending"),
+    ]
+    assert recorded[0].parent == recorded[1].context
+    assert current() is None
+
+
+def test_lines_of_the_log_name_the_span(recorded: list[Span]) -> None:
+    with root("accept") as span:
+        assert span is not None
+        record = logging.LogRecord("chatbot", logging.INFO, __file__, 1, "Hello", (), None)
+        line = json.loads(formatter(Settings(log=LogSettings(format="json"))).format(record))
+    assert (line["trace_id"], line["span_id"]) == tuple(span.context.traceparent.split("-")[1:3])
