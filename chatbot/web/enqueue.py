@@ -28,14 +28,15 @@ class Enqueuer:
         """`on_failure` is called for each task that the broker did not take."""
         self._celery = celery
         self._on_failure = on_failure
-        self._waiting: dict[str, None] = {}
+        #: Sessions, each with the id of the latest message.
+        self._waiting: dict[str, str | None] = {}
         self._changed = threading.Condition()
         self._started = False
 
-    def enqueue(self, session: str) -> None:
-        """Returns at once."""
+    def enqueue(self, session: str, message_id: str | None = None) -> None:
+        """Returns at once. The log names `message_id` when the task cannot be published."""
         with self._changed:
-            self._waiting[session] = None
+            self._waiting[session] = message_id
             if not self._started:
                 self._started = True
                 for _ in range(_PUBLISHERS):
@@ -49,8 +50,9 @@ class Enqueuer:
                 while not self._waiting:
                     self._changed.wait()
                 session = next(iter(self._waiting))
-                del self._waiting[session]
-            producer = self._publish(session, producer)
+                message_id = self._waiting.pop(session)
+            with bound(session=session, message_id=message_id):
+                producer = self._publish(session, producer)
 
     def _publish(self, session: str, producer: Any) -> Any:
         """Publishes with the producer, or a new one, and returns it; None after a failure."""
@@ -60,11 +62,9 @@ class Enqueuer:
             publish_reply(self._celery, session, producer)
             return producer
         except BROKER_ERRORS as error:
-            with bound(session=session):
-                logger.warning("the broker took no task, the sweep will send it: %s: %s", type(error).__name__, error)
+            logger.warning("the broker took no task, the sweep will send it: %s: %s", type(error).__name__, error)
         except Exception:
-            with bound(session=session):
-                logger.exception("publishing a task failed, the sweep will send it")
+            logger.exception("publishing a task failed, the sweep will send it")
         if producer is not None:
             producer.release()
         self._on_failure()

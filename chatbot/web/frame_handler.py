@@ -110,7 +110,7 @@ class FrameHandler:
                 self._acknowledge(accepted)
             self._metrics.ack_time.observe(time.monotonic() - began)
             if accepted.wake:
-                self._enqueuer.enqueue(self._session)
+                self._enqueuer.enqueue(self._session, accepted.id)
 
     @contextmanager
     def _acknowledged_first(self) -> Iterator[None]:

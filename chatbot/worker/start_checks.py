@@ -12,11 +12,14 @@ from typing import Any
 
 import click
 import redis
+from amqp.exceptions import AccessRefused, NotAllowed
 from click.core import ParameterSource
+from kombu.connection import Connection
 
 from chatbot.config import Settings
 from chatbot.config.broker_urls import is_amqp
 from chatbot.errors import StoreUnavailable
+from chatbot.queue.celery_app import BROKER_ERRORS, PUBLISH_TIMEOUT
 from chatbot.queue.transport import CLUSTER_PREFIX
 from chatbot.store.access import SESSION_COMMANDS, find_problem, queue_commands
 from chatbot.store.client import connect, database
@@ -110,8 +113,36 @@ def wait_until_usable(settings: Settings) -> None:
     commands = "" if is_amqp(broker) else queue_commands(database(broker), CLUSTER_PREFIX if is_cluster(broker) else "")
     # A broker that is among them needs the rights of both.
     _wait({url: f"{SESSION_COMMANDS}|{commands}" if url == broker else SESSION_COMMANDS for url in urls}, "REDIS_URL")
+    if is_amqp(broker):
+        _wait_for_rabbitmq(broker)
     if commands and broker not in urls:
         _wait({broker: commands}, "CELERY_BROKER_URL", needed=False)
+
+
+def _wait_for_rabbitmq(url: str) -> None:
+    """Waits while RabbitMQ refuses the login or the virtual host, over which Celery would end the worker."""
+    reported = False
+    while _refuses(url):
+        if not reported:
+            reported = True
+            logger.error(
+                "this worker waits: RabbitMQ refuses the user, the password or the virtual host of CELERY_BROKER_URL"
+            )
+        time.sleep(_RETRY_INTERVAL)
+    if reported:
+        logger.info("this worker can use RabbitMQ now")
+
+
+def _refuses(url: str) -> bool:
+    try:
+        with Connection(url, connect_timeout=PUBLISH_TIMEOUT, heartbeat=0) as connection:
+            connection.connect()
+    except (AccessRefused, NotAllowed):
+        return True
+    except BROKER_ERRORS:
+        # Celery tries again, and recovery needs no broker.
+        return False
+    return False
 
 
 def _wait(commands: Mapping[str, str], variable: str, *, needed: bool = True) -> None:

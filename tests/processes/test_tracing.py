@@ -10,10 +10,11 @@ import requests
 
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session
-from devtools.harness.deployment import Deployment
+from devtools.harness.deployment import Deployment, eventually
 from tests.support.collector import Collector
 
 CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+OTHER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_a_reply_whose_worker_was_killed_is_one_trace_with_two_attempts(
     traced: Deployment, collector: Collector, model: ModelServer
 ) -> None:
     model.control(interval=60, tokens=12)
-    with ChatClient(traced.url()) as client:
+    with ChatClient(traced.url(), header=[f"traceparent: {CALLER}"]) as client:
         client.send("Tell me a story.", "two")
         client.until("delta")
         traced.workers[0].restart()
@@ -98,6 +99,29 @@ def test_a_reply_whose_worker_was_killed_is_one_trace_with_two_attempts(
     )
     assert (second.failed, second.attributes["chatbot.attempt"], second.links) == (False, 2, [first.span_id])
     assert first.end <= second.start
+    # A socket outlives its requests: each has a trace of its own, with a link.
+    assert (accepted.parent_id, accepted.links) == ("", [CALLER.split("-")[2]])
+    assert accepted.trace_id != CALLER.split("-")[1]
+
+
+def test_a_response_is_a_trace_below_its_clients(traced: Deployment, collector: Collector) -> None:
+    answer = requests.post(
+        f"{traced.url()}/v1/responses",
+        json={"model": "small", "input": "Hello"},
+        headers={"traceparent": OTHER},
+        timeout=20,
+    )
+    trace, caller = OTHER.split("-")[1:3]
+
+    def message() -> str | None:
+        found = (span.attributes.get("chatbot.message.id") for span in collector.spans if span.trace_id == trace)
+        return next(filter(None, found), None)
+
+    spans = collector.trace_of(eventually(message), "accept response", "attempt", "chat small", "commit", "deliver")
+    assert {span.trace_id for span in spans} == {trace}
+    assert next(span.parent_id for span in spans if span.name == "accept response") == caller
+    items = requests.get(f"{traced.url()}/v1/responses/{answer.json()['id']}/input_items", timeout=20)
+    assert trace not in answer.text + items.text
 
 
 def test_the_last_spans_are_sent_before_a_process_ends(traced: Deployment, collector: Collector) -> None:

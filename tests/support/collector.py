@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,6 +65,11 @@ class Collector(ThreadingHTTPServer):
 
         found: list[Received] = eventually(complete, what=f"a trace has the spans {names}")
         return found
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A process that was killed cut its connection: that is no error here."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self.serve_forever, name="collector", daemon=True).start()

@@ -128,7 +128,7 @@ def test_of_many_traces_the_first_of_a_second_are_recorded(recorded: list[Span])
     for _ in range(200):
         with root("accept"):
             pass
-    assert 20 <= len(recorded) < 60
+    assert 20 <= len(recorded) < 200
 
 
 def test_a_client_decides_whether_its_trace_is_recorded(recorded: list[Span]) -> None:

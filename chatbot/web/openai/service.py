@@ -218,7 +218,7 @@ class ResponseService:
             raise
         services.metrics.messages_accepted.inc()
         if accepted.wake:
-            services.enqueuer.enqueue(known.session)
+            services.enqueuer.enqueue(known.session, known.request)
 
     def _previous(self, text: str) -> ResponseId:
         """The previous response of a request."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from chatbot.worker import start_checks
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, texts
 from devtools.harness.deployment import eventually
@@ -31,6 +32,18 @@ def test_a_conversation_goes_through_the_queue(rabbit: RabbitDeployment) -> None
     lines = [line for worker in rabbit.workers for line in worker.log.splitlines() if "replied with" in line]
     assert len(lines) == 3
     assert all('"task_id"' in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("login", "host", "refused"),
+    [("guest:guest", "%2F", False), ("guest:wrong", "%2F", True), ("guest:guest", "no", True)],
+)
+def test_a_refused_login_and_a_missing_virtual_host_differ_from_a_broker_that_is_away(
+    rabbit: RabbitDeployment, login: str, host: str, refused: bool
+) -> None:
+    # Celery would end the worker, with a trace.
+    assert start_checks._refuses(f"amqp://{login}@127.0.0.1:{rabbit.rabbitmq_port}/{host}") is refused
+    assert not start_checks._refuses(f"amqp://{login}@127.0.0.1:9/{host}")
 
 
 def test_messages_are_answered_while_the_broker_is_away_and_after_it_is_back(rabbit: RabbitDeployment) -> None:
