@@ -26,6 +26,9 @@ _LOADED_LATER = (
     "client/posts.js",
 )
 
+#: The page's style sheets in their order. The page loads them as one, `page.css`: it is shown when it has them all.
+_STYLES = ("base", "header", "sidebar", "start-page", "conversation", "text", "composer")
+
 assets = Blueprint("assets", __name__)
 
 
@@ -39,8 +42,11 @@ class Asset:
 
     @classmethod
     def read(cls, path: Path) -> Asset:
-        plain = path.read_bytes()
-        mimetype = "text/javascript" if path.suffix == ".js" else mimetypes.guess_type(path.name)[0]
+        return cls.of(path.name, path.read_bytes())
+
+    @classmethod
+    def of(cls, name: str, plain: bytes) -> Asset:
+        mimetype = "text/javascript" if name.endswith(".js") else mimetypes.guess_type(name)[0]
         return cls(mimetype or "text/plain", plain, gzip.compress(plain, 9, mtime=0))
 
 
@@ -53,6 +59,8 @@ class Assets:
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
+        styles = [self._files[f"{name}.css"].plain for name in _STYLES]
+        self._files["page.css"] = Asset.of("page.css", b"\n".join(styles))
         digest = hashlib.sha256()
         for name, asset in self._files.items():
             digest.update(f"{name}\0{len(asset.plain)}\0".encode() + asset.plain)

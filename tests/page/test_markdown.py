@@ -91,6 +91,11 @@ def test_every_text_has_its_own_direction(ada: PageUser) -> None:
 def test_every_item_of_a_list_has_its_own_direction(ada: PageUser) -> None:
     items = ada.ask("!say=- hello\\n- שלום").locator("li")
     assert [is_at_right(items.nth(number)) for number in range(2)] == [False, True]
+    # The digits of a table stand where their column's other cells do.
+    cells = ada.ask("!say=| \u05e9\u05dc\u05d5\u05dd | \u05e2\u05d5\u05dc\u05dd |\\n|---|---|\\n| 1 | 2 |").locator(
+        "th, td"
+    )
+    assert [is_at_right(cells.nth(number)) for number in range(4)] == [True] * 4
 
 
 def is_at_right(paragraph: Locator) -> bool:

@@ -12,29 +12,55 @@ from chatbot.sessions.ids import session_id
 from chatbot.store.keys import session_keys
 from devtools.harness.chat_client import history
 from devtools.harness.deployment import Deployment, eventually
-from tests.support.page_user import PageUser, end_session
+from tests.support.page_user import NO_CONNECTION_OR_EXPIRED, PageUser, end_session
 
 LONG = "!interval=50 !tokens=45 go on"
 
 
-@pytest.mark.parametrize("victim", ["web", "worker", "redis"])
-def test_the_page_recovers_from_a_kill_during_a_reply(eve: PageUser, site: Deployment, victim: str) -> None:
-    eve.ask("before")
-    eve.send(LONG)
-    expect(eve.replies.last).to_contain_text("w5")
-    eve.draft.fill("being typed")
-    process = {"web": site.webs[0], "worker": site.workers[0], "redis": site.redis}[victim]
-    process.kill()
-    if victim == "web":
-        expect(eve.state).to_have_text("Reconnecting")
-    process.start()
-    expect(eve.replies.last).to_contain_text("w38")
-    expect(eve.page.locator(".foot:visible")).to_have_count(2)
-    expect(eve.draft).to_have_value("being typed")
-    expect(eve.state).to_have_text("Connected")
-    eve.page.keyboard.press("Enter")
-    expect(eve.replies.last).to_contain_text("You said: being typed")
-    eve.expect_history()
+def test_two_browsers_show_one_reply_to_each_request_and_the_same_tree_whatever_is_killed(
+    eve: PageUser, chromium: Browser, site: Deployment
+) -> None:
+    eve.ask("!tokens=40 go on")
+    other = PageUser(chromium, site.url()).return_to(eve.token)
+
+    def edit() -> None:
+        eve.page.get_by_role("button", name="Edit the message").last.click()
+        eve.send(LONG)
+
+    def regenerate() -> None:
+        eve.page.get_by_role("button", name="Regenerate the reply").last.click()
+
+    for act, victim, places in (
+        (edit, site.redis, ["2/2"]),
+        (regenerate, site.workers[0], ["2/2", "2/2"]),
+        (edit, site.webs[0], ["3/3"]),
+        (regenerate, site.redis, ["3/3", "2/2"]),
+    ):
+        act()
+        expect(other.page.locator(".place:visible")).to_have_text(places)
+        expect(other.replies.last).to_contain_text("w3")
+        eve.draft.fill("being typed")
+        victim.kill()
+        if victim is site.webs[0]:
+            expect(eve.state).to_have_text("Reconnecting")
+        victim.start()
+        for user in (eve, other):
+            expect(user.replies.last).to_contain_text("w38")
+            expect(user.page.locator(".foot:visible")).to_have_count(1)
+        expect(eve.draft).to_have_value("being typed")
+        expect(eve.state).to_have_text("Connected")
+        eve.draft.fill("")
+    messages = history(site.url(), eve.token)
+    asked = {message["id"] for message in messages if message["source"] == "human"}
+    answered = [message.get("request", message["reply_to"]) for message in messages if message["source"] == "bot"]
+    assert (len(asked), len(answered), len(set(answered))) == (3, 5, 5)
+    assert asked <= set(answered)
+    for user in (eve, other):
+        expect(user.page.locator(".turn:visible .place:visible")).to_have_text(["3/3", "2/2"])
+    eve.send("being typed")
+    for user in (eve, other):
+        expect(user.replies.last).to_contain_text("You said: being typed")
+    other.close(allowed=NO_CONNECTION_OR_EXPIRED)
 
 
 def test_a_message_written_while_the_server_is_down_is_sent_later(eve: PageUser, site: Deployment) -> None:

@@ -156,7 +156,7 @@ export class Chat {
     this.#listener.renewed(left);
     this.stopping = false;
     const known = this.conversation.begin(pending, requests);
-    if (leaf) this.conversation.show(leaf);
+    if (leaf) this.conversation.showEnd(leaf);
     if (recovered === false) this.#history.noteGap();
     this.#gap = recovered === false || (recovered !== true && !this.#fresh) || !known;
     this.#fresh = false;
@@ -212,7 +212,7 @@ export class Chat {
         const loaded = await this.#history.loadNewest();
         if (!loaded) return;
         this.#knownAs(loaded.session.name, loaded.session.session_start);
-        if (loaded.session.leaf) this.conversation.show(loaded.session.leaf);
+        if (loaded.session.leaf) this.conversation.showEnd(loaded.session.leaf);
         if (!loaded.complete) this.#syncAgain = true;
         attempt = 0;
       } catch (error) {

@@ -129,7 +129,7 @@ export class Conversation extends TurnList {
         this.#takeError(turn, frame);
         break;
       case 'selected':
-        this.show(frame.id);
+        this.showEnd(frame.id);
         break;
       case 'feedback':
         this.#rate(frame);

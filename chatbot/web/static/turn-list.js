@@ -35,6 +35,12 @@ export class TurnList {
     this.reordered();
   }
 
+  /** Shows the path whose end the server names. A human message there stands for its newest request without a reply. */
+  showEnd(id) {
+    const request = this.order.findLast((turn) => turn.of === id && !turn.reply?.complete);
+    this.show(request?.id ?? id);
+  }
+
   /** A request for another reply to the human message `of`. */
   regenerate(id, of) {
     const first = this.turns.get(of);
