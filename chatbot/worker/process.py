@@ -256,20 +256,26 @@ def _set_up_threads(
     recovery.start()
     signals.worker_ready.connect(lambda **_: logs.mark_started(), weak=False)
     signals.worker_ready.connect(lambda **_: canary.start(), weak=False)
-    signals.worker_shutting_down.connect(partial(_begin_shutdown, canary, recovery, services), weak=False)
+    drain_at_shutdown(canary, recovery, services)
     signals.worker_shutdown.connect(partial(_end_shutdown, canary), weak=False)
 
 
-def _begin_shutdown(canary: Canary, recovery: Recovery, services: WorkerServices, **_: Any) -> None:
-    """Starts a thread, as this runs in the main thread's signal handler, where nothing may block."""
+def drain_at_shutdown(canary: Canary, recovery: Recovery, services: WorkerServices) -> None:
+    """Starts a thread that stops the worker's own work when the worker begins to shut down.
 
-    recovery.stop()
+    Celery says that in its signal handler. There a lock, also an event's, may be one that the interrupted thread holds:
+    a second signal stopped a worker for ever. Writing to a pipe takes none.
+    """
+    begun, begin = os.pipe()
 
-    def unregister_and_drain() -> None:
+    def drain() -> None:
+        os.read(begun, 1)
+        recovery.stop()
         canary.unregister()
         services.drain()
 
-    threading.Thread(target=unregister_and_drain, name="drain", daemon=True).start()
+    threading.Thread(target=drain, name="drain", daemon=True).start()
+    signals.worker_shutting_down.connect(lambda **_: os.write(begin, b"."), weak=False)
 
 
 def _end_shutdown(canary: Canary, **_: Any) -> None:
