@@ -25,10 +25,9 @@ def breakable(model: ModelServer) -> Iterator[Deployment]:
 @pytest.mark.parametrize(
     ("name", "times"),
     [
-        ("worker-kill", 3),
-        ("worker-freeze", 1),
-        ("web-kill", 2),
-        ("redis-kill", 2),
+        ("worker-kill", 2),
+        ("web-kill", 1),
+        ("redis-kill", 1),
     ],
 )
 def test_nothing_is_lost_doubled_or_out_of_order(
@@ -43,7 +42,7 @@ def remote(model: ModelServer) -> Iterator[NetworkDeployment]:
         yield deployment
 
 
-@pytest.mark.parametrize("name", ["pubsub-half-open", "worker-partition"])
+@pytest.mark.parametrize("name", ["pubsub-half-open"])
 def test_nothing_is_lost_when_the_network_breaks(remote: NetworkDeployment, model: ModelServer, name: str) -> None:
     check(remote, model, name, 1)
 

@@ -9,16 +9,16 @@ from devtools.hostile.cases import CASES
 from devtools.hostile.crowding import CROWDING, SETTINGS, Case, crowd
 
 
-def test_six_hundred_hostile_requests_and_frames_do_no_harm(model: ModelServer) -> None:
+def test_three_hundred_hostile_requests_and_frames_do_no_harm(model: ModelServer) -> None:
     with Deployment(model.url) as chat:
-        found = assault(chat, cases=600, slow=30, seed=20)
+        found = assault(chat, cases=300, slow=15, seed=20)
         assert found["unharmed"], found
         # Enough of them got past the handshake, and enough were refused.
-        assert found["answers"]["101"] > 600 // len(CASES)
-        assert found["answers"]["400"] > 600 // len(CASES)
+        assert found["answers"]["101"] > 300 // len(CASES)
+        assert found["answers"]["400"] > 300 // len(CASES)
 
 
-@pytest.mark.parametrize("case", CROWDING, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("case", CROWDING[::2], ids=lambda case: case.__name__)
 def test_one_client_does_not_keep_the_others_waiting(model: ModelServer, case: Case) -> None:
     with Deployment(model.url, workers=0, **SETTINGS) as chat:
         found = crowd(chat, case, 2)

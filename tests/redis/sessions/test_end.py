@@ -147,7 +147,7 @@ def test_giving_up_a_damaged_session_leaves_shared_keys_and_other_sessions_untou
         found = DamagedSession("", wrong_type=wrong_type)
         attempts = 1 if kind == "damaged" else 3
         assert [leases.give_up(session, found) for _ in range(attempts)] == [False] * (attempts - 1) + [True]
-        event = eventually(lambda: listening.get_message(ignore_subscribe_messages=True), 5)
+        event = eventually(lambda: listening.get_message(ignore_subscribe_messages=True, timeout=1), 5)
     assert contents(redis_client, session) == before
     assert redis_client.zscore(LEDGER, session) is redis_client.zscore(WAITING, session) is None
     assert (redis_client.zscore(f"{LINE}10.0.0.1", session) is None) == (kind != "state")
