@@ -113,7 +113,8 @@ def last_request(model: ModelServer) -> int:
 def show_tokens(model: ModelServer, before: int, crowd: Crowd) -> None:
     """Prints how many tokens the model server has generated since its request `before`, for each that users see."""
     generated = sum(record.tokens for record in model.requests(before))
-    if crowd.outcome.shown:
+    # A model server that was killed has lost its count.
+    if crowd.outcome.shown and generated:
         print(f"  {generated / crowd.outcome.shown:.2f} tokens generated for each one shown", flush=True)
 
 
