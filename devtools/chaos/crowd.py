@@ -220,10 +220,6 @@ class CrowdDelivery(Delivery):
     #: Tokens of the stored replies: words, as the model server generates them.
     shown: int = 0
 
-    @property
-    def longest_wait(self) -> float:
-        return max(self.waits, default=0.0)
-
 
 class Crowd:
     """Several users who talk within the `with`, in one event loop of a thread; after it `outcome` holds the result."""

@@ -17,6 +17,7 @@ from chatbot.api_keys.keys import ApiKey, ApiKeys
 from chatbot.api_keys.usage import KeyUsage, read_by_name
 from chatbot.store.keys import api_key_keys, session_keys
 from devtools.chaos.findings import Finding
+from devtools.chaos.restarts import restart_in_turn
 from devtools.fake_model import ModelServer
 from devtools.fake_model.state import DONE, Record
 from devtools.harness.deployment import Deployment, eventually
@@ -85,15 +86,7 @@ def run(chat: Deployment, model: ModelServer, kills: int, callers: int, pause: f
     asking = Callers(chat, secret)
     asking.start(callers)
     eventually(lambda: asking.ended >= callers, _PATIENCE, "responses end before the first kill")
-    workers, webs = itertools.cycle(chat.workers), itertools.cycle(chat.webs)
-    for kind in itertools.islice(itertools.cycle(_VICTIMS), kills):
-        time.sleep(pause)
-        if kind == "redis":
-            chat.redis.restart()
-            chat.wait_for_redis()
-        else:
-            next(workers if kind == "worker" else webs).restart()
-    chat.wait_until_ready()
+    restart_in_turn(chat, _VICTIMS, kills, pause)
     goal = asking.ended + callers
     eventually(lambda: asking.ended >= goal, _PATIENCE, "responses end after the last kill")
     asking.stop()

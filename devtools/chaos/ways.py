@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
-import time
 from dataclasses import dataclass, field
 
 from chatbot_client import AsyncChat, ChatError, Message
 from chatbot_client.types import Way
 
 from devtools.chaos.findings import Finding
+from devtools.chaos.restarts import restart_in_turn
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import history
 from devtools.harness.deployment import Deployment, eventually
@@ -82,15 +81,7 @@ def run(chat: Deployment, kills: int, users: int, pause: float) -> list[Finding]
     talking = threading.Thread(target=lambda: asyncio.run(talk()), daemon=True)
     talking.start()
     _wait_for_replies(people, 1)
-    workers, webs = itertools.cycle(chat.workers), itertools.cycle(chat.webs)
-    for kind in itertools.islice(itertools.cycle(_VICTIMS), kills):
-        time.sleep(pause)
-        if kind == "redis":
-            chat.redis.restart()
-            chat.wait_for_redis()
-        else:
-            next(workers if kind == "worker" else webs).restart()
-    chat.wait_until_ready()
+    restart_in_turn(chat, _VICTIMS, kills, pause)
     _wait_for_replies(people, max(len(user.said) for user in people) + 1)
     stop.set()
     talking.join(_PATIENCE)
