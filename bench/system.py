@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.load_generator import Client, Result, converse
+from bench.load_generator import Client, Result, Talk, converse, drain
 from bench.meter import Cost, Meter, memory
 from bench.paced_model import Pace, PacedModel
 from chatbot.sessions.ids import session_id
@@ -72,6 +72,18 @@ class ChatSystem:
                 "model": [self.model.pid],
             }
         )
+
+    async def stream(self, clients: Sequence[Client], talk: Talk, seconds: float) -> int:
+        """Every client asks once, for a reply that takes `seconds`; the worker's memory in the middle, in bytes."""
+        talk.open()
+        for client in clients:
+            client.on_done = lambda _: None
+            client.say(talk)
+        await asyncio.sleep(seconds / 2)
+        memory = self.memory()["worker"]
+        await asyncio.sleep(seconds / 2)
+        await drain(talk)
+        return memory
 
     async def calm(self, timeout: float = 30.0) -> None:
         """Waits until the aftermath of earlier work, such as closing thousands of sockets, takes no more CPU."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from bench.load_generator import Client, Talk, close_all, connect_all, drain
+from bench.load_generator import Client, Talk, close_all, connect_all
 from bench.meter import Cost, Meter
 from bench.paced_model import Pace, PacedModel
 from bench.system import ChatSystem, chat, run
@@ -159,14 +159,7 @@ async def _stream(system: ChatSystem, clients: Sequence[_Counting], meter: Meter
     system.model.set(Pace(0.05, 0.05, int(_STREAMED * 20), stamped=True))
     traffic, talk = _Traffic(system, clients), Talk()
     meter.lap()
-    talk.open()
-    for client in clients:
-        client.on_done = lambda _: None
-        client.say(talk)
-    await asyncio.sleep(_STREAMED / 2)
-    memory = system.memory()["worker"]
-    await asyncio.sleep(_STREAMED / 2)
-    await drain(talk)
+    memory = await system.stream(clients, talk, _STREAMED)
     cost = meter.lap()
     if not talk.result.kept:
         raise RuntimeError(f"the streams were broken: {talk.result.trouble()}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bench.load_generator import Client, Result, Talk, close_all, connect_all, drain, quantile
+from bench.load_generator import Client, Result, Talk, close_all, connect_all, quantile
 from bench.meter import Cost
 from bench.paced_model import Pace, PacedModel
 from bench.results import Outcome, Row, Table, at_most, median
@@ -52,14 +51,7 @@ async def _once(system: ChatSystem, clients: Sequence[Client], seconds: float) -
     """Every client asks once, and gets `seconds` of tokens."""
     system.model.set(Pace(0.05, 0.05, int(seconds * 20), stamped=True))
     meter, talk = system.meter(), Talk()
-    talk.open()
-    for client in clients:
-        client.on_done = lambda _: None
-        client.say(talk)
-    await asyncio.sleep(seconds / 2)
-    memory = system.memory()["worker"]
-    await asyncio.sleep(seconds / 2)
-    await drain(talk)
+    memory = await system.stream(clients, talk, seconds)
     talk.close()
     for client in clients:
         client.on_done = None
