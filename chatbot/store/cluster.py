@@ -20,16 +20,17 @@ from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from chatbot.store.connections import Connection, SSLConnection
+from chatbot.store.url_parts import host_and_port, redis_options
 
 logger = logging.getLogger(__name__)
 
 CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
 CLUSTER_PORT = 6379
+_FORM = "redis+cluster://host1:6379,host2:6379,host3:6379"
 SLOTS = 16384
 #: Seconds. A node answers from memory: after this time it counts as down, and the next one is asked.
 _ASK_TIMEOUT = 1.0
@@ -58,18 +59,20 @@ class ClusterAddress:
     def parse(cls, url: str) -> ClusterAddress:
         """Raises `ValueError` with the reason, but without the URL, which may contain a password."""
         if ";" in url:
-            raise ValueError("separate the nodes by commas: redis+cluster://host1:6379,host2:6379,host3:6379")
+            raise ValueError(f"separate the nodes by commas: {_FORM}")
         parts = urlsplit(url)
         login, _, hosts = parts.netloc.rpartition("@")
         if parts.path.strip("/") not in ("", "0"):
             raise ValueError("names a database: a cluster has database 0 alone, so end it with the last host")
         tls = parts.scheme == "rediss+cluster"
-        options = parse_url(f"{'rediss' if tls else 'redis'}://{login}{'@' if login else ''}redis/0?{parts.query}")
+        options = redis_options(login, tls, "0", parts.query)
         if options.pop("db", 0) != 0:
             raise ValueError("names a database: a cluster has database 0 alone, so leave db out")
-        for name in ("host", "port", "connection_class"):
-            options.pop(name, None)
-        return cls(tuple(_node(address) for address in hosts.split(",")), options, tls)
+        return cls(
+            tuple(Node(*host_and_port(address, CLUSTER_PORT, "a node", _FORM)) for address in hosts.split(",")),
+            options,
+            tls,
+        )
 
     @property
     def connection_class(self) -> type[Any]:
@@ -78,16 +81,6 @@ class ClusterAddress:
 
 def is_cluster(url: str) -> bool:
     return urlsplit(url).scheme in CLUSTER_SCHEMES
-
-
-def _node(address: str) -> Node:
-    parts = urlsplit(f"//{address}")
-    if not parts.hostname:
-        raise ValueError("a node has no host name: redis+cluster://host1:6379,host2:6379,host3:6379")
-    try:
-        return Node(parts.hostname, parts.port or CLUSTER_PORT)
-    except ValueError:
-        raise ValueError("a node's port is not a port number") from None
 
 
 class Topology:

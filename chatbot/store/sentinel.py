@@ -19,7 +19,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import (
     Sentinel,
@@ -29,6 +28,7 @@ from redis.sentinel import (
 )
 
 from chatbot.store.connections import FollowsMaster, PollsSocket
+from chatbot.store.url_parts import host_and_port, redis_options
 
 SENTINEL_SCHEMES = ("sentinel", "sentinels")
 SENTINEL_PORT = 26379
@@ -65,13 +65,9 @@ class SentinelAddress:
         tls = parts.scheme == "sentinels"
         query = dict(parse_qsl(parts.query))
         own = {name: query.pop(f"sentinel_{name}", None) for name in ("username", "password")}
-        options = parse_url(
-            f"{'rediss' if tls else 'redis'}://{login}{'@' if login else ''}redis/{db or 0}?{urlencode(query)}"
-        )
-        for name in ("host", "port", "connection_class"):
-            options.pop(name, None)
+        options = redis_options(login, tls, db or "0", urlencode(query))
         return cls(
-            sentinels=tuple(_host_and_port(address) for address in hosts.split(",")),
+            sentinels=tuple(host_and_port(address, SENTINEL_PORT, "a Sentinel") for address in hosts.split(",")),
             service=service,
             redis_options=options,
             sentinel_options={
@@ -88,16 +84,6 @@ def is_sentinel(url: str) -> bool:
 
 def tls_options(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name.startswith("ssl_")}
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    parts = urlsplit(f"//{address}")
-    if not parts.hostname:
-        raise ValueError("a Sentinel has no host name")
-    try:
-        return parts.hostname, parts.port or SENTINEL_PORT
-    except ValueError:
-        raise ValueError("a Sentinel's port is not a port number") from None
 
 
 class Sentinels(Sentinel):
