@@ -67,11 +67,9 @@ class Recovery:
         self._load = load
         self._lock = threading.Lock()
         self._answering = 0
-        #: Whether the last attempt to publish failed.
-        self._broker_away = False
         self._ending = threading.Event()
-        # Until then, by the monotonic clock, a broker that is slow to fail is not asked.
-        self._publish_after = 0.0
+        # Until then, by the monotonic clock, the broker is not asked; None when it took the last tasks.
+        self._publish_after: float | None = None
 
     def start(self) -> None:
         """Sweeps now, and then each second."""
@@ -103,7 +101,7 @@ class Recovery:
             self._answer(session)
         owed = [session for session in overdue.owed if not self._answer(session)]
         new = overdue.unclaimed
-        if self._broker_away:
+        if self._publish_after is not None:
             # Publishing may take seconds. Its tasks take no slots meanwhile, so any that is free will do.
             owed, new = (
                 [session for session in some if not self._answer(session, any_slot=True)] for some in (owed, new)
@@ -119,19 +117,18 @@ class Recovery:
         """Publishes a task for each session, with its priority; returns those that the broker did not take."""
         began, done = time.monotonic(), 0
         try:
-            if tasks and began >= self._publish_after:
+            if tasks and began >= (self._publish_after or 0.0):
                 with self._celery.producer_pool.acquire(block=True, timeout=PUBLISH_TIMEOUT) as producer:
                     for session, priority in tasks:
                         publish_reply(self._celery, session, producer, priority)
                         done += 1
-                self._broker_away = False
+                self._publish_after = None
         except BROKER_ERRORS as error:
-            self._broker_away = True
             logger.warning(
                 "the broker took %d of %d overdue tasks: %s: %s", done, len(tasks), type(error).__name__, error
             )
-            if time.monotonic() - began > _SLOW_FAILURE:
-                self._publish_after = time.monotonic() + _BROKER_REST
+            failed = time.monotonic()
+            self._publish_after = failed + (_BROKER_REST if failed - began > _SLOW_FAILURE else 0.0)
         return [session for session, _ in tasks[done:]]
 
     def _answer(self, session: str, *, any_slot: bool = False) -> bool:

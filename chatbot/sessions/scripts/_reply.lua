@@ -112,7 +112,8 @@ local function begin_attempt(before)
 end
 
 -- {'message', fence, id, attempts, loading since, stop?, now, text so far, tokens generated for it, its trace, the attempt
--- before, messages of the prompt...}; `asked` says whether the request has options: its events are append-only, so text that was published stays.
+-- before, messages of the prompt...}; `asked` says whether the request has options: its events are append-only, so text
+-- that was published stays.
 local function assignment(message)
   local fields = redis.call('HMGET', state, 'fence', 'attempts', 'loading', 'stop', 'generated', 'attempt', 'trace:' .. message)
   local result = {
