@@ -82,14 +82,17 @@ class ModelServer:
         return [Record(**item) for item in self._call("GET", f"/requests?since={since}")[0]]
 
     def wait_until(self, true: Callable[[list[Record]], bool], *, since: int = 0, timeout: float = 10) -> list[Record]:
-        """The records as soon as ``true(records)``, checked whenever one arrives, sends its first token or ends."""
+        """The records as soon as ``true(records)``, checked whenever one arrives, sends its first token or ends.
+
+        ``true`` is first called with the first record: it may take ``records[-1]``.
+        """
         version, deadline = -1, time.monotonic() + timeout
         while True:
             left = max(0.001, deadline - time.monotonic())
             path = f"/requests?since={since}&version={version}&wait={left:.3f}"
             found, version = self._call("GET", path, timeout=left + 10)
             records = [Record(**item) for item in found]
-            if true(records):
+            if records and true(records):
                 return records
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not true within {timeout} s of {records[-5:]}")

@@ -55,14 +55,20 @@ def free_port() -> int:
 
 
 def eventually(true: Callable[[], Any], timeout: float = 20.0, what: str = "") -> Any:
-    """The first true value of `true()`, which is called repeatedly. Raises `AssertionError` after `timeout` seconds."""
+    """The first true value of `true()`, which is called repeatedly. Raises `AssertionError` after `timeout` seconds.
+
+    An element that is still missing (`LookupError`, as of `frames[-1]` before the first frame) counts as not yet true.
+    """
     deadline = time.monotonic() + timeout
     while True:
-        value = true()
-        if value:
-            return value
+        missing: LookupError | None = None
+        try:
+            if value := true():
+                return value
+        except LookupError as error:
+            missing = error
         if time.monotonic() > deadline:
-            raise AssertionError(f"not so within {timeout} s: {what or true}")
+            raise AssertionError(f"not so within {timeout} s: {what or true}") from missing
         time.sleep(0.01)
 
 
