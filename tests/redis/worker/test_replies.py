@@ -430,6 +430,19 @@ def test_a_reply_that_is_stopped_after_its_worker_died_is_what_was_shown(talk: T
     talk.sessions.stop(talk.session)
     talk.worker(Continuing()).answer(talk.session)
     assert (talk.last()["msg"], talk.last()["finish_reason"]) == ("Hello", "stopped")
+    assert talk.last()["usage"] == estimated("q1", "Hello")
+
+
+def test_a_reply_with_options_that_no_model_continues_counts_with_an_estimate(talk: Talk) -> None:
+    talk.sessions.accept(talk.session, "m1", "q1", extra={"options": {"truncation": "disabled"}})
+    die(talk, Piece("Hello"))
+    talk.worker(Script()).answer(talk.session)
+    assert (talk.last()["msg"], talk.last()["finish_reason"]) == ("Hello", "interrupted")
+    assert talk.last()["usage"] == estimated("q1", "Hello")
+
+
+def estimated(prompt: str, text: str) -> dict[str, Any]:
+    return Usage(estimated_tokens(prompt), 0, estimated_tokens(text), estimated=True).document()
 
 
 def test_a_reply_with_options_goes_on_or_ends_but_never_changes(talk: Talk) -> None:
