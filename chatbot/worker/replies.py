@@ -22,7 +22,8 @@ from chatbot.telemetry.counters import (
 )
 from chatbot.worker import traces
 from chatbot.worker.generation import Generator
-from chatbot.worker.models.base import Call, Model
+from chatbot.worker.models.base import Model
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import (
     CallCancelled,
     ModelError,

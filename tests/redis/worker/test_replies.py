@@ -17,10 +17,12 @@ from chatbot.sessions.messages import Sessions
 from chatbot.store.keys import events_channel, session_keys
 from chatbot.telemetry.counters import TOKENS, Counts, sums
 from chatbot.web.fanout.hub import replay
-from chatbot.worker.models.base import Call, Model, Piece, Pieces
+from chatbot.worker.models.answers.piece import Piece, Pieces
+from chatbot.worker.models.answers.usage import Usage
+from chatbot.worker.models.base import Model
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.continuation import CannotContinue
 from chatbot.worker.models.errors import ContentRefused, ModelError, PromptTooLong, TransientModelError
-from chatbot.worker.models.usage import Usage
 from chatbot.worker.prompts import PromptMessage, estimated_tokens
 from chatbot.worker.replies import Replies
 from chatbot.worker.stream import MAX_REASONING_LENGTH, REASONING_CUT
