@@ -20,6 +20,7 @@ from chatbot.web.enqueue import Enqueuer
 from chatbot.web.fanout.hub import Hub
 from chatbot.web.key_access import KeyAccess
 from chatbot.web.limits.address_limits import AddressLimits
+from chatbot.web.limits.frame_rates import FrameRates
 from chatbot.web.limits.rates import RateLimits
 from chatbot.web.limits.socket_limit import SocketLimit
 from chatbot.web.metrics import SharedMetrics, WebMetrics
@@ -97,6 +98,7 @@ def _create_services(settings: Settings, celery: Celery) -> Services:
         hub=hub,
         enqueuer=Enqueuer(celery, metrics.enqueue_failures.inc),
         rate_limits=RateLimits(settings, partitions),
+        frame_rates=FrameRates(settings),
         socket_limit=SocketLimit(sessions, hub.channel, settings.limits.max_sockets_per_session),
         address_limits=AddressLimits(settings),
         key_access=KeyAccess(settings, partitions),

@@ -73,7 +73,7 @@ class Requests:
 
         What is accepted is on `wait_replicas` replicas before a method returns it. A history keeps its
         `max_history` newest messages that take `max_history_bytes` of Redis' memory, 0 for all, and every unanswered
-        one. While the queue delay exceeds `max_queue_age` seconds requests are refused; 0 for no limit.
+        one. A request whose expected wait exceeds `max_queue_age` seconds is refused; 0 for no limit.
 
         Where the sessions' Redis is the broker too, `task` returns for a session the list and the element that enqueue
         its task: the step that accepts a request enqueues it.
