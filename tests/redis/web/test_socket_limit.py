@@ -12,8 +12,8 @@ from chatbot.protocol.client_errors import SessionNotFound
 from chatbot.sessions.messages import Sessions
 from chatbot.store.client import connect
 from chatbot.store.partitions import Partitions
-from chatbot.web import socket_limit
-from chatbot.web.socket_limit import SocketLimit
+from chatbot.web.limits import socket_limit
+from chatbot.web.limits.socket_limit import SocketLimit
 from devtools.harness.deployment import eventually, running_redis
 
 #: As long as those of real processes, and nothing but digits behind the last colon.

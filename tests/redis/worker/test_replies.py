@@ -16,7 +16,7 @@ from chatbot.sessions.leases import Leases
 from chatbot.sessions.messages import Sessions
 from chatbot.store.keys import events_channel, session_keys
 from chatbot.telemetry.counters import TOKENS, Counts, sums
-from chatbot.web.hub import replay
+from chatbot.web.fanout.hub import replay
 from chatbot.worker.models.base import Call, Model, Piece, Pieces
 from chatbot.worker.models.continuation import CannotContinue
 from chatbot.worker.models.errors import ContentRefused, ModelError, PromptTooLong, TransientModelError

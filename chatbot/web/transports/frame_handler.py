@@ -16,8 +16,8 @@ from chatbot.protocol.client_errors import UNAVAILABLE, ClientError, SessionNotF
 from chatbot.protocol.client_frames import ClientFrame, parse_frame
 from chatbot.sessions.requests import Accepted
 from chatbot.web.client_lines import refused
+from chatbot.web.fanout.subscriber import Subscriber
 from chatbot.web.services import Services
-from chatbot.web.subscriber import Subscriber
 from chatbot.web.traces import accepting
 
 logger = logging.getLogger(__name__)

@@ -20,11 +20,11 @@ from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.snapshots import Snapshot
-from chatbot.web.connections import Connection, session_frame
 from chatbot.web.disconnects import has_disconnected
-from chatbot.web.hub import replay, replayed_requests
+from chatbot.web.fanout.hub import replay, replayed_requests
+from chatbot.web.fanout.subscriber import Subscriber
 from chatbot.web.services import Services
-from chatbot.web.subscriber import Subscriber
+from chatbot.web.transports.connections import Connection, session_frame
 
 #: Seconds that the parts of a reply are collected before they are answered: else each would be a poll.
 _GATHER = 0.2

@@ -12,11 +12,11 @@ from chatbot.protocol.client_errors import UNAVAILABLE, ClientError, RateLimited
 from chatbot.protocol.close_codes import Closing
 from chatbot.sessions.snapshots import Snapshot
 from chatbot.web.client_lines import refused
-from chatbot.web.hub import replay
-from chatbot.web.lifetime import Lifetime
-from chatbot.web.outbox import SEND_DEADLINE, Outbox
+from chatbot.web.fanout.hub import replay
+from chatbot.web.fanout.outbox import SEND_DEADLINE, Outbox
+from chatbot.web.fanout.subscriber import Subscriber
 from chatbot.web.services import Services
-from chatbot.web.subscriber import Subscriber
+from chatbot.web.transports.lifetime import Lifetime
 
 logger = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from chatbot.sessions.ids import session_id
 from chatbot.sessions.snapshots import Snapshot
 from chatbot.web import deadlines
 from chatbot.web.client_lines import SocketLines
-from chatbot.web.connections import Connection
 from chatbot.web.disconnects import connection_of, has_disconnected
-from chatbot.web.outbox import Outbox
+from chatbot.web.fanout.outbox import Outbox
+from chatbot.web.fanout.subscriber import Subscriber
 from chatbot.web.services import Services
-from chatbot.web.subscriber import Subscriber
+from chatbot.web.transports.connections import Connection
 
 #: How a complete message begins: clients resume after its id.
 _MESSAGE = re.compile(r'\{"type":"message","id":"([^"]+)"')

@@ -7,7 +7,7 @@ from collections import Counter
 
 from chatbot import config
 from chatbot.protocol.client_errors import RateLimited
-from chatbot.web.rates import Pace
+from chatbot.web.limits.rates import Pace
 
 #: Seconds after which a client that was refused for its open sockets may try again.
 _RETRY_AFTER = 10.0

@@ -8,17 +8,17 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 
 from chatbot.logs import bound
+from chatbot.protocol import frames
 from chatbot.protocol.client_errors import ClientError, SessionNotFound
 from chatbot.sessions.ids import session_id
-from chatbot.web.answers import bearer_token, json_answer, json_text_answer, request_body
-from chatbot.web.connections import admit_address
-from chatbot.web.error_answers import frame_refused
-from chatbot.web.event_stream import EventStream
-from chatbot.web.frame_handler import MAX_FRAME, FrameHandler
-from chatbot.web.long_poll import Poll
-from chatbot.web.outbox import SEND_BUFFER
-from chatbot.web.rates import hold_back
+from chatbot.web.answers import bearer_token, json_answer, json_text_answer, request_body, with_retry_after
+from chatbot.web.fanout.outbox import SEND_BUFFER
+from chatbot.web.limits.rates import hold_back
 from chatbot.web.services import network, services
+from chatbot.web.transports.connections import admit_address
+from chatbot.web.transports.event_stream import EventStream
+from chatbot.web.transports.frame_handler import MAX_FRAME, FrameHandler
+from chatbot.web.transports.long_poll import Poll
 
 #: Seconds that a poll may wait: proxies often cut a request after a minute.
 MAX_WAIT = 50.0
@@ -89,7 +89,7 @@ def send() -> Response:
     except UnicodeDecodeError:
         refusal = ClientError("invalid_frame", "The body is not UTF-8")
     if refusal is not None:
-        return frame_refused(refusal)
+        return _frame_refused(refusal)
     if not sent:
         return Response(status=204, headers={"Cache-Control": "no-store"})
     ack, *repeated = sent
@@ -110,3 +110,9 @@ def _parse_wait(text: str) -> float:
             f"'wait' is a number of seconds, 0 or more; above {MAX_WAIT:.0f} it counts as {MAX_WAIT:.0f}",
         )
     return min(seconds, MAX_WAIT)
+
+
+def _frame_refused(error: ClientError) -> Response:
+    """The answer to a frame that came as a request; its error has the fields of an error frame."""
+    answer = json_answer({"error": frames.error(error)}, status=error.status, cache=False)
+    return with_retry_after(answer, error)

@@ -13,11 +13,11 @@ from chatbot.protocol.client_errors import SessionNotFound
 from chatbot.protocol.close_codes import Closing
 from chatbot.sessions.ids import session_id
 from chatbot.web.client_lines import SocketLines
-from chatbot.web.connections import Connection, Refused
-from chatbot.web.frame_handler import MAX_FRAME, FrameHandler
+from chatbot.web.fanout.subscriber import Subscriber
 from chatbot.web.services import Services
-from chatbot.web.subscriber import Subscriber
-from chatbot.web.websocket import WebSocket
+from chatbot.web.transports.connections import Connection, Refused
+from chatbot.web.transports.frame_handler import MAX_FRAME, FrameHandler
+from chatbot.web.transports.websocket import WebSocket
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from chatbot.protocol import close_codes
 from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import Event, to_json
 from chatbot.sessions.snapshots import Snapshot
-from chatbot.web.outbox import text_frame
+from chatbot.web.fanout.outbox import text_frame
 
 #: Events that may be held while one socket's snapshot is read and sent.
 _MAX_HELD = 10_000

@@ -13,8 +13,8 @@ import redis
 
 from chatbot.api_keys import usage
 from chatbot.api_keys.keys import ApiKey, ApiKeys, Counted, InvalidKey, Period
+from chatbot.web.commands.store_command import StoreCommand
 from chatbot.web.key_access import KeyAccess
-from chatbot.web.store_command import StoreCommand
 
 _LIMIT = re.compile(rf"(\d{{1,12}})/({'|'.join(get_args(Period))})\Z")
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from chatbot import logs, tracing
 from chatbot.config import open_files
 from chatbot.telemetry.process_memory import resident_memory
-from chatbot.web import garbage_collection, metrics_folder, start_checks
+from chatbot.web import metrics_folder, start_checks
+from chatbot.web.gunicorn import garbage_collection
 
 if TYPE_CHECKING:
-    from chatbot.web.hub import Hub
+    from chatbot.web.fanout.hub import Hub
     from chatbot.web.metrics import WebMetrics
 
 #: Seconds over which the closing of sockets is spread, so that not all clients reconnect at once.

@@ -25,7 +25,7 @@ from chatbot.sessions.messages import Sessions
 from chatbot.sessions.snapshots import Snapshot
 from chatbot.store.listeners import Affected, open_listeners
 from chatbot.store.partitions import Node, Store, partitions_of
-from chatbot.web.subscriber import Subscriber
+from chatbot.web.fanout.subscriber import Subscriber
 from chatbot.web.traces import delivering
 
 logger = logging.getLogger(__name__)

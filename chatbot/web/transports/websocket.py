@@ -25,7 +25,7 @@ from wsproto.events import CloseConnection, Event
 
 from chatbot.protocol.close_codes import SLOW_CLIENT, TOO_BIG, Closing
 from chatbot.web.disconnects import has_ended
-from chatbot.web.outbox import Outbox, wait_for
+from chatbot.web.fanout.outbox import Outbox, wait_for
 
 logger = logging.getLogger(__name__)
 
