@@ -86,7 +86,7 @@ def _create_services(settings: Settings, celery: Celery) -> Services:
         max_history_bytes=settings.limits.max_history_bytes,
         max_queue_age=settings.limits.max_queue_age,
         max_age=settings.limits.max_session_age,
-        **({"task": task_elements(celery)} if settings.redis.broker_url == settings.redis.url else {}),
+        **({"task": task_elements(celery)} if settings.redis.broker_url == settings.redis.urls[0] else {}),
     )
     metrics = WebMetrics()
     hub = Hub(partitions, sessions, metrics.listener_breaks.inc, metrics.set_heard)

@@ -87,6 +87,8 @@ class Requests:
         self._resting = Resting()
         self._admission = Admission(self._partitions, self._resting, max_queue_age)
         self._task = task
+        # The node that is the broker as well, if `task` says so; in a Redis Cluster the queue has a slot of its own.
+        self._broker = None if self._partitions.all[0].tag else self._partitions.nodes[0]
 
     def accept(
         self,
@@ -242,7 +244,7 @@ class Requests:
         charge: str,
         **arguments: Value,
     ) -> list[Any]:
-        queue, task = ("", "") if self._partitions.several else self._task(session)
+        queue, task = self._task(session) if self._partitions.of(session).node is self._broker else ("", "")
 
         def accept(elsewhere: str, own: Sequence[Bucket]) -> list[Any]:
             here = elsewhere in ("", "here")

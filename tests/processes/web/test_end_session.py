@@ -27,7 +27,7 @@ def test_an_ended_session_is_gone_everywhere_and_its_sockets_are_closed(chat: De
         for client in (one, two):
             closed = client.closed()
             assert (closed.code, closed.reason) == (1008, "Session expired")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
         session = session_id(one.token)
         assert not [key for key in chat.client.scan_iter("*") if session in str(key)]
         refused = requests.get(chat.url(1) + "/refresh_token", params={"token": one.token}, timeout=10)
