@@ -14,9 +14,9 @@ from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from chatbot import config
-from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.buckets import Bucket
+from chatbot.store.errors import store_errors
 from chatbot.store.partitions import Partition, Store, partitions_of
 from chatbot.store.resting import Resting
 
@@ -74,13 +74,11 @@ class RateLimits:
 
     def _count(self, kind: str, network: str) -> None:
         limiter = self._limiter(network)
-        try:
+        with store_errors("rates"):
             for rate in self._sessions:
                 if not limiter.hit(rate, kind, network):
                     reset = limiter.get_window_stats(rate, kind, network).reset_time
                     raise RateLimited(max(reset - time.time(), 1.0))
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"rates: {type(error).__name__}: {error}") from error
 
     def _limiter(self, network: str) -> SlidingWindowCounterRateLimiter:
         at = self._partitions.of_address(network)
