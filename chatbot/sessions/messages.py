@@ -62,7 +62,7 @@ class Sessions(Requests):
             token = secrets.token_urlsafe(_TOKEN_BYTES)
             node = self._partitions.of(session_id(token)).node
             step = partial(self._create, token, document, age)
-            if self._resting.without(node, step, False, "a new session is elsewhere"):
+            if self._breakers.call(node, step, False, "a new session is elsewhere"):
                 return {"token": token, **document}
         # There is one Redis, or all have failed.
         token = secrets.token_urlsafe(_TOKEN_BYTES)

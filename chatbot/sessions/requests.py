@@ -20,8 +20,8 @@ from chatbot.sessions.admission import Admission
 from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.client_scripts import ClientScripts
 from chatbot.sessions.refusals import refusal
+from chatbot.store.circuit_breakers import CircuitBreakers
 from chatbot.store.partitions import Store, partitions_of
-from chatbot.store.resting import Resting
 from chatbot.store.scripts import Value
 from chatbot.tracing import traceparent
 
@@ -98,8 +98,8 @@ class Requests:
         self._max_pending = max_pending
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
         self._max_queue_age = max_queue_age
-        self._resting = Resting()
-        self._admission = Admission(self._partitions, self._resting, max_queue_age)
+        self._breakers = CircuitBreakers()
+        self._admission = Admission(self._partitions, self._breakers, max_queue_age)
         self._task = task
         # The node that is the broker as well, if `task` says so; in a Redis Cluster the queue has a slot of its own.
         self._broker = None if self._partitions.all[0].tag else self._partitions.nodes[0]

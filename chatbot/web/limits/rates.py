@@ -16,9 +16,9 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from chatbot import config
 from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.buckets import Bucket
+from chatbot.store.circuit_breakers import CircuitBreakers
 from chatbot.store.errors import store_errors
 from chatbot.store.partitions import Partition, Store, partitions_of
-from chatbot.store.resting import Resting
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class RateLimits:
         self._session_reads = settings.limits.session_reads
         self._address_reads = settings.limits.address_reads
         self._partitions = partitions_of(store)
-        self._resting = Resting()
+        self._breakers = CircuitBreakers()
         self._limiters: dict[Partition, SlidingWindowCounterRateLimiter] = {}
 
     def new_session(self, network: str) -> None:
@@ -68,7 +68,7 @@ class RateLimits:
         if self._partitions.several:
             # The new session may be where Redis works.
             node = self._partitions.of_address(network).node
-            self._resting.without(node, partial(self._count, kind, network), None, "an address is not limited")
+            self._breakers.call(node, partial(self._count, kind, network), None, "an address is not limited")
         else:
             self._count(kind, network)
 
