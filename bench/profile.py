@@ -27,7 +27,7 @@ WORKER_KINDS = (
     ("Redis: claim, commit", "chatbot/sessions/leases.py & chatbot/worker/replies.py"),
     ("progress of replies: one thread", "chatbot/worker/streams.py & (_run"),
     ("listener: heartbeat, stop", "chatbot/store/listener.py"),
-    ("model: events, text", "chatbot/worker/models/reading.py"),
+    ("model: events, text", "chatbot/worker/models/answers/reading.py"),
     ("model: events, text", "chatbot/worker/models/base.py & chatbot/worker/generation.py"),
     ("model: HTTP", "chatbot/worker/models/"),
     ("model: events, text", "chatbot/worker/prompts.py"),

@@ -18,8 +18,6 @@ import requests
 import urllib3
 
 from chatbot.telemetry.counters import ModelErrorKind, ServerErrorKind
-from chatbot.worker.models.error_documents import ServerError, server_error
-from chatbot.worker.models.error_table import Meaning, meaning
 from chatbot.worker.models.errors import (
     ContentRefused,
     ModelError,
@@ -31,8 +29,10 @@ from chatbot.worker.models.errors import (
     RequestRefused,
     TransientModelError,
 )
-from chatbot.worker.models.transfer_errors import TransferFailed, transfer_error
-from chatbot.worker.models.waits import wait_in_error, wait_in_headers
+from chatbot.worker.models.server_errors.documents import ServerError, server_error
+from chatbot.worker.models.server_errors.retry_after import wait_in_error, wait_in_headers
+from chatbot.worker.models.server_errors.table import Meaning, meaning
+from chatbot.worker.models.server_errors.transfer_errors import TransferFailed, transfer_error
 
 #: Bytes of an error's body that are read.
 _MAX_ERROR_BODY = 65536

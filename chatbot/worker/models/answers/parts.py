@@ -11,9 +11,15 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from chatbot.worker.models.answers.response_events import (
+    delta_of,
+    ended_response,
+    is_response,
+    output_items,
+    reasoning_of,
+)
 from chatbot.worker.models.errors import ContentRefused, TransientModelError
-from chatbot.worker.models.http_errors import raise_for_error
-from chatbot.worker.models.response_events import delta_of, ended_response, is_response, output_items, reasoning_of
+from chatbot.worker.models.server_errors.http_errors import raise_for_error
 
 #: Finish reasons by their words, in any spelling (MAX_TOKENS, maxTokens, max-tokens), tried in this order; others are
 #: `stop`. The first are Cohere's, whose words would fit two rows.

@@ -16,9 +16,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from chatbot.worker.models.base import Call
-from chatbot.worker.models.http_errors import causes
-from chatbot.worker.models.response import ModelResponse, Route
+from chatbot.worker.models.call import Call
+from chatbot.worker.models.http.response import ModelResponse, Route
+from chatbot.worker.models.server_errors.http_errors import causes
 
 #: Bytes asked of the connection at a time; what has arrived is returned at once.
 _READ_SIZE = 65536

@@ -16,16 +16,16 @@ from typing import Any
 import requests
 import urllib3
 
-from chatbot.worker.models.answers import Part, part_of
-from chatbot.worker.models.base import Piece, Pieces
-from chatbot.worker.models.error_documents import MAX_TEXT, one_line
+from chatbot.worker.models.answers.parts import Part, part_of
+from chatbot.worker.models.answers.piece import Piece, Pieces
+from chatbot.worker.models.answers.response_events import EVENT
+from chatbot.worker.models.answers.sse import events
+from chatbot.worker.models.answers.tool_calls import ToolCalls
+from chatbot.worker.models.answers.usage import Usage, usage_of
 from chatbot.worker.models.errors import ContentRefused, PermanentModelError, TransientModelError
-from chatbot.worker.models.http_errors import raise_for_error
-from chatbot.worker.models.response import ModelResponse
-from chatbot.worker.models.response_events import EVENT
-from chatbot.worker.models.sse import events
-from chatbot.worker.models.tool_calls import ToolCalls
-from chatbot.worker.models.usage import Usage, usage_of
+from chatbot.worker.models.http.response import ModelResponse
+from chatbot.worker.models.server_errors.documents import MAX_TEXT, one_line
+from chatbot.worker.models.server_errors.http_errors import raise_for_error
 
 #: Bytes of a document that is not streamed: far more than a reply needs.
 MAX_BODY = 8 * 1024 * 1024

@@ -12,10 +12,10 @@ import requests
 from requests.structures import CaseInsensitiveDict
 from requests.utils import select_proxy
 
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.event_loop import ModelLoop
-from chatbot.worker.models.response import ModelResponse, Route
-from chatbot.worker.models.transfer_errors import ServerSilent, TransferFailed
+from chatbot.worker.models.http.response import ModelResponse, Route
+from chatbot.worker.models.server_errors.transfer_errors import ServerSilent, TransferFailed
 
 #: Seconds to wait for the end of a body whose last event has been read: the end comes with that event, or never.
 _DRAIN_TIMEOUT = 0.01

@@ -12,13 +12,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from chatbot.config import Settings
-from chatbot.worker.models.base import Call, ModelProtocol, Pieces
+from chatbot.worker.models.answers.piece import Pieces
+from chatbot.worker.models.answers.reading import read_reply
+from chatbot.worker.models.base import ModelProtocol
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.continuation import Continuation, Way
 from chatbot.worker.models.dialect import Dialect, remaining
 from chatbot.worker.models.errors import PermanentModelError
-from chatbot.worker.models.http import ModelEndpoint
-from chatbot.worker.models.reading import read_reply
-from chatbot.worker.models.requested import named, with_options
+from chatbot.worker.models.http.endpoint import ModelEndpoint
+from chatbot.worker.models.protocols.request_options import named, with_options
 from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, completion_prompt
 
 #: Stop sequences that the server takes.

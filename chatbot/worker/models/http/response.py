@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.call import Call
 
 
 @dataclass(frozen=True)

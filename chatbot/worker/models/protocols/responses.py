@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chatbot.config import Settings
-from chatbot.worker.models.base import Call, ModelProtocol, Pieces
+from chatbot.worker.models.answers.piece import Pieces
+from chatbot.worker.models.answers.reading import read_reply
+from chatbot.worker.models.base import ModelProtocol
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.continuation import Continuation, Way
 from chatbot.worker.models.dialect import Dialect
-from chatbot.worker.models.http import ModelEndpoint
-from chatbot.worker.models.reading import read_reply
-from chatbot.worker.models.requested import with_options
+from chatbot.worker.models.http.endpoint import ModelEndpoint
+from chatbot.worker.models.protocols.request_options import with_options
 from chatbot.worker.prompts import PromptMessage
 
 #: Parameters that a request can do without.

@@ -19,13 +19,13 @@ import urllib3
 
 from chatbot.config import Settings
 from chatbot.errors import ConfigurationError
-from chatbot.worker.models.base import Call
-from chatbot.worker.models.blocking_http import BlockingClient
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import ModelError, ModelUnavailable
-from chatbot.worker.models.http_errors import connection_error, raise_for_status
-from chatbot.worker.models.response import ModelResponse, Route
-from chatbot.worker.models.streamed_http import StreamClient
-from chatbot.worker.models.transfer_errors import ServerSilent
+from chatbot.worker.models.http.blocking import BlockingClient
+from chatbot.worker.models.http.response import ModelResponse, Route
+from chatbot.worker.models.http.streamed import StreamClient
+from chatbot.worker.models.server_errors.http_errors import connection_error, raise_for_status
+from chatbot.worker.models.server_errors.transfer_errors import ServerSilent
 
 #: Statuses that come with an answer.
 _ANSWERED = (200, 201, 203, 206)

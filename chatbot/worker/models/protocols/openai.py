@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from chatbot.config import OPENAI_CHAT, Settings
-from chatbot.worker.models.base import Call, ModelProtocol, Pieces
+from chatbot.worker.models.answers.piece import Pieces
+from chatbot.worker.models.answers.reading import read_reply
+from chatbot.worker.models.base import ModelProtocol
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.continuation import Continuation, Way
 from chatbot.worker.models.dialect import Change, Dialect, remaining
-from chatbot.worker.models.http import ModelEndpoint
-from chatbot.worker.models.reading import read_reply
-from chatbot.worker.models.requested import named, requested_messages, with_options, with_tools
+from chatbot.worker.models.http.endpoint import ModelEndpoint
+from chatbot.worker.models.protocols.request_options import named, requested_messages, with_options, with_tools
 from chatbot.worker.prompts import STOP_SEQUENCES, PromptMessage, chat_messages, completion_prompt
 
 #: Parameters that a request can do without: replies end at stop sequences in any case, and are read streamed or whole.

@@ -9,8 +9,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from chatbot.worker.models.answers import first_choice
-from chatbot.worker.models.response_events import output_items
+from chatbot.worker.models.answers.parts import first_choice
+from chatbot.worker.models.answers.response_events import output_items
 
 #: Calls of one reply, and characters of a call's arguments.
 _MAX_CALLS, _MAX_ARGUMENTS = 128, 200_000
