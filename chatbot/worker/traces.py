@@ -54,7 +54,7 @@ def _follow(span: Span, work: Assignment) -> tuple[int, int]:
     before, _, ready = work.attempt_before.partition(" ")
     since = int(float(ready)) * _MS if ready else span.start
     span_id, began, number, *recorded = before.split(":")
-    context = span.context._replace(span_id=int(span_id, 16))
+    context = span.context._replace(span_id=span_id)
     span.links = (context,)
     if not recorded:
         lost = Span("attempt", context, span.parent, kind=CONSUMER, start=int(began) * _MS)
@@ -94,10 +94,10 @@ def model_call(settings: Settings, call: Call, stream: Stream, generate: Callabl
         }
         try:
             finish_reason = generate()
-            span.attributes["gen_ai.response.finish_reasons"] = [finish_reason]
+            span.attributes["gen_ai.response.finish_reasons"] = (finish_reason,)
         except CallCancelled as cancelled:
             span.error = None if cancelled.reason == "stop" else cancelled.reason
-            span.attributes["gen_ai.response.finish_reasons"] = [cancelled.reason]
+            span.attributes["gen_ai.response.finish_reasons"] = (cancelled.reason,)
             raise
         except ModelError as error:
             span.error = error.kind
