@@ -12,7 +12,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, Token
 from typing import NamedTuple, Protocol, Self
@@ -47,7 +47,7 @@ class Context(NamedTuple):
     @classmethod
     def parse(cls, traceparent: str | None) -> Context | None:
         """The context in the header `traceparent`; None for a malformed one."""
-        found = _TRACEPARENT.match(traceparent or "")
+        found = _TRACEPARENT.match(traceparent) if traceparent else None
         if not found or (found[1] == "00" and found[5]):
             return None
         return cls(found[2], found[3], bool(int(found[4], 16) & 1))
@@ -73,7 +73,7 @@ class Recorder(Protocol):
 class Span:
     """A step of a trace. As a context it is the current span, and ends with it; an exception makes it a failed one."""
 
-    __slots__ = ("_token", "attributes", "context", "end", "error", "kind", "links", "name", "parent", "start")
+    __slots__ = ("_token", "context", "describe", "end", "error", "kind", "links", "name", "parent", "start")
 
     def __init__(
         self,
@@ -83,14 +83,14 @@ class Span:
         *,
         kind: str = INTERNAL,
         start: int | None = None,
-        attributes: Mapping[str, Attribute] | None = None,
         links: tuple[Context, ...] = (),
     ) -> None:
         """`start` in epoch nanoseconds, now by default."""
         self.name, self.context, self.parent, self.kind, self.links = name, context, parent, kind, links
         self.start = time.time_ns() if start is None else start
         self.end = 0
-        self.attributes: dict[str, Attribute] = dict(attributes or ())
+        #: Returns the attributes, once, after the end of the span and in another thread.
+        self.describe: Callable[[], Mapping[str, Attribute]] = dict
         #: The class of the error with which the step ended.
         self.error: str | None = None
         self._token: Token[Span | None] | None = None
@@ -157,7 +157,7 @@ def root(
     kind: str = SERVER,
     parent: str | None = None,
     link: str | None = None,
-    attributes: Mapping[str, Attribute] | None = None,
+    describe: Callable[[], Mapping[str, Attribute]] = dict,
 ) -> Opened:
     """A span that begins a trace in this program. `parent` and `link` are the client's, as `traceparent` has them."""
     if _recorder is None:
@@ -166,7 +166,9 @@ def root(
     trace_id = above.trace_id if above else f"{random.getrandbits(128) or 1:032x}"
     context = Context(trace_id, _new_span_id(), _recorder.samples(trace_id, above, name))
     linked = Context.parse(link)
-    return Span(name, context, above, kind=kind, attributes=attributes, links=(linked,) if linked else ())
+    span = Span(name, context, above, kind=kind, links=(linked,) if linked else ())
+    span.describe = describe
+    return span
 
 
 def continued(traceparent: str, name: str, span_id: str = "", *, kind: str = CONSUMER) -> Span | None:

@@ -25,7 +25,7 @@ def encode_span(span: Span) -> bytes:
     parts = [_ids(span.context), _TIMES.pack(0x39, span.start, 0x41, span.end), _name(span.name, span.kind)]
     if span.parent is not None:
         parts += (b"\x22\x08", bytes.fromhex(span.parent.span_id))
-    for key, value in span.attributes.items():
+    for key, value in span.describe().items():
         parts += (b"\x4a", _attribute(key, value))
     for link in span.links:
         parts.append(_field(0x6A, _ids(link)))
