@@ -14,9 +14,9 @@ from chatbot import tracing
 from chatbot.config import OPENAI_CHAT, OPENAI_COMPLETIONS, PYTHON, Settings
 from chatbot.sessions.assignments import Assignment
 from chatbot.tracing import CLIENT, CONSUMER, INTERNAL, NOTHING, Attribute, Opened, Span
+from chatbot.worker.models.answers.usage import Usage
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import CallCancelled, ModelError
-from chatbot.worker.models.usage import Usage
 from chatbot.worker.stream import Stream
 
 #: The `error.type` of an attempt whose worker ended without recording it.
