@@ -86,14 +86,11 @@ class Ledger:
         """
         if len(partitions) == 1 or seen.sums[0]:
             return partitions
-        try:
-            with partitions[0].background.pipeline(transaction=False) as pipeline:
-                for partition in partitions[1:]:
-                    keys = partition.shared
-                    pipeline.exists(keys.ledger, keys.waiting, keys.outbox)
-                answers = pipeline.execute(raise_on_error=False)
-        except redis.RedisError:
-            return partitions
+        with store_errors("ledger"), partitions[0].background.pipeline(transaction=False) as pipeline:
+            for partition in partitions[1:]:
+                keys = partition.shared
+                pipeline.exists(keys.ledger, keys.waiting, keys.outbox)
+            answers = pipeline.execute(raise_on_error=False)
         found = partitions[:1]
         for partition, answer in zip(partitions[1:], answers, strict=True):
             if answer == 0:
