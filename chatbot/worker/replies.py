@@ -23,7 +23,8 @@ from chatbot.telemetry.counters import (
 )
 from chatbot.worker import traces
 from chatbot.worker.generation import Generator
-from chatbot.worker.models.base import Call, Model
+from chatbot.worker.models.base import Model
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import (
     CallCancelled,
     ModelError,
@@ -208,7 +209,7 @@ class Replies:
         text, reasoning, last_delta = work.partial, "", None
         if stream:
             text, reasoning, last_delta = stream.text, stream.reasoning, stream.last_delta()
-        usage = stream.usage.document() if stream and stream.usage else None
+        usage = stream.usage if stream else self._generator.estimated_usage(work) if text else None
         following = self._settle(
             "commit",
             lambda: self._leases.commit(
@@ -218,7 +219,7 @@ class Replies:
                 go_on=not self.draining,
                 last_delta=last_delta,
                 reasoning=reasoning,
-                usage=usage,
+                usage=usage.document() if usage else None,
                 items=stream.calls if stream else (),
             ),
         )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from chatbot.protocol import frames
 from chatbot.protocol.events import to_json
 from chatbot.sessions.leases import RENEW, Assignment, Progress
-from chatbot.worker.models.base import Call
-from chatbot.worker.models.usage import Usage
+from chatbot.worker.models.answers.usage import Usage
+from chatbot.worker.models.call import Call
 
 if TYPE_CHECKING:
     from chatbot.worker.streams import Streams
