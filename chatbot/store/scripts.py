@@ -172,7 +172,7 @@ class Scripts:
         failover: the caller tries again.
         """
         found = [(keys, [*ordered(name, arguments), *further]) for keys, further, arguments in calls]
-        answers = self._round_trip(name, at.background, found)
+        answers = self._round_trip(name, at.fail_fast_client, found)
         if answers and all(_unavailable(answer) for answer in answers):
             raise answers[0]
         return answers
