@@ -67,7 +67,7 @@ def test_a_message_written_while_the_server_is_down_is_sent_later(eve: PageUser,
     site.webs[0].kill()
     expect(eve.state).to_have_text("Reconnecting")
     eve.send("is anybody there?")
-    expect(eve.page.get_by_text("Sending")).to_be_visible()
+    expect(eve.page.get_by_text("Waiting for the connection")).to_be_visible()
     site.webs[0].start()
     expect(eve.replies).to_contain_text("You said: is anybody there?")
     eve.expect_history()

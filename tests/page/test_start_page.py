@@ -11,7 +11,11 @@ from tests.support.page_user import NO_CONNECTION, PageUser
 def test_the_start_page_asks_for_a_name_and_reports_an_unreachable_server(chromium: Browser, site: Deployment) -> None:
     user = PageUser(chromium, site.url())
     held: list[Route] = []
-    user.page.route("**/main.js", held.append)
+
+    def hold_back(route: Route) -> None:
+        held.append(route)
+
+    user.page.route("**/main.js", hold_back)
     with user.page.expect_request("**/main.js"):
         user.page.goto(site.url(), wait_until="commit")
     # The form is there before the modules, and what is done with it then counts.
