@@ -23,7 +23,7 @@ const ready = loading.then((module) => {
   return app;
 });
 
-if (shownView() === 'start') startPage.show();
+if (shownView() === 'start') startPage.begin();
 ready.then((app) => {
   if (!app) startPage.show({ problem: RELOAD });
 });

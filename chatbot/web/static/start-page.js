@@ -21,6 +21,11 @@ export class StartPage {
   constructor(created) {
     this.#created = created;
     page.startForm.addEventListener('submit', () => this.#submit());
+  }
+
+  /** Shows the page when it is opened; early.js noted whether the form was submitted before. */
+  begin() {
+    this.show();
     if ('submitted' in document.documentElement.dataset) this.#submit();
   }
 
