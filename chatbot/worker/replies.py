@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from chatbot import tracing
 from chatbot.config import Settings
 from chatbot.errors import DamagedSession, StoreUnavailable
 from chatbot.logs import bound
+from chatbot.protocol.openai.calls import ended_calls
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, SessionEnded
 from chatbot.telemetry.counters import (
     MODEL_ERRORS,
@@ -184,7 +185,7 @@ class Replies:
         loading = isinstance(error, ModelLoading)
         self._counts.add(MODEL_ERRORS, error.kind)
         traces.failed(error.kind)
-        if work.options is not None and stream.text and (delay is None or not self._generator.continues(work)):
+        if self._ends_there(work, stream, again=delay is not None):
             # Events were sent with the text, which stays.
             logger.error("the reply ends at %d characters: %s", len(stream.text), error)
             return self._commit(work, "interrupted", stream)
@@ -199,11 +200,21 @@ class Replies:
         self._counts.add(RETRIES, "loading" if loading else "error")
         return _Settled(None)
 
+    def _ends_there(self, work: Assignment, stream: Stream, *, again: bool) -> bool:
+        """Whether what was sent of a reply that failed can only stay as it is, also where it could be tried `again`."""
+        if work.options is None:
+            return False
+        if stream.text:
+            return not again or not self._generator.continues(work)
+        return stream.in_order and not again and bool(stream.reasoning or stream.call_text)
+
     def _commit(self, work: Assignment, finish_reason: str, stream: Stream | None) -> _Settled:
         """Commits what the stream holds, without one what an attempt before has left."""
-        text, reasoning, last_delta = work.partial, "", None
+        text, reasoning, last_delta = work.partial, work.reasoning, None
+        items: Sequence[Mapping[str, Any]] = ended_calls(work.calls, whole=False)
         if stream:
             text, reasoning, last_delta = stream.text, stream.reasoning, stream.last_delta()
+            items = stream.calls(finish_reason)
         usage = stream.usage.document() if stream and stream.usage else None
         following = self._settle(
             "commit",
@@ -215,7 +226,7 @@ class Replies:
                 last_delta=last_delta,
                 reasoning=reasoning,
                 usage=usage,
-                items=stream.calls if stream else (),
+                items=items,
             ),
         )
         self._counts.add(REPLIES, finish_reason)

@@ -45,7 +45,8 @@ class Piece(NamedTuple):
     retracts: bool = False
     #: Of the last chunk: the tokens of the whole call, unless the server did not report them.
     usage: Usage | None = None
-    #: Of the last chunk: the function calls of the reply, as items.
+    #: Of the last chunk: the function calls of the reply, as items. Of another chunk of a request whose calls are
+    #: streamed: those so far, the last one's arguments perhaps incomplete.
     calls: tuple[Mapping[str, Any], ...] = ()
     #: How many chunks of the server this one is made of: those that arrived together.
     chunks: int = 1
@@ -160,8 +161,8 @@ class ModelProtocol(Model):
                 if reason is not None:
                     yield Piece(shown, reason, thought, retracts, piece.usage, piece.calls)
                     return
-                if shown or thought or retracts:
-                    yield Piece(shown, None, thought, retracts, chunks=piece.chunks)
+                if shown or thought or retracts or piece.calls:
+                    yield Piece(shown, None, thought, retracts, calls=piece.calls, chunks=piece.chunks)
         raise AssertionError("the last chunk of every protocol has a finish reason")
 
     def _stops(self, call: Call) -> tuple[str, ...]:
