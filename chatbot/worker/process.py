@@ -41,7 +41,7 @@ from chatbot.worker.liveness_canary import Canary
 from chatbot.worker.models import create_model
 from chatbot.worker.models.base import Model
 from chatbot.worker.models.event_loop import ModelLoop
-from chatbot.worker.models.http import check_certificate
+from chatbot.worker.models.http.endpoint import check_certificate
 from chatbot.worker.node_streams import NodeStreams
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots

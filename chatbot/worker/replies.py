@@ -23,7 +23,8 @@ from chatbot.telemetry.counters import (
 )
 from chatbot.worker import traces
 from chatbot.worker.generation import Generator
-from chatbot.worker.models.base import Call, Model
+from chatbot.worker.models.base import Model
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import (
     CallCancelled,
     ModelError,
@@ -177,7 +178,7 @@ class Replies:
     def _store_rest(self, stream: Stream) -> None:
         """Stores the text that was not reported before the stream was closed, for the next attempt to go on from."""
         rest = self._streams.last_report(stream)
-        if rest.text:
+        if rest.text or (stream.streamed and (rest.reasoning or rest.calls)):
             self._retry_while_unavailable(lambda: self._leases.progress([rest]))
 
     def _settle_failed(self, work: Assignment, error: ModelError, stream: Stream) -> _Settled:
@@ -215,7 +216,9 @@ class Replies:
         if stream:
             text, reasoning, last_delta = stream.text, stream.reasoning, stream.last_delta()
             items = stream.calls(finish_reason)
-        usage = stream.usage.document() if stream and stream.usage else None
+        usage = (
+            stream.usage if stream else self._generator.estimated_usage(work) if text or reasoning or items else None
+        )
         following = self._settle(
             "commit",
             lambda: self._leases.commit(
@@ -225,7 +228,7 @@ class Replies:
                 go_on=not self.draining,
                 last_delta=last_delta,
                 reasoning=reasoning,
-                usage=usage,
+                usage=usage.document() if usage else None,
                 items=items,
             ),
         )

@@ -10,9 +10,9 @@ from chatbot.protocol import frames
 from chatbot.protocol.events import to_json
 from chatbot.protocol.openai.calls import decode_calls, encode_calls, ended_calls
 from chatbot.sessions.leases import RENEW, Assignment, Progress
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.answers.usage import Usage
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.continuation import CannotContinue
-from chatbot.worker.models.usage import Usage
 
 if TYPE_CHECKING:
     from chatbot.worker.streams import Streams

@@ -14,7 +14,7 @@ import time
 from chatbot.errors import StoreUnavailable
 from chatbot.sessions.leases import LEASE, Assignment, Leases, Progress
 from chatbot.telemetry.counters import REPORT_FAILURES, WORKER_REDIS_ERRORS, Counts
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.call import Call
 from chatbot.worker.stream import Stream
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from chatbot import tracing
 from chatbot.config import OPENAI_CHAT, OPENAI_COMPLETIONS, PYTHON, Settings
 from chatbot.sessions.assignments import Assignment
 from chatbot.tracing import CLIENT, CONSUMER, INTERNAL, NOTHING, Attribute, Opened, Span
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import CallCancelled, ModelError
 from chatbot.worker.stream import Stream
 

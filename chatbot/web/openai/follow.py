@@ -19,8 +19,8 @@ from chatbot.protocol.events import Event
 from chatbot.protocol.openai.response import View
 from chatbot.sessions.ids import reply_id
 from chatbot.sessions.responses import RequestState, Responses
+from chatbot.web.fanout.subscriber import Subscriber
 from chatbot.web.openai.ids import ResponseId
-from chatbot.web.subscriber import Subscriber
 
 logger = logging.getLogger(__name__)
 

@@ -23,13 +23,13 @@ from chatbot.protocol.openai.items import Item
 from chatbot.protocol.openai.response import View
 from chatbot.web.client_lines import refused
 from chatbot.web.error_answers import error_body
+from chatbot.web.fanout.outbox import SEND_DEADLINE, text_frame
 from chatbot.web.openai.body import MAX_BODY
 from chatbot.web.openai.responses import batches, leave
 from chatbot.web.openai.service import Created, ResponseService
 from chatbot.web.openai.serving import UNAVAILABLE
-from chatbot.web.outbox import SEND_DEADLINE, text_frame
 from chatbot.web.services import Services
-from chatbot.web.websocket import WebSocket
+from chatbot.web.transports.websocket import WebSocket
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import requests
 
 from chatbot.config import OPENAI_RESPONSES
 from chatbot.protocol.openai.stream_events import DELTA
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import PromptTooLong
 from chatbot.worker.prompts import PromptMessage
 from chatbot.worker.stream import THINKS_AGAIN

@@ -23,7 +23,7 @@ from chatbot.sessions.messages import Sessions
 from chatbot.sessions.queue_delay import expected_wait, read_lines
 from chatbot.store.partition_table import open_partitions
 from chatbot.store.partitions import Partition, Partitions
-from chatbot.web.hub import Hub
+from chatbot.web.fanout.hub import Hub
 from chatbot.web.readiness import readiness
 from devtools.harness.deployment import Process, eventually, free_port
 from devtools.local.redis_server import redis_command

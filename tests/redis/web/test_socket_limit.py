@@ -12,8 +12,8 @@ from chatbot.protocol.client_errors import SessionNotFound
 from chatbot.sessions.messages import Sessions
 from chatbot.store.client import connect
 from chatbot.store.partitions import Partitions
-from chatbot.web import socket_limit
-from chatbot.web.socket_limit import SocketLimit
+from chatbot.web.limits import socket_limit
+from chatbot.web.limits.socket_limit import SocketLimit
 from devtools.harness.deployment import eventually, running_redis
 
 #: As long as those of real processes, and nothing but digits behind the last colon.
@@ -73,19 +73,6 @@ def test_the_sockets_of_a_dead_process_are_removed_when_the_session_is_full(
 def test_a_process_keeps_its_own_sockets_while_its_listener_reconnects(sessions: Sessions, session: str) -> None:
     assert sessions.add_socket(session, f"{ONE}/1", 1)
     assert not sessions.add_socket(session, f"{ONE}/2", 1)
-
-
-def test_processes_of_the_older_version_count_with_all_their_sockets(
-    sessions: Sessions, redis_client: redis.Redis, session: str, live: None
-) -> None:
-    key = f"chat:{{{session}}}:sockets"
-    redis_client.hset(key, OTHER, "2")
-    assert sessions.add_socket(session, f"{ONE}/1", 3)
-    assert not sessions.add_socket(session, f"{ONE}/2", 3)
-    redis_client.hset(key, f"chat:heartbeat:{'3' * 32}", "5")
-    redis_client.hdel(key, OTHER)
-    assert sessions.add_socket(session, f"{ONE}/2", 3)
-    assert fields(redis_client, session) == [f"{ONE}/1", f"{ONE}/2"]
 
 
 def test_the_sockets_expire_with_their_session(sessions: Sessions, redis_client: redis.Redis, session: str) -> None:

@@ -16,11 +16,13 @@ from chatbot.sessions.leases import Leases
 from chatbot.sessions.messages import Sessions
 from chatbot.store.keys import events_channel, session_keys
 from chatbot.telemetry.counters import TOKENS, Counts, sums
-from chatbot.web.hub import replay
-from chatbot.worker.models.base import Call, Model, Piece, Pieces
+from chatbot.web.fanout.hub import replay
+from chatbot.worker.models.answers.piece import Piece, Pieces
+from chatbot.worker.models.answers.usage import Usage
+from chatbot.worker.models.base import Model
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.continuation import CannotContinue
 from chatbot.worker.models.errors import ContentRefused, ModelError, PromptTooLong, TransientModelError
-from chatbot.worker.models.usage import Usage
 from chatbot.worker.prompts import PromptMessage, estimated_tokens
 from chatbot.worker.replies import Replies
 from chatbot.worker.stream import MAX_REASONING_LENGTH, REASONING_CUT, THINKS_AGAIN
@@ -334,7 +336,7 @@ def test_a_call_that_was_sent_goes_on_under_its_id_or_ends_as_incomplete(talk: T
     options = {"stream": "events", "tools": [{"name": "look"}, {"name": "other"}]}
     for last, again, reason in (
         (call('{"at":1}'), call('{"at":1}'), "stop"),
-        (call('{"at":2}'), call('{"at":'), "interrupted"),
+        (call('{"to":1}'), call('{"at":'), "interrupted"),
         (call('{"at":1}', "other"), call('{"at":'), "interrupted"),
     ):
         talk.ask("q", [Piece("", reasoning="hm"), Piece("", calls=(call('{"at":'),)), BROKEN], **options)
@@ -458,6 +460,19 @@ def test_a_reply_that_is_stopped_after_its_worker_died_is_what_was_shown(talk: T
     talk.sessions.stop(talk.session)
     talk.worker(Continuing()).answer(talk.session)
     assert (talk.last()["msg"], talk.last()["finish_reason"]) == ("Hello", "stopped")
+    assert talk.last()["usage"] == estimated("q1", "Hello")
+
+
+def test_a_reply_with_options_that_no_model_continues_counts_with_an_estimate(talk: Talk) -> None:
+    talk.sessions.accept(talk.session, "m1", "q1", extra={"options": {"truncation": "disabled"}})
+    die(talk, Piece("Hello"))
+    talk.worker(Script()).answer(talk.session)
+    assert (talk.last()["msg"], talk.last()["finish_reason"]) == ("Hello", "interrupted")
+    assert talk.last()["usage"] == estimated("q1", "Hello")
+
+
+def estimated(prompt: str, text: str) -> dict[str, Any]:
+    return Usage(estimated_tokens(prompt), 0, estimated_tokens(text), estimated=True).document()
 
 
 def test_a_reply_with_options_goes_on_or_ends_but_never_changes(talk: Talk) -> None:

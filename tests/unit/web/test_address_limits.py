@@ -10,9 +10,9 @@ import pytest
 
 from chatbot.config import Settings
 from chatbot.protocol.client_errors import RateLimited
-from chatbot.web import address_limits
-from chatbot.web.address_limits import AddressLimits
-from chatbot.web.rates import network_of
+from chatbot.web.limits import address_limits
+from chatbot.web.limits.address_limits import AddressLimits
+from chatbot.web.limits.rates import network_of
 
 
 def create(sockets: int = 2, failures: str = "3/minute", *, enabled: bool = True) -> AddressLimits:

@@ -9,8 +9,8 @@ import pytest
 
 from chatbot.protocol import frames
 from chatbot.sessions.snapshots import Snapshot
-from chatbot.web.long_poll import Place, _Progress
-from chatbot.web.subscriber import Subscriber
+from chatbot.web.fanout.subscriber import Subscriber
+from chatbot.web.transports.long_poll import Place, _Progress
 
 EMPTY = Snapshot("Ada", "", 60.0, 2, True, [], ["m1"], "", "", {}, 7, "m1", {})
 

@@ -12,8 +12,8 @@ import pytest
 from wsproto.frame_protocol import FrameProtocol
 
 from chatbot.protocol.close_codes import SLOW_CLIENT
-from chatbot.web import outbox as module
-from chatbot.web.outbox import Outbox, close_frame, text_frame
+from chatbot.web.fanout import outbox as module
+from chatbot.web.fanout.outbox import Outbox, close_frame, text_frame
 
 Pair = tuple[Outbox, socket.socket]
 

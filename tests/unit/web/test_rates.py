@@ -7,7 +7,7 @@ import redis
 
 from chatbot.config import load_settings
 from chatbot.protocol.client_errors import RateLimited
-from chatbot.web.rates import Pace, Paces, RateLimits
+from chatbot.web.limits.rates import Pace, Paces, RateLimits
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from chatbot.protocol import frames
 from chatbot.protocol.events import to_json
 from chatbot.sessions.leases import RENEW, Assignment, Leases
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.stream import Stream
 from chatbot.worker.streams import LONGEST_INTERVAL, REPORT_INTERVAL, Streams

@@ -19,9 +19,10 @@ from chatbot.bot import Chunk, Context, Message, Retry, Usage
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.worker.bots.model import PythonModel
-from chatbot.worker.models.base import Call, Piece
+from chatbot.worker.models.answers.piece import Piece
+from chatbot.worker.models.answers.usage import Usage as ModelUsage
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import CallCancelled, ModelUnavailable, PermanentModelError, TransientModelError
-from chatbot.worker.models.usage import Usage as ModelUsage
 from chatbot.worker.prompts import PromptMessage
 from devtools.harness.deployment import eventually
 

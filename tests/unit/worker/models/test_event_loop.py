@@ -10,7 +10,7 @@ import time
 import pytest
 
 from chatbot.config import OPENAI_CHAT
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import CallCancelled
 from chatbot.worker.models.event_loop import ModelLoop
 from devtools.fake_model import ModelServer
