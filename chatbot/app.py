@@ -20,6 +20,7 @@ from chatbot.web.enqueue import Enqueuer
 from chatbot.web.fanout.hub import Hub
 from chatbot.web.key_access import KeyAccess
 from chatbot.web.limits.address_limits import AddressLimits
+from chatbot.web.limits.frame_rates import FrameRates
 from chatbot.web.limits.rates import RateLimits
 from chatbot.web.limits.socket_limit import SocketLimit
 from chatbot.web.metrics import SharedMetrics, WebMetrics
@@ -85,7 +86,7 @@ def _create_services(settings: Settings, celery: Celery) -> Services:
         max_history_bytes=settings.limits.max_history_bytes,
         max_queue_age=settings.limits.max_queue_age,
         max_age=settings.limits.max_session_age,
-        **({"task": task_elements(celery)} if settings.redis.broker_url == settings.redis.url else {}),
+        **({"task": task_elements(celery)} if settings.redis.broker_url == settings.redis.urls[0] else {}),
     )
     metrics = WebMetrics()
     hub = Hub(partitions, sessions, metrics.listener_breaks.inc, metrics.set_heard)
@@ -97,6 +98,7 @@ def _create_services(settings: Settings, celery: Celery) -> Services:
         hub=hub,
         enqueuer=Enqueuer(celery, metrics.enqueue_failures.inc),
         rate_limits=RateLimits(settings, partitions),
+        frame_rates=FrameRates(settings),
         socket_limit=SocketLimit(sessions, hub.channel, settings.limits.max_sockets_per_session),
         address_limits=AddressLimits(settings),
         key_access=KeyAccess(settings, partitions),

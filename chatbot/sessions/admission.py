@@ -1,11 +1,13 @@
 """Admission where the line and the rates of an address are in another partition than the session.
 
 Then two steps do what one does otherwise: the address's partition admits the request, the session's accepts it. What
-the latter refuses is given back to the former.
+the latter refuses is given back to the former. While the line of sessions is short every address has room in it, so the
+session's partition decides alone, unless the address has rates.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +18,9 @@ from chatbot.sessions.buckets import Bucket, takes
 from chatbot.store.partitions import Partition, Partitions
 from chatbot.store.resting import Resting
 from chatbot.store.scripts import Scripts
+
+#: Seconds for which the line counts as long after a partition found it so: until the next sweeps.
+_LONG = 1.0
 
 T = TypeVar("T")
 
@@ -42,6 +47,8 @@ class Admission:
         self._max_wait_ms = max_queue_age * 1000
         self._scripts = Scripts()
         self._resting = resting
+        # Until then, by the monotonic clock, the line may be long.
+        self._long_until = 0.0
 
     def elsewhere(self, session: str, address: str) -> bool:
         """Whether the address is in another partition than the session."""
@@ -61,6 +68,11 @@ class Admission:
         """
         at = self._partitions.of_address(address)
         own, others = _split(buckets, lambda bucket: bucket.partition is not at)
+        if not others and time.monotonic() > self._long_until:
+            answer = accept("unasked", own)
+            if answer[0] != "ask":
+                return answer
+            self._long_until = time.monotonic() + _LONG
         taken = _Taken(at, others, text, at.line(address))
         # Without an answer there is nothing to give back.
         nothing: list[Any] = ["admitted", 0, None]

@@ -73,7 +73,7 @@ class Leases:
         max_history_bytes: int = 0,
         channel: Callable[[Partition], str] = lambda _: "",
     ) -> None:
-        """`ttl` in seconds; a prompt holds at most `history_messages` messages, the one to answer included.
+        """`ttl` in seconds; a prompt holds the newest `history_messages` messages, and up to twice as many.
 
         A history keeps its `max_history` newest messages that take `max_history_bytes` of Redis' memory, 0 for all.
 

@@ -73,7 +73,7 @@ class Requests:
 
         What is accepted is on `wait_replicas` replicas before a method returns it. A history keeps its
         `max_history` newest messages that take `max_history_bytes` of Redis' memory, 0 for all, and every unanswered
-        one. While the queue delay exceeds `max_queue_age` seconds requests are refused; 0 for no limit.
+        one. A request whose expected wait exceeds `max_queue_age` seconds is refused; 0 for no limit.
 
         Where the sessions' Redis is the broker too, `task` returns for a session the list and the element that enqueue
         its task: the step that accepts a request enqueues it.
@@ -87,6 +87,8 @@ class Requests:
         self._resting = Resting()
         self._admission = Admission(self._partitions, self._resting, max_queue_age)
         self._task = task
+        # The node that is the broker as well, if `task` says so; in a Redis Cluster the queue has a slot of its own.
+        self._broker = None if self._partitions.all[0].tag else self._partitions.nodes[0]
 
     def accept(
         self,
@@ -242,7 +244,7 @@ class Requests:
         charge: str,
         **arguments: Value,
     ) -> list[Any]:
-        queue, task = ("", "") if self._partitions.several else self._task(session)
+        queue, task = self._task(session) if self._partitions.of(session).node is self._broker else ("", "")
 
         def accept(elsewhere: str, own: Sequence[Bucket]) -> list[Any]:
             here = elsewhere in ("", "here")

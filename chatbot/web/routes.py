@@ -24,7 +24,7 @@ from chatbot.web.contracts.asyncapi import asyncapi
 from chatbot.web.contracts.openapi import openapi
 from chatbot.web.disconnects import raise_if_disconnected
 from chatbot.web.error_answers import add_error_answers
-from chatbot.web.limits.rates import hold_back
+from chatbot.web.limits.throttle import hold_back
 from chatbot.web.openai.routes import openai
 from chatbot.web.readiness import readiness
 from chatbot.web.security_headers import add_security_headers
@@ -119,7 +119,7 @@ def refresh_token() -> Response:
     found, session = services(), session_id(given)
     raise_if_disconnected(request.environ)
     buckets = found.rate_limits.reads(session, network())
-    sent = found.rate_limits.begin_sending(network())
+    sent = found.address_limits.begin_sending(network())
     try:
         page = found.sessions.read(session, before, limit, buckets)
         response = json_text_answer(page.to_json(given), cache=False)

@@ -15,6 +15,7 @@ from chatbot.web.enqueue import Enqueuer
 from chatbot.web.fanout.hub import Hub
 from chatbot.web.key_access import KeyAccess
 from chatbot.web.limits.address_limits import AddressLimits
+from chatbot.web.limits.frame_rates import FrameRates
 from chatbot.web.limits.rates import RateLimits, network_of
 from chatbot.web.limits.socket_limit import SocketLimit
 from chatbot.web.metrics import SharedMetrics, WebMetrics
@@ -29,6 +30,7 @@ class Services:
     hub: Hub
     enqueuer: Enqueuer
     rate_limits: RateLimits
+    frame_rates: FrameRates
     socket_limit: SocketLimit
     address_limits: AddressLimits
     key_access: KeyAccess

@@ -1,12 +1,11 @@
-"""Rate limits of addresses, sessions and sockets. Those that hold over all processes are counted in Redis."""
+"""The rates of addresses and sessions, which hold over all processes: they are counted in Redis."""
 
 from __future__ import annotations
 
 import ipaddress
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import redis
@@ -23,19 +22,6 @@ from chatbot.store.resting import Resting
 
 logger = logging.getLogger(__name__)
 
-#: Frames that one socket may send at once, and then per second, at least. More are not refused but read later: after a
-#: reconnect a client sends in a moment what a user wrote in a minute.
-_FRAMES_AT_ONCE, _FRAMES = 60, 20
-#: Bytes per frame of that rate, and bytes at once: most messages are shorter, and several of the longest may come in a
-#: row. A smaller frame, a fragment or a ping for example, counts as so many bytes.
-_FRAME_BYTES, _BYTES_AT_ONCE = 800, 256 * 1024
-#: Seconds that a request waits for the pace of its session, before more are refused.
-_LONGEST_WAIT = 3.0
-#: Sessions with a pace of their own after which those that sent nothing lately are dropped.
-_MANY_PACES = 10_000
-#: Pages that one web process sends at the same time, in all and to one address. A page is sent in milliseconds, but one
-#: for a client that reads slowly, or not at all, stays in memory: 64 MB together at most.
-_PAGES_SENDING, _PAGES_TO_ADDRESS = 256, 32
 #: Bits of an IPv6 address that a provider assigns to one customer, who chooses the rest.
 _IPV6_PREFIX = 64
 
@@ -67,9 +53,6 @@ class RateLimits:
         self._partitions = partitions_of(store)
         self._resting = Resting()
         self._limiters: dict[Partition, SlidingWindowCounterRateLimiter] = {}
-        self._request_paces = Paces(self._request_pace)
-        # How many pages are being sent to each network.
-        self._sending: Counter[str] = Counter()
 
     def new_session(self, network: str) -> None:
         """Counts a new session of `network`. Raises `RateLimited` and `StoreUnavailable`."""
@@ -145,103 +128,6 @@ class RateLimits:
             *self._read_buckets(session),
             *self._address_buckets("reads", network, self._address_reads),
         )
-
-    def begin_sending(self, network: str) -> Callable[[], None]:
-        """Counts a page that is sent to `network` until the returned function is called.
-
-        Raises `RateLimited` while this process is sending too many.
-        """
-        if not self.enabled:
-            return lambda: None
-        if self._sending[network] >= _PAGES_TO_ADDRESS or self._sending.total() >= _PAGES_SENDING:
-            raise RateLimited(1.0, message="Too many histories are being read: ask again in a moment")
-        self._sending[network] += 1
-        return lambda: self._end_sending(network)
-
-    def _end_sending(self, network: str) -> None:
-        self._sending[network] -= 1
-        if not self._sending[network]:
-            del self._sending[network]
-
-    def frame_pace(self) -> Callable[[float], float] | None:
-        """For one socket: `pace(n)` returns the seconds to wait after `n` frames; None for no limit."""
-        return self._request_pace().delay if self.enabled else None
-
-    def _request_pace(self) -> Pace:
-        at_once = 2 * min(rate.amount for rate in self._session_messages)
-        return Pace(self._frames_per_second(), max(at_once, _FRAMES_AT_ONCE))
-
-    def request_wait(self, session: str) -> float:
-        """The seconds to wait before a request of `session` that is a frame, or a poll; they have a socket's pace.
-
-        Raises `RateLimited` when too many wait.
-        """
-        if not self.enabled:
-            return 0.0
-        pace = self._request_paces.of(session)
-        if (wait := pace.wait()) > _LONGEST_WAIT:
-            raise RateLimited(wait)
-        return pace.delay(1)
-
-    def read_pace(self) -> Callable[[int, int], float] | None:
-        """For one socket: `pace(n, m)` returns the seconds to wait after `n` bytes with `m` frames; None for no limit.
-
-        What holds no whole frame counts as one.
-        """
-        if not self.enabled:
-            return None
-        pace = Pace(self._frames_per_second() * _FRAME_BYTES, _BYTES_AT_ONCE)
-        return lambda size, count: pace.delay(max(size, max(count, 1) * _FRAME_BYTES))
-
-    def _frames_per_second(self) -> float:
-        # Twice the rate of messages: stops, retries and refused messages are frames too.
-        return max(2 * min(rate.amount / rate.get_expiry() for rate in self._session_messages), _FRAMES)
-
-
-class Pace:
-    """A token bucket in this process, which delays instead of refusing."""
-
-    def __init__(self, rate: float, size: float) -> None:
-        """`size` at once, then `rate` per second."""
-        self._each = 1 / rate
-        self._slack = size / rate
-        self._full = 0.0
-
-    def delay(self, amount: float) -> float:
-        """Takes `amount`; returns the seconds to wait before the next."""
-        now = time.monotonic()
-        self._full = max(self._full, now) + amount * self._each
-        return max(self._full - now - self._slack, 0.0)
-
-    def wait(self) -> float:
-        """The seconds to wait; takes nothing."""
-        return max(self._full - time.monotonic() - self._slack, 0.0)
-
-    def busy(self) -> bool:
-        """Whether something that was taken has not come back."""
-        return self._full > time.monotonic()
-
-
-class Paces:
-    """A `Pace` for each of many keys; those that nothing was taken from lately are dropped."""
-
-    def __init__(self, make: Callable[[], Pace]) -> None:
-        self._make = make
-        self._paces: dict[str, Pace] = {}
-        self._many = _MANY_PACES
-
-    def of(self, key: str) -> Pace:
-        """The pace of `key`."""
-        if len(self._paces) >= self._many:
-            self._paces = {key: pace for key, pace in self._paces.items() if pace.busy()}
-            self._many = max(_MANY_PACES, 2 * len(self._paces))
-        return self._paces.setdefault(key, self._make())
-
-
-def hold_back(seconds: float) -> None:
-    """Waits; other requests are served meanwhile."""
-    if seconds:
-        time.sleep(seconds)
 
 
 def _buckets(

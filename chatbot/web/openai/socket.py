@@ -70,7 +70,7 @@ class ResponsesSocket:
     def _serve(self) -> None:
         self._ws.max_message_size = MAX_BODY
         self._ws.buffer_frames(1)
-        pace = self._services.rate_limits.frame_pace()
+        delay_after = self._services.frame_rates.of_socket()
         ends = time.monotonic() + _LONGEST
         try:
             with self._services.metrics.sockets.track_inprogress():
@@ -80,7 +80,7 @@ class ResponsesSocket:
                         continue
                     self._handle(data)
                     time.sleep(0)
-                    if pace is not None and (delay := pace(1)):
+                    if delay_after is not None and (delay := delay_after(1)):
                         time.sleep(delay)
                 self._ws.end(close_codes.GOING_AWAY)
         except ConnectionClosed:

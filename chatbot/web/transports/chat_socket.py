@@ -36,8 +36,8 @@ class ChatSocket:
         self._subscriber = Subscriber(session, self._ws.outbox.send, self._close)
         self._connection = Connection(self._services, self._subscriber, network, "a socket")
         self._lines = SocketLines(network)
-        self._frame_pace = self._services.rate_limits.frame_pace()
-        self._ws.set_pace(self._services.rate_limits.read_pace())
+        self._delay_after = self._services.frame_rates.of_socket()
+        self._ws.throttle(self._services.frame_rates.of_bytes())
         metrics = self._services.metrics
         try:
             with bound(session=session if token else None), metrics.sockets.track_inprogress():
@@ -77,7 +77,7 @@ class ChatSocket:
                     self._handle(handler, data)
                     # Neither a buffered frame nor its refusal blocks: without this a flood would hold the process.
                     time.sleep(0)
-                    if self._frame_pace is not None and (delay := self._frame_pace(1)):
+                    if self._delay_after is not None and (delay := self._delay_after(1)):
                         time.sleep(delay)
                 elif lifetime.over():
                     self._close(close_codes.EXPIRED)

@@ -31,11 +31,11 @@ _GATHER = 0.2
 #: Seconds between two checks of whether the client is still there.
 _CHECK_INTERVAL = 2.0
 _PART = (b'{"type":"delta"', b'{"type":"reasoning"')
-_PLACE = re.compile(r"(\d{1,15})\.(\d{1,15})\.(\d{1,9})\.(\d{1,9})\.([0-9a-f]{8})\.([A-Za-z0-9_-]{0,64})\Z")
+_CURSOR = re.compile(r"(\d{1,15})\.(\d{1,15})\.(\d{1,9})\.(\d{1,9})\.([0-9a-f]{8})\.([A-Za-z0-9_-]{0,64})\Z")
 
 
 @dataclass(frozen=True)
-class Place:
+class Cursor:
     """What a polling client has of a session, as the answer's `after` names it."""
 
     #: Messages of the log.
@@ -50,9 +50,9 @@ class Place:
     leaf: str
 
     @classmethod
-    def parse(cls, after: str | None) -> Place | None:
+    def parse(cls, after: str | None) -> Cursor | None:
         """None for the id of a message, which has no dots."""
-        found = _PLACE.match(after or "")
+        found = _CURSOR.match(after or "")
         if found is None:
             return None
         position, event, reasoning, text = map(int, found.groups()[:4])
@@ -92,15 +92,15 @@ class Poll:
 
         Raises `Refused`, and `SessionNotFound` or `SessionDamaged` when the session ends meanwhile.
         """
-        place = Place.parse(after)
-        known = {"after": after} if place is None else {"position": place.position}
+        cursor = Cursor.parse(after)
+        known = {"after": after} if cursor is None else {"position": cursor.position}
         try:
-            snapshot = self._connection.open(self._has_token, **known, touch=place is None)
+            snapshot = self._connection.open(self._has_token, **known, touch=cursor is None)
             progress = _Progress(snapshot)
-            begun = list(self._session(snapshot) if place is None else self._missed(snapshot, place))
+            begun = list(self._session(snapshot) if cursor is None else self._missed(snapshot, cursor))
             self._connection.release(snapshot)
             # A new client that has nothing to catch up on waits with the session's frame; one without `after` does not.
-            if after is not None and (len(begun) < 2 if place is None and snapshot.recovered else not begun):
+            if after is not None and (len(begun) < 2 if cursor is None and snapshot.recovered else not begun):
                 del snapshot
                 self._wait(time.monotonic() + wait)
             # Later events are for the next poll.
@@ -113,24 +113,24 @@ class Poll:
             raise SessionDamaged
         for frame in self._frames:
             progress.apply(json.loads(frame))
-        place = progress.place(self._subscriber)
+        cursor = progress.cursor(self._subscriber)
         answered = b",".join((*(to_json(frame).encode() for frame in begun), *self._frames))
-        return f'{{"after":"{place}","frames":[{answered.decode()}]}}'
+        return f'{{"after":"{cursor}","frames":[{answered.decode()}]}}'
 
     def _session(self, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
         """What a new client gets."""
         yield session_frame(snapshot)
         yield from replay(self._subscriber.session, snapshot)
 
-    def _missed(self, snapshot: Snapshot, place: Place) -> Iterator[dict[str, Any]]:
+    def _missed(self, snapshot: Snapshot, cursor: Cursor) -> Iterator[dict[str, Any]]:
         """What has happened since the last poll."""
-        if not place.is_before(snapshot):
+        if not cursor.is_before(snapshot):
             yield from self._session(replace(snapshot, recovered=False))
-        elif place.event != snapshot.event:
-            yield from replay(self._subscriber.session, snapshot, place.held(snapshot))
+        elif cursor.event != snapshot.event:
+            yield from replay(self._subscriber.session, snapshot, cursor.held(snapshot))
             yield from replayed_requests(snapshot)
             # Messages are shown without a further frame.
-            shown = {place.leaf, *snapshot.requests, *(message["id"] for message in snapshot.messages)}
+            shown = {cursor.leaf, *snapshot.requests, *(message["id"] for message in snapshot.messages)}
             if snapshot.leaf not in shown:
                 yield frames.selected(snapshot.leaf)
 
@@ -180,9 +180,9 @@ class _Progress:
         elif kind == "message" and frame.get("request", frame["reply_to"]) == self._leaf:
             self._leaf = frame["id"]
 
-    def place(self, subscriber: Subscriber) -> Place:
+    def cursor(self, subscriber: Subscriber) -> Cursor:
         check = _check(self._reasoning, self._text)
-        return Place(subscriber.position, subscriber.event, len(self._reasoning), len(self._text), check, self._leaf)
+        return Cursor(subscriber.position, subscriber.event, len(self._reasoning), len(self._text), check, self._leaf)
 
 
 def _check(reasoning: str, text: str) -> str:

@@ -13,7 +13,7 @@ from chatbot.protocol.client_errors import ClientError, SessionNotFound
 from chatbot.sessions.ids import session_id
 from chatbot.web.answers import bearer_token, json_answer, json_text_answer, request_body, with_retry_after
 from chatbot.web.fanout.outbox import SEND_BUFFER
-from chatbot.web.limits.rates import hold_back
+from chatbot.web.limits.throttle import hold_back
 from chatbot.web.services import network, services
 from chatbot.web.transports.connections import admit_address
 from chatbot.web.transports.event_stream import EventStream
@@ -53,7 +53,7 @@ def poll() -> Response:
     g.untimed = True
     admit_address(found, client)
     try:
-        hold_back(found.rate_limits.request_wait(session))
+        hold_back(found.frame_rates.request_wait(session))
         with bound(session=session if token else None), found.metrics.streams.track_inprogress():
             answer = Poll(found, request.environ, token, client).answer(request.args.get("after"), wait)
     finally:
@@ -64,7 +64,7 @@ def poll() -> Response:
 def _limited(response: Response) -> Response:
     """Counts an answer that the connection may not take at once among the pages that are being sent."""
     if len(response.get_data()) > SEND_BUFFER:
-        response.call_on_close(services().rate_limits.begin_sending(network()))
+        response.call_on_close(services().address_limits.begin_sending(network()))
     return response
 
 
@@ -76,7 +76,7 @@ def send() -> Response:
     found, token = services(), bearer_token()
     session = session_id(token or "")
     found.address_limits.check_failures(network())
-    hold_back(found.rate_limits.request_wait(session))
+    hold_back(found.frame_rates.request_wait(session))
     sent: list[dict[str, Any]] = []
     try:
         if not token:

@@ -124,9 +124,9 @@ class WebSocket(simple_websocket.Server):  # type: ignore[misc]
             # What parsed the handshake is as large as the rest of a connection, and of no use after it.
             self.ws = _Connection(self.ws.connection, self.sock)
 
-    def set_pace(self, pace: Callable[[int, int], float] | None) -> None:
-        """`pace(n, m)` returns the seconds to wait after `n` bytes with `m` frames were read; None for no limit."""
-        self.sock.pace = pace
+    def throttle(self, delay: Callable[[int, int], float] | None) -> None:
+        """`delay(n, m)` returns the seconds to wait after `n` bytes with `m` frames were read; None for no limit."""
+        self.sock.delay = delay
 
     def buffer_frames(self, most: int) -> None:
         """Has no more read from the client while more than `most` of its frames wait."""
@@ -148,7 +148,7 @@ class WebSocket(simple_websocket.Server):  # type: ignore[misc]
         """
         stream: _Stream = self.sock
         # Frames are not handled any longer: what still comes is read to the end and dropped.
-        stream.buffered, stream.pace = (), None
+        stream.buffered, stream.delay = (), None
         finished = stream.finished.wait(LINGER + 0.5)
         stream.outbox.abort()
         if finished or stream.finished.wait(0.5):
@@ -207,7 +207,7 @@ class _Stream:
         #: Frames that were read and not handled yet.
         self.buffered: Sequence[Any] = ()
         self.most_buffered = _MAX_BUFFERED_FRAMES
-        self.pace: Callable[[int, int], float] | None = None
+        self.delay: Callable[[int, int], float] | None = None
         #: Frames, control frames and fragments included, in the bytes that were read last; how many bytes.
         self.frames, self._read = 0, 0
         #: The code of the client's close frame; 0 before it.
@@ -222,7 +222,7 @@ class _Stream:
         return self.outbox.send(data)
 
     def recv(self, _: int) -> bytes:
-        """Bytes from the client, empty at the end; waits while many frames are buffered, and as `pace` demands."""
+        """Bytes from the client, empty at the end; waits while many frames are buffered, and as `delay` demands."""
         while not self.outbox.closed and len(self.buffered) > self.most_buffered:
             time.sleep(_BUFFER_POLL)
         data = b""
@@ -239,11 +239,11 @@ class _Stream:
         return data
 
     def _pause(self) -> bool:
-        """Waits as `pace` demands for what was read last; false when the connection ended meanwhile."""
-        if self.pace is None or not self._read:
+        """Waits as `delay` demands for what was read last; false when the connection ended meanwhile."""
+        if self.delay is None or not self._read:
             return True
-        until = time.monotonic() + self.pace(self._read, self.frames)
-        while self.pace is not None and (left := until - time.monotonic()) > 0:
+        until = time.monotonic() + self.delay(self._read, self.frames)
+        while self.delay is not None and (left := until - time.monotonic()) > 0:
             if self.outbox.closed or has_ended(self._sock):
                 return False
             time.sleep(min(left, _PAUSE_POLL))

@@ -1,4 +1,4 @@
-"""Tells a model's thinking from its reply where a server sends both as text: `<think>…</think>` at the beginning."""
+"""Separates thinking from the reply where a server sends both as text: `<think>…</think>` at the beginning."""
 
 from __future__ import annotations
 
