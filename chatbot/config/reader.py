@@ -30,7 +30,7 @@ from chatbot.config.settings import (
 )
 from chatbot.config.settings.model import BOT_HISTORY_MESSAGES, BOT_PROMPT_TOKENS
 from chatbot.errors import ConfigurationError
-from chatbot.store.cluster import is_cluster
+from chatbot.store.cluster.topology import is_cluster
 from chatbot.store.sentinel import is_sentinel
 
 #: Read by OpenSSL and by `requests`, in every process.

@@ -13,9 +13,9 @@ from functools import cache
 import redis
 
 from chatbot.store.client import connect
-from chatbot.store.cluster import SLOTS, ClusterAddress
-from chatbot.store.cluster_client import ClusterClient
-from chatbot.store.cluster_pool import ClusterPool, slot_of
+from chatbot.store.cluster.client import ClusterClient
+from chatbot.store.cluster.pool import ClusterPool, slot_of
+from chatbot.store.cluster.topology import SLOTS, ClusterAddress
 from chatbot.store.partitions import BUCKETS, Node, Partition, Partitions
 
 logger = logging.getLogger(__name__)
