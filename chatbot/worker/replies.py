@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from chatbot import tracing
@@ -32,7 +33,7 @@ from chatbot.worker.models.errors import (
     ModelUnavailable,
     PermanentModelError,
 )
-from chatbot.worker.models.event_loop import ModelLoop
+from chatbot.worker.models.event_loop import ModelLoop, current_loop, outside
 from chatbot.worker.node_streams import NodeStreams
 from chatbot.worker.retries import retry_delay
 from chatbot.worker.stream import Stream
@@ -70,8 +71,9 @@ class Replies:
         counts: Counts,
         loop: ModelLoop | None = None,
     ) -> None:
-        """In `loop`, if there is one, run the calls of a model that can do so; else in the thread of `answer`."""
-        self._loop = loop if model.in_loop else None
+        """In `loop`, if there is one, run the replies of a model that can do so; else in the thread of `answer`."""
+        #: The loop in which replies run; None where each has a thread.
+        self.loop = loop if model.in_loop else None
         self._leases = leases
         self._streams = streams
         self._generator = Generator(model, settings, counts)
@@ -88,13 +90,18 @@ class Replies:
 
         Settles none when another worker holds the lease. Raises `StoreUnavailable`; the ledger then has the rest.
         """
+        if self.loop is None or current_loop() is self.loop:
+            return self._answer_all(session)
+        return self.loop.run(lambda: self._answer_all(session))
+
+    def _answer_all(self, session: str) -> int:
         failures = 0
         try:
             for failed in self._settle_all(session):
                 failures += failed
         except DamagedSession as damage:
             with bound(session=session):
-                last = self._leases.give_up(session, damage)
+                last = outside(partial(self._leases.give_up, session, damage))
                 after = ", and is given up" if last else ""
                 logger.error("the session is damaged%s: %s", after, damage)  # noqa: TRY400 - the text says it all
         return failures
@@ -134,11 +141,8 @@ class Replies:
         stream = self._streams.open(work, call)
         try:
             try:
-                if self._loop is None:
-                    finish_reason = self._generate(work, call, stream)
-                else:
-                    call.loop = self._loop
-                    finish_reason = self._loop.run(lambda: self._generate(work, call, stream))
+                call.loop = self.loop
+                finish_reason = self._generate(work, call, stream)
             finally:
                 self._streams.close(stream)
         except CallCancelled as cancelled:
@@ -179,7 +183,7 @@ class Replies:
         """Stores the text that was not reported before the stream was closed, for the next attempt to go on from."""
         rest = self._streams.last_report(stream)
         if rest.text or (stream.streamed and (rest.reasoning or rest.calls)):
-            self._retry_while_unavailable(lambda: self._leases.progress([rest]))
+            self._retry_while_unavailable(lambda: outside(lambda: self._leases.progress([rest])))
 
     def _settle_failed(self, work: Assignment, error: ModelError, stream: Stream) -> _Settled:
         delay = retry_delay(work, error, max_attempts=self._max_attempts, loading_timeout=self._loading_timeout)
@@ -254,5 +258,5 @@ class Replies:
                 if time.monotonic() >= deadline:
                     raise
                 logger.warning("Redis is unavailable, retrying in %.1f s: %s", delay, error)
-            time.sleep(delay)
+            outside(partial(time.sleep, delay))
             delay = min(delay * 2, _LONGEST_SETTLE_DELAY)

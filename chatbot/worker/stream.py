@@ -87,6 +87,8 @@ class Stream:
         self.last_report = time.monotonic()
         self.last_answer = self.last_renewal = self.last_report
         self.queued = False
+        #: Whether a report of it is under way.
+        self.in_report = False
         self._deltas: _Frames | None = None
         self._thoughts: _Frames | None = None
         self._call_frames: _Frames | None = None
