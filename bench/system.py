@@ -68,7 +68,7 @@ class ChatSystem:
             {
                 "web": [p.pid for p in chat.webs if p.running],
                 "worker": [p.pid for p in chat.workers if p.running],
-                "redis": [chat.redis.pid],
+                "redis": [process.pid for process in chat.redis_servers.values()],
                 "model": [self.model.pid],
             }
         )
@@ -124,9 +124,9 @@ class ChatSystem:
 
 
 @contextlib.contextmanager
-def chat(model: PacedModel, **settings: Any) -> Iterator[ChatSystem]:
+def chat(model: PacedModel, kind: type[Deployment] = Deployment, **settings: Any) -> Iterator[ChatSystem]:
     """A deployment with default settings except those given."""
-    with Deployment(model.url, **settings) as deployment:
+    with kind(model.url, **settings) as deployment:
         yield ChatSystem(deployment, model)
 
 

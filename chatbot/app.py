@@ -13,22 +13,24 @@ from chatbot.queue.elements import task_elements
 from chatbot.sessions.messages import Sessions
 from chatbot.sessions.responses import Responses
 from chatbot.store.partition_table import open_partitions
-from chatbot.web.address_limits import AddressLimits
 from chatbot.web.assets import add_assets
+from chatbot.web.commands.keys import key_commands
+from chatbot.web.commands.sessions import session_commands
 from chatbot.web.enqueue import Enqueuer
-from chatbot.web.frame_handler import MAX_FRAME
-from chatbot.web.hub import Hub
+from chatbot.web.fanout.hub import Hub
 from chatbot.web.key_access import KeyAccess
-from chatbot.web.key_commands import key_commands
-from chatbot.web.metrics import SharedMetrics, WebMetrics
+from chatbot.web.limits.address_limits import AddressLimits
+from chatbot.web.limits.frame_rates import FrameRates
+from chatbot.web.limits.rates import RateLimits
+from chatbot.web.limits.socket_limit import SocketLimit
+from chatbot.web.metrics import WebMetrics
 from chatbot.web.openai.routes import WAITING
 from chatbot.web.proxies import trust_proxies
-from chatbot.web.rates import RateLimits
 from chatbot.web.request_times import time_requests
 from chatbot.web.routes import MAX_BODY, WEBSOCKET, add_routes
 from chatbot.web.services import Services
-from chatbot.web.socket_limit import SocketLimit
-from chatbot.web.store_command import StoreCommand
+from chatbot.web.shared_metrics import SharedMetrics
+from chatbot.web.transports.frame_handler import MAX_FRAME
 
 #: Connections of one web process to a Redis: a script takes less than a millisecond, so few are in use at once.
 _MAX_CONNECTIONS = 50
@@ -70,26 +72,8 @@ def _add_commands(app: Flask, services: Services) -> None:
             raise SystemExit(1)
 
     app.cli.add_command(key_commands(services.key_access, services.client))
-
-    def end(session: str) -> bool:
-        return services.sessions.end(session, services.rate_limits.session_keys(session))
-
-    @app.cli.command("end-session", cls=StoreCommand)
-    @click.argument("id")
-    def end_session(id: str) -> None:
-        """End the session with this ID, a hash as in the log: its history is deleted, its sockets are closed."""
-        if not end(id):
-            raise click.ClickException("there is no such session")
-
-    @app.cli.command("end-sessions", cls=StoreCommand)
-    def end_sessions() -> None:
-        """End all sessions of all users, as end-session does with one."""
-        count = 0
-        try:
-            for session, at in services.sessions.places():
-                count += services.sessions.end(session, services.rate_limits.session_keys(session), at)
-        finally:
-            click.echo(f"{count} sessions ended")
+    for command in session_commands(services.sessions, services.rate_limits):
+        app.cli.add_command(command)
 
 
 def _create_services(settings: Settings, celery: Celery) -> Services:
@@ -103,7 +87,7 @@ def _create_services(settings: Settings, celery: Celery) -> Services:
         max_history_bytes=settings.limits.max_history_bytes,
         max_queue_age=settings.limits.max_queue_age,
         max_age=settings.limits.max_session_age,
-        **({"task": task_elements(celery)} if settings.redis.broker_url == settings.redis.url else {}),
+        **({"task": task_elements(celery)} if settings.redis.broker_url == settings.redis.urls[0] else {}),
     )
     metrics = WebMetrics()
     hub = Hub(partitions, sessions, metrics.listener_breaks.inc, metrics.set_heard)
@@ -115,6 +99,7 @@ def _create_services(settings: Settings, celery: Celery) -> Services:
         hub=hub,
         enqueuer=Enqueuer(celery, metrics.enqueue_failures.inc),
         rate_limits=RateLimits(settings, partitions),
+        frame_rates=FrameRates(settings),
         socket_limit=SocketLimit(sessions, hub.channel, settings.limits.max_sockets_per_session),
         address_limits=AddressLimits(settings),
         key_access=KeyAccess(settings, partitions),

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 PACE_WINDOW = 10_000.0
 #: The share of the line's free part that one address may take; how far newcomers may exceed the line: _line.lua.
 ADDRESS_SHARE, NEWCOMER_EXCESS = 8, 1.2
+#: The part of the line's length up to which sessions of addresses in other partitions are not counted: _line.lua.
+SHORT_LINE = 0.5
 #: Milliseconds beyond the queue delay after which a session leaves an address's line in another partition: _line.lua.
 LINE_EXCESS = 1000.0
 #: Milliseconds after which a session counts as passed over: sweep.lua.
@@ -52,6 +54,16 @@ def expected_wait(
     length = allowed * pace
     room = own < ADDRESS_SHARE * (length - line) or (own == 0 and line < NEWCOMER_EXCESS * length)
     return line / pace, allowed > 0 and not room
+
+
+def short_wait(line: int, claims: float, pace: float, allowed: float, queue_delay: float) -> float | None:
+    """The expected wait where an address's line is in another partition, 0 while it is unknown; None where that one is
+    asked. The arguments are those of `expected_wait`."""
+    if line == 0:
+        return 0.0
+    if claims < 1:
+        return 0.0 if not 0 < allowed < queue_delay else None
+    return line / pace if allowed == 0 or line < SHORT_LINE * allowed * pace else None
 
 
 def published_again(checks: int) -> bool:

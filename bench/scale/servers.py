@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.scale.outcome import imbalance
+from chatbot.worker.models.answers.piece import Pieces
 from chatbot.worker.models.balancer import _MAX_LOAD, BalancedModel, _BalancedServer
-from chatbot.worker.models.base import Call, Model, Pieces
+from chatbot.worker.models.base import Model
+from chatbot.worker.models.call import Call
 from chatbot.worker.prompts import PromptMessage
 
 #: Seconds of a reply, its standard deviation, and between two samples.

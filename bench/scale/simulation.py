@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.scale.outcome import Outcome
 from bench.scale.parts import HELD, IDLE, POSTPONED, READY, Address, Figures, Node, Partition, Plan, Session, Worker
-from bench.scale.rules import LINE_EXCESS, PASSED_OVER, expected_wait, published_again, unclaimed_wait
+from bench.scale.rules import LINE_EXCESS, PASSED_OVER, expected_wait, published_again, short_wait, unclaimed_wait
 from chatbot.sessions.leases import GRACE, LEASE, RENEW
 from chatbot.sessions.ledger import FIRST_WAIT, LONGEST_WAIT, SWEEP_INTERVAL, SWEEP_SIZE
 from chatbot.sessions.requests import CHECK_AFTER
@@ -100,7 +100,10 @@ class Simulation:
             self._outcome.unavailable += 1
             self._free.append(session)
             return
-        wait, refused = self._expected_wait(session.address)
+        wait = self._short_wait(session)
+        counted, refused = wait is None, False
+        if counted:
+            wait, refused = self._expected_wait(session.address)
         self._outcome.arrived(self._now, not refused)
         if refused:
             self._free.append(session)
@@ -110,7 +113,8 @@ class Simulation:
         session.owed = False
         self._ready(session, self._now)
         self._schedule(session, self._now + CHECK_AFTER + 2 * int(wait or 0))
-        session.address.line[session] = self._now
+        if counted:
+            session.address.line[session] = self._now
         partition.accepted += 1
         self._new.append(session)
         self._dispatch()
@@ -121,18 +125,28 @@ class Simulation:
         if partition.node.down:
             # A Redis that is away limits no address.
             return 0.0, False
-        others = partition.others
+        line, claims, pace, delay = self._line_of(partition)
+        if line and self._plan.partitions > 1:
+            while address.line and (first := next(iter(address.line.items())))[1] < now - delay - LINE_EXCESS:
+                del address.line[first[0]]
+        return expected_wait(line, len(address.line), claims, pace, self._plan.bound * 1000, delay)
+
+    def _short_wait(self, session: Session) -> float | None:
+        """accept.lua, where the address's line is elsewhere; None where that partition decides."""
+        if session.partition is session.address.partition:
+            return None
+        line, claims, pace, delay = self._line_of(session.partition)
+        return short_wait(line, claims, pace, self._plan.bound * 1000, delay)
+
+    def _line_of(self, partition: Partition) -> tuple[int, float, float, float]:
+        """What a partition knows of all: sessions that are ready, claims, claims in a millisecond, the queue delay."""
+        others, now = partition.others, self._now
         line = partition.line + others.line
         if line == 0:
             partition.pace.at = now
-            return 0.0, False
         claims, ms = partition.pace.sums(now)
-        pace = (claims / ms if ms else 0.0) + others.pace
         delay = max(partition.queue_delay(now), others.delay)
-        if self._plan.partitions > 1:
-            while address.line and (first := next(iter(address.line.items())))[1] < now - delay - LINE_EXCESS:
-                del address.line[first[0]]
-        return expected_wait(line, len(address.line), claims + others.claims, pace, self._plan.bound * 1000, delay)
+        return line, claims + others.claims, (claims / ms if ms else 0.0) + others.pace, delay
 
     def _publish_figures(self, node: Node) -> None:
         """ledger.py: what a worker reads of a node each second, for the sweeps of the other partitions."""

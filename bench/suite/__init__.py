@@ -1,12 +1,13 @@
 """The benchmarks, by name. Each runs its own processes, and alternates between the things that it compares."""
 
-from bench.suite import cost, reply_path, sockets, stored, token_streams, users, workers
+from bench.suite import cost, partitions, reply_path, sockets, stored, token_streams, users, workers
 from bench.suite.common import BENCHMARKS, Benchmark, select
 
 __all__ = [
     "BENCHMARKS",
     "Benchmark",
     "cost",
+    "partitions",
     "reply_path",
     "select",
     "sockets",

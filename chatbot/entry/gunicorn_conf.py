@@ -7,7 +7,7 @@ import warnings
 import gevent
 
 from chatbot import logs
-from chatbot.web.gunicorn_hooks import (  # noqa: F401
+from chatbot.web.gunicorn.hooks import (  # noqa: F401
     child_exit,
     on_exit,
     on_starting,
@@ -15,7 +15,7 @@ from chatbot.web.gunicorn_hooks import (  # noqa: F401
     when_ready,
     worker_exit,
 )
-from chatbot.web.gunicorn_logger import GunicornLogger
+from chatbot.web.gunicorn.logger import GunicornLogger
 from chatbot.web.start_checks import check_options, mark_configured
 
 mark_configured()
@@ -32,7 +32,7 @@ warnings.filterwarnings("ignore", r"(?s)Monkey-patching ssl.*NOT patched\): \['r
 _host = _settings.web.host
 bind = f"{f'[{_host}]' if ':' in _host else _host}:{_settings.web.port}"
 workers = _settings.web.processes
-worker_class = "chatbot.web.gunicorn_worker.GunicornWorker"
+worker_class = "chatbot.web.gunicorn.worker.GunicornWorker"
 logger_class = GunicornLogger
 #: Each socket is one connection; the rest is for HTTP.
 worker_connections = _settings.limits.max_sockets + 1000

@@ -19,14 +19,14 @@ INTERVAL = 10.0
 LIMIT = 20
 #: The same for a line of each socket, session or refusal: a usual crowd is logged one by one.
 CLIENT_LIMIT = 100
-#: Kinds told apart in an interval; what exceeds them counts by logger alone.
+#: Kinds that are counted apart in an interval; what exceeds them counts by logger alone.
 _MAX_KINDS = 1000
 #: Loggers whose lines below WARNING clients can cause. Other such lines are those of a healthy process: all pass.
 _CAUSED_BY_CLIENTS = ("chatbot.web.", "chatbot.queue.", "chatbot.worker.celery_extensions")
 
 
 def client_line(kind: str = "") -> dict[str, object]:
-    """The `extra` of a line for each socket, session or refusal; `kind` is told apart besides the format string."""
+    """The `extra` of a line for each socket, session or refusal; `kind` distinguishes it besides the format string."""
     return {"line_limit": CLIENT_LIMIT, "line_kind": kind}
 
 

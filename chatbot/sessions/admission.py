@@ -1,11 +1,13 @@
 """Admission where the line and the rates of an address are in another partition than the session.
 
 Then two steps do what one does otherwise: the address's partition admits the request, the session's accepts it. What
-the latter refuses is given back to the former.
+the latter refuses is given back to the former. While the line of sessions is short every address has room in it, so the
+session's partition decides alone, unless the address has rates.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +15,12 @@ from typing import Any, TypeVar
 
 from chatbot.protocol.client_errors import SessionDamaged
 from chatbot.sessions.buckets import Bucket, takes
+from chatbot.store.circuit_breakers import CircuitBreakers
 from chatbot.store.partitions import Partition, Partitions
-from chatbot.store.resting import Resting
 from chatbot.store.scripts import Scripts
+
+#: Seconds for which the line counts as long after a partition found it so: until the next sweeps.
+_LONG = 1.0
 
 T = TypeVar("T")
 
@@ -37,11 +42,13 @@ class _Taken:
 class Admission:
     """The address's part of the steps. A Redis that fails refuses nothing."""
 
-    def __init__(self, partitions: Partitions, resting: Resting, max_queue_age: float) -> None:
+    def __init__(self, partitions: Partitions, breakers: CircuitBreakers, max_queue_age: float) -> None:
         self._partitions = partitions
         self._max_wait_ms = max_queue_age * 1000
         self._scripts = Scripts()
-        self._resting = resting
+        self._breakers = breakers
+        # Until then, by the monotonic clock, the line may be long.
+        self._long_until = 0.0
 
     def elsewhere(self, session: str, address: str) -> bool:
         """Whether the address is in another partition than the session."""
@@ -61,6 +68,11 @@ class Admission:
         """
         at = self._partitions.of_address(address)
         own, others = _split(buckets, lambda bucket: bucket.partition is not at)
+        if not others and time.monotonic() > self._long_until:
+            answer = accept("unasked", own)
+            if answer[0] != "ask":
+                return answer
+            self._long_until = time.monotonic() + _LONG
         taken = _Taken(at, others, text, at.line(address))
         # Without an answer there is nothing to give back.
         nothing: list[Any] = ["admitted", 0, None]
@@ -90,13 +102,13 @@ class Admission:
         if at is None:
             return 0
         taken = _Taken(at, elsewhere, text, "")
-        step = partial(self._scripts.run, "take", at.at_once, taken.keys, *takes(elsewhere, text), share=share)
+        step = partial(self._scripts.run, "take", at.fail_fast, taken.keys, *takes(elsewhere, text), share=share)
         return int(self._try(at, step, 0))
 
     def _admit(self, session: str, taken: _Taken) -> list[Any]:
         values = takes(taken.buckets, taken.text)
         answer: list[Any] = self._scripts.run(
-            "admit", taken.at.at_once, taken.keys, *values, session=session, max_wait_ms=self._max_wait_ms
+            "admit", taken.at.fail_fast, taken.keys, *values, session=session, max_wait_ms=self._max_wait_ms
         )
         return [*answer, None][:3]
 
@@ -107,12 +119,12 @@ class Admission:
         back = _Taken(taken.at, buckets, taken.text, taken.line)
         values = takes(buckets, taken.text)
         stays = 0 if entered else 1
-        run = partial(self._scripts.run, "give_back", back.at.at_once, back.keys, *values)
+        run = partial(self._scripts.run, "give_back", back.at.fail_fast, back.keys, *values)
         step = partial(run, session=session, stays=stays)
         self._try(taken.at, step, None)
 
     def _try(self, at: Partition, step: Callable[[], T], otherwise: T) -> T:
-        return self._resting.without(at.node, step, otherwise, "an address is not limited")
+        return self._breakers.call(at.node, step, otherwise, "an address is not limited")
 
 
 def _split(buckets: Sequence[Bucket], first: Callable[[Bucket], bool]) -> tuple[list[Bucket], list[Bucket]]:

@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
-from chatbot.store.cluster_client import ClusterClient
+from chatbot.store.cluster.client import ClusterClient
 from chatbot.store.keys import session_keys
 
 _SECTION = '"A user with few rights"'
@@ -31,7 +31,7 @@ SESSION_COMMANDS = (
     f"JSON.SET {_D} . 1|JSON.GET {_D}|JSON.DEL {_D}|JSON.ARRAPPEND {_D} . 1|JSON.ARRLEN {_D} .|JSON.ARRTRIM {_D} . 0 1|"
     f"JSON.TYPE {_D}|JSON.STRLEN {_D} .|JSON.DEBUG MEMORY {_D}|"
     f"GET {_S}|SET {_S} 1|INCR {_S}|APPEND {_S} x|STRLEN {_S}|DEL {_S}|EXISTS {_S}|PEXPIRE {_S} 1|PTTL {_S}|"
-    f"HGET {_S} x|HSET {_S} x 1|HSETNX {_S} x 1|HMGET {_S} x|HGETALL {_S}|HKEYS {_S}|HVALS {_S}|HLEN {_S}|HDEL {_S} x|"
+    f"HGET {_S} x|HSET {_S} x 1|HSETNX {_S} x 1|HMGET {_S} x|HGETALL {_S}|HKEYS {_S}|HLEN {_S}|HDEL {_S} x|"
     f"HSCAN {_S} 0|HEXISTS {_S} x|HINCRBY {_S} x 1|HINCRBYFLOAT chat:metrics x 1|"
     f"RPUSH {_L} x|LPOP {_L}|LINDEX {_L} 0|LLEN {_L}|LPOS {_L} x|LREM {_L} 1 x|LRANGE {_L} 0 1|LSET {_L} 0 x|"
     "ZADD chat:ledger 1 x|ZREM chat:ledger x|ZCARD chat:waiting|ZCOUNT chat:waiting 0 1|ZRANGE chat:waiting 0 1|"

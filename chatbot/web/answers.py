@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 from flask import Response, request
@@ -24,6 +25,13 @@ def json_text_answer(text: str, *, status: int = 200, cache: bool = True) -> Res
     response = Response(text, status=status, mimetype="application/json")
     if not cache:
         response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def with_retry_after(response: Response, error: ClientError) -> Response:
+    """Adds `Retry-After`, in whole seconds, if the error has a time."""
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return response
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -12,14 +11,13 @@ from wsproto.utilities import RemoteProtocolError
 
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
-from chatbot.protocol import frames
 from chatbot.protocol.client_errors import UNAVAILABLE, ClientError
 from chatbot.sessions.ids import session_id
 from chatbot.web import client_lines
-from chatbot.web.answers import bearer_token, json_answer
-from chatbot.web.connections import Refused
+from chatbot.web.answers import bearer_token, json_answer, with_retry_after
 from chatbot.web.metrics import WebMetrics
 from chatbot.web.origins import OPENAI
+from chatbot.web.transports.connections import Refused
 
 logger = logging.getLogger(__name__)
 
@@ -65,25 +63,13 @@ def error_type(status: int) -> str:
 def _client_error(error: ClientError) -> Response:
     _metrics().requests_refused.labels(error.code).inc()
     _log_refusal(error.code)
-    return _with_retry_after(_error(error.code, error.message, error.status, error.param), error)
+    return with_retry_after(_error(error.code, error.message, error.status, error.param), error)
 
 
 def _connection_refused(refusal: Refused) -> Response:
     """The refusal has been logged and counted."""
     error = refusal.error
-    return _with_retry_after(_error(error.code, error.message, error.status), error)
-
-
-def frame_refused(error: ClientError) -> Response:
-    """The answer to a frame that came as a request; its error has the fields of an error frame."""
-    answer = json_answer({"error": frames.error(error)}, status=error.status, cache=False)
-    return _with_retry_after(answer, error)
-
-
-def _with_retry_after(response: Response, error: ClientError) -> Response:
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    return response
+    return with_retry_after(_error(error.code, error.message, error.status), error)
 
 
 def _log_refusal(code: str) -> None:

@@ -13,7 +13,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.store.access import JSON_MISSING, SESSION_COMMANDS, find_problem
 from chatbot.store.partitions import Node, Partitions
 from chatbot.telemetry import liveness, redis_memory
-from chatbot.web.hub import Hub
+from chatbot.web.fanout.hub import Hub
 
 logger = logging.getLogger(__name__)
 

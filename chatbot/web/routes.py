@@ -20,19 +20,19 @@ from chatbot.sessions.ids import session_id
 from chatbot.sessions.pages import parse_before, parse_limit
 from chatbot.web import client_lines, hosts, origins
 from chatbot.web.answers import authorization, bearer_token, json_answer, json_text_answer, request_body
-from chatbot.web.chat_socket import ChatSocket
-from chatbot.web.connections import admit_address
 from chatbot.web.contracts.asyncapi import asyncapi
 from chatbot.web.contracts.openapi import openapi
 from chatbot.web.disconnects import raise_if_disconnected
 from chatbot.web.error_answers import add_error_answers
+from chatbot.web.limits.throttle import hold_back
 from chatbot.web.openai.routes import openai
-from chatbot.web.rates import hold_back
 from chatbot.web.readiness import readiness
 from chatbot.web.security_headers import add_security_headers
 from chatbot.web.services import network, services
-from chatbot.web.transports import transports
-from chatbot.web.websocket import WebSocket, create_sock
+from chatbot.web.transports.chat_socket import ChatSocket
+from chatbot.web.transports.connections import admit_address
+from chatbot.web.transports.routes import transports
+from chatbot.web.transports.websocket import WebSocket, create_sock
 
 #: Bytes of a request's body, which holds a name.
 MAX_BODY = 16 * 1024
@@ -119,7 +119,7 @@ def refresh_token() -> Response:
     found, session = services(), session_id(given)
     raise_if_disconnected(request.environ)
     buckets = found.rate_limits.reads(session, network())
-    sent = found.rate_limits.begin_sending(network())
+    sent = found.address_limits.begin_sending(network())
     try:
         page = found.sessions.read(session, before, limit, buckets)
         response = json_text_answer(page.to_json(given), cache=False)

@@ -11,13 +11,15 @@ from chatbot.config import Settings
 from chatbot.sessions.messages import Sessions
 from chatbot.sessions.responses import Responses
 from chatbot.store.partitions import Partitions
-from chatbot.web.address_limits import AddressLimits
 from chatbot.web.enqueue import Enqueuer
-from chatbot.web.hub import Hub
+from chatbot.web.fanout.hub import Hub
 from chatbot.web.key_access import KeyAccess
-from chatbot.web.metrics import SharedMetrics, WebMetrics
-from chatbot.web.rates import RateLimits, network_of
-from chatbot.web.socket_limit import SocketLimit
+from chatbot.web.limits.address_limits import AddressLimits
+from chatbot.web.limits.frame_rates import FrameRates
+from chatbot.web.limits.rates import RateLimits, network_of
+from chatbot.web.limits.socket_limit import SocketLimit
+from chatbot.web.metrics import WebMetrics
+from chatbot.web.shared_metrics import SharedMetrics
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Services:
     hub: Hub
     enqueuer: Enqueuer
     rate_limits: RateLimits
+    frame_rates: FrameRates
     socket_limit: SocketLimit
     address_limits: AddressLimits
     key_access: KeyAccess

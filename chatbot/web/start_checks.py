@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-_WORKER_CLASS = "chatbot.web.gunicorn_worker.GunicornWorker"
+_WORKER_CLASS = "chatbot.web.gunicorn.worker.GunicornWorker"
 #: gunicorn's exit status of a process that cannot load the application; its master ends, and starts no other.
 _APP_LOAD_ERROR = 4
 #: Seconds for which a port may be in use: another server may be about to end.

@@ -12,13 +12,15 @@ from typing import Any
 from chatbot.config import Settings
 from chatbot.sessions.leases import Assignment
 from chatbot.telemetry.counters import FIRST_TOKEN, PIECES, REPLY_TIME, TOKENS, Counts
-from chatbot.worker.models.base import Call, Model, Piece, Pieces
+from chatbot.worker.item_prompts import newest, requested_conversation
+from chatbot.worker.models.answers.piece import Piece, Pieces
+from chatbot.worker.models.answers.usage import Usage
+from chatbot.worker.models.base import Model
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.continuation import CannotContinue
 from chatbot.worker.models.errors import ContentRefused, PromptTooLong
-from chatbot.worker.models.requested import allowed
-from chatbot.worker.models.usage import Usage
+from chatbot.worker.models.protocols.request_options import allowed
 from chatbot.worker.prompts import PromptMessage, estimated_size, estimated_tokens, fit, prompt_messages
-from chatbot.worker.requested import newest, requested_conversation
 from chatbot.worker.stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -56,12 +58,14 @@ class Generator:
                         text, thought = thought + text, ""
                     elif piece.retracts:
                         stream.retract()
-                    stream.generated += piece.chunks if text or thought else 0
+                    last = piece.finish_reason is not None
+                    count = piece.chunks if text or thought or (piece.calls and not last) else 0
+                    stream.generated += count
                     stream.add(text[: MAX_REPLY_LENGTH - len(stream.text)], thought)
                     stream.usage = piece.usage or stream.usage
                     if piece.calls:
-                        stream.calls = allowed(piece.calls, work.options or {})
-                    chunks += piece.chunks if text or thought else 0
+                        stream.add_calls(allowed(piece.calls, work.options or {}), last=last)
+                    chunks += count
                     if stream.first_after is None and stream.begun:
                         stream.first_after = time.monotonic() - began
                         self._counts.observe(FIRST_TOKEN, stream.first_after)

@@ -17,10 +17,11 @@ from chatbot.errors import ConfigurationError
 from chatbot.protocol.documents import utc_now
 from chatbot.worker.bots.model import PythonModel
 from chatbot.worker.models import create_protocol
-from chatbot.worker.models.base import Call, Model, ModelProtocol
+from chatbot.worker.models.base import Model, ModelProtocol
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.continuation import CannotContinue
 from chatbot.worker.models.errors import CallCancelled, ModelError
-from chatbot.worker.models.http import ModelEndpoint, check_certificate, public_address
+from chatbot.worker.models.http.endpoint import ModelEndpoint, check_certificate, public_address
 from chatbot.worker.prompts import PromptMessage, estimated_tokens
 
 QUESTION = "Hello! Say in one sentence who you are."

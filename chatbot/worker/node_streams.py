@@ -9,7 +9,7 @@ from chatbot.sessions.assignments import Assignment, Progress
 from chatbot.sessions.leases import Leases
 from chatbot.store.partitions import Partitions
 from chatbot.telemetry.counters import Counts
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.call import Call
 from chatbot.worker.stream import Stream
 from chatbot.worker.streams import Streams
 

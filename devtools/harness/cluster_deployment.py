@@ -47,6 +47,10 @@ class ClusterDeployment(Deployment):
         super().stop()
 
     @property
+    def redis_servers(self) -> dict[int, Process]:
+        return self.cluster.nodes
+
+    @property
     def processes(self) -> list[Process]:
         # The cluster's nodes end last.
         return [*super().processes, *self.cluster.nodes.values()]

@@ -209,6 +209,11 @@ class Deployment:
         return partitions_of(self.client)
 
     @property
+    def redis_servers(self) -> dict[int, Process]:
+        """All Redis that hold sessions, by port."""
+        return {self.redis_port: self.redis}
+
+    @property
     def processes(self) -> list[Process]:
         return [*self.webs, *self.workers, self.redis]
 

@@ -32,7 +32,7 @@ class SeveralRedisDeployment(Deployment):
     def __init__(self, model_url: str, **settings: Any) -> None:
         super().__init__(model_url, **settings)
         self.servers = [self.redis]
-        ports = [self.redis_port, *(free_port() for _ in range(self.count - 1))]
+        self._ports = ports = [self.redis_port, *(free_port() for _ in range(self.count - 1))]
         for number, port in enumerate(ports[1:], 2):
             data = self.folder / f"redis{number}"
             data.mkdir()
@@ -47,6 +47,10 @@ class SeveralRedisDeployment(Deployment):
         if self._table is None:
             self._table = open_partitions(self.urls, 10)
         return self._table
+
+    @property
+    def redis_servers(self) -> dict[int, Process]:
+        return dict(zip(self._ports, self.servers, strict=True))
 
     @property
     def processes(self) -> list[Process]:

@@ -1,4 +1,4 @@
-"""What people and operators are told while a part is away, and that all goes on by itself once it is back."""
+"""What users and operators learn while a part is away, and that all goes on by itself once it is back."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_a_frozen_redis_is_noticed_by_the_listener(breakable: Deployment) -> Non
         assert client.ask("and now?", "m1")["reply_to"] == "m1"
 
 
-def test_sockets_are_told_to_reconnect_when_the_web_process_ends(breakable: Deployment) -> None:
+def test_sockets_are_closed_with_a_reason_to_reconnect_when_the_web_process_ends(breakable: Deployment) -> None:
     clients = [ChatClient(breakable.url()) for _ in range(5)]
     for client in clients:
         client.receive()
@@ -199,7 +199,7 @@ def test_sockets_are_told_to_reconnect_when_the_web_process_ends(breakable: Depl
     assert took < 10
 
 
-def test_a_worker_that_is_told_to_end_hands_back_what_takes_too_long(model: ModelServer) -> None:
+def test_a_worker_that_gets_sigterm_hands_back_what_takes_too_long(model: ModelServer) -> None:
     with Deployment(model.url, worker_shutdown_timeout=1) as chat, ChatClient(chat.url()) as client:
         model.control(interval=100, tokens=60)
         client.send("a long story", "m1")

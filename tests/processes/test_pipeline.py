@@ -105,7 +105,7 @@ def test_a_client_goes_on_where_it_was(chat: Deployment, model: ModelServer) -> 
         assert offsets == sorted(set(offsets))
 
 
-def test_a_client_with_an_unknown_last_message_is_told(chat: Deployment) -> None:
+def test_a_client_with_an_unknown_last_message_learns_that_it_is_not_recovered(chat: Deployment) -> None:
     with ChatClient(chat.url()) as client:
         client.ask("something")
         with ChatClient(chat.url(), client.token, after="never-heard-of") as back:
@@ -161,7 +161,7 @@ def test_a_stop_sequence_shows_in_no_delta(chat: Deployment, model: ModelServer)
         assert "".join(delta["msg"] for delta in deltas) == "I am the bot."
 
 
-def test_a_failure_that_passes_is_told_and_then_forgotten(chat: Deployment, model: ModelServer) -> None:
+def test_a_failure_that_passes_is_reported_and_then_forgotten(chat: Deployment, model: ModelServer) -> None:
     with ChatClient(chat.url()) as client:
         client.send("!fault=server_error*1 please", "m1")
         status = client.until("status")
@@ -170,7 +170,7 @@ def test_a_failure_that_passes_is_told_and_then_forgotten(chat: Deployment, mode
         assert client.until("message")["reply_to"] == "m1"
 
 
-def test_a_model_being_loaded_is_told(chat: Deployment, model: ModelServer) -> None:
+def test_a_model_being_loaded_is_reported(chat: Deployment, model: ModelServer) -> None:
     with ChatClient(chat.url()) as client:
         client.send("!fault=loading*1 wake up", "m1")
         status = client.until("status")
@@ -178,7 +178,7 @@ def test_a_model_being_loaded_is_told(chat: Deployment, model: ModelServer) -> N
         assert client.until("message")["reply_to"] == "m1"
 
 
-def test_a_failure_for_good_is_told_and_can_be_retried(chat: Deployment, model: ModelServer) -> None:
+def test_a_failure_for_good_is_reported_and_can_be_retried(chat: Deployment, model: ModelServer) -> None:
     model.fault("unauthorized")
     with ChatClient(chat.url()) as client:
         client.send("answer me", "m1")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatbot.config import HUGGINGFACE, OPENAI_CHAT, OPENAI_COMPLETIONS
-from chatbot.worker.models.base import Call, Model
+from chatbot.worker.models.base import Model
+from chatbot.worker.models.call import Call
 from chatbot.worker.prompts import PromptMessage
 from tests.support.models import at
 

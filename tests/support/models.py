@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from chatbot.config import HUGGINGFACE, OPENAI_CHAT, OPENAI_COMPLETIONS, ModelAddress, ModelSettings, Settings
 from chatbot.worker.models import create_model
-from chatbot.worker.models.base import Call, Model, Piece, Pieces
+from chatbot.worker.models.answers.piece import Piece, Pieces
+from chatbot.worker.models.base import Model
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.prompts import PromptMessage
 

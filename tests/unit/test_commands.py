@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from chatbot.entry.commands import FLASK_COMMANDS, USAGE, main
 from chatbot.errors import StoreUnavailable
-from chatbot.web.key_commands import key_commands
-from chatbot.web.store_command import StoreCommand
+from chatbot.web.commands.keys import key_commands
+from chatbot.web.commands.store_command import StoreCommand
 
 
 @pytest.mark.parametrize("command", ["web", "worker", "model-check"])

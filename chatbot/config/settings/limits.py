@@ -62,7 +62,7 @@ class LimitsSettings:
         "MAX_QUEUE_AGE",
         60.0,
         fields.seconds(or_zero=True),
-        "Seconds: while a message has waited longer for a worker, new ones are refused. 0 for no bound.",
+        "Seconds: a message that must expect to wait longer for a worker is refused. 0 for no bound.",
     )
     rates_enabled: bool = setting("RATELIMIT_ENABLED", True, fields.boolean(), "Whether the rates below apply.")
     new_sessions: Rates = _rates(

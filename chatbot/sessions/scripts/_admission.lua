@@ -2,8 +2,13 @@
 local longest_reserved = 300000
 
 -- What the address's part of the admission says. `elsewhere` is '' with one partition; 'here' where this one has the
--- address's line and rates too; else the answer of admit.lua: 'admitted', 'behind' or 'limited', a colon and ms.
+-- address's line and rates too; 'unasked' where another one has them and was not asked yet, which is the answer 'ask' while
+-- the line is long; else the answer of admit.lua: 'admitted', 'behind' or 'limited', a colon and ms.
 local function admit_address()
+  if elsewhere == 'unasked' then
+    local wait = short_wait()
+    return not wait and {'ask'} or nil, wait
+  end
   if elsewhere ~= '' and elsewhere ~= 'here' then
     local status, ms = string.match(elsewhere, '^(%a+):(%d+)$')
     return status ~= 'admitted' and {status, tonumber(ms)} or nil, tonumber(ms)

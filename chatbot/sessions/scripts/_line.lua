@@ -5,6 +5,9 @@
 local address_share = 8
 -- A newcomer gets in beyond the line's length, up to this many times.
 local newcomer_excess = 1.2
+-- The part of the line's length up to which every address has room, whatever it has in line: its sessions are not counted
+-- where another partition has the address's line. So it may take this part besides its share, once.
+local short_line = 0.5
 -- ms after which a session leaves its address's line at the latest, should its worker's claim be lost.
 local longest_line = 600000
 -- The same beyond the queue delay where the claim cannot remove it, as it is in another partition. The line is first in,
@@ -17,34 +20,60 @@ local function queue_delay()
   return first[2] and math.max(now() - first[2], 0) or 0
 end
 
--- The expected wait for a worker in ms, nil while the workers' pace is unknown; and whether that is more than
--- `max_wait_ms` allows, with the ms to name then. The surplus is taken from the addresses with most sessions in line.
--- `several`: other partitions count too. The last of KEYS is the line of the message's address.
-local function expected_wait(several)
-  local time, line, allowed = now(), ready_sessions(), tonumber(max_wait_ms)
+-- The sessions in line; how many may be, nil while the workers' pace is unknown; sessions claimed in a ms; and, where
+-- there is a line, the queue delay, without that of this partition unless `several` or the pace is unknown. `several`: other
+-- partitions count too.
+local function line_length(several)
+  local time, line = now(), ready_sessions()
   if line == 0 and not several then
     redis.call('HSET', pace, 'at', time)
-    return 0, false
+    return 0, 0
   end
   local claims, ms, others, other_claims, other_rate, other_delay = pace_sums(time)
   line = line + others
   if line == 0 then
     redis.call('HSET', pace, 'at', time)
-    return 0, false
+    return 0, 0
   end
   if claims + other_claims < 1 then
     -- Also when the workers stand still.
-    local delay = math.max(queue_delay(), other_delay)
-    return nil, allowed > 0 and delay > allowed, delay
+    return line, nil, 0, math.max(queue_delay(), other_delay)
   end
   local pace_now = (ms > 0 and claims / ms or 0) + other_rate
-  local wait, length = line / pace_now, allowed * pace_now
+  return line, max_wait_ms * pace_now, pace_now, several and math.max(queue_delay(), other_delay) or 0
+end
+
+-- The expected wait for a worker in ms, nil while the workers' pace is unknown; and whether that is more than
+-- `max_wait_ms` allows, with the ms to name then. The surplus is taken from the addresses with most sessions in line.
+-- The last of KEYS is the line of the message's address.
+local function expected_wait(several)
+  local line, length, pace_now, delay = line_length(several)
+  local allowed = tonumber(max_wait_ms)
+  if line == 0 then
+    return 0, false
+  elseif not length then
+    return nil, allowed > 0 and delay > allowed, delay
+  end
+  local wait = line / pace_now
   if several then
-    redis.call('ZREMRANGEBYSCORE', KEYS[#KEYS], '-inf', time - math.max(queue_delay(), other_delay) - line_excess)
+    redis.call('ZREMRANGEBYSCORE', KEYS[#KEYS], '-inf', now() - delay - line_excess)
   end
   local own = redis.call('ZCARD', KEYS[#KEYS])
   local room = own < address_share * (length - line) or own == 0 and line < newcomer_excess * length
   return wait, allowed > 0 and not room, wait
+end
+
+-- The expected wait in ms, 0 while it is unknown; nil where the answer depends on how many sessions of the message's
+-- address are in line, which another partition knows.
+local function short_wait()
+  local line, length, pace_now, delay = line_length(true)
+  local allowed = tonumber(max_wait_ms)
+  if line == 0 then
+    return 0
+  elseif not length then
+    return (allowed == 0 or delay <= allowed) and 0 or nil
+  end
+  return (allowed == 0 or line < short_line * length) and line / pace_now or nil
 end
 
 -- The session enters the line of its address; whether it was not in there.

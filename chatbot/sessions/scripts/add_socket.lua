@@ -1,18 +1,13 @@
 -- Adds a socket to those of a session, unless they are as many as allowed in all web processes together.
 -- `sockets` is a hash: the field is the channel of the socket's process, a slash and a number; the value is 1.
--- A field without a slash is a process of an older version, and the value is how many sockets it has.
 if not exists() then
   redis.call('DEL', sockets)
   return 'gone'
 end
 local limit = tonumber(most)
 
-local function count()
-  local sum = 0
-  for _, value in ipairs(redis.call('HVALS', sockets)) do
-    sum = sum + value
-  end
-  return sum
+local function is_full()
+  return redis.call('HLEN', sockets) >= limit
 end
 
 local function channel_of(name)
@@ -34,9 +29,9 @@ local function remove_dead_processes()
 end
 
 if redis.call('HEXISTS', sockets, field) == 0 then
-  if count() >= limit then
+  if is_full() then
     remove_dead_processes()
-    if count() >= limit then
+    if is_full() then
       return 'full'
     end
   end

@@ -1,4 +1,4 @@
-"""Ids of responses: a session's token and a request of it, so that whoever has the id can reach the response."""
+"""Ids of responses: a session's token and the id of one of its requests. The id is all that a client needs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ResponseId(NamedTuple):
 
 
 def new_request_id() -> str:
-    """A new id of a request, which nobody can guess."""
+    """A new id of a request, which cannot be guessed."""
     return secrets.token_urlsafe(_REQUEST_BYTES)
 
 

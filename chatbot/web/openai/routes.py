@@ -12,7 +12,7 @@ from chatbot.web.openai.body import MAX_BODY
 from chatbot.web.openai.principal import principal
 from chatbot.web.openai.socket import ResponsesSocket
 from chatbot.web.services import network, services
-from chatbot.web.websocket import WebSocket, create_sock
+from chatbot.web.transports.websocket import WebSocket, create_sock
 
 openai = Blueprint("openai", __name__, url_prefix="/v1")
 #: The routes whose answers wait for a reply.

@@ -23,13 +23,13 @@ from chatbot.protocol.openai.items import Item
 from chatbot.protocol.openai.response import View
 from chatbot.web.client_lines import refused
 from chatbot.web.error_answers import error_body
+from chatbot.web.fanout.outbox import SEND_DEADLINE, text_frame
 from chatbot.web.openai.body import MAX_BODY
 from chatbot.web.openai.responses import batches, leave
 from chatbot.web.openai.service import Created, ResponseService
 from chatbot.web.openai.serving import UNAVAILABLE
-from chatbot.web.outbox import SEND_DEADLINE, text_frame
 from chatbot.web.services import Services
-from chatbot.web.websocket import WebSocket
+from chatbot.web.transports.websocket import WebSocket
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class ResponsesSocket:
     def _serve(self) -> None:
         self._ws.max_message_size = MAX_BODY
         self._ws.buffer_frames(1)
-        pace = self._services.rate_limits.frame_pace()
+        delay_after = self._services.frame_rates.of_socket()
         ends = time.monotonic() + _LONGEST
         try:
             with self._services.metrics.sockets.track_inprogress():
@@ -80,7 +80,7 @@ class ResponsesSocket:
                         continue
                     self._handle(data)
                     time.sleep(0)
-                    if pace is not None and (delay := pace(1)):
+                    if delay_after is not None and (delay := delay_after(1)):
                         time.sleep(delay)
                 self._ws.end(close_codes.GOING_AWAY)
         except ConnectionClosed:
@@ -110,7 +110,7 @@ class ResponsesSocket:
         for name in _HTTP_ONLY:
             if name in document:
                 raise ClientError("invalid_value", f"{name} has no place on the websocket", param=name)
-        asked = parse_create(document)
+        asked = replace(parse_create(document), stream=True)
         previous, context = asked.previous_response_id, None
         if self._latest is not None and previous == self._latest[0]:
             # A continuation that fails must not leave the connection's state behind.

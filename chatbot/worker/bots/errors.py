@@ -7,7 +7,7 @@ from typing import Any
 
 from chatbot.bot import Retry
 from chatbot.worker.models.errors import ModelError, PermanentModelError, TransientModelError
-from chatbot.worker.models.waits import wait_in_headers
+from chatbot.worker.models.server_errors.retry_after import wait_in_headers
 
 #: `OSError`s that are not of the network: they would come again.
 _PERMANENT = (

@@ -11,10 +11,12 @@ from chatbot.errors import StoreUnavailable
 from chatbot.worker.bots.caller import BotCall, BotCaller
 from chatbot.worker.bots.errors import failure, is_transient
 from chatbot.worker.bots.loader import load_callable, takes_context
-from chatbot.worker.models.base import Call, Model, Piece, Pieces
+from chatbot.worker.models.answers.piece import Piece, Pieces
+from chatbot.worker.models.answers.reply_text import ReplyText
+from chatbot.worker.models.answers.usage import Usage
+from chatbot.worker.models.base import Model
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import ModelError, ModelUnavailable
-from chatbot.worker.models.reply_text import ReplyText
-from chatbot.worker.models.usage import Usage
 from chatbot.worker.prompts import PromptMessage
 
 logger = logging.getLogger(__name__)

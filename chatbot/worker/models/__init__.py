@@ -3,10 +3,10 @@
 from chatbot.config import HUGGINGFACE, OPENAI_RESPONSES, ModelAddress, Settings
 from chatbot.worker.models.balancer import BalancedModel
 from chatbot.worker.models.base import Model, ModelProtocol
-from chatbot.worker.models.http import ModelEndpoint
-from chatbot.worker.models.huggingface import TextGenerationProtocol
-from chatbot.worker.models.openai import OpenAIProtocol
-from chatbot.worker.models.responses import ResponsesProtocol
+from chatbot.worker.models.http.endpoint import ModelEndpoint
+from chatbot.worker.models.protocols.huggingface import TextGenerationProtocol
+from chatbot.worker.models.protocols.openai import OpenAIProtocol
+from chatbot.worker.models.protocols.responses import ResponsesProtocol
 
 
 def create_model(settings: Settings) -> Model:

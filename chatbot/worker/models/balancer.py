@@ -17,9 +17,11 @@ from hashlib import blake2b
 
 from circuitbreaker import CircuitBreaker
 
-from chatbot.worker.models.base import Call, Model, Pieces
+from chatbot.worker.models.answers.piece import Pieces
+from chatbot.worker.models.base import Model
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import CallCancelled, ModelError, ModelLoading, RequestRefused, TransientModelError
-from chatbot.worker.models.http import public_address
+from chatbot.worker.models.http.endpoint import public_address
 from chatbot.worker.prompts import PromptMessage
 
 logger = logging.getLogger(__name__)

@@ -1,16 +1,17 @@
-"""The interface of a text-generation model, whatever its server's protocol, and the handle of one model call."""
+"""The interface of a text-generation model, and what the protocols of its servers share."""
 
 from __future__ import annotations
 
-import threading
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
-from chatbot.sessions.leases import Assignment
+from chatbot.worker.models.answers.piece import Piece, Pieces
+from chatbot.worker.models.answers.reply_text import ReplyText
+from chatbot.worker.models.answers.thinking import Thinking
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.continuation import (
     CannotContinue,
     Continuation,
@@ -21,34 +22,8 @@ from chatbot.worker.models.continuation import (
     sure_end,
 )
 from chatbot.worker.models.dialect import Change, Dialect, apply
-from chatbot.worker.models.errors import CallCancelled, ModelError
-from chatbot.worker.models.reply_text import ReplyText
-from chatbot.worker.models.thinking import Thinking
-from chatbot.worker.models.usage import Usage
+from chatbot.worker.models.errors import ModelError
 from chatbot.worker.prompts import PromptMessage
-
-if TYPE_CHECKING:
-    from chatbot.worker.models.event_loop import ModelLoop
-
-#: The chunks of a reply. Closing the generator early ends the model call.
-Pieces = Generator["Piece", None, None]
-
-
-class Piece(NamedTuple):
-    """A chunk of a reply. The last one says why the reply ended: `stop`, `length` or `content_filter`."""
-
-    text: str
-    finish_reason: str | None = None
-    #: The model's thinking, which is no part of the reply.
-    reasoning: str = ""
-    #: All text before this chunk was thinking, as it turns out: the reply's text begins with this chunk's.
-    retracts: bool = False
-    #: Of the last chunk: the tokens of the whole call, unless the server did not report them.
-    usage: Usage | None = None
-    #: Of the last chunk: the function calls of the reply, as items.
-    calls: tuple[Mapping[str, Any], ...] = ()
-    #: How many chunks of the server this one is made of: those that arrived together.
-    chunks: int = 1
 
 
 class Model(ABC):
@@ -160,8 +135,8 @@ class ModelProtocol(Model):
                 if reason is not None:
                     yield Piece(shown, reason, thought, retracts, piece.usage, piece.calls)
                     return
-                if shown or thought or retracts:
-                    yield Piece(shown, None, thought, retracts, chunks=piece.chunks)
+                if shown or thought or retracts or piece.calls:
+                    yield Piece(shown, None, thought, retracts, calls=piece.calls, chunks=piece.chunks)
         raise AssertionError("the last chunk of every protocol has a finish reason")
 
     def _stops(self, call: Call) -> tuple[str, ...]:
@@ -203,87 +178,3 @@ class ModelProtocol(Model):
                 if changed is None:
                     raise
                 change = changed
-
-
-class Call:
-    """One model call, which another thread can end: at a user's request, or at the deadline.
-
-    Ending closes the connection: the model server sees that, and can stop generating.
-    """
-
-    def __init__(
-        self,
-        timeout: float,
-        request_id: str = "",
-        session: str = "",
-        *,
-        loading_timeout: float = 0.0,
-        assignment: Assignment | None = None,
-    ) -> None:
-        """Times in seconds: the reply may take `timeout` from its first token on, which may take `loading_timeout` or
-        `timeout`, whichever is longer.
-
-        The model server gets `request_id`, if any, for its log. Calls of one `session` go to one server as far as
-        possible.
-        """
-        self.session = session
-        #: The request that is answered; None for a question of `model-check`.
-        self.assignment = assignment
-        self.request_id = request_id
-        #: What the model server gets as the parent of its spans; '' without traces.
-        self.traceparent = ""
-        #: The address of the server that was asked last.
-        self.server = ""
-        self.deadline = time.monotonic() + max(timeout, loading_timeout)
-        #: What the request asks of the model, see protocol/openai/options.py; None for one that leaves all to settings.
-        self.options: Mapping[str, Any] | None = None
-        #: Tokens of the reply that were generated before: they count towards its limit.
-        self.generated = 0
-        #: For each server the ways to continue a reply that it has refused in this call.
-        self.refused: dict[Continuation, set[Way]] = {}
-        #: Whether the first token has arrived.
-        self.begun = False
-        #: Set where another server can be asked: this one gets no time to load.
-        self.impatient = False
-        #: The loop in whose thread the call runs, if it does: see event_loop.py.
-        self.loop: ModelLoop | None = None
-        self._timeout = timeout
-        self._lock = threading.Lock()
-        self._end: Callable[[], None] | None = None
-        self._reason: str | None = None
-
-    @property
-    def cancelled(self) -> str | None:
-        """The reason for which the call was ended, or None."""
-        return self._reason
-
-    def cancel(self, reason: str) -> None:
-        """Ends the call; the first reason given stays."""
-        with self._lock:
-            self._reason = self._reason or reason
-            if self._end is not None:
-                self._end()
-
-    def on_cancel(self, end: Callable[[], None]) -> None:
-        """Sets what ends the call from now on, in any thread, without blocking. Raises `CallCancelled`."""
-        with self._lock:
-            self._end = end
-            if self._reason is not None:
-                end()
-        self.check()
-
-    def begin(self) -> None:
-        """Notes the first token: from now on the reply may take `timeout`."""
-        if not self.begun:
-            self.begun = True
-            self.deadline = time.monotonic() + self._timeout
-
-    def done(self) -> None:
-        """Forgets the connection, which goes back to the pool: cancelling no longer ends it."""
-        with self._lock:
-            self._end = None
-
-    def check(self) -> None:
-        """Raises `CallCancelled` if the call has been ended."""
-        if self._reason is not None:
-            raise CallCancelled(self._reason)

@@ -1,4 +1,4 @@
-"""What can go wrong with a model call; the type tells transient errors from permanent ones."""
+"""What can go wrong with a model call. The type says whether the error is transient or permanent."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from devtools.local import llama_server, probes, redis_server
 from devtools.local.redis_server import RedisNotFound, redis_command
 from devtools.paths import ROOT
 
-PATIENCE = 15.0  # seconds
+PATIENCE = 60.0  # seconds
 
 
 def skip_or_fail(reason: str) -> None:

@@ -22,7 +22,7 @@ from devtools.paths import ROOT
 
 T = TypeVar("T")
 
-PATIENCE = 10.0  # seconds, for anything that should happen at once
+PATIENCE = 60.0  # seconds, for anything that should happen at once
 
 # The beginning of each supervised program. `say` prints without a buffer.
 CHILD = """

@@ -133,7 +133,7 @@ def test_wrong_passwords_for_flower_are_slow_and_others_do_not_wait(chat: Deploy
         assert eventually(lambda: answer_of(process), 60) == 401
         status, took = timed("secret")
         assert status == 200
-        assert took < 0.9
+        assert took < 2
         with ThreadPoolExecutor(20) as pool:
             guesses = [
                 pool.submit(timed, f"guess{number}", path) for number, path in enumerate(["/", "/api/workers"] * 2)
@@ -142,14 +142,14 @@ def test_wrong_passwords_for_flower_are_slow_and_others_do_not_wait(chat: Deploy
             # The loop is not blocked: this needs no password.
             began = time.monotonic()
             assert answer_of(process, "/healthcheck") == 200
-            assert time.monotonic() - began < 0.9
+            assert time.monotonic() - began < 2
             assert [guess.result()[0] for guess in guesses] == [401] * 4
             assert max(guess.result()[1] for guess in guesses) > 2.5
             # A right password tells nothing by its time while that lasts, and is let in.
             status, took = timed("secret")
             assert status == 200
             time.sleep(1.5)
-            assert timed("secret")[1] < 0.9
+            assert timed("secret")[1] < 2
             flood = [pool.submit(timed, "guess") for _ in range(20)]
             assert {guess.result()[0] for guess in flood} == {401, 429}
     finally:

@@ -8,7 +8,7 @@ import time
 import pytest
 import requests
 
-from chatbot.web import gunicorn_worker
+from chatbot.web.gunicorn import worker as gunicorn_worker
 from devtools.harness.deployment import Deployment
 
 

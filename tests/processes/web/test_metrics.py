@@ -229,28 +229,22 @@ def test_a_label_holds_no_value_chosen_by_a_model_server(redis_client: redis.Red
     assert found["chatbot_reply_seconds_sum",] == 1000.25
 
 
-def test_what_waits_for_a_worker_is_shown(model: ModelServer) -> None:
+def test_what_waits_for_a_worker_the_time_to_an_ack_and_the_lag_of_the_event_loop_are_shown(model: ModelServer) -> None:
     with Deployment(model.url, workers=0) as chat, ChatClient(chat.url()) as client:
         counts = scrape(chat.url())
         assert counts["chatbot_queue_delay_seconds"] == counts["chatbot_ledger_sessions"] == 0
-        client.send("is anybody there?", "m1")
-        client.until("ack")
-        eventually(lambda: scrape(chat.url())["chatbot_queue_delay_seconds"] > 1)
-        assert scrape(chat.url())["chatbot_ledger_sessions"] == 1
-        chat.workers.append(chat.worker(0).start())
-        client.until("message", reply_to="m1")
-        eventually(lambda: scrape(chat.url())["chatbot_queue_delay_seconds"] == 0)
-        assert scrape(chat.url())["chatbot_ledger_sessions"] == 0
-
-
-def test_the_time_to_an_ack_and_the_lag_of_the_event_loop_are_measured(model: ModelServer) -> None:
-    with Deployment(model.url, workers=0) as chat, ChatClient(chat.url()) as client:
         client.send("is anybody there?", "m1")
         client.until("ack")
         eventually(lambda: scrape(chat.url())["chatbot_web_ack_seconds_count"] == 1)
         # Ten samples a second, nearly all of them of a few ms.
         eventually(lambda: scrape(chat.url())["chatbot_web_event_loop_lag_seconds_count"] > 10)
         assert scrape(chat.url())["chatbot_web_event_loop_lag_seconds_sum"] < 5
+        eventually(lambda: scrape(chat.url())["chatbot_queue_delay_seconds"] > 1)
+        assert scrape(chat.url())["chatbot_ledger_sessions"] == 1
+        chat.workers.append(chat.worker(0).start())
+        client.until("message", reply_to="m1")
+        eventually(lambda: scrape(chat.url())["chatbot_queue_delay_seconds"] == 0)
+        assert scrape(chat.url())["chatbot_ledger_sessions"] == 0
 
 
 def test_http_times_by_route_and_the_memory_of_each_process_are_shown(fresh: Deployment) -> None:

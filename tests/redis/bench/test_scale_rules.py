@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 import redis
 
-from bench.scale.rules import Pace, expected_wait, published_again, unclaimed_wait
+from bench.scale.rules import Pace, expected_wait, published_again, short_wait, unclaimed_wait
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import FIRST_WAIT, LONGEST_WAIT, Ledger
@@ -19,11 +19,13 @@ from chatbot.store.scripts import ARGUMENTS, source
 ADDRESS = f"{LINE}10.0.0.1"
 #: The answer of _line.lua, and what it was computed from; the session's id says whether there are other partitions.
 _TAIL = """
+local short = session == 'several' and short_wait()
 local wait, refused = expected_wait(session == 'several')
 local claims, ms = pace_sums(now())
 local own = redis.call('ZCARD', KEYS[#KEYS])
 return {
-  now(), wait and string.format('%.9f', wait) or '', refused and 1 or 0, ready_sessions(), own, tostring(queue_delay())
+  now(), wait and string.format('%.9f', wait) or '', refused and 1 or 0, ready_sessions(), own, tostring(queue_delay()),
+  short and string.format('%.9f', short) or ''
 }
 """
 
@@ -31,7 +33,7 @@ return {
 def test_admission_decides_as_its_script_does(redis_client: redis.Redis) -> None:
     accept = (files("chatbot.sessions") / "scripts" / "accept.lua").read_text("utf-8")
     script = redis_client.register_script(source("accept").removesuffix(accept) + _TAIL)
-    chance, refusals, unknown = random.Random(7), 0, 0
+    chance, refusals, unknown, asked = random.Random(7), 0, 0, 0
     for _ in range(300):
         redis_client.delete(WAITING, PACE, ADDRESS)
         seconds, microseconds = redis_client.time()
@@ -57,7 +59,7 @@ def test_admission_decides_as_its_script_does(redis_client: redis.Redis) -> None
         values = dict.fromkeys(ARGUMENTS["accept"], "")
         values |= {"max_wait_ms": str(allowed), "session": "several" if several else "alone"}
         answer = script(keys=(*session_keys("s"), ADDRESS), args=list(values.values()))
-        at, wait, refused, ready_sessions, of_address, delay = answer
+        at, wait, refused, ready_sessions, of_address, delay, short = answer
         claims, ms = pace.sums(at)
         more, more_claims, rate, more_delay = others if several else (0, 0.0, 0.0, 0)
         waited = max(float(delay), more_delay)
@@ -67,10 +69,15 @@ def test_admission_decides_as_its_script_does(redis_client: redis.Redis) -> None
         assert of_address <= len(own) if several else of_address == len(own)
         assert bool(refused) == expected[1]
         assert (float(wait) if wait else None) == (expected[0] if expected[0] is None else pytest.approx(expected[0]))
+        if several:
+            alone = short_wait(line + more, claims + more_claims, claims / ms + rate, allowed, waited)
+            assert (float(short) if short else None) == (None if alone is None else pytest.approx(alone))
+            asked += alone is None
         refusals += refused
         unknown += not wait
     assert refusals > 30
     assert unknown > 10
+    assert 30 < asked < 120
 
 
 def test_the_pace_follows_claims_as_in_the_script(redis_client: redis.Redis, leases: Leases) -> None:

@@ -22,9 +22,9 @@ from chatbot.sessions.requests import Accepted
 from chatbot.store.client import connect
 from chatbot.store.keys import events_channel, session_keys
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
-from chatbot.web.frame_handler import FrameHandler
-from chatbot.web.hub import Hub, replay
-from chatbot.web.subscriber import Subscriber
+from chatbot.web.fanout.hub import Hub, replay
+from chatbot.web.fanout.subscriber import Subscriber
+from chatbot.web.transports.frame_handler import FrameHandler
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import store_turns
 

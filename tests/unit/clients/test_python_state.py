@@ -64,7 +64,7 @@ def test_a_reply_that_is_cut_back_is_a_change_without_text() -> None:
     assert changes(made) == [(0, "The cat", False), (3, "", True)]
 
 
-def test_regenerations_are_told_apart_from_their_message() -> None:
+def test_regenerations_differ_from_their_message() -> None:
     state = State()
     first, other = request(state), request(state, "g1", "regenerate")
     state.apply(delta(0, "other", request="g1"))

@@ -36,7 +36,7 @@ WAYS = {
     "ids": "with logs.bound(session=EVIL):\n    logging.warning('x')",
     "a notice of a signal": "logs.write_now(settings, 'celery', EVIL)",
     "an uncaught exception of a greenlet": (
-        "import gevent; import chatbot.web.gunicorn_worker; gevent.spawn(lambda: 1 / 0).join()"
+        "import gevent; import chatbot.web.gunicorn.worker; gevent.spawn(lambda: 1 / 0).join()"
     ),
 }
 #: Of these only in JSON: in text form nothing stands between them and the stream.

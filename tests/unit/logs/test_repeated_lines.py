@@ -89,7 +89,7 @@ def test_no_kind_of_line_hides_another(lines: Lines) -> None:
     assert lines.texts[LIMIT:] == ["another: x", "one: x"]
 
 
-def test_kinds_told_apart_by_a_code_have_a_limit_each(lines: Lines, summaries: Summaries) -> None:
+def test_kinds_that_differ_by_a_code_have_a_limit_each(lines: Lines, summaries: Summaries) -> None:
     for code in ("busy", "unavailable"):
         for _ in range(CLIENT_LIMIT + 7):
             web.info("refused: %s", code, extra=client_line(code))

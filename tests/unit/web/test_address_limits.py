@@ -10,9 +10,9 @@ import pytest
 
 from chatbot.config import Settings
 from chatbot.protocol.client_errors import RateLimited
-from chatbot.web import address_limits
-from chatbot.web.address_limits import AddressLimits
-from chatbot.web.rates import network_of
+from chatbot.web.limits import address_limits
+from chatbot.web.limits.address_limits import AddressLimits
+from chatbot.web.limits.rates import network_of
 
 
 def create(sockets: int = 2, failures: str = "3/minute", *, enabled: bool = True) -> AddressLimits:
@@ -81,3 +81,25 @@ def test_addresses_whose_rate_has_recovered_are_forgotten(monkeypatch: pytest.Mo
         found.count_failure(f"10.0.{number // 250}.{number % 250}")
         time.sleep(0.0001)
     assert len(found._failures) <= 100
+
+
+def test_pages_sent_to_one_address_at_the_same_time_are_limited() -> None:
+    found = create()
+    sent = [found.begin_sending("192.0.2.1") for _ in range(32)]
+    with pytest.raises(RateLimited) as refused:
+        found.begin_sending("192.0.2.1")
+    assert refused.value.retry_after == 1
+    found.begin_sending("192.0.2.2")
+    sent[0]()
+    found.begin_sending("192.0.2.1")
+
+
+def test_pages_sent_at_the_same_time_are_limited_over_all_addresses() -> None:
+    found = create()
+    sent = [found.begin_sending(f"192.0.2.{number % 64}") for number in range(256)]
+    with pytest.raises(RateLimited):
+        found.begin_sending("198.51.100.1")
+    for end in sent:
+        end()
+    for _ in range(32):
+        found.begin_sending("198.51.100.1")

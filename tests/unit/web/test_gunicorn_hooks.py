@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from chatbot.web import garbage_collection, gunicorn_hooks, metrics_folder, start_checks
+from chatbot.web import metrics_folder, start_checks
+from chatbot.web.gunicorn import garbage_collection
+from chatbot.web.gunicorn import hooks as gunicorn_hooks
 from devtools.harness.deployment import eventually
 
 

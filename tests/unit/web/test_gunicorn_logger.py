@@ -8,7 +8,7 @@ import logging
 import pytest
 from gunicorn.config import Config
 
-from chatbot.web.gunicorn_logger import GunicornLogger
+from chatbot.web.gunicorn.logger import GunicornLogger
 
 
 def test_gunicorns_lines_are_json_without_tokens(

@@ -9,18 +9,18 @@ import pytest
 
 from chatbot.protocol import frames
 from chatbot.sessions.snapshots import Snapshot
-from chatbot.web.long_poll import Place, _Progress
-from chatbot.web.subscriber import Subscriber
+from chatbot.web.fanout.subscriber import Subscriber
+from chatbot.web.transports.long_poll import Cursor, _Progress
 
 EMPTY = Snapshot("Ada", "", 60.0, 2, True, [], ["m1"], "", "", {}, 7, "m1", {})
 
 
-def place_of(snapshot: Snapshot, *applied: dict[str, Any]) -> Place:
-    """The place of a client that has a snapshot and later frames, after its way through a URL."""
+def cursor_of(snapshot: Snapshot, *applied: dict[str, Any]) -> Cursor:
+    """The cursor of a client that has a snapshot and later frames, after its way through a URL."""
     progress = _Progress(snapshot)
     for frame in applied:
         progress.apply(frame)
-    found = Place.parse(str(progress.place(Subscriber("s", lambda _: None, lambda _: None))))
+    found = Cursor.parse(str(progress.cursor(Subscriber("s", lambda _: None, lambda _: None))))
     assert found is not None
     return found
 
@@ -29,34 +29,34 @@ def place_of(snapshot: Snapshot, *applied: dict[str, Any]) -> Place:
     "after", [None, "", "m1", "75f1250ca3059b637f680fd0dbab47d8", "1.2.3.4.d202ef8d", "x.2.3.4.d202ef8d.m"]
 )
 def test_the_id_of_a_message_is_no_place(after: str | None) -> None:
-    assert Place.parse(after) is None
+    assert Cursor.parse(after) is None
 
 
 def test_of_a_reply_that_went_on_only_the_rest_is_sent() -> None:
-    place = place_of(EMPTY, frames.reasoning("r", "m1", 0, "hm"), frames.delta("r", "m1", 0, "Grüße 🙂"))
-    assert place.held(replace(EMPTY, reasoning="hm", partial="Grüße 🙂 an alle")) == (2, 7)
+    cursor = cursor_of(EMPTY, frames.reasoning("r", "m1", 0, "hm"), frames.delta("r", "m1", 0, "Grüße 🙂"))
+    assert cursor.held(replace(EMPTY, reasoning="hm", partial="Grüße 🙂 an alle")) == (2, 7)
 
 
 def test_of_a_reply_that_began_again_everything_is_sent() -> None:
-    place = place_of(EMPTY, frames.delta("r", "m1", 0, "Good morning"))
-    assert place.held(replace(EMPTY, partial="Good evening, Ada")) == (0, 0)
-    assert place.held(replace(EMPTY, partial="")) == (0, 0)
-    assert place.held(replace(EMPTY, reasoning="hm", partial="Good morning")) == (0, 0)
+    cursor = cursor_of(EMPTY, frames.delta("r", "m1", 0, "Good morning"))
+    assert cursor.held(replace(EMPTY, partial="Good evening, Ada")) == (0, 0)
+    assert cursor.held(replace(EMPTY, partial="")) == (0, 0)
+    assert cursor.held(replace(EMPTY, reasoning="hm", partial="Good morning")) == (0, 0)
 
 
 def test_a_complete_reply_leaves_nothing_in_progress_and_becomes_the_leaf() -> None:
     whole = {"type": "message", "id": "r", "source": "bot", "msg": "Hi", "reply_to": "m1", "request": "q1"}
     asked = frames.request("q1", "m1")
-    place = place_of(replace(EMPTY, partial="H"), asked, whole)
-    assert (place.text, place.leaf) == (0, "r")
-    other = place_of(EMPTY, frames.selected("m0"), whole)
+    cursor = cursor_of(replace(EMPTY, partial="H"), asked, whole)
+    assert (cursor.text, cursor.leaf) == (0, "r")
+    other = cursor_of(EMPTY, frames.selected("m0"), whole)
     assert other.leaf == "m0"
-    assert place_of(replace(EMPTY, leaf=None)).leaf == ""
+    assert cursor_of(replace(EMPTY, leaf=None)).leaf == ""
 
 
 def test_what_redis_has_lost_or_too_much_of_is_no_continuation() -> None:
-    place = Place(2, 7, 0, 0, "", "")
-    assert place.is_before(EMPTY)
-    assert not place.is_before(replace(EMPTY, event=6))
-    assert not place.is_before(replace(EMPTY, length=1))
-    assert not place.is_before(replace(EMPTY, recovered=False))
+    cursor = Cursor(2, 7, 0, 0, "", "")
+    assert cursor.is_before(EMPTY)
+    assert not cursor.is_before(replace(EMPTY, event=6))
+    assert not cursor.is_before(replace(EMPTY, length=1))
+    assert not cursor.is_before(replace(EMPTY, recovered=False))

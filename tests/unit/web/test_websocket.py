@@ -27,7 +27,8 @@ import gc, json, os
 gc.disable()
 from flask import Flask
 from flask_sock import Sock
-from chatbot.web import outbox, websocket
+from chatbot.web.fanout import outbox
+from chatbot.web.transports import websocket
 outbox.MAX_QUEUED = 64 * 1024 * 1024
 ours = os.environ["OURS"] == "yes"
 app = Flask(__name__)

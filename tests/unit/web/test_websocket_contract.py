@@ -23,8 +23,8 @@ from wsproto.connection import Connection
 from wsproto.events import BytesMessage, TextMessage
 
 from chatbot.protocol.close_codes import EXPIRED
-from chatbot.web import websocket
-from chatbot.web.websocket import WebSocket, create_sock
+from chatbot.web.transports import websocket
+from chatbot.web.transports.websocket import WebSocket, create_sock
 from devtools.harness.deployment import eventually
 
 HANDSHAKE = {
@@ -220,8 +220,8 @@ def test_gevent_has_the_plain_socket_as_sock() -> None:
 
 
 def test_gunicorn_reads_from_a_connection_by_chunk_of_its_unreader_and_drains_bodies_by_finish_body() -> None:
-    # gunicorn_worker.py replaces both.
-    # gunicorn's own text: another test may have loaded gunicorn_worker.py in this process.
+    # gunicorn/worker.py replaces both.
+    # gunicorn's own text: another test may have loaded gunicorn/worker.py in this process.
     chunk = inspect.getsource(unreader).partition("class SocketUnreader")[2].partition("def chunk(")[2]
     assert chunk.startswith("self, size_hint")
     assert "self.sock.recv(" in chunk

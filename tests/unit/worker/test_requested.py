@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from chatbot.protocol.openai.items import parse_input
-from chatbot.worker.models.requested import requested_messages, with_options, with_tools
+from chatbot.worker.item_prompts import newest, requested_conversation
+from chatbot.worker.models.protocols.request_options import requested_messages, with_options, with_tools
 from chatbot.worker.prompts import completion_prompt
-from chatbot.worker.requested import newest, requested_conversation
 
 CALL = {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from chatbot.protocol import frames
 from chatbot.protocol.events import to_json
 from chatbot.sessions.leases import RENEW, Assignment, Leases
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.stream import Stream
 from chatbot.worker.streams import LONGEST_INTERVAL, REPORT_INTERVAL, Streams
@@ -27,7 +28,7 @@ def with_message(request_id: str = "m1") -> Assignment:
 
 
 def claimed(fence: int) -> Assignment:
-    return Assignment("a-session", str(fence), "m1", 0, 0.0, False, ())
+    return replace(with_message(), fence=str(fence))
 
 
 def test_a_later_claim_of_a_session_cancels_the_earlier_call() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from chatbot.worker.bots.model import PythonModel
-from chatbot.worker.models.base import Call, Piece
+from chatbot.worker.models.answers.piece import Piece
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import PermanentModelError, TransientModelError
 from chatbot.worker.prompts import PromptMessage
 from devtools.fake_model import ModelServer

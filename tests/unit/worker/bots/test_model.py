@@ -19,9 +19,10 @@ from chatbot.bot import Chunk, Context, Message, Retry, Usage
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.worker.bots.model import PythonModel
-from chatbot.worker.models.base import Call, Piece
+from chatbot.worker.models.answers.piece import Piece
+from chatbot.worker.models.answers.usage import Usage as ModelUsage
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import CallCancelled, ModelUnavailable, PermanentModelError, TransientModelError
-from chatbot.worker.models.usage import Usage as ModelUsage
 from chatbot.worker.prompts import PromptMessage
 from devtools.harness.deployment import eventually
 
@@ -252,14 +253,14 @@ def cancelled_after_begin(model: PythonModel, watched: Watched) -> float:
 @pytest.mark.parametrize("form", ["yielding", "waiting", "sleeping", "awaiting"])
 def test_a_cancelled_bot_is_closed_and_its_slot_is_free_at_once(make: Make, form: str) -> None:
     watched = Watched()
-    # With a busy machine in mind; the promise is 0.2 s.
-    assert cancelled_after_begin(make(getattr(watched, form)), watched) < 1
+    # The promise is 0.2 s, but the machine may be busy; a bot that is not closed goes on for 30 s.
+    assert cancelled_after_begin(make(getattr(watched, form)), watched) < 10
     assert watched.closed.wait(10)
 
 
 def test_a_bot_that_blocks_holds_no_slot_and_sees_its_flag(make: Make) -> None:
     watched = Watched()
-    assert cancelled_after_begin(make(watched.blocking), watched) < 1
+    assert cancelled_after_begin(make(watched.blocking), watched) < 10
     assert watched.context is not None
     assert watched.context.cancelled
     watched.closed.set()

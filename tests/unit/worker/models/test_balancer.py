@@ -12,8 +12,10 @@ import pytest
 
 from chatbot.config import ModelAddress, ModelSettings, Settings
 from chatbot.worker.models import create_model
+from chatbot.worker.models.answers.piece import Piece, Pieces
 from chatbot.worker.models.balancer import BalancedModel
-from chatbot.worker.models.base import Call, Model, Piece, Pieces
+from chatbot.worker.models.base import Model
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import (
     CallCancelled,
     ModelError,

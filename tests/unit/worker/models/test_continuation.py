@@ -8,11 +8,12 @@ import pytest
 
 from chatbot.config import OPENAI_CHAT, OPENAI_COMPLETIONS, ModelAddress, ModelSettings, Settings
 from chatbot.worker.model_check import check
-from chatbot.worker.models.base import Call, Model
+from chatbot.worker.models.base import Model
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.continuation import CannotContinue, Diverged, Seam, sure_end
 from chatbot.worker.models.errors import RequestRefused
-from chatbot.worker.models.http import ModelEndpoint
-from chatbot.worker.models.openai import OpenAIProtocol
+from chatbot.worker.models.http.endpoint import ModelEndpoint
+from chatbot.worker.models.protocols.openai import OpenAIProtocol
 from chatbot.worker.prompts import PromptMessage
 from devtools.fake_model import ModelServer
 from tests.support.models import PATHS, ModelFactory, answer, answering, ask, at

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import ModelError, RequestRefused
 from chatbot.worker.prompts import PromptMessage
 from tests.support.byte_server import CHAT, COMPLETIONS, HF, ByteServer, Wire, byte_server, reply, response

@@ -12,7 +12,7 @@ import zlib
 import pytest
 
 from chatbot.config import HUGGINGFACE, OPENAI_CHAT
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import CallCancelled
 from devtools.fake_model import ModelServer
 from tests.support.models import ModelFactory, answering, ask, at

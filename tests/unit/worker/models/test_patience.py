@@ -12,7 +12,7 @@ import pytest
 
 from chatbot.config import ModelAddress, ModelSettings, Settings
 from chatbot.worker.models import create_model
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import CallCancelled, ModelUnavailable, TransientModelError
 from chatbot.worker.prompts import PromptMessage
 from tests.support.byte_server import CHAT, COMPLETIONS, HF, ByteServer, Wire, byte_server, chunked, event, reply

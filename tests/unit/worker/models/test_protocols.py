@@ -7,9 +7,9 @@ import json
 import pytest
 
 from chatbot.config import OPENAI_CHAT
-from chatbot.worker.models import huggingface
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import PermanentModelError
+from chatbot.worker.models.protocols import huggingface
 from chatbot.worker.prompts import PromptMessage
 from devtools.fake_model import ModelServer
 from tests.support.models import PATHS, ModelFactory, answer, answering, ask, at

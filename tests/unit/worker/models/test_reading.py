@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from chatbot.worker.models.base import Call
+from chatbot.worker.models.answers.reading import read_reply
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import TransientModelError
-from chatbot.worker.models.reading import read_reply
-from chatbot.worker.models.response import ModelResponse
+from chatbot.worker.models.http.response import ModelResponse
 
 
 class _Response(ModelResponse):

@@ -2,7 +2,7 @@
 
 import random
 
-from chatbot.worker.models.reply_text import ReplyText
+from chatbot.worker.models.answers.reply_text import ReplyText
 from chatbot.worker.prompts import STOP_SEQUENCES
 
 

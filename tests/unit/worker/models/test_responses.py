@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from chatbot.config import OPENAI_RESPONSES
-from chatbot.worker.models.base import Call, Piece
+from chatbot.worker.models.answers.piece import Piece
+from chatbot.worker.models.answers.usage import Usage
+from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import ModelError, PromptTooLong, TransientModelError
-from chatbot.worker.models.usage import Usage
 from chatbot.worker.prompts import PromptMessage
 from tests.support.byte_server import ByteServer, byte_server, chunked, reply, response
 from tests.support.models import at

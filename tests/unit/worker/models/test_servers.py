@@ -501,7 +501,7 @@ def test_a_blocked_prompt_is_refused(server: ByteServer) -> None:
 def test_a_server_that_stays_connected_after_the_reason_does_not_hold_the_reply(
     server: ByteServer, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatbot.worker.models.reading._AFTER_REASON", 0.2)
+    monkeypatch.setattr("chatbot.worker.models.answers.reading._AFTER_REASON", 0.2)
 
     def stay(connection: socket.socket) -> None:
         connection.sendall(chunked(*wire.hello(), end=False))

@@ -20,7 +20,7 @@ from chatbot.config import OPENAI_CHAT, Settings
 from chatbot.errors import ConfigurationError
 from chatbot.store.client import connect
 from chatbot.worker.models.errors import ModelError, PermanentModelError
-from chatbot.worker.models.http import check_certificate
+from chatbot.worker.models.http.endpoint import check_certificate
 from devtools.paths import BIN, ROOT
 from tests.support.models import ask, at
 

@@ -8,8 +8,8 @@ import pytest
 
 from chatbot.config import ModelAddress, ModelSettings, Settings
 from chatbot.worker.models import create_model
-from chatbot.worker.models.base import Call
-from chatbot.worker.models.tool_calls import ToolCalls
+from chatbot.worker.models.answers.tool_calls import ToolCalls
+from chatbot.worker.models.call import Call
 from chatbot.worker.prompts import PromptMessage
 from devtools.fake_model import ModelServer
 

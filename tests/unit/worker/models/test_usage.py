@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from chatbot.config import HUGGINGFACE, OPENAI_CHAT, OPENAI_COMPLETIONS
-from chatbot.worker.models.base import Call
-from chatbot.worker.models.usage import Usage, usage_of
+from chatbot.worker.models.answers.usage import Usage, usage_of
+from chatbot.worker.models.call import Call
 from chatbot.worker.prompts import PromptMessage
 from devtools.fake_model import ModelServer
 from tests.support.models import answer, answering, ask, at

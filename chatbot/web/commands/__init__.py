@@ -1,0 +1,1 @@
+"""The operator's commands, run with `chatbot` or `flask --app wsgi`."""

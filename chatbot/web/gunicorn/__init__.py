@@ -1,0 +1,1 @@
+"""gunicorn's worker, hooks and logger, as `entry/gunicorn_conf.py` names them."""

@@ -1,0 +1,1 @@
+"""Limits of addresses, sessions and sockets: rates, open connections, failed handshakes."""

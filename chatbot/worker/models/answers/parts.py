@@ -1,0 +1,205 @@
+"""What one JSON object of an answer says, in all protocols: text, thinking, and why the reply ended.
+
+Known shapes: the choices of both OpenAI protocols, streamed (`delta`, `text`) and whole (`message`); the tokens and the
+`generated_text` of text-generation-inference; the lines of Ollama's own protocol (`message`, `response`, `done`);
+responses of OpenAI, whole and as events (response_events.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from chatbot.worker.models.answers.response_events import (
+    delta_of,
+    ended_response,
+    is_response,
+    output_items,
+    reasoning_of,
+)
+from chatbot.worker.models.errors import ContentRefused, TransientModelError
+from chatbot.worker.models.server_errors.http_errors import raise_for_error
+
+#: Finish reasons by their words, in any spelling (MAX_TOKENS, maxTokens, max-tokens), tried in this order; others are
+#: `stop`. The first are Cohere's, whose words would fit two rows.
+_REASONS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("content_filter", re.compile("errortoxic")),
+    ("length", re.compile("errorlimit")),
+    (
+        "content_filter",
+        re.compile(
+            "contentfilter|safety|recitation|blocklist|blocked|prohibited|spii|refusal|guardrail|sensitive|moderation"
+            "|policy|toxic|^language$"
+        ),
+    ),
+    (
+        "failed",
+        re.compile(
+            "error|abort|cancel|fail|exception|timeout|timedout|overload|insufficient|unavailable|ratelimit|outofmemory"
+            "|^oom$|interrupt|disconnect|shutdown|preempt|malformed|unexpected"
+        ),
+    ),
+    ("length", re.compile("length|max(new|output|completion)?tokens?|maxoutput|token(limit|budget)|manytokens")),
+    ("length", re.compile("context(window|size|limit|overflow)|^limit$|(time|size)limit|cachefull")),
+)
+_NOT_YET = frozenset(("null", "none", "unfinished", "notfinished", "unspecified", "incomplete", "inprogress"))
+_PREFIX = re.compile("^finish_?reason", re.IGNORECASE)
+_NO_LETTER = re.compile("[^a-z]+")
+
+
+class Part(NamedTuple):
+    """A part of an answer."""
+
+    text: str = ""
+    reasoning: str = ""
+    #: `stop`, `length` or `content_filter`, or None.
+    reason: str | None = None
+    #: The text is the complete reply, which may repeat what was streamed.
+    whole: bool = False
+    #: Whether a reply ends with this part, also without a reason.
+    last: bool = False
+    #: Tokens that this part stands for, where the protocol counts them.
+    tokens: int = 0
+
+
+def part_of(document: Mapping[str, Any]) -> Part | None:
+    """The part that the object holds, or None for one without: usage statistics, a filter's results of the prompt.
+
+    Raises `ModelError` for an error in it.
+    """
+    raise_for_error(document)
+    choice = first_choice(document)
+    if choice is not None:
+        return _choice(choice)
+    if "token" in document or "generated_text" in document:
+        return _token(document)
+    if isinstance(document.get("done"), bool):
+        return _ollama(document)
+    if is_response(document):
+        return _response(document)
+    feedback = document.get("promptFeedback") or document.get("prompt_feedback")
+    if isinstance(feedback, dict) and (feedback.get("blockReason") or feedback.get("block_reason")):
+        raise ContentRefused("content_filter", "the server's content filter blocks the prompt")
+    return None
+
+
+def first_choice(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The choice that the reply is made of, or None: requests ask for one, and some servers send others beside it."""
+    choices = document.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and choice.get("index") in (None, 0, "0"):
+            return choice
+    return None
+
+
+def finish_reason(value: Any) -> str | None:
+    """`stop`, `length` or `content_filter` for a server's reason, None for none. Raises `ModelError`."""
+    described = value if isinstance(value, dict) else {}
+    if described:
+        value = described.get("type") or described.get("reason")
+    if not isinstance(value, str) or not value.strip():
+        return None
+    name = _NO_LETTER.sub("", _PREFIX.sub("", value.strip()).lower())
+    if name in _NOT_YET:
+        return None
+    reason = next((reason for reason, words in _REASONS if words.search(name)), "stop")
+    if reason == "failed":
+        if described.get("message"):
+            # SGLang describes the error there.
+            raise_for_error({"error": described}, failed=True)
+        raise TransientModelError("generation", "the answer's finish reason is an error")
+    return reason
+
+
+def _choice(choice: dict[str, Any]) -> Part:
+    if choice.get("error"):
+        raise_for_error({"error": choice["error"]}, failed=True)
+    delta, message = choice.get("delta"), choice.get("message")
+    streamed = isinstance(delta, (dict, str)) and bool(delta)
+    said = delta if streamed else message if isinstance(message, (dict, str)) else {"content": choice.get("text")}
+    text, reasoning = _said(said if isinstance(said, dict) else {"content": said})
+    if not text and streamed:
+        text = _text(choice.get("text"))
+    whole = not streamed and isinstance(message, (dict, str))
+    return Part(text, reasoning, finish_reason(choice.get("finish_reason")), whole=whole)
+
+
+def _response(document: Mapping[str, Any]) -> Part:
+    """The part in an event of a response, or in a whole one. Raises `ModelError` for one that failed."""
+    text, reasoning = delta_of(document)
+    ended = ended_response(document)
+    if ended is None:
+        return Part(text, reasoning)
+    raise_for_error(ended)
+    whole = [item for _, item in output_items(document)]
+    text = "".join(_said(item)[0] for item in whole if item.get("type") == "message")
+    if not str(document.get("type")).startswith("response."):
+        # The last event of a stream repeats what was streamed.
+        reasoning = "".join(map(reasoning_of, whole))
+    reason = finish_reason(ended.get("status"))
+    if ended.get("status") == "incomplete":
+        reason = finish_reason(ended.get("incomplete_details")) or "length"
+    return Part(text, reasoning, reason, whole=True, last=True)
+
+
+def _said(message: Mapping[str, Any]) -> tuple[str, str]:
+    """The text and the thinking of a message or of a part of one."""
+    text, reasoning = _contents(message.get("content"))
+    text += _text(message.get("refusal"))
+    for name in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
+        # Some servers send the same under two names.
+        reasoning = reasoning or "".join(_contents(message.get(name)))
+    return text, reasoning
+
+
+def _contents(content: Any) -> tuple[str, str]:
+    """Text and thinking of `content`: a text, or a list of parts."""
+    if isinstance(content, dict):
+        content = [content]
+    if not isinstance(content, list):
+        return _text(content), ""
+    text = reasoning = ""
+    for part in content:
+        if not isinstance(part, dict):
+            text += _text(part)
+        elif str(part.get("type")).partition(".")[0] in ("thinking", "reasoning", "reasoning_text"):
+            inner = part.get("thinking") or part.get("reasoning") or part.get("text") or part.get("summary")
+            reasoning += _contents(inner)[0]
+        elif part.get("type") == "refusal":
+            text += _text(part.get("refusal"))
+        else:
+            value = part.get("text", part.get("content"))
+            text += _text(value.get("value") if isinstance(value, dict) else value)
+    return text, reasoning
+
+
+def _token(document: Mapping[str, Any]) -> Part:
+    details = document.get("details")
+    token = document.get("token")
+    if details is None and document.get("generated_text") is None and isinstance(token, dict):
+        text = token.get("text")
+        if type(text) is str and not token.get("special"):
+            return Part(text, tokens=1)
+    reason = finish_reason(details.get("finish_reason")) if isinstance(details, dict) else None
+    whole = document.get("generated_text")
+    last = isinstance(whole, (str, int, float))
+    tokens = int(isinstance(token, dict))
+    if isinstance(token, dict) and (text := _text(token.get("text"))) and not token.get("special"):
+        return Part(text, reason=reason, last=last, tokens=tokens)
+    return Part(_text(whole), reason=reason, whole=True, last=last, tokens=tokens)
+
+
+def _ollama(document: Mapping[str, Any]) -> Part:
+    message = document.get("message")
+    text, reasoning = _said(message) if isinstance(message, dict) else (_text(document.get("response")), "")
+    reasoning = reasoning or _text(document.get("thinking"))
+    reason = (finish_reason(document.get("done_reason")) or "stop") if document["done"] else None
+    return Part(text, reasoning, reason)
+
+
+def _text(value: Any) -> str:
+    """A text; a number, which some servers write in its place, as a text."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""

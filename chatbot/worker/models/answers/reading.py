@@ -1,0 +1,300 @@
+"""Reads the answer of a model server, in all protocols: an event stream, lines of JSON, or one JSON document.
+
+The body's first bytes decide what it is, as servers and proxies label bodies wrongly. An answer is read to its end, as
+some servers give a finish reason with every chunk; the last one counts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+import requests
+import urllib3
+
+from chatbot.worker.models.answers.parts import Part, part_of
+from chatbot.worker.models.answers.piece import Piece, Pieces
+from chatbot.worker.models.answers.response_events import EVENT
+from chatbot.worker.models.answers.sse import events
+from chatbot.worker.models.answers.tool_calls import ToolCalls
+from chatbot.worker.models.answers.usage import Usage, usage_of
+from chatbot.worker.models.errors import ContentRefused, PermanentModelError, TransientModelError
+from chatbot.worker.models.http.response import ModelResponse
+from chatbot.worker.models.server_errors.documents import MAX_TEXT, one_line
+from chatbot.worker.models.server_errors.http_errors import raise_for_error
+
+#: Bytes of a document that is not streamed: far more than a reply needs.
+MAX_BODY = 8 * 1024 * 1024
+#: Documents in one answer: far more than a reply has tokens.
+_MAX_DOCUMENTS = 20_000
+_SPACE = re.compile(r"\s*")
+#: Seconds of silence after a finish reason that came alone: what else comes, comes with it.
+_AFTER_REASON = 5.0
+#: Names of events that hold a part of the answer; others (`ping`, statistics) are passed over.
+_NAMES = frozenset(
+    {"", "message", "data", "chunk", "delta", "token", "completion", "generation", "text_completion", "add"}
+    | {"chat.completion.chunk", "completion.chunk"}
+)
+_DONE = re.compile(r'"?\[?done\]?"?', re.IGNORECASE)
+_KEEP_ALIVE = re.compile(r"\W*(ping|pong|keep[-_ ]?alive|heartbeat|processing|null)?\W*", re.IGNORECASE)
+#: Control characters in texts are accepted.
+_DECODER = json.JSONDecoder(strict=False)
+#: The first bytes of an event stream.
+_STREAM = re.compile(rb"(data|event|id|retry)?:")
+
+
+def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | None = None) -> Pieces:
+    """The reply's chunks; the last one has the finish reason, the function calls, and the usage if it is reported.
+
+    `prompt` is removed where the server repeats it. A reply of `max_tokens` tokens whose end has no reason ended by its
+    length. Raises `ModelError` and what the connection raises.
+    """
+    reply = _Reply(prompt)
+    body = _Body(response)
+    try:
+        for piece in _together(_pieces(reply, body, streams_calls=response.streams_calls)):
+            if piece.text or piece.reasoning or piece.calls:
+                response.begun()
+                yield piece
+            response.quiet(_AFTER_REASON if reply.ended else None)
+    except ContentRefused:
+        if not reply.texts:
+            raise
+        reply.reason = "content_filter"
+    except (urllib3.exceptions.HTTPError, requests.RequestException, OSError):
+        response.check()
+        if not reply.ended:
+            raise
+    _check_end(reply, body, response)
+    by_length = max_tokens is not None and reply.tokens >= max_tokens
+    yield Piece("", reply.reason or ("length" if by_length else "stop"), usage=reply.usage, calls=reply.calls.items())
+
+
+def _pieces(reply: _Reply, body: _Body, *, streams_calls: bool) -> Iterator[Piece | None]:
+    """The chunks of the body, and None after those that arrived together."""
+    for document in body.documents():
+        if document is None:
+            yield None
+            continue
+        reply.usage = usage_of(document, reply.usage)
+        called = reply.calls.read(document) and streams_calls
+        part = part_of(document)
+        if part is not None:
+            piece = reply.add(part)
+            yield piece._replace(calls=reply.calls.items(so_far=True)) if called else piece
+
+
+def _together(pieces: Iterator[Piece | None]) -> Iterator[Piece]:
+    """The chunks, those that arrived together as one: each costs as much as a token that comes alone."""
+    held: Piece | None = None
+    try:
+        for piece in pieces:
+            if held is not None and (piece is None or held.reasoning or piece.reasoning):
+                yield held
+                held = None
+            if piece is not None:
+                held = piece if held is None else _joined(held, piece)
+    except Exception:
+        if held is not None:
+            yield held
+        raise
+    if held is not None:
+        yield held
+
+
+def _joined(held: Piece, piece: Piece) -> Piece:
+    chunks = held.chunks + bool(piece.text or piece.calls)
+    return Piece(held.text + piece.text, calls=piece.calls or held.calls, chunks=chunks)
+
+
+def _check_end(reply: _Reply, body: _Body, response: ModelResponse) -> None:
+    """Raises `TransientModelError` unless the reply is known to be whole."""
+    if reply.reason is None and not reply.last:
+        if not (reply.texts or reply.thought or reply.calls):
+            raise TransientModelError("bad_answer", "the answer holds no text")
+        alone = body.documents_read == 1 and reply.whole
+        if body.stray or not (body.done or alone or response.framed):
+            raise TransientModelError("cut_off", f"the stream ended after {reply.texts} chunks, without its end")
+
+
+class _Reply:
+    """What has arrived of a reply."""
+
+    def __init__(self, prompt: str) -> None:
+        self._prompt = prompt
+        self.texts = self.tokens = 0
+        self.thought = False
+        #: Whether a document held all of the reply.
+        self.whole = False
+        self.reason: str | None = None
+        self.last = False
+        self.usage: Usage | None = None
+        self.calls = ToolCalls()
+        #: The text so far, if only whole texts have arrived.
+        self._wholes: str | None = ""
+        #: Whether reasons cannot be relied on: one came with the first text, or was followed by more text.
+        self._early = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the reply's end has been read, so that what the connection does now is of no concern."""
+        return (self.reason is not None or self.last) and not self._early
+
+    def add(self, part: Part) -> Piece:
+        text = part.text
+        if not self.texts and self._prompt:
+            text = text.removeprefix(self._prompt)
+        if part.whole:
+            text = self._unseen(text)
+        elif text:
+            # Whole texts from now on are summaries.
+            self._wholes = None
+        ending = part.reason is not None or part.last
+        if not part.whole:
+            first = bool(text) and not self.texts
+            self._early = self._early or (bool(text) and (self.reason is not None or self.last)) or (ending and first)
+        self.texts += bool(text)
+        self.whole = self.whole or part.whole
+        self.tokens += part.tokens
+        self.thought = self.thought or bool(part.reasoning)
+        self.reason = part.reason or self.reason
+        self.last = self.last or part.last
+        return Piece(text, reasoning=part.reasoning)
+
+    def _unseen(self, text: str) -> str:
+        """What of a whole text is new: nothing after streamed text, or at the end of whole texts.
+
+        Some servers repeat with each event all that was generated so far, others give only what is new."""
+        if self._wholes is None:
+            return ""
+        if text.startswith(self._wholes):
+            new = text.removeprefix(self._wholes)
+        else:
+            new = "" if self.reason is not None or self.last else text
+        self._wholes += new
+        return new
+
+
+class _Body:
+    """The JSON objects in a body, whatever its form."""
+
+    def __init__(self, response: ModelResponse) -> None:
+        self._response = response
+        #: Whether the end of an event stream was announced.
+        self.done = False
+        #: JSON documents read; one that holds all of a reply shows by itself that nothing is missing.
+        self.documents_read = 0
+        #: Whether something stood in an event stream that does not belong there.
+        self.stray = False
+
+    def documents(self) -> Iterator[dict[str, Any] | None]:
+        """The objects; of an event stream None after those that arrived together."""
+        chunks = self._response.chunks()
+        start = b""
+        for chunk in chunks:
+            start += chunk
+            if start.strip() and not BOM_UTF8.startswith(start):
+                break
+        head = start.removeprefix(BOM_UTF8).lstrip()
+        if not head:
+            raise TransientModelError("bad_answer", "the answer is empty")
+        rest = chain([start], chunks)
+        if head[:1] in (b"{", b"["):
+            return self._json(rest)
+        if _STREAM.match(head) or (self._response.content_type == "text/event-stream" and head[:1] != b"<"):
+            return self._events(rest)
+        raise _not_json(b"".join(rest))
+
+    def _json(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+        for document in _json_documents(chunks):
+            self.documents_read += 1
+            yield from _objects(document)
+
+    def _events(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
+        for event in events(chunks):
+            if event is None:
+                yield None
+                continue
+            name, data = event.name.lower(), event.data.strip()
+            if data[:1] == "{" and (name in _NAMES or name.startswith(EVENT)):
+                yield from _parsed(data)
+            elif event.stray:
+                # A server that fails may write its error without the format, or under a field of its own (llama.cpp).
+                self.stray = True
+                before, brace, _ = event.stray.partition("{")
+                if brace:
+                    yield from _parsed(event.stray.removeprefix(before))
+            elif data and _DONE.fullmatch(data):
+                self.done = True
+                return
+            elif name.endswith(("error", "exception")):
+                raise_for_error(_loads(data) or data or "an event of the name error", failed=True)
+            elif name in _NAMES and not _KEEP_ALIVE.fullmatch(data):
+                yield from _parsed(data)
+
+
+def _parsed(data: str) -> Iterator[dict[str, Any]]:
+    """The objects in an event's data. Raises `ModelError` for what is not JSON."""
+    document = _loads(data)
+    if type(document) is dict:
+        yield document
+        return
+    if document is None:
+        # Some servers leave out the empty line between events, some repeat the field's name.
+        lines = [line.strip().removeprefix("data:") for line in data.splitlines() if line.strip()]
+        if len(lines) > 1 or lines[0] != data.strip():
+            for line in lines:
+                yield from _parsed(line)
+            return
+        if data.lstrip()[:1] not in ("{", "["):
+            raise_for_error(data, failed=True)
+        raise TransientModelError("bad_answer", f"an event of {len(data)} characters is not JSON")
+    yield from _objects(document)
+
+
+def _json_documents(chunks: Iterable[bytes]) -> Iterator[Any]:
+    """One JSON document, or several one after the other."""
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise PermanentModelError("too_long", f"the answer is longer than {MAX_BODY} bytes")
+        if body.endswith((b"}\n", b"}\r\n")) and (document := _loads(body.decode("utf-8-sig", "replace"))) is not None:
+            body.clear()
+            yield document
+    text = body.decode("utf-8-sig", "replace").strip()
+    at = read = 0
+    while at < len(text):
+        read += 1
+        try:
+            document, end = _DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            raise _not_json(bytes(body)) from None
+        if read > _MAX_DOCUMENTS:
+            raise PermanentModelError("too_long", f"the answer holds more than {_MAX_DOCUMENTS} documents")
+        yield document
+        at = _SPACE.match(text, end).end()  # type: ignore[union-attr]
+
+
+def _objects(document: Any) -> Iterator[dict[str, Any]]:
+    for item in document if isinstance(document, list) else [document]:
+        if isinstance(item, dict):
+            yield item
+
+
+def _loads(text: str) -> Any:
+    try:
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _not_json(body: bytes) -> TransientModelError:
+    what = "HTML" if body.lstrip().startswith(b"<") else "not JSON"
+    error = TransientModelError("bad_answer", f"the answer is {what}, {len(body)} bytes")
+    error.server_text = one_line(body.decode("utf-8", "replace"))[:MAX_TEXT]
+    return error

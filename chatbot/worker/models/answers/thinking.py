@@ -1,0 +1,117 @@
+"""Separates thinking from the reply where a server sends both as text: `<think>…</think>` at the beginning."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+#: How thinking begins and ends; special tokens of models, as servers without a reasoning parser send them.
+_TAGS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|channel|>analysis<|message|>", "<|start|>assistant<|channel|>final<|message|>"),
+)
+
+
+#: The end of thinking that began in the prompt, as some chat templates have it: the reply holds no opening tag.
+_BARE_END = "</think>"
+#: Such ends within text after which one more is text: models that repeat a tag do so for ever.
+_MAX_TAGS = 20
+
+
+class Split(NamedTuple):
+    """A part of the text, divided."""
+
+    text: str = ""
+    thought: str = ""
+    #: All text before this part was thinking, too.
+    retracts: bool = False
+
+
+class Thinking:
+    """Splits streamed text. Tags may be split over chunks; thinking that does not end is all thinking."""
+
+    def __init__(self, said: str = "") -> None:
+        """`said` is the beginning of a reply that is continued."""
+        self._held = ""
+        #: The tag that ends the thinking; None before the first text and after the thinking.
+        self._end: str | None = None
+        #: Whether the reply has begun: an opening tag in it is text.
+        self._replying = bool(said)
+        #: Ends of thinking in the reply that were none.
+        self._tags = 0
+        #: The reply so far, as long as it may turn out to be thinking; None once it cannot.
+        self._said: list[str] | None = [said] if said else []
+
+    def feed(self, chunk: str) -> Split:
+        """What `chunk` and what was held back are."""
+        text, self._held = self._held + chunk, ""
+        if self._replying:
+            return self._reply(text)
+        if self._end is None:
+            start = text.lstrip()
+            if any(begin.startswith(start) for begin, _ in _TAGS):
+                self._held = text
+                return Split()
+            tags = next((pair for pair in _TAGS if start.startswith(pair[0])), None)
+            if tags is None:
+                self._replying = True
+                return self._reply(text)
+            self._end, self._said = tags[1], None
+            text = start.removeprefix(tags[0])
+        thought, tag, reply = text.partition(self._end)
+        if tag:
+            self._replying = True
+            return Split(reply, thought)
+        self._held = _partial(text, self._end)
+        return Split("", text.removesuffix(self._held))
+
+    def end(self) -> Split:
+        """What was held back is, once no more chunks come."""
+        held, self._held = self._held, ""
+        if self._end is not None and not self._replying:
+            return Split("", held)
+        if held.strip() == _BARE_END and self._said and self._ends_thinking(""):
+            return Split("", "", retracts=True)
+        return Split(held)
+
+    def _reply(self, text: str) -> Split:
+        """A part of the reply. A bare end of thinking counts once, on a line of its own or before an empty one."""
+        shown = ""
+        while self._said is not None:
+            before, tag, after = text.partition(_BARE_END)
+            if not tag:
+                self._held = _partial(text, _BARE_END)
+                text = text.removesuffix(self._held)
+                self._said.append(text)
+                return Split(shown + text)
+            if after in ("", "\n"):
+                self._held = tag + after
+                self._said.append(before)
+                return Split(shown + before)
+            self._said.append(before)
+            if self._ends_thinking(after):
+                self._said = None
+                return Split(after, shown + before, retracts=True)
+            self._said.append(tag)
+            shown, text = shown + before + tag, after
+            self._tags += 1
+            if self._tags > _MAX_TAGS:
+                self._said = None
+        return Split(shown + text)
+
+    def _ends_thinking(self, after: str) -> bool:
+        said = "".join(self._said or ())
+        alone = (not said or said.endswith("\n")) and after[:1] in ("", "\n")
+        return (alone or after.startswith("\n\n")) and said.count("```") % 2 == 0
+
+
+def _partial(text: str, tag: str) -> str:
+    """The end of the text that may be the beginning of the tag."""
+    if text[-1:] not in tag:
+        return ""
+    return next((tag[:n] for n in range(len(tag) - 1, 0, -1) if text.endswith(tag[:n])), "")

@@ -1,0 +1,1 @@
+"""How model servers are asked: their addresses, and the two HTTP clients."""
