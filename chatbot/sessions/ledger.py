@@ -86,7 +86,7 @@ class Ledger:
         """
         if len(partitions) == 1 or seen.sums[0]:
             return partitions
-        with store_errors("ledger"), partitions[0].background.pipeline(transaction=False) as pipeline:
+        with store_errors("ledger"), partitions[0].fail_fast_client.pipeline(transaction=False) as pipeline:
             for partition in partitions[1:]:
                 keys = partition.shared
                 pipeline.exists(keys.ledger, keys.waiting, keys.outbox)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from chatbot import tracing
 from chatbot.config import Settings
 from chatbot.errors import DamagedSession, StoreUnavailable
 from chatbot.logs import bound
+from chatbot.protocol.openai.calls import ended_calls
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, SessionEnded
 from chatbot.telemetry.counters import (
     MODEL_ERRORS,
@@ -181,7 +182,7 @@ class Replies:
     def _store_rest(self, stream: Stream) -> None:
         """Stores the text that was not reported before the stream was closed, for the next attempt to go on from."""
         rest = self._streams.last_report(stream)
-        if rest.text:
+        if rest.text or (stream.streamed and (rest.reasoning or rest.calls)):
             self._retry_while_unavailable(lambda: outside(lambda: self._leases.progress([rest])))
 
     def _settle_failed(self, work: Assignment, error: ModelError, stream: Stream) -> _Settled:
@@ -189,7 +190,7 @@ class Replies:
         loading = isinstance(error, ModelLoading)
         self._counts.add(MODEL_ERRORS, error.kind)
         traces.failed(error.kind)
-        if work.options is not None and stream.text and (delay is None or not self._generator.continues(work)):
+        if self._ends_there(work, stream, again=delay is not None):
             # Events were sent with the text, which stays.
             logger.error("the reply ends at %d characters: %s", len(stream.text), error)
             return self._commit(work, "interrupted", stream)
@@ -204,12 +205,24 @@ class Replies:
         self._counts.add(RETRIES, "loading" if loading else "error")
         return _Settled(None)
 
+    def _ends_there(self, work: Assignment, stream: Stream, *, again: bool) -> bool:
+        """Whether what was sent of a reply that failed can only stay as it is, also where it could be tried `again`."""
+        if work.options is None:
+            return False
+        if stream.text:
+            return not again or not self._generator.continues(work)
+        return stream.in_order and not again and bool(stream.reasoning or stream.call_text)
+
     def _commit(self, work: Assignment, finish_reason: str, stream: Stream | None) -> _Settled:
         """Commits what the stream holds, without one what an attempt before has left."""
-        text, reasoning, last_delta = work.partial, "", None
+        text, reasoning, last_delta = work.partial, work.reasoning, None
+        items: Sequence[Mapping[str, Any]] = ended_calls(work.calls, whole=False)
         if stream:
             text, reasoning, last_delta = stream.text, stream.reasoning, stream.last_delta()
-        usage = stream.usage if stream else self._generator.estimated_usage(work) if text else None
+            items = stream.calls(finish_reason)
+        usage = (
+            stream.usage if stream else self._generator.estimated_usage(work) if text or reasoning or items else None
+        )
         following = self._settle(
             "commit",
             lambda: self._leases.commit(
@@ -220,7 +233,7 @@ class Replies:
                 last_delta=last_delta,
                 reasoning=reasoning,
                 usage=usage.document() if usage else None,
-                items=stream.calls if stream else (),
+                items=items,
             ),
         )
         self._counts.add(REPLIES, finish_reason)
