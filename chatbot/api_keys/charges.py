@@ -26,6 +26,7 @@ import redis
 from chatbot.api_keys.keys import Counted, Period
 from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.protocol.charges import charged, parse_charged
+from chatbot.store.errors import store_errors
 from chatbot.store.keys import API_KEYS, CHARGES_CHECKED, ApiKeyKeys, api_key_keys
 from chatbot.store.partitions import Partition, Store, partitions_of
 from chatbot.store.scripts import Scripts, Value
@@ -41,6 +42,8 @@ _CHECK_INTERVAL = 60
 _BATCH = 5000
 #: Reservations that one round trip checks.
 _CHECKED_AT_ONCE = 500
+#: What failed, in the log, when Redis did.
+_STEP = "charges"
 
 
 class KeyUnknown(ChatbotError):
@@ -144,30 +147,36 @@ class Charges:
     def _settle_outbox(self, partition: Partition) -> int:
         outbox, client = partition.shared.outbox, partition.client
         count = cursor = 0
+        entries: Any
         while True:
-            cursor, entries = self._run(lambda at=cursor: client.hscan(outbox, at, count=1000))
+            with store_errors(_STEP):
+                cursor, entries = client.hscan(outbox, cursor, count=1000)
             if entries:
                 self._settle(list(entries.items()))
-                self._run(lambda found=entries: client.hdel(outbox, *found))
+                with store_errors(_STEP):
+                    client.hdel(outbox, *entries)
             count += len(entries)
             if not cursor or count >= _BATCH:
                 return count
 
     def check_old(self) -> None:
         """Settles or releases reservations that their request left behind; once a minute over all processes."""
-        if not self._run(lambda: self._home.set(CHARGES_CHECKED, 1, nx=True, ex=_CHECK_INTERVAL)):
-            return
-        for key in self._run(lambda: self._home.hkeys(API_KEYS)):
-            self.release_all(key, CHECK_AFTER)
+        with store_errors(_STEP):
+            if not self._home.set(CHARGES_CHECKED, 1, nx=True, ex=_CHECK_INTERVAL):
+                return
+            keys = self._home.hkeys(API_KEYS)
+        for key in keys:
+            self.release_all(str(key), CHECK_AFTER)
 
     def release_all(self, key: str, older_than: int = 0) -> None:
         """Releases the reservations of a key that are `older_than` ms and belong to no accepted request.
 
         Before `CHECK_AFTER` a request that is being accepted may still come: only when nothing is being accepted.
         """
-        seconds, _ = self._run(self._home.time)
+        with store_errors(_STEP):
+            seconds, _ = self._home.time()
+            reserved: Any = self._home.hkeys(api_key_keys(key).reserved)
         latest = (seconds + 1) * 1000 - older_than
-        reserved = self._run(lambda: self._home.hkeys(api_key_keys(key).reserved))
         old = [charge for charge in reserved if int(charge.rpartition(":")[2]) < latest]
         for first in range(0, len(old), _CHECKED_AT_ONCE):
             self._release(old[first : first + _CHECKED_AT_ONCE])
@@ -201,13 +210,6 @@ class Charges:
     @property
     def _home(self) -> redis.Redis:
         return self._partitions.home.client
-
-    @staticmethod
-    def _run(step: Any) -> Any:
-        try:
-            return step()
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"charges: {type(error).__name__}: {error}") from error
 
 
 def _now() -> datetime:

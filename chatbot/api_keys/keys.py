@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args
 
 import redis
 
-from chatbot.errors import ChatbotError, StoreUnavailable
+from chatbot.errors import ChatbotError
+from chatbot.store.errors import store_errors
 from chatbot.store.keys import API_KEYS, api_key_keys
 from chatbot.store.scripts import Value
 
@@ -26,6 +27,8 @@ PREFIX = "sk-chat-"
 _KEY_BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}\Z")
 _MOST = 10**12
+#: What failed, in the log, when Redis did.
+_STEP = "API keys"
 
 
 class InvalidKey(ChatbotError):
@@ -75,12 +78,16 @@ class ApiKeys:
             **({} if models is None else {"models": "\n".join(models)}),
             **{f"{counted}_{period}": limit for (counted, period), limit in limits.items()},
         }
-        self._run(lambda: self._store(key.id, name, facts))
+        with store_errors(_STEP), self._client.pipeline(transaction=False) as pipeline:
+            pipeline.hset(api_key_keys(key.id).facts, mapping=dict(facts))  # type: ignore[arg-type]  # a dict is invariant
+            pipeline.hset(API_KEYS, key.id, name)
+            pipeline.execute()
         return key, secret
 
     def find(self, secret: str) -> ApiKey | None:
         """The key with this secret; None when it is unknown or revoked. Asks Redis each time, so no process is late."""
-        facts = self._run(lambda: self._client.hgetall(api_key_keys(key_id(secret)).facts))
+        with store_errors(_STEP):
+            facts: Any = self._client.hgetall(api_key_keys(key_id(secret)).facts)
         if not facts or not hmac.compare_digest(facts.get("hash", ""), _digest(secret)):
             return None
         key = _key(key_id(secret), facts)
@@ -88,8 +95,12 @@ class ApiKeys:
 
     def all(self) -> Iterator[ApiKey]:
         """All keys, revoked ones too, by name and age."""
-        ids = sorted(self._run(lambda: self._client.hkeys(API_KEYS)))
-        found = self._run(lambda: self._facts(ids))
+        with store_errors(_STEP):
+            ids = sorted(map(str, self._client.hkeys(API_KEYS)))
+            with self._client.pipeline(transaction=False) as pipeline:
+                for id_ in ids:
+                    pipeline.hgetall(api_key_keys(id_).facts)
+                found: list[dict[str, str]] = pipeline.execute()
         keys = [_key(id_, facts) for id_, facts in zip(ids, found, strict=True) if facts]
         yield from sorted(keys, key=lambda key: (key.name, key.created))
 
@@ -97,30 +108,10 @@ class ApiKeys:
         """Revokes a key, which every process refuses from then on; None when there is none that is not revoked."""
         for key in self.all():
             if name_or_id in (key.id, key.name) and not key.revoked:
-                facts = api_key_keys(key.id).facts
-                self._run(lambda: self._client.hset(facts, "revoked", _now()))  # noqa: B023 - called at once
+                with store_errors(_STEP):
+                    self._client.hset(api_key_keys(key.id).facts, "revoked", _now())
                 return key
         return None
-
-    def _store(self, id_: str, name: str, facts: dict[str, Value]) -> None:
-        with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.hset(api_key_keys(id_).facts, mapping=dict(facts))  # type: ignore[arg-type]  # a dict is invariant
-            pipeline.hset(API_KEYS, id_, name)
-            pipeline.execute()
-
-    def _facts(self, ids: list[str]) -> list[dict[str, str]]:
-        with self._client.pipeline(transaction=False) as pipeline:
-            for id_ in ids:
-                pipeline.hgetall(api_key_keys(id_).facts)
-            found: list[dict[str, str]] = pipeline.execute()
-        return found
-
-    @staticmethod
-    def _run(step: Any) -> Any:
-        try:
-            return step()
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"API keys: {type(error).__name__}: {error}") from error
 
 
 def key_id(secret: str) -> str:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import redis
 
-from chatbot.errors import StoreUnavailable
+from chatbot.store.errors import store_errors
 from chatbot.store.keys import API_KEYS, api_key_keys
 
 
@@ -53,10 +53,8 @@ def read_month(client: redis.Redis, key: str, month: str) -> KeyUsage:
 
 def read_by_name(client: redis.Redis) -> dict[str, KeyUsage]:
     """What the keys of each name have used since they were created. Raises `StoreUnavailable`."""
-    try:
+    with store_errors("usage"):
         names = {str(id_): str(name) for id_, name in client.hgetall(API_KEYS).items()}
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"usage: {type(error).__name__}: {error}") from error
     totals = _read(client, [("ever", api_key_keys(key).total) for key in names])
     found: dict[str, KeyUsage] = {}
     for name, used in zip(names.values(), totals, strict=True):
@@ -66,13 +64,10 @@ def read_by_name(client: redis.Redis) -> dict[str, KeyUsage]:
 
 
 def _read(client: redis.Redis, hashes: Sequence[tuple[str, str]]) -> list[KeyUsage]:
-    try:
-        with client.pipeline(transaction=False) as pipeline:
-            for _, name in hashes:
-                pipeline.hmget(name, _FIELDS)
-            found = pipeline.execute()
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"usage: {type(error).__name__}: {error}") from error
+    with store_errors("usage"), client.pipeline(transaction=False) as pipeline:
+        for _, name in hashes:
+            pipeline.hmget(name, _FIELDS)
+        found = pipeline.execute()
     return [
         KeyUsage(period, *(int(value or 0) for value in values))
         for (period, _), values in zip(hashes, found, strict=True)

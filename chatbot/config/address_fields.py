@@ -13,7 +13,7 @@ from marshmallow import fields
 from chatbot.config.fields import Parsed, listed
 from chatbot.config.host_names import is_host, is_path_prefix, listed_host, origin
 from chatbot.config.redis_urls import checked_redis_url, split_urls
-from chatbot.store.cluster import is_cluster
+from chatbot.store.cluster.topology import is_cluster
 from chatbot.store.partition_table import server_name
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]

@@ -30,7 +30,7 @@ from chatbot.config.settings import (
 )
 from chatbot.config.settings.model import BOT_HISTORY_MESSAGES, BOT_PROMPT_TOKENS
 from chatbot.errors import ConfigurationError
-from chatbot.store.cluster import is_cluster
+from chatbot.store.cluster.topology import is_cluster
 from chatbot.store.sentinel import is_sentinel
 
 #: Read by OpenSSL and by `requests`, in every process.
@@ -98,14 +98,19 @@ def load_settings() -> Settings:
 
 
 def read_settings() -> Settings:
-    """The settings in the environment, completed by `.env` in the working folder. Raises `ConfigurationError`.
+    """The settings in the environment, completed by `.env` in the working folder. Raises `ConfigurationError`."""
+    load_env_file()
+    check_authorities(os.environ)
+    return Settings.from_env(os.environ)
 
-    `.env` is loaded into the environment, where Flower and gunicorn look for their own settings.
+
+def load_env_file() -> None:
+    """Complete the environment, where Flower and gunicorn look for their own settings, by `.env` in the working folder.
+
+    Raises `ConfigurationError` for a `.env` that cannot be used.
     """
     for name, value in _read_env_file().items():
         os.environ.setdefault(name, value)
-    check_authorities(os.environ)
-    return Settings.from_env(os.environ)
 
 
 def _read_env_file() -> dict[str, str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from chatbot.config.host_names import is_host
-from chatbot.store.cluster import CLUSTER_SCHEMES, ClusterAddress
+from chatbot.store.cluster.topology import CLUSTER_SCHEMES, ClusterAddress
 from chatbot.store.sentinel import SENTINEL_SCHEMES, SentinelAddress
 
 #: Celery's name of a scheme, and the one used here.

@@ -20,8 +20,8 @@ from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis.connection import UnixDomainSocketConnection, parse_url
 
 from chatbot.queue.task_messages import is_json, is_message, parsed
-from chatbot.store.cluster import ClusterAddress, Node, is_cluster
-from chatbot.store.cluster_connection import SlotConnection, SlotSSLConnection
+from chatbot.store.cluster.connection import SlotConnection, SlotSSLConnection
+from chatbot.store.cluster.topology import ClusterAddress, ClusterNode, is_cluster
 from chatbot.store.connections import Connection, FollowsMaster, PollsSocket, SSLConnection
 from chatbot.store.sentinel import (
     MasterPool,
@@ -177,7 +177,7 @@ class _ClusterChannel(RedisChannel):
         named = ("username", "password", *tls_options(options))
         own = {name: options[name] for name in named if options.get(name) is not None}
         tls = issubclass(options["connection_class"], SlotSSLConnection)
-        address = ClusterAddress(tuple(Node(host, port) for host, port in self.nodes), own, tls)
+        address = ClusterAddress(tuple(ClusterNode(host, port) for host, port in self.nodes), own, tls)
         return {**options, "cluster": address, "key": CLUSTER_PREFIX}
 
 

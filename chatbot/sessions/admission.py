@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from chatbot.protocol.client_errors import SessionDamaged
 from chatbot.sessions.buckets import Bucket, takes
+from chatbot.store.circuit_breakers import CircuitBreakers
 from chatbot.store.partitions import Partition, Partitions
-from chatbot.store.resting import Resting
 from chatbot.store.scripts import Scripts
 
 #: Seconds for which the line counts as long after a partition found it so: until the next sweeps.
@@ -42,11 +42,11 @@ class _Taken:
 class Admission:
     """The address's part of the steps. A Redis that fails refuses nothing."""
 
-    def __init__(self, partitions: Partitions, resting: Resting, max_queue_age: float) -> None:
+    def __init__(self, partitions: Partitions, breakers: CircuitBreakers, max_queue_age: float) -> None:
         self._partitions = partitions
         self._max_wait_ms = max_queue_age * 1000
         self._scripts = Scripts()
-        self._resting = resting
+        self._breakers = breakers
         # Until then, by the monotonic clock, the line may be long.
         self._long_until = 0.0
 
@@ -102,13 +102,13 @@ class Admission:
         if at is None:
             return 0
         taken = _Taken(at, elsewhere, text, "")
-        step = partial(self._scripts.run, "take", at.at_once, taken.keys, *takes(elsewhere, text), share=share)
+        step = partial(self._scripts.run, "take", at.fail_fast, taken.keys, *takes(elsewhere, text), share=share)
         return int(self._try(at, step, 0))
 
     def _admit(self, session: str, taken: _Taken) -> list[Any]:
         values = takes(taken.buckets, taken.text)
         answer: list[Any] = self._scripts.run(
-            "admit", taken.at.at_once, taken.keys, *values, session=session, max_wait_ms=self._max_wait_ms
+            "admit", taken.at.fail_fast, taken.keys, *values, session=session, max_wait_ms=self._max_wait_ms
         )
         return [*answer, None][:3]
 
@@ -119,12 +119,12 @@ class Admission:
         back = _Taken(taken.at, buckets, taken.text, taken.line)
         values = takes(buckets, taken.text)
         stays = 0 if entered else 1
-        run = partial(self._scripts.run, "give_back", back.at.at_once, back.keys, *values)
+        run = partial(self._scripts.run, "give_back", back.at.fail_fast, back.keys, *values)
         step = partial(run, session=session, stays=stays)
         self._try(taken.at, step, None)
 
     def _try(self, at: Partition, step: Callable[[], T], otherwise: T) -> T:
-        return self._resting.without(at.node, step, otherwise, "an address is not limited")
+        return self._breakers.call(at.node, step, otherwise, "an address is not limited")
 
 
 def _split(buckets: Sequence[Bucket], first: Callable[[Bucket], bool]) -> tuple[list[Bucket], list[Bucket]]:

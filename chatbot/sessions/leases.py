@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import redis
-
 from chatbot.errors import ChatbotError, DamagedSession, StoreUnavailable
 from chatbot.protocol import frames
 from chatbot.protocol.charges import charged
 from chatbot.protocol.documents import bot_message
 from chatbot.protocol.events import to_json
 from chatbot.sessions.assignments import Assignment, Progress, assignment_of
+from chatbot.store.errors import store_errors
 from chatbot.store.partitions import Partition, Store, partitions_of
-from chatbot.store.scripts import Scripts, Value
+from chatbot.store.scripts import Scripts, SendsScripts, Value
 from chatbot.tracing import new_span_id, traceparent
 
 __all__ = [
@@ -72,6 +71,7 @@ class Leases:
         max_history: int = 0,
         max_history_bytes: int = 0,
         channel: Callable[[Partition], str] = lambda _: "",
+        sender: SendsScripts | None = None,
     ) -> None:
         """`ttl` in seconds; a prompt holds the newest `history_messages` messages, and up to twice as many.
 
@@ -79,11 +79,11 @@ class Leases:
 
         `channel` returns a channel to which only this process subscribes, where the partition is, or '' while it does
         not. Once the channel has no subscriber the process is dead, and a sweep releases its leases without waiting for
-        their expiry.
+        their expiry. `sender` sends the steps, unless the clients do.
         """
         self._channel = channel
         self._partitions = partitions_of(store)
-        self._scripts = Scripts()
+        self._scripts = Scripts(sender=sender)
         self._ttl_ms = ttl * 1000
         self._prompt_size = history_messages
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
@@ -104,10 +104,8 @@ class Leases:
     def facts(self, session: str) -> tuple[str, str]:
         """The user's name and the start of the session; empty texts when it has ended."""
         partition = self._partitions.of(session)
-        try:
+        with store_errors("facts"):
             found = partition.client.json().get(partition.keys(session).document, "$.name", "$.session_start")
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"facts: {type(error).__name__}: {error}") from error
         if not isinstance(found, dict):
             return "", ""
         name, start = (next(iter(found.get(path) or [""])) for path in ("$.name", "$.session_start"))
@@ -174,10 +172,8 @@ class Leases:
         if status == "set_aside" and rest[0]:
             message, number = rest
             event = f"{number}:\n{to_json(frames.failure(message, DAMAGED))}"
-            try:
+            with store_errors("give_up"):
                 partition.client.execute_command(partition.publish, channel, event)
-            except redis.RedisError as error:
-                raise StoreUnavailable(f"give_up: {type(error).__name__}: {error}") from error
         return bool(status != "again")
 
     def commit(

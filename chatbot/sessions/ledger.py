@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
 
-import redis
-
 from chatbot.errors import StoreUnavailable
 from chatbot.sessions.leases import GRACE, LEASE
+from chatbot.store.errors import store_errors
 from chatbot.store.partitions import Node, Partition, Store, partitions_of
 from chatbot.store.scripts import Scripts, Value
 
@@ -87,14 +86,11 @@ class Ledger:
         """
         if len(partitions) == 1 or seen.sums[0]:
             return partitions
-        try:
-            with partitions[0].background.pipeline(transaction=False) as pipeline:
-                for partition in partitions[1:]:
-                    keys = partition.shared
-                    pipeline.exists(keys.ledger, keys.waiting, keys.outbox)
-                answers = pipeline.execute(raise_on_error=False)
-        except redis.RedisError:
-            return partitions
+        with store_errors("ledger"), partitions[0].fail_fast_client.pipeline(transaction=False) as pipeline:
+            for partition in partitions[1:]:
+                keys = partition.shared
+                pipeline.exists(keys.ledger, keys.waiting, keys.outbox)
+            answers = pipeline.execute(raise_on_error=False)
         found = partitions[:1]
         for partition, answer in zip(partitions[1:], answers, strict=True):
             if answer == 0:
@@ -105,22 +101,18 @@ class Ledger:
 
     def check_next(self, sessions: Sequence[str]) -> None:
         """Makes sessions that got no worker due at the next sweep, those first that became ready first."""
-        try:
+        with store_errors("ledger"):
             for session in sessions:
                 partition = self._partitions.of(session)
                 ready = partition.client.zscore(partition.shared.waiting, session)
                 # Only where the session still is in the ledger.
                 partition.client.zadd(partition.shared.ledger, {session: ready or 0}, xx=True, lt=True)
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"ledger: {type(error).__name__}: {error}") from error
 
     def size(self, node: Node | None = None) -> int:
         """The number of sessions with unanswered messages, of one node or of all."""
         partitions = self._partitions.all if node is None else self._partitions.of_node(node)
-        try:
+        with store_errors("ledger"):
             return sum(int(partition.client.zcard(partition.shared.ledger)) for partition in partitions)
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"ledger: {type(error).__name__}: {error}") from error
 
     def _call(self, partition: Partition, seen: Seen) -> tuple[tuple[str, ...], tuple[()], dict[str, Value]]:
         arguments: dict[str, Value] = {

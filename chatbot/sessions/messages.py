@@ -29,6 +29,7 @@ from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, unknown_mess
 from chatbot.sessions.refusals import refusal
 from chatbot.sessions.requests import Requests
 from chatbot.sessions.snapshots import Snapshot
+from chatbot.store.errors import store_errors
 from chatbot.store.partitions import Partition, Store
 from chatbot.store.scripts import Value
 
@@ -61,7 +62,7 @@ class Sessions(Requests):
             token = secrets.token_urlsafe(_TOKEN_BYTES)
             node = self._partitions.of(session_id(token)).node
             step = partial(self._create, token, document, age)
-            if self._resting.without(node, step, False, "a new session is elsewhere"):
+            if self._breakers.call(node, step, False, "a new session is elsewhere"):
                 return {"token": token, **document}
         # There is one Redis, or all have failed.
         token = secrets.token_urlsafe(_TOKEN_BYTES)
@@ -230,10 +231,8 @@ class Sessions(Requests):
     def expires_in(self, session: str) -> float:
         """Seconds until the session expires; 0 when it has."""
         partition = self._partitions.of(session)
-        try:
+        with store_errors("expires_in"):
             return max(int(partition.client.pttl(partition.keys(session).document)), 0) / 1000
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"expires_in: {type(error).__name__}: {error}") from error
 
     def add_socket(self, session: str, field: str, most: int) -> bool:
         """Adds a socket, named by `field`, to a session; false when `most` are open in all web processes together.

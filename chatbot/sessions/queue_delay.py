@@ -10,10 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import redis
-
-from chatbot.errors import StoreUnavailable
 from chatbot.store.client import clock
+from chatbot.store.errors import store_errors
 from chatbot.store.partitions import Partition, Partitions
 
 #: Milliseconds over which the workers' pace is averaged: `pace_window` of scripts/_pace.lua.
@@ -37,7 +35,7 @@ class Line:
 def read_lines(partitions: Sequence[Partition]) -> list[Line]:
     """The line of each of the partitions, in any order. Raises `StoreUnavailable`."""
     found: list[Line] = []
-    try:
+    with store_errors("queue delay"):
         for places in Partitions.by_client(partitions):
             group = [partitions[place] for place in places]
             client = group[0].client
@@ -49,8 +47,6 @@ def read_lines(partitions: Sequence[Partition]) -> list[Line]:
                     pipeline.hmget(partition.shared.pace, "claims", "ms", "at")
                 answers = pipeline.execute()
             found += [_line(now, *answers[first : first + 3]) for first in range(0, len(answers), 3)]
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"queue delay: {type(error).__name__}: {error}") from error
     return found
 
 

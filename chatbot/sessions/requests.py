@@ -10,7 +10,8 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from chatbot.protocol.client_frames import LEAF, OnBusy
 from chatbot.protocol.documents import human_message
@@ -19,8 +20,8 @@ from chatbot.sessions.admission import Admission
 from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.client_scripts import ClientScripts
 from chatbot.sessions.refusals import refusal
+from chatbot.store.circuit_breakers import CircuitBreakers
 from chatbot.store.partitions import Store, partitions_of
-from chatbot.store.resting import Resting
 from chatbot.store.scripts import Value
 from chatbot.tracing import traceparent
 
@@ -45,6 +46,19 @@ class Accepted:
     failure: str | None = None
     #: What the `ack` says besides: the `parent` of a message, or `reply_to`, the human message of a regeneration.
     about: dict[str, str | None] = field(default_factory=dict)
+
+
+class _Request(NamedTuple):
+    """A request that is to be accepted: its id, and what decides whether it is."""
+
+    session: str
+    id: str
+    buckets: Sequence[Bucket]
+    address: str
+    on_busy: OnBusy = "queue"
+    charge: str = ""
+    #: What is counted by buckets of bytes.
+    text: str = ""
 
 
 class Requests:
@@ -84,8 +98,8 @@ class Requests:
         self._max_pending = max_pending
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
         self._max_queue_age = max_queue_age
-        self._resting = Resting()
-        self._admission = Admission(self._partitions, self._resting, max_queue_age)
+        self._breakers = CircuitBreakers()
+        self._admission = Admission(self._partitions, self._breakers, max_queue_age)
         self._task = task
         # The node that is the broker as well, if `task` says so; in a Redis Cluster the queue has a slot of its own.
         self._broker = None if self._partitions.all[0].tag else self._partitions.nodes[0]
@@ -109,9 +123,8 @@ class Requests:
         shows. `extra` are further fields of the stored message, `items` and `options`. Raises `ClientError`
         `invalid_id` or `message_not_found` too.
         """
-        given = message_id or uuid.uuid4().hex
-        place = {"parent_id": parent or "", "sibling": ""}
-        return self._store(session, given, text, buckets, address, on_busy, charge, extra, **place)
+        request = _Request(session, message_id or uuid.uuid4().hex, buckets, address, on_busy, charge, text)
+        return self._store(request, extra, parent_id=parent or "", sibling="")
 
     def edit(
         self,
@@ -126,9 +139,8 @@ class Requests:
         charge: str = "",
     ) -> Accepted:
         """Stores a message that follows what the human message `of` follows; like `accept` otherwise."""
-        given = message_id or uuid.uuid4().hex
-        place = {"parent_id": "", "sibling": of}
-        return self._store(session, given, text, buckets, address, on_busy, charge, None, **place)
+        request = _Request(session, message_id or uuid.uuid4().hex, buckets, address, on_busy, charge, text)
+        return self._store(request, None, parent_id="", sibling=of)
 
     def regenerate(
         self,
@@ -146,18 +158,8 @@ class Requests:
         Raises `ClientError` `invalid_id` or `message_not_found` too.
         """
         given = request_id or uuid.uuid4().hex
-        answer = self._admit(
-            "regenerate",
-            session,
-            given,
-            _for_no_text(buckets),
-            address,
-            "",
-            on_busy,
-            charge,
-            of=of,
-            events=self._partitions.of(session).events(session),
-        )
+        request = _Request(session, given, _for_no_text(buckets), address, on_busy, charge)
+        answer = self._admit("regenerate", request, of=of, events=self._partitions.of(session).events(session))
         accepted, human = self._accepted(given, answer)
         accepted.about["reply_to"] = human
         return accepted
@@ -172,7 +174,8 @@ class Requests:
         charge: str = "",
     ) -> Accepted:
         """Makes a failed request unanswered again. Raises `ClientError` `not_retryable` too."""
-        answer = self._admit("retry", session, request_id, _for_no_text(buckets), address, "", "queue", charge)
+        request = _Request(session, request_id, _for_no_text(buckets), address, charge=charge)
+        answer = self._admit("retry", request)
         if answer == ["known"]:
             return Accepted(request_id, repeated=True)
         return self._accepted(request_id, answer)[0]
@@ -187,36 +190,21 @@ class Requests:
             return not rest[0]
         raise refusal(status, self._max_queue_age, None)
 
-    def _store(
-        self,
-        session: str,
-        message_id: str,
-        text: str,
-        buckets: Sequence[Bucket],
-        address: str,
-        on_busy: OnBusy,
-        charge: str,
-        extra: Mapping[str, Any] | None,
-        **place: Value,
-    ) -> Accepted:
-        content = to_json(human_message(message_id, text, extra=extra))
+    def _store(self, request: _Request, extra: Mapping[str, Any] | None, **place: Value) -> Accepted:
+        content = to_json(human_message(request.id, request.text, extra=extra))
+        if extra:
+            # All that is stored of a message with items counts.
+            request = request._replace(text=content)
         answer = self._admit(
             "accept",
-            session,
-            message_id,
-            buckets,
-            address,
-            # Rates count the bytes of this: all that is stored of a message with items.
-            content if extra else text,
-            on_busy,
-            charge,
+            request,
             # The script knows the parent, the last field.
             content=content.removesuffix("null}"),
-            events=self._partitions.of(session).events(session),
+            events=self._partitions.of(request.session).events(request.session),
             **place,
             **self._history,
         )
-        accepted, parent = self._accepted(message_id, answer)
+        accepted, parent = self._accepted(request.id, answer)
         found = json.loads(parent)
         if found != []:
             accepted.about["parent"] = found[0] if isinstance(found, list) else found
@@ -232,48 +220,41 @@ class Requests:
             return Accepted(request_id, repeated=True, reply=reply, failure=rest[1] or None), rest[2]
         raise refusal(status, self._max_queue_age, request_id, *rest)
 
-    def _admit(
-        self,
-        script: str,
-        session: str,
-        request_id: str,
-        buckets: Sequence[Bucket],
-        address: str,
-        text: str,
-        on_busy: OnBusy,
-        charge: str,
-        **arguments: Value,
+    def _admit(self, script: str, request: _Request, **arguments: Value) -> list[Any]:
+        """The answer of the script that accepts or refuses the request; in two steps where its address is elsewhere."""
+        step = partial(self._run_admission, script, request, arguments)
+        if self._admission.elsewhere(request.session, request.address):
+            return self._admission.admit(request.session, request.address, request.buckets, request.text, step)
+        return step("here" if self._partitions.several else "", request.buckets)
+
+    def _run_admission(
+        self, script: str, request: _Request, arguments: Mapping[str, Value], elsewhere: str, buckets: Sequence[Bucket]
     ) -> list[Any]:
+        """`elsewhere` is what the partition of the request's address answered; see scripts/_admission.lua."""
+        session = request.session
+        line = [self._partitions.of_address(request.address).line(request.address)] if elsewhere in ("", "here") else []
         queue, task = self._task(session) if self._partitions.of(session).node is self._broker else ("", "")
-
-        def accept(elsewhere: str, own: Sequence[Bucket]) -> list[Any]:
-            here = elsewhere in ("", "here")
-            line = [self._partitions.of_address(address).line(address)] if here else []
-            answer: list[Any] = self._run_replicated(
-                script,
-                session,
-                [*(bucket.key for bucket in own), *line],
-                *takes(own, text),
-                session=session,
-                message=request_id,
-                ttl_ms=self._ttl_ms,
-                max_pending=self._max_pending,
-                check_after_ms=CHECK_AFTER,
-                max_wait_ms=self._max_queue_age * 1000,
-                on_busy=on_busy,
-                stop_channel=STOP_CHANNEL,
-                charge=charge,
-                trace=traceparent(),
-                elsewhere=elsewhere,
-                queue=queue,
-                task=task,
-                **arguments,
-            )
-            return answer
-
-        if self._admission.elsewhere(session, address):
-            return self._admission.admit(session, address, buckets, text, accept)
-        return accept("here" if self._partitions.several else "", buckets)
+        answer: list[Any] = self._run_replicated(
+            script,
+            session,
+            [*(bucket.key for bucket in buckets), *line],
+            *takes(buckets, request.text),
+            session=session,
+            message=request.id,
+            ttl_ms=self._ttl_ms,
+            max_pending=self._max_pending,
+            check_after_ms=CHECK_AFTER,
+            max_wait_ms=self._max_queue_age * 1000,
+            on_busy=request.on_busy,
+            stop_channel=STOP_CHANNEL,
+            charge=request.charge,
+            trace=traceparent(),
+            elsewhere=elsewhere,
+            queue=queue,
+            task=task,
+            **arguments,
+        )
+        return answer
 
     def _run(self, script: str, session: str, keys: Sequence[str] = (), /, *further: Value, **arguments: Value) -> Any:
         """Runs a script on a session, with further keys behind the named ones."""

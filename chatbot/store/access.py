@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
-from chatbot.store.cluster_client import ClusterClient
+from chatbot.store.cluster.client import ClusterClient
 from chatbot.store.keys import session_keys
 
 _SECTION = '"A user with few rights"'

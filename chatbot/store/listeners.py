@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Callable
 from functools import partial
 
-from chatbot.store.cluster_listeners import ClusterSubscriptions
+from chatbot.store.cluster.pool import slot_of
+from chatbot.store.cluster.subscriptions import ClusterSubscriptions
 from chatbot.store.cluster_partitions import ClusterPartitions
-from chatbot.store.cluster_pool import slot_of
 from chatbot.store.listener import Listener
 from chatbot.store.partitions import Node, Partition, Partitions
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from chatbot.store.client import connect
-from chatbot.store.cluster import is_cluster
+from chatbot.store.cluster.topology import is_cluster
 from chatbot.store.cluster_partitions import ClusterPartitions
 from chatbot.store.listener import LISTENER_CONNECTIONS
 from chatbot.store.partitions import BUCKETS, Node, Partition, Partitions

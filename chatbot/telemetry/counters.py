@@ -16,6 +16,7 @@ import redis
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
 from chatbot.errors import StoreUnavailable
+from chatbot.store.errors import store_errors
 from chatbot.store.keys import METRICS
 
 #: The values of `error_type` in the text-generation protocol that are kinds of their own.
@@ -166,10 +167,8 @@ class Counts:
 
 def sums(client: redis.Redis) -> dict[str, float]:
     """The sums over all workers, for `families`. Raises `StoreUnavailable`."""
-    try:
+    with store_errors("metrics"):
         return {str(field): float(value) for field, value in client.hgetall(METRICS).items()}
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"metrics: {type(error).__name__}: {error}") from error
 
 
 def families(sums: Mapping[str, float]) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:

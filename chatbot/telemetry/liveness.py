@@ -11,8 +11,8 @@ from typing import Any
 
 import redis
 
-from chatbot.errors import StoreUnavailable
 from chatbot.store.client import clock
+from chatbot.store.errors import store_errors
 from chatbot.store.keys import WORKER_LOAD, WORKER_MEMORY, WORKERS
 from chatbot.telemetry.process_memory import resident_memory
 
@@ -49,54 +49,43 @@ class WorkerAges:
 
 def record_signal(client: redis.Redis, worker: str) -> None:
     """Records that `worker`, which is this process, is alive now, and its memory. Raises `StoreUnavailable`."""
-    try:
+    with store_errors("record_signal"):
         now = clock(client.time())
         with client.pipeline(transaction=False) as pipeline:
             pipeline.zadd(WORKERS, {worker: now})
             pipeline.set(f"{WORKER_MEMORY}{worker}", resident_memory(), ex=int(FORGET_AFTER))
             pipeline.zremrangebyscore(WORKERS, "-inf", now - FORGET_AFTER)
             pipeline.execute()
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"record_signal: {type(error).__name__}: {error}") from error
 
 
 def record_load(client: redis.Redis, worker: str, in_progress: int, slots: int) -> None:
     """Records how many replies `worker` has in progress, of how many at a time. Raises `StoreUnavailable`."""
-    try:
+    with store_errors("record_load"):
         client.set(f"{WORKER_LOAD}{worker}", f"{in_progress} {slots}", ex=_LOAD_LIFE)
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"record_load: {type(error).__name__}: {error}") from error
 
 
 def signal_age(client: redis.Redis, worker: str) -> float | None:
     """Seconds since the last signal of one worker; None when it has sent none. Raises `StoreUnavailable`."""
-    try:
-        with client.pipeline(transaction=False) as pipeline:
-            pipeline.time()
-            pipeline.zscore(WORKERS, worker)
-            now, recorded = pipeline.execute()
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"signal_age: {type(error).__name__}: {error}") from error
+    with store_errors("signal_age"), client.pipeline(transaction=False) as pipeline:
+        pipeline.time()
+        pipeline.zscore(WORKERS, worker)
+        now, recorded = pipeline.execute()
     return None if recorded is None else clock(now) - float(recorded)
 
 
 def forget_worker(client: redis.Redis, worker: str) -> None:
     """Removes a worker that shuts down in order. Raises `StoreUnavailable`."""
-    try:
+    with store_errors("forget_worker"):
         client.zrem(WORKERS, worker)
         client.delete(f"{WORKER_MEMORY}{worker}")
         client.delete(f"{WORKER_LOAD}{worker}")
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"forget_worker: {type(error).__name__}: {error}") from error
 
 
 def read_workers(client: redis.Redis, timeout: float) -> WorkerAges:
     """All listed workers; `timeout` is `WORKER_HEALTH_TIMEOUT`, in seconds. Raises `StoreUnavailable`."""
-    try:
+    with store_errors("read_workers"):
         now = clock(client.time())
         found: Any = client.zrangebyscore(WORKERS, now - FORGET_AFTER, "+inf", withscores=True)
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"read_workers: {type(error).__name__}: {error}") from error
     return WorkerAges({str(name): max(now - float(score), 0.0) for name, score in found}, timeout)
 
 
@@ -127,11 +116,8 @@ def _of_each(client: redis.Redis, prefix: str, workers: WorkerAges) -> dict[str,
     names = list(workers.ages)
     if not names:
         return {}
-    try:
-        with client.pipeline(transaction=False) as pipeline:
-            for name in names:
-                pipeline.get(f"{prefix}{name}")
-            found: Any = pipeline.execute()
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"read workers: {type(error).__name__}: {error}") from error
+    with store_errors("read workers"), client.pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.get(f"{prefix}{name}")
+        found: Any = pipeline.execute()
     return {name: value for name, value in zip(names, found, strict=True) if value is not None}

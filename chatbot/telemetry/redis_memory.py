@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from chatbot.errors import StoreUnavailable
+from chatbot.store.errors import store_errors
 
 #: What `/readyz` and the health check say.
 FULL = "full, writes are refused: raise maxmemory or let sessions expire earlier"
@@ -27,8 +27,6 @@ class RedisMemory:
 
 def read_memory(client: redis.Redis) -> RedisMemory:
     """The answer to INFO memory. Raises `StoreUnavailable`."""
-    try:
+    with store_errors("read_memory"):
         found: Any = client.info("memory")
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"read_memory: {type(error).__name__}: {error}") from error
     return RedisMemory(int(found.get("used_memory", 0)), int(found.get("maxmemory", 0)))

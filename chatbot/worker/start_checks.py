@@ -23,7 +23,7 @@ from chatbot.queue.celery_app import BROKER_ERRORS, PUBLISH_TIMEOUT
 from chatbot.queue.transport import CLUSTER_PREFIX
 from chatbot.store.access import SESSION_COMMANDS, find_problem, queue_commands
 from chatbot.store.client import connect, database
-from chatbot.store.cluster import is_cluster
+from chatbot.store.cluster.topology import is_cluster
 from chatbot.store.sentinel import is_sentinel
 from chatbot.telemetry import liveness
 from chatbot.worker.early_options import refuse_pool

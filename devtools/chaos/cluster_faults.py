@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from chatbot.store.cluster_pool import slot_of
+from chatbot.store.cluster.pool import slot_of
 from devtools.chaos.scene import Scene
 from devtools.harness.cluster_deployment import ClusterDeployment
 from devtools.harness.deployment import eventually

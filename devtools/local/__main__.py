@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dotenv import load_dotenv
-
+from chatbot.config.reader import load_env_file
+from chatbot.errors import ConfigurationError
 from devtools.local.plan import CannotRun, LocalSettings, make_plan
 from devtools.local.supervisor import Supervisor
 
@@ -38,20 +38,24 @@ def main() -> int:
     """Plan, check, run. Returns the exit status."""
     argparse.ArgumentParser(prog="make run", description=__doc__).parse_args()
     folder = Path.cwd()
-    load_dotenv(folder / ".env")
-    data_dir = folder / (os.environ.get("LOCAL_DATA_DIR") or LocalSettings.data_dir)
     try:
+        load_env_file()
+        data_dir = folder / (os.environ.get("LOCAL_DATA_DIR") or LocalSettings.data_dir)
+        if data_dir.exists():
+            with locked(data_dir):  # before the ports are checked, which another run has taken too
+                pass
         plan = make_plan(os.environ, data_dir)
         with locked(data_dir):
             for remark in plan.remarks:
                 print(remark, flush=True)
             with plan.log.open("w", encoding="utf-8") as log_file:
-                print(f"Starting: it takes some seconds. The log is in {plan.log}", flush=True)
+                shown = plan.log.relative_to(folder) if plan.log.is_relative_to(folder) else plan.log
+                print(f"Starting: it takes some seconds. The log is in {shown}", flush=True)
                 supervisor = Supervisor(
                     plan.services, stop_order=plan.stop_order, when_ready=plan.welcome, log_file=log_file
                 )
                 return supervisor.run()
-    except CannotRun as error:
+    except (CannotRun, ConfigurationError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # before anything was started

@@ -19,7 +19,11 @@ MODEL_NAME = "SmolLM2-135M-Instruct"
 SLOTS = 4  # replies generated at the same time; further requests wait
 SLOT_CONTEXT = 2048  # tokens of prompt and reply together in each slot
 TEMPERATURE = 0.0  # above it, so small a model answers every second question with nonsense
-REPEAT_PENALTY = 1.1  # and repeats itself without end
+#: At 0 it repeats itself without end. A repetition penalty of 1.1 holds that back, and changes facts with it: Spain
+#: then has two capitals. So a word counts less the more often it came, and a phrase of more than PHRASE_TOKENS is not
+#: repeated. Shorter ones are, so that a question asked twice gets its answer twice.
+FREQUENCY_PENALTY = 0.4
+PHRASE_PENALTY, PHRASE_TOKENS, PHRASE_WINDOW = 0.8, 8, 160  # DRY; the window in tokens
 PROMPT_CACHE = 256  # MiB; the server's default, 8192, is too much for a laptop
 QUIET = 2  # llama.cpp's verbosity: errors and warnings
 
@@ -74,7 +78,10 @@ def serve(port: int, threads: int) -> NoReturn:
     params.cache_ram_mib = PROMPT_CACHE
     params.warmup = True
     params.sampling.temp = TEMPERATURE
-    params.sampling.penalty_repeat = REPEAT_PENALTY
+    params.sampling.penalty_freq = FREQUENCY_PENALTY
+    params.sampling.dry_multiplier = PHRASE_PENALTY
+    params.sampling.dry_allowed_length = PHRASE_TOKENS
+    params.sampling.dry_penalty_last_n = PHRASE_WINDOW
     params.verbosity = QUIET
     params.ui = False
     params.cors_origins = ""  # no page of a browser may use it

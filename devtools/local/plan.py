@@ -19,7 +19,7 @@ from devtools.paths import BIN
 STOP_ORDER = ("web", "flower", "worker", "model", "redis")
 REPLY_TOKENS = "256"  # bounds a reply of the local model, which rarely ends one by itself
 SYSTEM_PROMPT = "You are a helpful assistant."
-MODEL_NOTE = "a small model with 135 million parameters, which is often wrong"
+MODEL_NOTE = "a small model, which is often wrong, and knows neither the time nor the weather"
 
 Environment = Mapping[str, str]
 

@@ -64,7 +64,7 @@ for i = 1, #entries, 2 do
       end
     elseif due or owner then
       if owner then
-        release_lease()
+        release_lease(true)
         redis.call('ZADD', waiting, time, session)
       end
       local wait = tonumber(first_wait_ms)

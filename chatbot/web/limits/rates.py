@@ -14,11 +14,11 @@ from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from chatbot import config
-from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.buckets import Bucket
+from chatbot.store.circuit_breakers import CircuitBreakers
+from chatbot.store.errors import store_errors
 from chatbot.store.partitions import Partition, Store, partitions_of
-from chatbot.store.resting import Resting
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class RateLimits:
         self._session_reads = settings.limits.session_reads
         self._address_reads = settings.limits.address_reads
         self._partitions = partitions_of(store)
-        self._resting = Resting()
+        self._breakers = CircuitBreakers()
         self._limiters: dict[Partition, SlidingWindowCounterRateLimiter] = {}
 
     def new_session(self, network: str) -> None:
@@ -68,24 +68,22 @@ class RateLimits:
         if self._partitions.several:
             # The new session may be where Redis works.
             node = self._partitions.of_address(network).node
-            self._resting.without(node, partial(self._count, kind, network), None, "an address is not limited")
+            self._breakers.call(node, partial(self._count, kind, network), None, "an address is not limited")
         else:
             self._count(kind, network)
 
     def _count(self, kind: str, network: str) -> None:
         limiter = self._limiter(network)
-        try:
+        with store_errors("rates"):
             for rate in self._sessions:
                 if not limiter.hit(rate, kind, network):
                     reset = limiter.get_window_stats(rate, kind, network).reset_time
                     raise RateLimited(max(reset - time.time(), 1.0))
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"rates: {type(error).__name__}: {error}") from error
 
     def _limiter(self, network: str) -> SlidingWindowCounterRateLimiter:
         at = self._partitions.of_address(network)
         if at not in self._limiters:
-            storage = _Storage(at.background, at.of_address("chat:rate"))
+            storage = _Storage(at.fail_fast_client, at.of_address("chat:rate"))
             self._limiters[at] = SlidingWindowCounterRateLimiter(storage)
         return self._limiters[at]
 

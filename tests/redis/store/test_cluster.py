@@ -20,9 +20,9 @@ from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
 from chatbot.store.access import SESSION_COMMANDS, find_problem, queue_commands
 from chatbot.store.client import connect
-from chatbot.store.cluster_client import ClusterClient
-from chatbot.store.cluster_listeners import ClusterSubscriptions
-from chatbot.store.cluster_pool import slot_of
+from chatbot.store.cluster.client import ClusterClient
+from chatbot.store.cluster.pool import slot_of
+from chatbot.store.cluster.subscriptions import ClusterSubscriptions
 from chatbot.store.partition_table import open_partitions
 from devtools.harness.deployment import eventually
 from devtools.harness.redis_cluster import RedisCluster

@@ -299,7 +299,7 @@ def test_a_frozen_redis_delays_neither_readiness_nor_new_sessions(
         ready, parts = readiness(table, hub, 60)
         assert time.monotonic() - began < 3
         assert (ready, parts["redis"]) == (True, "Redis 3 of 3 does not answer")
-        wary._resting._until[table.nodes[2]] = time.monotonic() + 60, 60
+        wary._breakers._until[table.nodes[2]] = time.monotonic() + 60, 60
         assert all(table.of(session_id(wary.create("Eve")["token"])) is not table.all[2] for _ in range(5))
     finally:
         three.processes[2].signal(signal.SIGCONT)

@@ -9,7 +9,7 @@ import pytest
 from chatbot.config import ModelAddress, Settings, read_settings
 from chatbot.config.reader import check_authorities, misspelled
 from chatbot.errors import ConfigurationError
-from chatbot.store.cluster import ClusterAddress
+from chatbot.store.cluster.topology import ClusterAddress
 from devtools.paths import BIN, ROOT
 
 

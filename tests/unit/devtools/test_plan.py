@@ -1,5 +1,6 @@
 """What `make run` checks and decides before it starts anything."""
 
+import fcntl
 import http.server
 import json
 import os
@@ -246,6 +247,23 @@ def test_settings_come_from_the_env_file_and_the_environment_wins(tmp_path: Path
         "PORT is 'from-environment', not a port number (1 to 65535)\n"
         "FLOWER_PORT is 'from-file', not a port number (1 to 65535)\n"
     )
+
+
+def test_an_unusable_env_file_ends_the_run_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("MODEL_NAME=caf\u00e9".encode("latin-1"))
+    ended = run(tmp_path, **ELSEWHERE)
+    assert ended.returncode == 1
+    assert ended.stderr == ".env is not UTF-8: save it as UTF-8\n"
+
+
+def test_another_run_in_the_folder_is_named_rather_than_the_ports_that_it_uses(tmp_path: Path) -> None:
+    (tmp_path / ".data").mkdir()
+    with (tmp_path / ".data" / "lock").open("a") as lock, socket.create_server(("127.0.0.1", 0)) as web:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = run(tmp_path, **ELSEWHERE, PORT=str(web.getsockname()[1]))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Another `make run` uses ")
+    assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from chatbot.store.cluster_pool import slot_of
+from chatbot.store.cluster.pool import slot_of
 from chatbot.store.partition_table import open_partitions, server_name, share_out
 
 THREE = ["a:6379/0", "b:6379/0", "c:6379/0"]

@@ -9,8 +9,8 @@ from typing import Any
 import redis
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
-from chatbot.store.cluster import ClusterAddress, Node, topology
-from chatbot.store.cluster_pool import slot_of
+from chatbot.store.cluster.pool import slot_of
+from chatbot.store.cluster.topology import ClusterAddress, ClusterNode, topology
 from chatbot.store.connections import Connection, SSLConnection
 
 
@@ -43,11 +43,11 @@ class _FollowsSlot:
             return super().read_response(*args, **kwargs)  # type: ignore[misc]
         except (AskError, TryAgainError, ClusterDownError) as error:
             if isinstance(error, MovedError):
-                self._topology.moved(error.slot_id, Node(error.host, error.port))
+                self._topology.moved(error.slot_id, ClusterNode(error.host, error.port))
             self.disconnect()  # type: ignore[attr-defined]
             raise redis.ConnectionError(f"this node does not have the slot: {error}") from error
 
-    def on_change(self, masters: frozenset[Node]) -> None:
+    def on_change(self, masters: frozenset[ClusterNode]) -> None:
         sock = self._sock
         if sock is not None and (self.host, self.port) not in masters:
             # The thread that uses the connection gets an error, and closes it.

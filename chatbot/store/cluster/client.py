@@ -19,8 +19,8 @@ import redis
 from redis.client import Pipeline
 from redis.exceptions import MovedError, ResponseError
 
-from chatbot.store.cluster import Node
-from chatbot.store.cluster_pool import ClusterPool, passes, slot_of_command
+from chatbot.store.cluster.pool import ClusterPool, passes, slot_of_command
+from chatbot.store.cluster.topology import ClusterNode
 
 
 class ClusterClient(redis.Redis):
@@ -33,7 +33,7 @@ class ClusterClient(redis.Redis):
         super().__init__(connection_pool=connection_pool)
         self._slots = tuple(slots)
 
-    def masters(self) -> list[Node]:
+    def masters(self) -> list[ClusterNode]:
         """The owners of the client's slots; all masters without slots. Raises redis-py's `ConnectionError`."""
         topology = self.connection_pool.topology
         return sorted({topology.owner(slot) for slot in self._slots} if self._slots else topology.masters())
@@ -125,7 +125,7 @@ class ClusterPipeline(Pipeline):
             for place in (place for group in left for place in group):
                 if isinstance(answers[place], MovedError):
                     self.connection_pool.topology.moved(
-                        answers[place].slot_id, Node(answers[place].host, answers[place].port)
+                        answers[place].slot_id, ClusterNode(answers[place].host, answers[place].port)
                     )
             if left:
                 raise next(answers[place] for group in left for place in group if passes(answers[place]))
@@ -151,7 +151,7 @@ class ClusterPipeline(Pipeline):
 
     def _round(self, commands: Sequence[Any], groups: Iterable[list[int]], answers: list[Any]) -> None:
         """Sends the groups to their nodes, and writes each answer or exception to its place."""
-        places: dict[Node, list[int]] = {}
+        places: dict[ClusterNode, list[int]] = {}
         for group in groups:
             node = self.connection_pool.node(slot_of_command(commands[group[0]][0], self._slots))
             places.setdefault(node, []).extend(group)
@@ -163,7 +163,9 @@ class ClusterPipeline(Pipeline):
             for pool, connection, own in sent:
                 self._receive(pool, connection, commands, own, answers)
 
-    def _send(self, node: Node, commands: list[Any], own: list[int], answers: list[Any], sent: list[Any]) -> None:
+    def _send(
+        self, node: ClusterNode, commands: list[Any], own: list[int], answers: list[Any], sent: list[Any]
+    ) -> None:
         pool = self.connection_pool.of(node)
         try:
             connection = pool.get_connection()

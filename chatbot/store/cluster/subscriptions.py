@@ -20,10 +20,10 @@ from functools import partial
 import redis
 from redis.exceptions import MovedError
 
-from chatbot.store.cluster import Node, Topology
-from chatbot.store.cluster_pool import ClusterPool, slot_of
+from chatbot.store.cluster.node_listener import NodeListener
+from chatbot.store.cluster.pool import ClusterPool, slot_of
+from chatbot.store.cluster.topology import ClusterNode, Topology
 from chatbot.store.listener import LISTENER_CONNECTIONS
-from chatbot.store.node_listener import NodeListener
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +51,11 @@ class ClusterSubscriptions:
         # Guards all below.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._listeners: dict[Node, NodeListener] = {}
+        self._listeners: dict[ClusterNode, NodeListener] = {}
         self._everywhere: set[str] = set()
         #: The sharded channels by their slots, and the node at which those of a slot are subscribed.
         self._wanted: dict[int, set[str]] = {}
-        self._at: dict[int, Node] = {}
+        self._at: dict[int, ClusterNode] = {}
         self._confirmed: set[str] = set()
         #: Slots whose subscriptions move, each with the channels that are not confirmed yet.
         self._moving: dict[int, set[str]] = {}
@@ -81,7 +81,7 @@ class ClusterSubscriptions:
         for listener in listeners:
             listener.close()
 
-    def hears(self, node: Node) -> bool:
+    def hears(self, node: ClusterNode) -> bool:
         """Whether the process received its heartbeat from the node lately."""
         listener = self._listeners.get(node)
         return listener is not None and listener.receiving
@@ -141,7 +141,7 @@ class ClusterSubscriptions:
         with self._changed:
             return self._changed.wait_for(true, timeout)
 
-    def on_change(self, _: frozenset[Node]) -> None:
+    def on_change(self, _: frozenset[ClusterNode]) -> None:
         """The topology has changed."""
         self._wake.set()
 
@@ -158,7 +158,7 @@ class ClusterSubscriptions:
                 logger.exception("the listeners could not follow the cluster")
             self._wake.wait(_INTERVAL)
 
-    def _follow_nodes(self, nodes: frozenset[Node]) -> None:
+    def _follow_nodes(self, nodes: frozenset[ClusterNode]) -> None:
         """Has a listener for each node."""
         with self._lock:
             if self._closed:
@@ -170,7 +170,7 @@ class ClusterSubscriptions:
         for listener in gone:
             listener.close()
 
-    def _listener(self, node: Node) -> NodeListener:
+    def _listener(self, node: ClusterNode) -> NodeListener:
         """The caller holds the lock."""
         listener = NodeListener(
             self._pool.node_client(node, LISTENER_CONNECTIONS),
@@ -205,7 +205,7 @@ class ClusterSubscriptions:
                 self._lost.discard(slot)
                 listener.add(set(channels))
 
-    def _confirm(self, node: Node, channel: str) -> None:
+    def _confirm(self, node: ClusterNode, channel: str) -> None:
         slot = slot_of(channel)
         with self._changed:
             if self._at.get(slot) != node or channel not in self._wanted.get(slot, ()):
@@ -226,14 +226,14 @@ class ClusterSubscriptions:
         """The owner of a slot has ended a subscription, or refused it."""
         if isinstance(what, MovedError):
             slot = int(what.slot_id)
-            self._topology.moved(slot, Node(what.host, what.port))
+            self._topology.moved(slot, ClusterNode(what.host, what.port))
         else:
             slot = slot_of(what)
         with self._lock:
             self._lost.add(slot)
         self._wake.set()
 
-    def _broken(self, node: Node) -> None:
+    def _broken(self, node: ClusterNode) -> None:
         """The listener of this node had lost its connection, and is subscribed again."""
         with self._lock:
             slots = {slot for slot, at in self._at.items() if at == node}

@@ -6,8 +6,8 @@ import pytest
 
 from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import RateLimited
+from chatbot.store.circuit_breakers import CircuitBreakers
 from chatbot.store.partition_table import open_partitions
-from chatbot.store.resting import Resting
 
 ONE, OTHER = open_partitions(["redis://a", "redis://b"], 1).nodes
 
@@ -28,27 +28,27 @@ class Step:
 
 def test_a_node_that_failed_is_not_asked_for_a_while() -> None:
     now = [100.0]
-    found, step = Resting(lambda: now[0]), Step()
-    asked = [found.without(ONE, step, "no", "nothing is counted") for _ in range(3)]
+    found, step = CircuitBreakers(lambda: now[0]), Step()
+    asked = [found.call(ONE, step, "no", "nothing is counted") for _ in range(3)]
     assert (asked, step.calls) == (["no"] * 3, 1)
     step.fails = False
-    assert found.without(OTHER, step, "no", "") == "done"
+    assert found.call(OTHER, step, "no", "") == "done"
     now[0] += 1.5
     # The one that asks is alone until it has its answer.
-    inner = found.without(ONE, lambda: found.without(ONE, step, "no", "") + "; " + step(), "no", "")
+    inner = found.call(ONE, lambda: found.call(ONE, step, "no", "") + "; " + step(), "no", "")
     assert (inner, step.calls) == ("no; done", 3)
-    assert found.without(ONE, step, "no", "") == "done"
+    assert found.call(ONE, step, "no", "") == "done"
 
 
 def test_a_refusal_is_an_answer() -> None:
     now = [100.0]
-    found, step = Resting(lambda: now[0]), Step()
+    found, step = CircuitBreakers(lambda: now[0]), Step()
 
     def refuse() -> str:
         raise RateLimited(1)
 
-    assert found.without(ONE, step, "no", "") == "no"
+    assert found.call(ONE, step, "no", "") == "no"
     now[0] += 1.5
     for _ in range(2):
         with pytest.raises(RateLimited):
-            found.without(ONE, refuse, "no", "")
+            found.call(ONE, refuse, "no", "")

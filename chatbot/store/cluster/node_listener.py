@@ -8,7 +8,7 @@ from typing import Any
 import redis
 from redis.exceptions import MovedError
 
-from chatbot.store.cluster_pool import slot_of
+from chatbot.store.cluster.pool import slot_of
 from chatbot.store.listener import Listener
 
 

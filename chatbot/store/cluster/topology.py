@@ -38,7 +38,7 @@ _ASK_TIMEOUT = 1.0
 _POLL_INTERVAL, _SHORTEST_INTERVAL = 1.0, 0.1
 
 
-class Node(NamedTuple):
+class ClusterNode(NamedTuple):
     host: str
     port: int
 
@@ -50,7 +50,7 @@ class Node(NamedTuple):
 class ClusterAddress:
     """The parts of a `redis+cluster://` URL."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[ClusterNode, ...]
     #: User, password, timeouts and TLS, in the form of redis-py's `parse_url`.
     redis_options: dict[str, Any] = field(repr=False)
     tls: bool = False
@@ -69,7 +69,7 @@ class ClusterAddress:
         if options.pop("db", 0) != 0:
             raise ValueError("names a database: a cluster has database 0 alone, so leave db out")
         return cls(
-            tuple(Node(*host_and_port(address, CLUSTER_PORT, "a node", _FORM)) for address in hosts.split(",")),
+            tuple(ClusterNode(*host_and_port(address, CLUSTER_PORT, "a node", _FORM)) for address in hosts.split(",")),
             options,
             tls,
         )
@@ -93,23 +93,23 @@ class Topology:
     def __init__(self, address: ClusterAddress) -> None:
         self._address = address
         self._discovery = threading.Lock()
-        self._askers: dict[Node, redis.Redis] = {}
+        self._askers: dict[ClusterNode, redis.Redis] = {}
         # Guards all below.
         self._lock = threading.Lock()
         #: The first slot of each range, ascending, and the range's owner.
         self._firsts: list[int] = []
-        self._owners: list[Node | None] = []
+        self._owners: list[ClusterNode | None] = []
         #: Slots that a redirection placed elsewhere since the last query.
-        self._moved: dict[int, Node] = {}
-        self._nodes: frozenset[Node] = frozenset()
+        self._moved: dict[int, ClusterNode] = {}
+        self._nodes: frozenset[ClusterNode] = frozenset()
         #: The masters' places, by the order of their first slots.
-        self._lanes: dict[Node | None, int] = {}
+        self._lanes: dict[ClusterNode | None, int] = {}
         self._epoch = -1
         self._asked_at = 0.0
         self._followers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._polling = False
 
-    def owner(self, slot: int) -> Node:
+    def owner(self, slot: int) -> ClusterNode:
         """The master that has the slot. Raises redis-py's `ConnectionError` when no node says."""
         self._start()
         if not self._firsts:
@@ -131,7 +131,7 @@ class Topology:
             owner = self._moved.get(slot) or self._owners[bisect_right(self._firsts, slot) - 1]
             return self._lanes.get(owner, 0)
 
-    def masters(self) -> frozenset[Node]:
+    def masters(self) -> frozenset[ClusterNode]:
         """The nodes that have slots. Raises redis-py's `ConnectionError` when no node says."""
         self._start()
         if not self._firsts:
@@ -139,13 +139,13 @@ class Topology:
         with self._lock:
             return frozenset({*filter(None, self._owners), *self._moved.values()})
 
-    def nodes(self) -> frozenset[Node]:
+    def nodes(self) -> frozenset[ClusterNode]:
         """All masters and replicas that work."""
         masters = self.masters()
         with self._lock:
             return self._nodes | masters
 
-    def moved(self, slot: int, node: Node) -> None:
+    def moved(self, slot: int, node: ClusterNode) -> None:
         """Notes what a redirection says."""
         with self._lock:
             if self._moved.get(slot) != node:
@@ -182,7 +182,7 @@ class Topology:
             # All nodes know less than one did before: the cluster was set up anew.
             self._epoch = -1
 
-    def _ask(self, node: Node) -> tuple[int, list[Any]]:
+    def _ask(self, node: ClusterNode) -> tuple[int, list[Any]]:
         """The node's epoch, and its answer to CLUSTER SLOTS."""
         if node not in self._askers:
             self._askers[node] = redis.Redis(
@@ -203,12 +203,12 @@ class Topology:
         epoch = next((line for line in info.splitlines() if line.startswith("cluster_current_epoch:")), ":0")
         return int(epoch.partition(":")[2]), client.execute_command("CLUSTER", "SLOTS")
 
-    def _learn(self, epoch: int, ranges: list[Any], asked: Node) -> bool:
+    def _learn(self, epoch: int, ranges: list[Any], asked: ClusterNode) -> bool:
         """Takes over an answer; false when the node knows less than one asked before, or of no slot."""
-        nodes: frozenset[Node] = frozenset()
-        firsts, owners = [0], list[Node | None]([None])
+        nodes: frozenset[ClusterNode] = frozenset()
+        firsts, owners = [0], list[ClusterNode | None]([None])
         for first, last, *servers in sorted(ranges):
-            named = [Node(server[0] or asked.host, int(server[1])) for server in servers]
+            named = [ClusterNode(server[0] or asked.host, int(server[1])) for server in servers]
             nodes |= frozenset(named)
             if firsts[-1] == first:
                 firsts.pop()

@@ -17,7 +17,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, AuthenticationError, ClusterDownError, MovedError, ResponseError, TryAgainError
 from redis.retry import Retry
 
-from chatbot.store.cluster import ClusterAddress, Node, topology
+from chatbot.store.cluster.topology import ClusterAddress, ClusterNode, topology
 
 _Answer = TypeVar("_Answer")
 
@@ -79,7 +79,7 @@ class ClusterPool(redis.ConnectionPool):
             "max_connections": max_connections,
         }
         self._guard = threading.Lock()
-        self._pools: dict[Node, redis.BlockingConnectionPool] = {}
+        self._pools: dict[ClusterNode, redis.BlockingConnectionPool] = {}
         described = {name: value for name, value in self._options.items() if name not in ("max_connections", "timeout")}
         super().__init__(max_connections=max_connections, **described)
         self.topology.follow(self)
@@ -90,13 +90,13 @@ class ClusterPool(redis.ConnectionPool):
         found.patience = patience
         return found
 
-    def of(self, node: Node) -> redis.BlockingConnectionPool:
+    def of(self, node: ClusterNode) -> redis.BlockingConnectionPool:
         with self._guard:
             if node not in self._pools:
                 self._pools[node] = redis.BlockingConnectionPool(host=node.host, port=node.port, **self._options)
             return self._pools[node]
 
-    def node_client(self, node: Node, max_connections: int) -> redis.Redis:
+    def node_client(self, node: ClusterNode, max_connections: int) -> redis.Redis:
         """A client of one node, master or replica, with connections of its own; it follows nothing."""
         options = {**self._options, "max_connections": max_connections}
         return redis.Redis(connection_pool=redis.BlockingConnectionPool(host=node.host, port=node.port, **options))
@@ -105,7 +105,7 @@ class ClusterPool(redis.ConnectionPool):
         """The pool of the node that has the slot, or of any master. Raises redis-py's `ConnectionError`."""
         return self.of(self.node(slot))
 
-    def node(self, slot: int | None) -> Node:
+    def node(self, slot: int | None) -> ClusterNode:
         """The node that has the slot, or any master. Raises redis-py's `ConnectionError`."""
         return self.topology.owner(slot) if slot is not None else random.choice(list(self.topology.masters()))
 
@@ -124,7 +124,7 @@ class ClusterPool(redis.ConnectionPool):
         for pool in pools:
             pool.disconnect(inuse_connections)
 
-    def on_change(self, masters: frozenset[Node]) -> None:
+    def on_change(self, masters: frozenset[ClusterNode]) -> None:
         """Closes the connections to nodes that are no masters any longer, which may be frozen."""
         with self._guard:
             gone = [self._pools.pop(node) for node in list(self._pools) if node not in masters]
@@ -146,7 +146,7 @@ class ClusterPool(redis.ConnectionPool):
                     raise
                 problem = error
             if isinstance(problem, MovedError):
-                self.topology.moved(problem.slot_id, Node(problem.host, problem.port))
+                self.topology.moved(problem.slot_id, ClusterNode(problem.host, problem.port))
                 redirections += 1
                 if redirections <= _REDIRECTIONS:
                     continue
