@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_certificates(found)
     both = (found / "client.pem").read_text() + (found / "client.key").read_text()
     (found / "both.pem").write_text(both)
-    locked = ("rsa", "-in", "client.key", "-aes256", "-passout", "pass:secret", "-out", "locked.key")
+    locked = ("ec", "-in", "client.key", "-aes256", "-passout", "pass:secret", "-out", "locked.key")
     run_openssl(found, *locked)
     return found
 
