@@ -12,7 +12,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, Token
 from typing import NamedTuple, Protocol, Self
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 #: Kinds of spans, as OpenTelemetry names them.
 INTERNAL, SERVER, CLIENT, CONSUMER = "INTERNAL", "SERVER", "CLIENT", "CONSUMER"
 
-Attribute = str | bool | int | float | list[str]
+Attribute = str | bool | int | float | tuple[str, ...]
 
 #: Seconds that the end of a process waits for the last spans to be sent.
 _FLUSH_TIMEOUT = 3.0
@@ -38,29 +38,29 @@ _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16}
 
 
 class Context(NamedTuple):
-    """What names a span to other processes."""
+    """What names a span to other processes. Ids are in hexadecimal, 32 and 16 digits."""
 
-    trace_id: int
-    span_id: int
+    trace_id: str
+    span_id: str
     sampled: bool
 
     @classmethod
     def parse(cls, traceparent: str | None) -> Context | None:
         """The context in the header `traceparent`; None for a malformed one."""
-        found = _TRACEPARENT.match(traceparent or "")
+        found = _TRACEPARENT.match(traceparent) if traceparent else None
         if not found or (found[1] == "00" and found[5]):
             return None
-        return cls(int(found[2], 16), int(found[3], 16), bool(int(found[4], 16) & 1))
+        return cls(found[2], found[3], bool(int(found[4], 16) & 1))
 
     @property
     def traceparent(self) -> str:
-        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.sampled:02x}"
+        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
 
 
 class Recorder(Protocol):
     """Samples traces and takes ended spans. Both without blocking."""
 
-    def samples(self, trace_id: int, parent: Context | None, name: str) -> bool:
+    def samples(self, trace_id: str, parent: Context | None, name: str) -> bool:
         """Whether a trace that this program begins, or goes on with below a client's span, is recorded."""
 
     def record(self, span: Span) -> None:
@@ -73,7 +73,7 @@ class Recorder(Protocol):
 class Span:
     """A step of a trace. As a context it is the current span, and ends with it; an exception makes it a failed one."""
 
-    __slots__ = ("_token", "attributes", "context", "end", "error", "kind", "links", "name", "parent", "start")
+    __slots__ = ("_token", "context", "describe", "end", "error", "kind", "links", "name", "parent", "start")
 
     def __init__(
         self,
@@ -83,22 +83,23 @@ class Span:
         *,
         kind: str = INTERNAL,
         start: int | None = None,
-        attributes: Mapping[str, Attribute] | None = None,
         links: tuple[Context, ...] = (),
     ) -> None:
         """`start` in epoch nanoseconds, now by default."""
         self.name, self.context, self.parent, self.kind, self.links = name, context, parent, kind, links
         self.start = time.time_ns() if start is None else start
         self.end = 0
-        self.attributes: dict[str, Attribute] = dict(attributes or ())
+        #: Returns the attributes, once, after the end of the span and in another thread.
+        self.describe: Callable[[], Mapping[str, Attribute]] = dict
         #: The class of the error with which the step ended.
         self.error: str | None = None
         self._token: Token[Span | None] | None = None
 
     def child(self, name: str, *, kind: str = INTERNAL, start: int | None = None) -> Span:
         """A step of this one."""
-        context = self.context._replace(span_id=_new_span_id())
-        return Span(name, context, self.context, kind=kind, start=start)
+        above = self.context
+        context = Context(above.trace_id, _new_span_id(), above.sampled)
+        return Span(name, context, above, kind=kind, start=start)
 
     def sibling(self, name: str, start: int) -> Span:
         """A step beside this one."""
@@ -156,16 +157,18 @@ def root(
     kind: str = SERVER,
     parent: str | None = None,
     link: str | None = None,
-    attributes: Mapping[str, Attribute] | None = None,
+    describe: Callable[[], Mapping[str, Attribute]] = dict,
 ) -> Opened:
     """A span that begins a trace in this program. `parent` and `link` are the client's, as `traceparent` has them."""
     if _recorder is None:
         return NOTHING
     above = Context.parse(parent)
-    trace_id = above.trace_id if above else random.getrandbits(128) or 1
+    trace_id = above.trace_id if above else f"{random.getrandbits(128) or 1:032x}"
     context = Context(trace_id, _new_span_id(), _recorder.samples(trace_id, above, name))
     linked = Context.parse(link)
-    return Span(name, context, above, kind=kind, attributes=attributes, links=(linked,) if linked else ())
+    span = Span(name, context, above, kind=kind, links=(linked,) if linked else ())
+    span.describe = describe
+    return span
 
 
 def continued(traceparent: str, name: str, span_id: str = "", *, kind: str = CONSUMER) -> Span | None:
@@ -176,8 +179,7 @@ def continued(traceparent: str, name: str, span_id: str = "", *, kind: str = CON
     parent = Context.parse(traceparent) if _recorder is not None else None
     if parent is None:
         return None
-    given = int(span_id, 16) if span_id else _new_span_id()
-    return Span(name, Context(parent.trace_id, given, parent.sampled), parent, kind=kind)
+    return Span(name, Context(parent.trace_id, span_id or _new_span_id(), parent.sampled), parent, kind=kind)
 
 
 def child(name: str, *, kind: str = INTERNAL) -> Opened:
@@ -188,7 +190,7 @@ def child(name: str, *, kind: str = INTERNAL) -> Opened:
 
 def new_span_id() -> str:
     """An id for a span to come, '' where there are no traces."""
-    return "" if _recorder is None else f"{_new_span_id():016x}"
+    return "" if _recorder is None else _new_span_id()
 
 
 def start(process: str) -> None:
@@ -234,5 +236,5 @@ def _asked_for(environ: Mapping[str, str]) -> str | None:
     return next((name for name in _ENDPOINTS if environ.get(name, "").strip()), None)
 
 
-def _new_span_id() -> int:
-    return random.getrandbits(64) or 1
+def _new_span_id() -> str:
+    return f"{random.getrandbits(64) or 1:016x}"

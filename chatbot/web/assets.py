@@ -20,11 +20,14 @@ _LOADED_LATER = (
     "maths.js",
     "vendor/katex",
     "vendor/highlight",
-    "theme.js",
+    "early.js",
     "client/events.js",
     "client/polling.js",
     "client/posts.js",
 )
+
+#: The modules that the start page works with.
+_START_PAGE = frozenset({"main.js", "page.js", "start-page.js", "storage.js", "client/api.js"})
 
 #: The page's style sheets in their order. The page loads them as one, `page.css`: it is shown when it has them all.
 _STYLES = ("base", "header", "sidebar", "start-page", "conversation", "text", "composer")
@@ -71,8 +74,12 @@ class Assets:
 
     @property
     def modules(self) -> list[str]:
-        """The scripts that the page needs at once: preloaded, so that no nested import costs a round trip."""
-        return [name for name in self._files if name.endswith(".js") and not name.startswith(_LOADED_LATER)]
+        """The scripts that every visit needs: preloaded, so that no nested import costs a round trip.
+
+        Those of the start page come first.
+        """
+        scripts = [name for name in self._files if name.endswith(".js") and not name.startswith(_LOADED_LATER)]
+        return sorted(scripts, key=lambda name: name not in _START_PAGE)
 
 
 _assets = Assets(FOLDER)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from flask import request
 
 from chatbot import tracing
-from chatbot.tracing import NOTHING, Opened
+from chatbot.tracing import NOTHING, Attribute, Opened
 
 
 def accepting(what: str, session: str, message_id: str) -> Opened:
@@ -16,18 +18,18 @@ def accepting(what: str, session: str, message_id: str) -> Opened:
     """
     if not tracing.on():
         return NOTHING
-    given = request.headers.get("traceparent")
-    socket = "Sec-WebSocket-Key" in request.headers
+    environ = request.environ
+    given, socket = environ.get("HTTP_TRACEPARENT"), "HTTP_SEC_WEBSOCKET_KEY" in environ
     return tracing.root(
         f"accept {what}",
         parent=None if socket else given,
         link=given if socket else None,
-        attributes={
-            "session.id": session,
-            "chatbot.message.id": message_id,
-            "chatbot.transport": "websocket" if socket else "http",
-        },
+        describe=partial(_acceptance, session, message_id, "websocket" if socket else "http"),
     )
+
+
+def _acceptance(session: str, message_id: str, transport: str) -> dict[str, Attribute]:
+    return {"session.id": session, "chatbot.message.id": message_id, "chatbot.transport": transport}
 
 
 def delivering(trace: str, sockets: int) -> Opened:
@@ -35,5 +37,5 @@ def delivering(trace: str, sockets: int) -> Opened:
     span = tracing.continued(trace, "deliver") if trace else None
     if span is None or not span.context.sampled:
         return NOTHING
-    span.attributes["chatbot.sockets"] = sockets
+    span.describe = partial(dict, {"chatbot.sockets": sockets})
     return span

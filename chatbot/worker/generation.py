@@ -58,12 +58,14 @@ class Generator:
                         text, thought = thought + text, ""
                     elif piece.retracts:
                         stream.retract()
-                    stream.generated += piece.chunks if text or thought else 0
+                    last = piece.finish_reason is not None
+                    count = piece.chunks if text or thought or (piece.calls and not last) else 0
+                    stream.generated += count
                     stream.add(text[: MAX_REPLY_LENGTH - len(stream.text)], thought)
                     stream.usage = piece.usage or stream.usage
                     if piece.calls:
-                        stream.calls = allowed(piece.calls, work.options or {})
-                    chunks += piece.chunks if text or thought else 0
+                        stream.add_calls(allowed(piece.calls, work.options or {}), last=last)
+                    chunks += count
                     if stream.first_after is None and stream.begun:
                         stream.first_after = time.monotonic() - began
                         self._counts.observe(FIRST_TOKEN, stream.first_after)

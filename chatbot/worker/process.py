@@ -16,7 +16,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import redis
-from celery import Celery, signals
+from celery import Celery, concurrency, signals
 from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.nodenames import node_format
 
@@ -43,8 +43,10 @@ from chatbot.worker.models.base import Model
 from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.models.http.endpoint import check_certificate
 from chatbot.worker.node_streams import NodeStreams
+from chatbot.worker.pool import LoopPool
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots
+from chatbot.worker.redis_lanes import RedisLanes
 from chatbot.worker.replies import Replies
 from chatbot.worker.start_checks import check_options, given, refuse_beat, wait_until_usable, warn_of_namesake
 from chatbot.worker.tasks import add_tasks
@@ -90,7 +92,12 @@ class WorkerServices:
             max_history=self._settings.limits.max_history_messages,
             max_history_bytes=self._settings.limits.max_history_bytes,
             channel=self.listeners.channel,
+            sender=RedisLanes(self.loop),
         )
+
+    @cached_property
+    def loop(self) -> ModelLoop:
+        return ModelLoop(self.slots + self.recovery_slots)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -112,8 +119,8 @@ class WorkerServices:
     def _replies(self) -> Replies:
         self.listeners.subscribe_everywhere(STOP_CHANNEL, _FIRST_SUBSCRIPTION)
         self.listeners.wait_until_receiving(_FIRST_SUBSCRIPTION)
-        model, loop = self._create_model(), ModelLoop(self.slots)
-        return Replies(self.leases, self.streams, model, self._settings, self.counts, loop)
+        model = self._create_model()
+        return Replies(self.leases, self.streams, model, self._settings, self.counts, self.loop)
 
     def _create_model(self) -> Model:
         if self._settings.model.api == PYTHON:
@@ -124,6 +131,11 @@ class WorkerServices:
         """One object for all threads of the process."""
         with self._lock:
             return self._replies
+
+    def task_loop(self) -> ModelLoop | None:
+        """Where tasks run, once `replies` is there; None where each has a thread."""
+        replies: Replies | None = self.__dict__.get("_replies")
+        return replies.loop if replies else None
 
     def reporting(self) -> bool:
         """Whether a reply in progress is within its deadline and was reported to Redis lately."""
@@ -152,6 +164,8 @@ def create_worker(settings: Settings) -> Celery:
     refuse_early(sys.argv[1:], os.environ)
     logs.take_over_output(settings, streams=False)
     celery = create_celery(settings)
+    # For `-P threads` too.
+    concurrency.ALIASES["threads"] = f"{LoopPool.__module__}:{LoopPool.__name__}"
     celery.events_cls = f"{BatchEvents.__module__}:{BatchEvents.__name__}"
     celery.conf.update(
         broker_connection_retry_on_startup=True,
@@ -171,6 +185,7 @@ def create_worker(settings: Settings) -> Celery:
     if is_amqp(settings.redis.broker_url):
         celery.conf.broker_heartbeat = HEARTBEAT
     services = WorkerServices(settings)
+    celery.task_loop = services.task_loop
     add_tasks(celery, services.replies, lambda: services.client, services.counts)
     # By default signals hold their receivers weakly.
     signals.celeryd_init.connect(partial(_apply_options, celery, services), weak=False)

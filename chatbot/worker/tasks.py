@@ -14,6 +14,7 @@ from chatbot.logs import bound
 from chatbot.queue.celery_app import CANARY, GENERATE_REPLY
 from chatbot.telemetry import liveness
 from chatbot.telemetry.counters import WORKER_REDIS_ERRORS, Counts
+from chatbot.worker.models.event_loop import outside
 from chatbot.worker.replies import Replies
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def add_tasks(
     @celery.task(name=CANARY, send_events=False, throws=(StoreUnavailable,))
     def canary(worker: str) -> None:
         """Records that `worker`, the only consumer of this task's queue, runs tasks."""
-        liveness.record_signal(client(), worker)
+        outside(lambda: liveness.record_signal(client(), worker))
 
 
 @contextmanager

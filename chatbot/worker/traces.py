@@ -7,12 +7,14 @@ records it when the worker died. Source of a model call's attributes: OpenTeleme
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import urlsplit
 
 from chatbot import tracing
 from chatbot.config import OPENAI_CHAT, OPENAI_COMPLETIONS, PYTHON, Settings
 from chatbot.sessions.assignments import Assignment
 from chatbot.tracing import CLIENT, CONSUMER, INTERNAL, NOTHING, Attribute, Opened, Span
+from chatbot.worker.models.answers.usage import Usage
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import CallCancelled, ModelError
 from chatbot.worker.stream import Stream
@@ -21,6 +23,7 @@ from chatbot.worker.stream import Stream
 WORKER_LOST = "worker_lost"
 #: What the conventions call the providers of these protocols; of others the protocol's name stands there.
 _PROVIDERS = {OPENAI_CHAT: "openai", OPENAI_COMPLETIONS: "openai"}
+_ASKED = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.conversation.id")
 _MS = 1_000_000
 
 
@@ -42,7 +45,7 @@ def attempt(work: Assignment, claimed: int | None) -> Opened:
     span.sibling("wait for a worker", min(since, span.start)).finish(span.start)
     if claimed:
         span.child("claim", start=claimed).finish(now)
-    span.attributes = _attributes(work, number)
+    span.describe = partial(_attempted, work.message_id, number)
     return span
 
 
@@ -54,17 +57,17 @@ def _follow(span: Span, work: Assignment) -> tuple[int, int]:
     before, _, ready = work.attempt_before.partition(" ")
     since = int(float(ready)) * _MS if ready else span.start
     span_id, began, number, *recorded = before.split(":")
-    context = span.context._replace(span_id=int(span_id, 16))
+    context = span.context._replace(span_id=span_id)
     span.links = (context,)
     if not recorded:
         lost = Span("attempt", context, span.parent, kind=CONSUMER, start=int(began) * _MS)
-        lost.attributes, lost.error = _attributes(work, int(number)), WORKER_LOST
+        lost.describe, lost.error = partial(_attempted, work.message_id, int(number)), WORKER_LOST
         lost.finish(since)
     return since, int(number) + 1
 
 
-def _attributes(work: Assignment, number: int) -> dict[str, Attribute]:
-    return {"chatbot.message.id": work.message_id, "chatbot.attempt": number}
+def _attempted(message_id: str, number: int) -> dict[str, Attribute]:
+    return {"chatbot.message.id": message_id, "chatbot.attempt": number}
 
 
 def failed(kind: str) -> None:
@@ -83,41 +86,41 @@ def model_call(settings: Settings, call: Call, stream: Stream, generate: Callabl
         return generate()
     api = settings.model.servers[0].api if settings.model.servers else PYTHON
     operation = "chat" if api in (OPENAI_CHAT, PYTHON) else "text_completion"
-    kind = INTERNAL if api == PYTHON else CLIENT
-    with attempt.child(f"{operation} {settings.model.name}", kind=kind) as span:
+    ends: tuple[str, ...] = ()
+    with attempt.child(f"{operation} {settings.model.name}", kind=INTERNAL if api == PYTHON else CLIENT) as span:
         call.traceparent = span.context.traceparent
-        span.attributes = {
-            "gen_ai.operation.name": operation,
-            "gen_ai.provider.name": _PROVIDERS.get(api, api),
-            "gen_ai.request.model": settings.model.name,
-            "gen_ai.conversation.id": call.session,
-        }
         try:
             finish_reason = generate()
-            span.attributes["gen_ai.response.finish_reasons"] = [finish_reason]
+            ends = (finish_reason,)
         except CallCancelled as cancelled:
             span.error = None if cancelled.reason == "stop" else cancelled.reason
-            span.attributes["gen_ai.response.finish_reasons"] = [cancelled.reason]
+            ends = (cancelled.reason,)
             raise
         except ModelError as error:
             span.error = error.kind
             raise
         finally:
-            _add_result(span, call, stream)
+            asked = (operation, _PROVIDERS.get(api, api), settings.model.name, call.session)
+            span.describe = partial(_called, asked, ends, call.server, stream.first_after, stream.usage)
     return finish_reason
 
 
-def _add_result(span: Span, call: Call, stream: Stream) -> None:
-    attributes = span.attributes
-    if stream.first_after is not None:
-        attributes["gen_ai.response.time_to_first_chunk"] = stream.first_after
-    if call.server:
-        parts = urlsplit(call.server)
+def _called(
+    asked: tuple[str, str, str, str], ends: tuple[str, ...], server: str, first: float | None, usage: Usage | None
+) -> dict[str, Attribute]:
+    """The attributes of a model call; `asked` are its operation, its provider, the model and the session."""
+    attributes: dict[str, Attribute] = dict(zip(_ASKED, asked, strict=True))
+    if ends:
+        attributes["gen_ai.response.finish_reasons"] = ends
+    if first is not None:
+        attributes["gen_ai.response.time_to_first_chunk"] = first
+    if server:
+        parts = urlsplit(server)
         attributes["server.address"] = parts.hostname or ""
         attributes["server.port"] = parts.port or (443 if parts.scheme == "https" else 80)
-    usage = stream.usage
     if usage is not None and not usage.estimated:
         attributes["gen_ai.usage.input_tokens"] = usage.prompt or 0
         attributes["gen_ai.usage.output_tokens"] = usage.completion or 0
         if usage.cached:
             attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cached
+    return attributes

@@ -1,4 +1,4 @@
-"""Traces: off they cost nothing; what a client sends names a trace or is ignored."""
+"""Traces: off they cost nothing; what a client sends names a trace or is ignored; spans are encoded as OTLP."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from chatbot.config import Settings
 from chatbot.config.settings import LogSettings
@@ -29,6 +31,7 @@ from chatbot.tracing import (
     start,
     traceparent,
 )
+from chatbot.tracing.otlp import encode_request, encode_resource, encode_span
 from devtools.paths import ROOT
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -59,7 +62,7 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, [GRPC]),
         (
             {"OTEL_BSP_MAX_QUEUE_SIZE": "-1"},
-            ["there are no traces, as a variable of OpenTelemetry is wrong: max"],
+            ["there are no traces, as a variable of OpenTelemetry is wrong: OTEL_BSP_MAX_QUEUE_SIZE must be a"],
         ),
         ({"OTEL_SDK_DISABLED": "true"}, []),
         ({"OTEL_TRACES_EXPORTER": "none"}, []),
@@ -98,7 +101,7 @@ def test_where_there_are_no_traces_a_span_is_none() -> None:
 @pytest.mark.parametrize(("version", "rest"), [("00", ""), ("42", "-further")])
 def test_a_traceparent_names_a_span(version: str, rest: str, flags: str) -> None:
     found = Context.parse(f"{version}-{TRACE}-{SPAN}-{flags}{rest}")
-    assert found == (int(TRACE, 16), int(SPAN, 16), flags != "00")
+    assert found == (TRACE, SPAN, flags != "00")
     assert found.traceparent == f"00-{TRACE}-{SPAN}-{'00' if flags == '00' else '01'}"
 
 
@@ -171,3 +174,68 @@ def test_lines_of_the_log_name_the_span(recorded: list[Span]) -> None:
         record = logging.LogRecord("chatbot", logging.INFO, __file__, 1, "Hello", (), None)
         line = json.loads(formatter(Settings(log=LogSettings(format="json"))).format(record))
     assert (line["trace_id"], line["span_id"]) == tuple(span.context.traceparent.split("-")[1:3])
+
+
+def test_spans_are_encoded_as_protobuf_decodes_them() -> None:
+    long = "ä" * 20_000
+    span = Span("chat small", Context(TRACE, SPAN, True), Context(TRACE, "1" * 16, True), kind="CLIENT", start=2**60)
+    span.end, span.error, span.links = 2**60 + 1, "timeout", (Context("2" * 32, "3" * 16, False),)
+    span.describe = lambda: {
+        "text": long,
+        "yes": True,
+        "no": False,
+        "count": 300,
+        "less": -1,
+        "share": 0.5,
+        "all": ("a",),
+    }
+    plain = Span("accept", Context(TRACE, SPAN, True), None, kind="SERVER", start=5)
+    plain.describe = lambda: {"text": "\ud800", "count": 1}
+    spans = [encode_span(each) for each in (span, plain)]
+    decoded = ExportTraceServiceRequest.FromString(encode_request(encode_resource({"service.name": "x"}, "s"), spans))
+    (group,) = decoded.resource_spans
+    (scope,) = group.scope_spans
+    assert (group.schema_url, group.resource.attributes[0].key, scope.scope.name) == ("s", "service.name", "chatbot")
+    full, least = scope.spans
+    assert (full.trace_id.hex(), full.span_id.hex(), full.parent_span_id.hex()) == (TRACE, SPAN, "1" * 16)
+    assert (full.name, full.kind, full.start_time_unix_nano, full.end_time_unix_nano) == (
+        "chat small",
+        3,
+        2**60,
+        2**60 + 1,
+    )
+    assert (full.status.code, full.links[0].trace_id.hex(), full.links[0].span_id.hex()) == (2, "2" * 32, "3" * 16)
+    values = {pair.key: pair.value for pair in full.attributes}
+    assert (values["text"].string_value, values["yes"].bool_value, values["no"].bool_value) == (long, True, False)
+    assert (values["count"].int_value, values["less"].int_value, values["share"].double_value) == (300, -1, 0.5)
+    assert (values["all"].array_value.values[0].string_value, values["error.type"].string_value) == ("a", "timeout")
+    assert (least.parent_span_id, least.kind, least.status.code, len(least.links)) == (b"", 2, 0, 0)
+    assert [pair.value.string_value or pair.value.int_value for pair in least.attributes] == ["?", 1]
+
+
+def test_spans_are_sent_in_batches_and_those_too_many_are_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[int] = []
+    held = threading.Event()
+
+    def send(_: object, request: bytes) -> None:
+        held.wait()
+        (group,) = ExportTraceServiceRequest.FromString(request).resource_spans
+        sent.append(len(group.scope_spans[0].spans))
+
+    monkeypatch.setattr("chatbot.tracing.exporting._Sender.send", send)
+    for name, value in {ENDPOINT: "http://127.0.0.1:1", "OTEL_TRACES_SAMPLER": "always_on"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "10")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4")
+    start("web")
+    for _ in range(30):
+        with root("accept"):
+            pass
+    held.set()
+    finish()
+    lost = [int(line.split()[0]) for line in caplog.messages if "spans were dropped" in line]
+    assert sum(sent) + sum(lost) == 30
+    assert sum(sent) >= 10
+    assert max(sent) == 4

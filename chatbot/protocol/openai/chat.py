@@ -50,7 +50,7 @@ def parse_chat(document: Mapping[str, Any]) -> CreateRequest:
     stream = document.get("stream")
     if not isinstance(stream, bool | None):
         raise invalid("stream", "stream must be true or false", "invalid_type")
-    return CreateRequest(items, _options(document), model, stream=bool(stream), store=False)
+    return CreateRequest(items, _options(document), model, stream=bool(stream), store=False, deltas="chunks")
 
 
 def includes_usage(document: Mapping[str, Any]) -> bool:
@@ -204,6 +204,31 @@ def tool_calls(view: View) -> list[dict[str, Any]]:
         }
         for call in view.calls
     ]
+
+
+class CallDeltas:
+    """The function calls of one stream: what of them was sent."""
+
+    def __init__(self) -> None:
+        self._sent: list[str] = []
+
+    def new(self, view: View) -> list[dict[str, Any]] | None:
+        """The parts that are new; None where other ones were sent."""
+        parts = []
+        for number, call in enumerate(tool_calls(view)):
+            function = call["function"]
+            arguments = function["arguments"]
+            if number == len(self._sent):
+                self._sent.append(arguments)
+                parts.append({"index": number, **call})
+                continue
+            before = self._sent[number]
+            if not arguments.startswith(before):
+                return None
+            if len(arguments) > len(before):
+                self._sent[number] = arguments
+                parts.append({"index": number, "function": {"arguments": arguments[len(before) :]}})
+        return parts if len(view.calls) >= len(self._sent) else None
 
 
 def finish_reason(view: View) -> str:

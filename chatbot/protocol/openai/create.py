@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.documents import is_visible
@@ -32,6 +32,9 @@ class CreateRequest:
     background: bool = False
     store: bool = True
     previous_response_id: str | None = None
+    #: How a client gets what is generated, where it does not wait for the whole reply: as numbered `events`, in which
+    #: reasoning, text and calls follow each other, or as `chunks`, in the order of their arrival.
+    deltas: Literal["events", "chunks"] = "events"
 
     @property
     def text(self) -> str:

@@ -15,7 +15,7 @@ from chatbot.protocol.openai.failures import request_fault
 from chatbot.protocol.openai.history import listed
 from chatbot.protocol.openai.items import invalid
 from chatbot.protocol.openai.response import resource
-from chatbot.protocol.openai.stream_events import delivered, events
+from chatbot.protocol.openai.stream_events import Sent, continues, delivered, events
 from chatbot.web.answers import json_answer
 from chatbot.web.openai.body import read_json
 from chatbot.web.openai.compaction import compact
@@ -122,12 +122,12 @@ def batches(follower: Follower, after: int) -> Iterator[list[dict[str, Any]]]:
     Events are append-only. Where a text took the place of one that was sent, there is no event to say so: the stream
     ends with an error.
     """
-    sent: str | None = None
+    sent: Sent = ()
     for view in follower:
         if view is None:
             yield []
             continue
-        if sent is not None and not view.text.startswith(sent) and (view.text or view.ended):
+        if not continues(view, sent):
             yield [_changed(after + 1)]
             return
         found = list(events(view, after))

@@ -63,6 +63,9 @@ class ResponseService:
         own: dict[str, Any] = {"model": model}
         if request.background:
             own["background"] = True
+        if request.stream or request.background:
+            # The worker publishes function calls as they are generated, which a reply generated again must repeat.
+            own["stream"] = request.deltas
         events: Events | None = None
         previous = None if request.previous_response_id is None else self._previous(request.previous_response_id)
         if previous is not None and request.store:

@@ -131,6 +131,7 @@ export class Chat {
 
   #transmit(turn) {
     turn.sent = true;
+    turn.held = this.#isHolding;
     this.#client.deliver(turn.frame);
   }
 
@@ -243,6 +244,15 @@ export class Chat {
     if (this.connection === 'expired' || name === 'ended') return;
     if (name !== 'online') this.stopping = false;
     this.connection = name;
+    for (const turn of this.conversation.unsent) {
+      turn.held = this.#isHolding;
+      this.conversation.changed(turn);
+    }
     this.#listener.state();
+  }
+
+  /** What is sent now waits until there is a connection again. */
+  get #isHolding() {
+    return ['reconnecting', 'unreachable'].includes(this.connection);
   }
 }

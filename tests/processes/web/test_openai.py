@@ -18,6 +18,7 @@ from chatbot.protocol.openai.stream_events import DELTA
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import PromptTooLong
 from chatbot.worker.prompts import PromptMessage
+from chatbot.worker.stream import THINKS_AGAIN
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment, eventually
 from tests.support.models import ask, at
@@ -190,8 +191,12 @@ def test_a_chat_completion_calls_a_function(served: Deployment) -> None:
         "look",
         '{"at": "the sky"}',
     )
-    *_, with_call, last = chat.create(**ask, stream=True)
-    assert with_call.choices[0].delta.tool_calls[0].function.arguments == '{"at": "the sky"}'
+    ask["messages"][0]["content"] = "!interval=50 sky"
+    *chunks, last = chat.create(**ask, stream=True)
+    parts = [part for chunk in chunks for part in chunk.choices[0].delta.tool_calls or ()]
+    assert [part.function.name for part in parts if part.id] == ["look"]
+    assert "".join(part.function.arguments for part in parts) == '{"at": "!interval=50 sky"}'
+    assert len(parts) > 1
     assert last.choices[0].finish_reason == "tool_calls"
 
 
@@ -200,8 +205,11 @@ def test_this_server_is_a_model_server_of_the_responses_protocol(served: Deploym
     assert ask(model, "hello") == (said("hello"), "stop")
     call = Call(30)
     call.options = {"tools": [TOOL]}
-    *_, last = model.generate([PromptMessage("user", "the sky")], call)
-    assert [(one["name"], one["arguments"]) for one in last.calls] == [("look", '{"at": "the sky"}')]
+    call.options |= {"stream": "events"}
+    *chunks, last = model.generate([PromptMessage("user", "!interval=50 sky")], call)
+    assert [(one["name"], one["arguments"]) for one in last.calls] == [("look", '{"at": "!interval=50 sky"}')]
+    assert all(last.calls[0]["arguments"].startswith(chunk.calls[0]["arguments"]) for chunk in chunks)
+    assert len(chunks) > 2
     assert last.usage is not None
     assert not last.usage.estimated
     with pytest.raises(PromptTooLong):
@@ -293,6 +301,32 @@ def test_waiting_requests_hold_no_worker(served: Deployment) -> None:
     assert any(thread.is_alive() for thread in waiting)
     for thread in waiting:
         thread.join(10)
+
+
+@pytest.mark.parametrize("kind", ["response.function_call_arguments.delta", "response.reasoning_summary_text.delta"])
+def test_calls_and_thoughts_go_on_when_their_worker_is_killed(served: Deployment, kind: str) -> None:
+    thoughts = "!interval=20 !say=<think>" + "let me see, " * 30 + "</think>yes"
+    asked: Any = {"input": thoughts} if "reasoning" in kind else {"input": f"!interval=20 {'x' * 600}", "tools": [TOOL]}
+    seen: list[Any] = []
+    for event in client(served).responses.create(model="m", stream=True, **asked):
+        seen.append(event)
+        if sum(one.type == kind for one in seen) == 5 and event.type == kind:
+            for worker in served.workers:
+                worker.kill()
+            for worker in served.workers:
+                worker.start()
+    assert [event.sequence_number for event in seen] == list(range(len(seen)))
+    sent = "".join(event.delta for event in seen if event.type == kind)
+    last = seen[-1].response
+    assert last.status == "completed"
+    if "reasoning" in kind:
+        assert sent == last.output[0].summary[0].text
+        before, again = sent.split(THINKS_AGAIN)
+        assert (last.output_text, again.strip()) == ("yes", ("let me see, " * 30).strip())
+        assert again.startswith(before[:40])
+    else:
+        assert (len(last.output), sent) == (1, last.output[0].arguments)
+        assert json.loads(sent) == {"at": asked["input"]}
 
 
 @pytest.mark.parametrize("killed", ["workers", "web"])

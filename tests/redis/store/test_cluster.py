@@ -162,6 +162,33 @@ def test_the_rights_of_the_docs_do_in_a_cluster(cluster: RedisCluster, client: C
     plain.connection_pool.disconnect()
 
 
+def test_a_sweep_runs_in_partitions_with_unanswered_messages_alone(cluster: RedisCluster) -> None:
+    table = open_partitions([cluster.url], 5)
+    for partition in table.all:
+        partition.client.delete(*partition.shared)
+    sessions, ledger = Sessions(table, ttl=60, max_pending=2), Ledger(table)
+    session = session_id(sessions.create("Ada")["token"])
+    sessions.accept(session, "m1", "hello", (), "10.0.0.1")
+    at = table.of(session)
+    at.client.zadd(at.shared.ledger, {session: 1})
+
+    def sweep() -> tuple[list[str], int]:
+        """The sessions found, and how many partitions were swept: each writes what it has read of the others."""
+        for partition in table.all:
+            partition.client.delete(partition.swept, partition.shared.pace)
+        found = [overdue for node in table.nodes if (overdue := ledger.overdue(node))]
+        swept = sum(int(partition.client.hexists(partition.shared.pace, "others")) for partition in table.all)
+        return [session for overdue in found for session in overdue.unclaimed], swept
+
+    assert session in sweep()[0]
+    # A session that is ready counts in the expected wait of all others.
+    assert sweep()[1] == len(table.all)
+    assert sessions.end(session)
+    sweep()
+    assert len(table.nodes) <= sweep()[1] <= 2 * len(table.nodes)
+    table.disconnect()
+
+
 def test_a_session_is_served_in_a_cluster_while_its_slot_moves(cluster: RedisCluster) -> None:
     partitions = open_partitions([cluster.user_url], 5)
     sessions = Sessions(partitions, ttl=60, max_pending=8)
