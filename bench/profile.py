@@ -42,7 +42,7 @@ WORKER_KINDS = (
     ("model: HTTP", "chatbot/worker/models/http/"),
     ("model: events, text", "chatbot/worker/generation.py"),
     ("the rest of a reply", "chatbot/worker/replies.py"),
-    ("Redis: answers", "chatbot/worker/redis_lanes.py"),
+    ("Redis: answers", "chatbot/worker/pipelined_scripts.py"),
     ("Celery: the task's frame (trace)", "celery/app/trace.py"),
     ("Celery: the pool", "chatbot/worker/pool.py"),
     ("the loop: waiting, libcurl", "chatbot/worker/models/event_loop.py"),
