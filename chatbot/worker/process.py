@@ -43,10 +43,10 @@ from chatbot.worker.models.base import Model
 from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.models.http.endpoint import check_certificate
 from chatbot.worker.node_streams import NodeStreams
+from chatbot.worker.pipelined_scripts import PipelinedScripts
 from chatbot.worker.pool import LoopPool
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import Recovery, recovery_slots
-from chatbot.worker.redis_lanes import RedisLanes
 from chatbot.worker.replies import Replies
 from chatbot.worker.start_checks import check_options, given, refuse_beat, wait_until_usable, warn_of_namesake
 from chatbot.worker.tasks import add_tasks
@@ -92,7 +92,7 @@ class WorkerServices:
             max_history=self._settings.limits.max_history_messages,
             max_history_bytes=self._settings.limits.max_history_bytes,
             channel=self.listeners.channel,
-            sender=RedisLanes(self.loop),
+            sender=PipelinedScripts(self.loop),
         )
 
     @cached_property

@@ -1,8 +1,8 @@
 """One thread that runs all replies of a process, and reads the streams of their models.
 
 A reply is written as if it blocked. It runs in a greenlet of this thread; while it waits for the model server or for
-Redis (`worker/redis_lanes.py`), other replies run. So no thread wakes up for a token or for an answer of Redis. libcurl
-takes HTTP apart and reports what arrived; one selector waits for all sockets.
+Redis (`worker/pipelined_scripts.py`), other replies run. So no thread wakes up for a token or for an answer of Redis.
+libcurl takes HTTP apart and reports what arrived; one selector waits for all sockets.
 """
 
 from __future__ import annotations
