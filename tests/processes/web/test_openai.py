@@ -243,6 +243,28 @@ def test_what_the_model_finds_too_long_is_the_requests_fault(served: Deployment)
     assert (last.type, last.response.error.code) == ("response.failed", "context_length_exceeded")
 
 
+def test_a_request_that_is_repeated_under_its_key_is_answered_once(served: Deployment, model: ModelServer) -> None:
+    """The client gives up, and asks another web process."""
+    text = "!interval=50 once"
+    for path, body in (
+        ("responses", {"input": text}),
+        ("responses", {"input": text, "store": False, "stream": True}),
+        ("chat/completions", {"messages": [{"role": "user", "content": text}]}),
+    ):
+        before = len(model.requests())
+        answers = []
+        for web, timeout, key in ((0, 0.2, "one"), (1, 10, "one"), (1, 10, "one"), (1, 10, "two")):
+            with contextlib.suppress(requests.Timeout):
+                answers.append(
+                    requests.post(
+                        f"{served.url(web)}/v1/{path}", json=body, headers={"Idempotency-Key": key}, timeout=timeout
+                    ).text
+                )
+        *repeated, other = answers
+        assert {*repeated} == {repeated[0]} != {other}
+        assert len(model.requests()) == before + 2
+
+
 def test_errors_have_the_form_of_openai(served: Deployment, chat: Deployment) -> None:
     api = client(served).responses
     with pytest.raises(openai.BadRequestError) as missing:
