@@ -63,7 +63,8 @@ class PageUser:
 
     def send(self, text: str) -> None:
         self.draft.fill(text)
-        self.page.keyboard.press("Enter")
+        # On phones Enter makes a new line.
+        self.page.keyboard.press("Control+Enter")
 
     def ask(self, text: str) -> Locator:
         """Sends a message, waits until the reply is complete, and returns the reply's text."""
