@@ -43,9 +43,9 @@ class Clients:
         self._clients: dict[int, ClusterClient] = {}
 
     def of(self, slot: int) -> ClusterClient:
-        lane = self._pool.topology.lane(slot)
-        client = self._clients.get(lane)
-        return client or self._clients.setdefault(lane, ClusterClient(self._pool, (slot,)))
+        master = self._pool.topology.master_number(slot)
+        client = self._clients.get(master)
+        return client or self._clients.setdefault(master, ClusterClient(self._pool, (slot,)))
 
 
 @dataclass(frozen=True, eq=False)

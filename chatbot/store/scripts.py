@@ -105,7 +105,7 @@ _PARTS = {
 
 
 class SendsScripts(Protocol):
-    """Another way to run a script than a client's: see worker/redis_lanes.py."""
+    """Another way to run a script than a client's: see worker/pipelined_scripts.py."""
 
     def evalsha(self, client: redis.Redis, sha: str, keys: int, values: Sequence[Any], usual: Callable[[], Any]) -> Any:
         """The script's answer, or that of `usual`, which runs it with the client."""

@@ -24,6 +24,7 @@ from chatbot.telemetry.counters import (
 )
 from chatbot.worker import traces
 from chatbot.worker.generation import Generator
+from chatbot.worker.model_requests import ModelRequests
 from chatbot.worker.models.base import Model
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import (
@@ -76,7 +77,8 @@ class Replies:
         self.loop = loop if model.in_loop else None
         self._leases = leases
         self._streams = streams
-        self._generator = Generator(model, settings, counts)
+        self._requests = ModelRequests(model, settings)
+        self._generator = Generator(self._requests, counts)
         self._counts = counts
         self._settings = settings
         self._timeout = settings.model.timeout
@@ -133,7 +135,7 @@ class Replies:
         """Settles one message."""
         if work.stopped:
             return self._commit(work, "stopped", None)
-        if work.partial and work.options is not None and not self._generator.continues(work):
+        if work.partial and work.options is not None and not self._requests.continues(work):
             logger.warning("the reply of another worker ends at %d characters, its events are sent", len(work.partial))
             return self._commit(work, "interrupted", None)
         request_id = f"{work.session}:{work.message_id}"
@@ -210,7 +212,7 @@ class Replies:
         if work.options is None:
             return False
         if stream.text:
-            return not again or not self._generator.continues(work)
+            return not again or not self._requests.continues(work)
         return stream.in_order and not again and bool(stream.reasoning or stream.call_text)
 
     def _commit(self, work: Assignment, finish_reason: str, stream: Stream | None) -> _Settled:
@@ -220,9 +222,7 @@ class Replies:
         if stream:
             text, reasoning, last_delta = stream.text, stream.reasoning, stream.last_delta()
             items = stream.calls(finish_reason)
-        usage = (
-            stream.usage if stream else self._generator.estimated_usage(work) if text or reasoning or items else None
-        )
+        usage = stream.usage if stream else self._requests.estimated_usage(work) if text or reasoning or items else None
         following = self._settle(
             "commit",
             lambda: self._leases.commit(

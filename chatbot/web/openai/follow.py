@@ -40,7 +40,8 @@ class Events(Subscriber):
     """The events of a session for one request, held until they are asked for."""
 
     def __init__(self, session: str) -> None:
-        super().__init__(session, len, self._leave)
+        # `wait` gives the events out: none is sent.
+        super().__init__(session, lambda _: None, self._leave)
         self._held_events: deque[Event] = deque()
         self._arrived = threading.Event()
         #: The web process shuts down.

@@ -1,8 +1,8 @@
 """One thread that runs all replies of a process, and reads the streams of their models.
 
 A reply is written as if it blocked. It runs in a greenlet of this thread; while it waits for the model server or for
-Redis (`worker/redis_lanes.py`), other replies run. So no thread wakes up for a token or for an answer of Redis. libcurl
-takes HTTP apart and reports what arrived; one selector waits for all sockets.
+Redis (`worker/pipelined_scripts.py`), other replies run. So no thread wakes up for a token or for an answer of Redis.
+libcurl takes HTTP apart and reports what arrived; one selector waits for all sockets.
 """
 
 from __future__ import annotations
@@ -204,7 +204,11 @@ class ModelLoop:
     def _step(self) -> None:
         if len(self._transfers) > _FEW:
             time.sleep(min(_PAUSE_PER_TRANSFER * len(self._transfers), _PAUSE))
-        events = self._selector.select(self._wait())
+        with self._lock:
+            # From here on a step that is posted has to wake this thread.
+            self._woken = bool(self._posted)
+        events = self._selector.select(0.0 if self._woken else self._wait())
+        self._woken = True
         self.now = time.monotonic()
         for key, mask in events:
             if key.fileobj is self._wakes:
@@ -238,9 +242,6 @@ class ModelLoop:
             check(self.now)
 
     def _wait(self) -> float:
-        if self._posted:
-            # A step before them failed.
-            return 0.0
         if not self._transfers:
             return _LONGEST_WAIT
         until = self._next_check if self._timer is None else min(self._next_check, self._timer)
@@ -249,8 +250,6 @@ class ModelLoop:
     def _clear_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._wakes.recv(64)
-        with self._lock:
-            self._woken = False
 
     def _finish(self) -> None:
         left = 1

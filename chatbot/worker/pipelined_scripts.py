@@ -25,13 +25,13 @@ _READ_SIZE = 65536
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class RedisLanes:
+class PipelinedScripts:
     """Runs scripts for callers in the loop's thread. `SendsScripts` for `Scripts`."""
 
     def __init__(self, loop: ModelLoop) -> None:
         self._loop = loop
-        self._lanes: dict[redis.ConnectionPool, _Lane] = {}
-        #: Pools with which a lane is being opened.
+        self._connections: dict[redis.ConnectionPool, _PipelinedConnection] = {}
+        #: Pools with which a connection is being opened.
         self._opening: set[redis.ConnectionPool] = set()
         loop.checks.append(self._check)
 
@@ -43,16 +43,16 @@ class RedisLanes:
             pool = pool_of_key(client, values[0])
         except redis.ConnectionError:
             return self._loop.outside(usual)
-        lane = self._lanes.get(pool)
-        if lane is None:
+        connection = self._connections.get(pool)
+        if connection is None:
             return self._open(pool, usual)
-        answer = lane.ask(hiredis.pack_command(("EVALSHA", sha, keys, *values)))
+        answer = connection.ask(hiredis.pack_command(("EVALSHA", sha, keys, *values)))
         if isinstance(answer, redis.TimeoutError):
             raise answer
         return self._loop.outside(usual) if isinstance(answer, Exception) else answer
 
     def _open(self, pool: redis.ConnectionPool, usual: Callable[[], Any]) -> Any:
-        """Runs a step as usual. Where that works, opens a lane for the steps to come."""
+        """Runs a step as usual. Where that works, opens a connection for the steps to come."""
         if pool in self._opening:
             return self._loop.outside(usual)
         self._opening.add(pool)
@@ -60,20 +60,20 @@ class RedisLanes:
             answer, connection = self._loop.outside(lambda: (usual(), pool.get_connection()))
         finally:
             self._opening.discard(pool)
-        self._lanes[pool] = _Lane(self._loop, connection, lambda: self._release(pool, connection))
+        self._connections[pool] = _PipelinedConnection(self._loop, connection, lambda: self._release(pool, connection))
         return answer
 
     def _release(self, pool: redis.ConnectionPool, connection: Any) -> None:
-        self._lanes.pop(pool, None)
+        self._connections.pop(pool, None)
         connection.disconnect()
         pool.release(connection)
 
     def _check(self, now: float) -> None:
-        for lane in list(self._lanes.values()):
-            lane.check(now)
+        for connection in list(self._connections.values()):
+            connection.check(now)
 
 
-class _Lane:
+class _PipelinedConnection:
     """A connection to one Redis. For the loop's own thread."""
 
     def __init__(self, loop: ModelLoop, connection: Any, on_close: Callable[[], None]) -> None:

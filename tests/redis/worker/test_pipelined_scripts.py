@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import redis
 
-from chatbot.worker import redis_lanes
+from chatbot.worker import pipelined_scripts
 from chatbot.worker.models.event_loop import ModelLoop
-from chatbot.worker.redis_lanes import RedisLanes
+from chatbot.worker.pipelined_scripts import PipelinedScripts
 from devtools.harness.deployment import eventually
 
 #: Answers what it was given, and counts how often it ran.
@@ -21,11 +21,11 @@ STEPS = 20
 
 
 class Steps:
-    """Runs steps in a loop, by lanes; `usual` counts those that did not take the lane."""
+    """Runs steps in a loop, pipelined; `usual` counts those that were not."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.loop, self.client, self.usual = ModelLoop(STEPS), client, 0
-        self._lanes, self._script = RedisLanes(self.loop), client.register_script(ECHO)
+        self._scripts, self._script = PipelinedScripts(self.loop), client.register_script(ECHO)
         client.script_load(ECHO)
 
     def step(self, value: str) -> Any:
@@ -33,20 +33,20 @@ class Steps:
             self.usual += 1
             return self.client.evalsha(self._script.sha, 1, "count", value)
 
-        return self._lanes.evalsha(self.client, self._script.sha, 1, ["count", value], usual)
+        return self._scripts.evalsha(self.client, self._script.sha, 1, ["count", value], usual)
 
     def run(self, value: str) -> Any:
         return self.loop.run(lambda: self.step(value))
 
-    def lane(self) -> dict[str, Any] | None:
-        """The lane's connection while it waits for the end of a pause."""
+    def connection(self) -> dict[str, Any] | None:
+        """The pipelined connection while it waits for the end of a pause."""
         found = [each for each in self.client.client_list() if each["cmd"] == "evalsha" and "b" in each["flags"]]
         return found[0] if found else None
 
 
 @pytest.fixture
 def steps(redis_client: redis.Redis) -> Steps:
-    """With an open lane: the first step took the usual way."""
+    """With an open connection: the first step took the usual way."""
     found = Steps(redis_client)
     assert (found.run("first"), found.usual) == ("first", 1)
     return found
@@ -59,7 +59,7 @@ def paused(steps: Steps, redis_client: redis.Redis) -> Callable[[ThreadPoolExecu
     def begin(threads: ThreadPoolExecutor, value: str) -> Future[Any]:
         redis_client.execute_command("CLIENT", "PAUSE", 20_000, "WRITE")
         running = threads.submit(steps.run, value)
-        eventually(lambda: steps.lane() is not None)
+        eventually(lambda: steps.connection() is not None)
         return running
 
     return begin
@@ -87,14 +87,14 @@ def test_a_step_larger_than_the_buffers_of_a_socket_passes_and_those_behind_it_t
     assert steps.usual == 1
 
 
-def test_a_step_whose_connection_breaks_takes_the_usual_way_and_the_next_a_new_lane(
+def test_a_step_whose_connection_breaks_takes_the_usual_way_and_the_next_a_new_connection(
     steps: Steps, redis_client: redis.Redis, paused: Callable[[ThreadPoolExecutor, str], Future[Any]]
 ) -> None:
     with ThreadPoolExecutor(1) as threads:
         running = paused(threads, "a")
-        lane = steps.lane()
-        assert lane is not None
-        redis_client.client_kill_filter(_id=lane["id"])
+        connection = steps.connection()
+        assert connection is not None
+        redis_client.client_kill_filter(_id=connection["id"])
         redis_client.execute_command("CLIENT", "UNPAUSE")
         assert (running.result(10), steps.usual) == ("a", 2)
     assert [steps.run("b"), steps.run("c"), steps.usual] == ["b", "c", 3]
@@ -106,7 +106,7 @@ def test_a_step_that_redis_does_not_answer_fails_like_that_of_a_client(
     paused: Callable[[ThreadPoolExecutor, str], Future[Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(redis_lanes, "SOCKET_TIMEOUT", 0.1)
+    monkeypatch.setattr(pipelined_scripts, "SOCKET_TIMEOUT", 0.1)
     with ThreadPoolExecutor(1) as threads:
         running = paused(threads, "a")
         with pytest.raises(redis.TimeoutError):
