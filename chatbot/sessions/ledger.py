@@ -51,6 +51,14 @@ class Ledger:
         self._partitions = partitions_of(store)
         self._scripts = Scripts()
         self._figures = Figures()
+        # By node: sessions whose task ran while their Redis failed.
+        self._missed: dict[Node, set[str]] = {}
+
+    def missed(self, session: str) -> None:
+        """Notes that a task ended without its session's Redis: the sweep that reaches it again finds the session."""
+        missed = self._missed.setdefault(self._partitions.of(session).node, set())
+        if len(missed) < SWEEP_SIZE:
+            missed.add(session)
 
     def overdue(self, node: Node | None = None) -> Overdue | None:
         """The sessions that need a worker, of one node or of all; None when another process has just swept them all.
@@ -58,6 +66,10 @@ class Ledger:
         Each becomes due again later, and the leases of dead workers are released.
         """
         partitions = self._partitions.all if node is None else self._partitions.of_node(node)
+        for each in self._partitions.nodes if node is None else (node,):
+            if missed := list(self._missed.get(each, ())):
+                self.check_next(missed)
+                self._missed[each].difference_update(missed)
         swept: list[list[list[str]]] = []
         charged: list[Partition] = []
         seen = self._figures.seen()

@@ -65,7 +65,7 @@ def create_worker(settings: Settings) -> Celery:
         celery.conf.broker_heartbeat = HEARTBEAT
     services = WorkerServices(settings)
     celery.task_loop = services.task_loop
-    add_tasks(celery, services.replies, lambda: services.client, services.counts)
+    add_tasks(celery, services.replies, lambda: services.ledger, lambda: services.client, services.counts)
     # By default signals hold their receivers weakly.
     signals.celeryd_init.connect(partial(_apply_options, celery, services), weak=False)
     signals.celeryd_init.connect(partial(_set_up_output, settings), weak=False)

@@ -56,6 +56,8 @@ def parse_chat(document: Mapping[str, Any]) -> CreateRequest:
 def includes_usage(document: Mapping[str, Any]) -> bool:
     """Whether the last chunk of a stream reports the tokens."""
     options = document.get("stream_options")
+    if not isinstance(options, dict | None):
+        raise invalid("stream_options", "stream_options must be an object", "invalid_type")
     return isinstance(options, dict) and options.get("include_usage") is True
 
 
@@ -76,7 +78,9 @@ def _options(document: Mapping[str, Any]) -> dict[str, Any]:
         stops = [stop] if isinstance(stop, str) else stop
         if not isinstance(stops, list) or not all(isinstance(s, str) and 0 < len(s) <= _MAX_STOP for s in stops):
             raise invalid("stop", f"stop must be a text or a list of texts, each of at most {_MAX_STOP} characters")
-        options["stop"] = stops[:_MAX_STOPS]
+        if len(stops) > _MAX_STOPS:
+            raise invalid("stop", f"stop has at most {_MAX_STOPS} texts")
+        options["stop"] = stops
     seed = document.get("seed")
     if seed is not None:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed.bit_length() > _SEED_BITS:

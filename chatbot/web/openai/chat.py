@@ -26,7 +26,7 @@ from chatbot.protocol.openai.failures import request_fault
 from chatbot.protocol.openai.response import INTERRUPTED, View
 from chatbot.web.answers import json_answer
 from chatbot.web.error_answers import error_body
-from chatbot.web.openai.body import read_json
+from chatbot.web.openai.body import idempotency, read_json
 from chatbot.web.openai.responses import leave, service, stream
 from chatbot.web.openai.service import Created, ResponseService
 from chatbot.web.openai.serving import DONE, data_text, wait_for_end
@@ -43,6 +43,7 @@ def complete() -> Response:
     steps = service()
     with chat_names(document):
         asked, with_usage = parse_chat(document), includes_usage(document)
+        asked = replace(asked, repeats=idempotency(document))
         created = steps.create(asked)
     if asked.stream:
         return stream(steps, created, _chunks(steps, created, with_usage=with_usage))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import threading
 from collections.abc import Iterator
@@ -123,11 +124,10 @@ def test_a_client_that_goes_away_cancels_its_reply(
 ) -> None:
     text = "!tokens=1000 !interval=20 for long"
     body = {"input": text, "messages": [{"role": "user", "content": text}], "stream": stream}
-    with contextlib.suppress(requests.Timeout), requests.Session() as session:
-        # The first event comes before the client goes, the whole answer does not.
-        answer = session.post(f"{served.url()}/v1/{path}", json=body, timeout=0.3, stream=True)
-        next(answer.iter_content(1))
-        answer.close()
+    connection = http.client.HTTPConnection(served.url().removeprefix("http://"))
+    connection.request("POST", f"/v1/{path}", json.dumps(body))
+    model.wait_until(lambda records: len(records) == 1)
+    connection.close()
     model.wait_until(lambda records: [record.outcome for record in records] == ["closed_by_client"])
 
 
@@ -241,6 +241,28 @@ def test_what_the_model_finds_too_long_is_the_requests_fault(served: Deployment)
     assert (whole.value.code, whole.value.param) == ("context_length_exceeded", "input")
     *_, last = api.responses.create(model="m", input="!fault=invalid x", stream=True)
     assert (last.type, last.response.error.code) == ("response.failed", "context_length_exceeded")
+
+
+def test_a_request_that_is_repeated_under_its_key_is_answered_once(served: Deployment, model: ModelServer) -> None:
+    """The client gives up, and asks another web process."""
+    text = "!interval=50 once"
+    for path, body in (
+        ("responses", {"input": text}),
+        ("responses", {"input": text, "store": False, "stream": True}),
+        ("chat/completions", {"messages": [{"role": "user", "content": text}]}),
+    ):
+        before = len(model.requests())
+        answers = []
+        for web, timeout, key in ((0, 0.2, "one"), (1, 10, "one"), (1, 10, "one"), (1, 10, "two")):
+            with contextlib.suppress(requests.Timeout):
+                answers.append(
+                    requests.post(
+                        f"{served.url(web)}/v1/{path}", json=body, headers={"Idempotency-Key": key}, timeout=timeout
+                    ).text
+                )
+        *repeated, other = answers
+        assert {*repeated} == {repeated[0]} != {other}
+        assert len(model.requests()) == before + 2
 
 
 def test_errors_have_the_form_of_openai(served: Deployment, chat: Deployment) -> None:
