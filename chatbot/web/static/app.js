@@ -111,7 +111,7 @@ export class App {
       failed: (problem) => (shownView() === 'start' ? this.#startPage.show({ problem }) : notice(problem)),
     });
     setUpThemes();
-    setUpShortcuts({ stop: () => this.#chatPage.stopReply() });
+    setUpShortcuts({ stop: () => this.#chatPage.stopReply(), type: () => this.#chatPage.focus() });
     page.tryNow.addEventListener('click', () => this.#chatPage.chat?.wake(true));
   }
 

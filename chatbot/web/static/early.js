@@ -15,6 +15,11 @@
   }
   root.dataset.view = hasChats || location.pathname.includes('/c/') ? 'chat' : 'start';
 
+  // A chat needs its modules at once. The start page is drawn first.
+  const loadChat = () => document.head.append(document.getElementById('chatModules').content);
+  if (root.dataset.view === 'chat') loadChat();
+  else requestAnimationFrame(() => setTimeout(loadChat));
+
   // A name that is entered before the modules are there: start-page.js takes it when it runs.
   document.addEventListener('submit', (event) => {
     if (event.target.id !== 'startForm') return;

@@ -3,27 +3,30 @@
 import { shownView } from './page.js';
 import { StartPage } from './start-page.js';
 
-const RELOAD = 'A part of this page could not be loaded. Reload the page.';
+const RELOAD = 'A part of this page could not be loaded. Try again, or reload the page.';
 
-const loading = import('./app.js').catch((error) => {
-  reportError(error);
-  return null;
-});
+let loading = null;
+
+/** The App; null when it cannot be loaded now, which the next call tries again. */
+function loadApp() {
+  loading ??= import('./app.js').then(
+    ({ App }) => new App(startPage),
+    (error) => {
+      loading = null;
+      console.warn(error);
+      return null;
+    },
+  );
+  return loading;
+}
 
 const startPage = new StartPage(async (session) => {
-  const app = await ready;
+  const app = await loadApp();
   if (app) app.openNew(session);
   else startPage.show({ problem: RELOAD });
 });
 
-/** The App, or null when it could not be loaded. */
-const ready = loading.then((module) => {
-  const app = module && new module.App(startPage);
-  app?.openFirst();
-  return app;
-});
-
 if (shownView() === 'start') startPage.begin();
-ready.then((app) => {
-  if (!app) startPage.show({ problem: RELOAD });
-});
+const app = await loadApp();
+if (app) app.openFirst();
+else if (shownView() !== 'start') startPage.show({ problem: RELOAD });

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from chatbot.web import assets
 
 #: `import … from './x.js'`, `import './x.js'` and `export … from`; not `import('./x.js')`.
@@ -26,15 +24,7 @@ def imports_of(*names: str) -> set[str]:
     return found
 
 
-@pytest.fixture
-def modules() -> list[str]:
-    return assets.Assets(assets.FOLDER).modules
-
-
-def test_every_module_that_a_visit_needs_is_preloaded_and_no_other(modules: list[str]) -> None:
-    assert set(modules) == imports_of("main.js", "app.js")
-
-
-def test_the_modules_of_the_start_page_are_preloaded_first(modules: list[str]) -> None:
+def test_the_modules_of_the_start_page_are_preloaded_first_and_then_all_that_a_chat_needs() -> None:
     first = imports_of("main.js")
-    assert set(modules[: len(first)]) == first
+    assert set(assets.START_MODULES) == first
+    assert set(assets.Assets(assets.FOLDER).chat_modules) == imports_of("app.js") - first
