@@ -62,7 +62,7 @@ bench: $(VENV)/.bench ## Measure speed and costs, and write docs/benchmarks.md; 
 bench-soak: $(VENV)/.bench ## Chat for MINUTES=10 and check that memory and latency do not grow
 	$(BIN)/python -m bench.soak $(or $(MINUTES),10) $(ARGS)
 
-bench-profile: $(VENV)/.bench ## Show where web and worker spend their CPU (py-spy)
+bench-profile: $(VENV)/.bench ## Show where web and worker spend their CPU (schedstat, py-spy)
 	$(BIN)/python -m bench.profile $(ARGS)
 
 bench-scale: $(VENV)/.bench ## Measure, simulate and check how the system grows, docs/scale.md; ARGS="--help" for options

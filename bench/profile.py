@@ -1,14 +1,25 @@
-"""Where web and worker spend their CPU, by py-spy, in milliseconds a reply."""
+"""Where web and worker spend their CPU, in milliseconds a reply.
+
+How much each thread uses is the kernel's count (`schedstat`), and so is how often it is woken up. On what, py-spy
+samples while the thread holds the interpreter's lock; time without it, in system calls, is spread in the same shares.
+Samples are compared within a thread only, as threads that wait get some too.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import json
+import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from bench import report, results
 from bench.load_generator import Client, close_all, connect_all
@@ -24,19 +35,19 @@ _RATE = 200
 WORKER_KINDS = (
     ("Celery: events", "celery/events/"),
     ("logging", "logging/__init__.py"),
-    ("Redis: claim, commit", "chatbot/sessions/leases.py & chatbot/worker/replies.py"),
     ("progress of replies: one thread", "chatbot/worker/streams.py & (_run"),
+    ("Redis: claim, commit", "chatbot/sessions/leases.py"),
     ("listener: heartbeat, stop", "chatbot/store/listener.py"),
-    ("model: events, text", "chatbot/worker/models/answers/reading.py"),
-    ("model: events, text", "chatbot/worker/models/base.py & chatbot/worker/generation.py"),
-    ("model: HTTP", "chatbot/worker/models/"),
-    ("model: events, text", "chatbot/worker/prompts.py"),
-    ("the rest of a reply", "chatbot/worker/"),
+    ("model: events, text", "chatbot/worker/models/answers/"),
+    ("model: HTTP", "chatbot/worker/models/http/"),
+    ("model: events, text", "chatbot/worker/generation.py"),
+    ("the rest of a reply", "chatbot/worker/replies.py"),
+    ("Redis: answers", "chatbot/worker/pipelined_scripts.py"),
     ("Celery: the task's frame (trace)", "celery/app/trace.py"),
+    ("Celery: the pool", "chatbot/worker/pool.py"),
+    ("the loop: waiting, libcurl", "chatbot/worker/models/event_loop.py"),
     ("Celery: receiving", "kombu/"),
     ("Celery: receiving", "celery/worker/"),
-    ("Celery: the pool", "celery/concurrency/"),
-    ("Celery: the pool", "concurrent/futures/"),
 )
 WEB_KINDS = (
     ("logging", "logging/__init__.py"),
@@ -45,8 +56,8 @@ WEB_KINDS = (
     ("publishing the task: enqueue", "chatbot/web/enqueue.py"),
     ("listener: fan-out to sockets", "chatbot/store/listener.py & chatbot/web/fanout/hub.py"),
     ("listener: receiving", "chatbot/store/listener.py"),
-    ("accept: Redis", "chatbot/sessions/messages.py & redis/"),
-    ("accept: the message's document", "chatbot/sessions/messages.py"),
+    ("accept: Redis", "chatbot/sessions/requests.py & redis/"),
+    ("accept: the message's document", "chatbot/sessions/requests.py"),
     ("frames: checking", "chatbot/protocol/"),
     ("sending frames", "chatbot/web/fanout/outbox.py"),
     ("frames: reading, websocket protocol", "simple_websocket/"),
@@ -58,6 +69,20 @@ WEB_KINDS = (
 )
 
 
+@dataclass(frozen=True)
+class Thread:
+    """What a thread has used: CPU in milliseconds, and how often it gave the CPU up to wait."""
+
+    cpu: float = 0.0
+    wakes: int = 0
+
+    def since(self, before: Thread) -> Thread:
+        return Thread(self.cpu - before.cpu, self.wakes - before.wakes)
+
+    def added(self, other: Thread) -> Thread:
+        return Thread(self.cpu + other.cpu, self.wakes + other.wakes)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-profile", description=__doc__)
     parser.add_argument("--seconds", type=int, default=8, help="seconds for which each process is sampled (8)")
@@ -66,6 +91,7 @@ def main() -> int:
     outcome = Outcome()
     with PacedModel() as model, chat(model) as system:
         for what, users, pace in (
+            ("1 user, model at 0 ms", 1, Pace()),
             ("10 users, model at 0 ms", 10, Pace()),
             ("100 users, model at 0.5 s in 25 tokens", 100, STREAMED),
         ):
@@ -81,34 +107,108 @@ async def _profile(
     system.model.set(pace)
     clients = system.clients(users)
     await connect_all(clients, system.url)
-    # First without py-spy for the cost of a reply, then with it for the shares.
-    result, cost = await system.talk(clients, seconds / 2, 2.0)
     tables = []
     for part, process, kinds in (
         ("worker", system.deployment.workers[0], WORKER_KINDS),
         ("web", system.deployment.webs[0], WEB_KINDS),
     ):
         raw = (keep or system.deployment.folder) / f"{part}-{users}.txt"
+        # The threads are counted without py-spy, which stops them for each sample.
+        threads, replies = await _threads(system, clients, process.pid, seconds / 2)
         stacks = await _sample(system, clients, process.pid, seconds, raw)
-        found = Counter[str]()
-        for stack, count in stacks:
-            found[_kind(stack, kinds)] += count
-        total, each = sum(found.values()), cost.per(len(result.latencies), part)
-        tables.append(
-            Table(
-                f"{part}: {each:.2f} ms of CPU a reply ({what})",
-                ["what", "share", "ms a reply"],
-                [[kind, f"{n / total:.0%}", f"{each * n / total:.2f}"] for kind, n in found.most_common()],
-            )
-        )
+        names = await asyncio.to_thread(_names, process.pid)
+        tables.append(_by_thread(f"{part}, {what}", threads, names, replies))
+        tables.append(_by_kind(f"{part}, {what}", threads, stacks, kinds, replies))
     await close_all(clients)
     return tables
+
+
+async def _threads(
+    system: ChatSystem, clients: Sequence[Client], pid: int, seconds: float
+) -> tuple[dict[int, Thread], int]:
+    """What each thread has used while the clients talked, and how many replies they got."""
+    await system.talk(clients, 1.0, 0)
+    before = _counts(pid)
+    result, _ = await system.talk(clients, seconds, 0)
+    used = {tid: now.since(before.get(tid, Thread())) for tid, now in _counts(pid).items()}
+    return {tid: thread for tid, thread in used.items() if thread.wakes}, result.answered
+
+
+def _counts(root: int) -> dict[int, Thread]:
+    """What the threads of a process and of its children have used so far, by thread id."""
+    found = {}
+    for process in (psutil.Process(root), *psutil.Process(root).children(recursive=True)):
+        for folder in Path(f"/proc/{process.pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                spent = int((folder / "schedstat").read_text().split()[0])
+                status = dict(line.split(":") for line in (folder / "status").read_text().splitlines() if ":" in line)
+                found[int(folder.name)] = Thread(spent / 1e6, int(status["voluntary_ctxt_switches"]))
+    return found
+
+
+def _names(root: int) -> dict[int, str]:
+    """The names of the threads, by thread id. Python names threads for itself alone."""
+    found = {}
+    for process in (psutil.Process(root), *psutil.Process(root).children(recursive=True)):
+        command = [str(BIN / "py-spy"), "dump", "--json", "--pid", str(process.pid)]
+        dumped = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not dumped.returncode:
+            found.update({thread["os_thread_id"]: thread["thread_name"] for thread in json.loads(dumped.stdout)})
+    return found
+
+
+def _by_thread(what: str, threads: Mapping[int, Thread], names: Mapping[int, str], replies: int) -> Table:
+    sums: dict[str, Thread] = {}
+    for tid, thread in threads.items():
+        # Those of a pool count together.
+        name = re.sub(r"[-_\d]+$", "", names.get(tid) or "the main thread")
+        sums[name] = thread.added(sums.get(name, Thread()))
+    rows = [
+        [name, f"{each.cpu / replies:.3f}", f"{each.wakes / replies:.2f}"]
+        for name, each in sorted(sums.items(), key=lambda item: -item[1].cpu)
+    ]
+    return Table(f"{what}: by thread", ["thread", "ms a reply", "wake-ups a reply"], rows)
+
+
+def _by_kind(
+    what: str,
+    threads: Mapping[int, Thread],
+    stacks: Sequence[tuple[str, int]],
+    kinds: Sequence[tuple[str, str]],
+    replies: int,
+) -> Table:
+    sampled: dict[int, Counter[str]] = {}
+    for stack, count in stacks:
+        # The first frame is the thread, with its id in hexadecimal or decimal digits.
+        thread = re.search(r"thread \((0x)?([0-9a-fA-F]+)\)", stack)
+        if thread is not None:
+            sampled.setdefault(int(thread[2], 16 if thread[1] else 10), Counter())[_kind(stack, kinds)] += count
+    found: dict[str, float] = {}
+    for tid, used in threads.items():
+        own = sampled.get(tid, Counter({"threads without a sample": 1}))
+        for kind, count in own.items():
+            found[kind] = found.get(kind, 0.0) + used.cpu * count / own.total()
+    total = sum(found.values())
+    rows = [
+        [kind, f"{ms / total:.0%}", f"{ms / replies:.2f}"]
+        for kind, ms in sorted(found.items(), key=lambda item: -item[1])
+    ]
+    return Table(f"{what}: {total / replies:.2f} ms of CPU a reply", ["what", "share", "ms a reply"], rows)
 
 
 async def _sample(
     system: ChatSystem, clients: Sequence[Client], pid: int, seconds: int, raw: Path
 ) -> list[tuple[str, int]]:
-    command = [str(BIN / "py-spy"), "record", "--pid", str(pid), "--subprocesses", "--gil", "--full-filenames"]
+    command = [
+        str(BIN / "py-spy"),
+        "record",
+        "--pid",
+        str(pid),
+        "--subprocesses",
+        "--threads",
+        "--gil",
+        "--full-filenames",
+    ]
     command += ["--function", "--format", "raw", "--rate", str(_RATE), "--duration", str(seconds), "--output", str(raw)]
     spy = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     await system.talk(clients, seconds + 1.0, 0.5)

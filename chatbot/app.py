@@ -23,12 +23,13 @@ from chatbot.web.limits.address_limits import AddressLimits
 from chatbot.web.limits.frame_rates import FrameRates
 from chatbot.web.limits.rates import RateLimits
 from chatbot.web.limits.socket_limit import SocketLimit
-from chatbot.web.metrics import SharedMetrics, WebMetrics
+from chatbot.web.metrics import WebMetrics
 from chatbot.web.openai.routes import WAITING
 from chatbot.web.proxies import trust_proxies
 from chatbot.web.request_times import time_requests
 from chatbot.web.routes import MAX_BODY, WEBSOCKET, add_routes
 from chatbot.web.services import Services
+from chatbot.web.shared_metrics import SharedMetrics
 from chatbot.web.transports.frame_handler import MAX_FRAME
 
 #: Connections of one web process to a Redis: a script takes less than a millisecond, so few are in use at once.

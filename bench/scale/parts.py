@@ -63,6 +63,8 @@ class Node:
     ledger: list[tuple[float, int, Session]] = field(default_factory=list)
     #: Sessions whose worker is dead.
     dead: set[Session] = field(default_factory=set)
+    #: Sessions whose task ran while the node was away.
+    missed: list[Session] = field(default_factory=list)
     #: When the last session that was claimed from the line had become ready.
     passed: float = 0.0
 

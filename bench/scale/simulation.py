@@ -199,8 +199,11 @@ class Simulation:
         idle = self._idle
         while idle and (self._owed or self._new):
             session = (self._owed or self._new).popleft()
-            # Another task for the session was faster, or its node is away and the claim fails.
-            if session.state != READY or session.partition.node.down:
+            # Another task for the session was faster, or its node is away and the claim fails: see `Ledger.missed`.
+            if session.state != READY:
+                continue
+            if session.partition.node.down:
+                session.partition.node.missed.append(session)
                 continue
             while idle:
                 worker, starts = idle.popleft()
@@ -296,6 +299,10 @@ class Simulation:
             return
         if self._plan.partitions > 1:
             self._write_others(node)
+        for session in node.missed:
+            if session.state == READY:
+                self._schedule(session, session.ready)
+        node.missed.clear()
         owed, unclaimed, queued = self._overdue(node)
         worker = self._random.choice(alive)
         for session in queued:

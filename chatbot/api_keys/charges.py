@@ -16,7 +16,7 @@ sessions. A process that dies between two steps leaves a reservation behind, whi
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.protocol.charges import charged, parse_charged
 from chatbot.store.errors import store_errors
 from chatbot.store.keys import API_KEYS, CHARGES_CHECKED, ApiKeyKeys, api_key_keys
-from chatbot.store.partitions import Node, Partition, Store, partitions_of
+from chatbot.store.partitions import Partition, Store, partitions_of
 from chatbot.store.scripts import Scripts, Value
 
 #: Milliseconds that the usage of a day or a month is stored after its last change.
@@ -137,11 +137,12 @@ class Charges:
         """Takes a reservation back whose request was refused or known. Does nothing if its request was accepted."""
         self._release([charge])
 
-    def settle(self, node: Node | None = None) -> int:
-        """Adds what is in the outboxes of a node, or of all, to the usage of its keys; returns how many charges these
-        held."""
-        partitions = self._partitions.all if node is None else self._partitions.of_node(node)
-        return sum(map(self._settle_outbox, partitions))
+    def settle(self, partitions: Sequence[Partition] | None = None) -> int:
+        """Adds what is in the outboxes of these partitions, or of all, to the usage of its keys.
+
+        Returns how many charges these held.
+        """
+        return sum(map(self._settle_outbox, self._partitions.all if partitions is None else partitions))
 
     def _settle_outbox(self, partition: Partition) -> int:
         outbox, client = partition.shared.outbox, partition.client

@@ -47,9 +47,6 @@ class ApiKey:
     models: tuple[str, ...] | None = None
     limits: dict[tuple[Counted, Period], int] = field(default_factory=dict)
 
-    def may_use(self, model: str) -> bool:
-        return self.models is None or model in self.models
-
 
 class ApiKeys:
     """Every method raises `StoreUnavailable` when Redis fails."""

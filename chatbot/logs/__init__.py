@@ -72,8 +72,8 @@ def configure(settings: Settings, file: str | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log.level)
-    # No line names its thread: looking the name up would be wasted.
-    logging.logThreads = False
+    # No line names its thread or process: looking them up would be wasted.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(True)
     output.install_hooks()
     # urllib3 warns with whole URLs, and with what a server sent.

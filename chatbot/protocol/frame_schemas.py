@@ -131,6 +131,12 @@ class ReasoningFrame(DeltaFrame):
     type = _type("reasoning")
 
 
+class CallsFrame(DeltaFrame):
+    """A chunk of the function calls of a reply to a request of OpenAI's interfaces; like a delta."""
+
+    type = _type("calls")
+
+
 class ShownMessageSchema(MessageSchema):
     """A message as clients of this protocol get it: of the interfaces below `/v1` nothing stands in it."""
 
@@ -177,6 +183,7 @@ SERVER_FRAMES: dict[str, type[Schema]] = {
     "status": StatusFrame,
     "delta": DeltaFrame,
     "reasoning": ReasoningFrame,
+    "calls": CallsFrame,
     "message": MessageFrame,
     "error": ErrorFrame,
 }

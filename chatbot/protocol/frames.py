@@ -78,6 +78,11 @@ def reasoning(reply_id: str, reply_to: str, offset: int, text: str, request: str
     return {**delta(reply_id, reply_to, offset, text, request), "type": "reasoning"}
 
 
+def calls(reply_id: str, reply_to: str, offset: int, text: str, request: str | None = None) -> dict[str, Any]:
+    """A part of the function calls of a reply, as protocol/openai/calls.py encodes them; otherwise like `delta`."""
+    return {**delta(reply_id, reply_to, offset, text, request), "type": "calls"}
+
+
 def message(document: Mapping[str, Any]) -> dict[str, Any]:
     """A complete stored message."""
     return {"type": "message", **document}

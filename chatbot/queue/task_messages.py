@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import datetime
+from types import NoneType
 from typing import Any
 
 from kombu.message import Message
@@ -78,6 +79,8 @@ def is_call(message: Message) -> bool:
         and not keywords
         and not any(then.values())
         and isinstance(headers.get("id"), str)
+        # Celery counts tasks by this name.
+        and isinstance(headers.get("shadow"), (str, NoneType))
         and headers.get("eta") is None
         and headers.get("timelimit") in _NO_TIME_LIMIT
         and headers.get("retries") in (None, 0)

@@ -102,13 +102,13 @@ class Admission:
         if at is None:
             return 0
         taken = _Taken(at, elsewhere, text, "")
-        step = partial(self._scripts.run, "take", at.at_once, taken.keys, *takes(elsewhere, text), share=share)
+        step = partial(self._scripts.run, "take", at.fail_fast, taken.keys, *takes(elsewhere, text), share=share)
         return int(self._try(at, step, 0))
 
     def _admit(self, session: str, taken: _Taken) -> list[Any]:
         values = takes(taken.buckets, taken.text)
         answer: list[Any] = self._scripts.run(
-            "admit", taken.at.at_once, taken.keys, *values, session=session, max_wait_ms=self._max_wait_ms
+            "admit", taken.at.fail_fast, taken.keys, *values, session=session, max_wait_ms=self._max_wait_ms
         )
         return [*answer, None][:3]
 
@@ -119,7 +119,7 @@ class Admission:
         back = _Taken(taken.at, buckets, taken.text, taken.line)
         values = takes(buckets, taken.text)
         stays = 0 if entered else 1
-        run = partial(self._scripts.run, "give_back", back.at.at_once, back.keys, *values)
+        run = partial(self._scripts.run, "give_back", back.at.fail_fast, back.keys, *values)
         step = partial(run, session=session, stays=stays)
         self._try(taken.at, step, None)
 

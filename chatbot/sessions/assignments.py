@@ -34,6 +34,9 @@ class Assignment:
     #: with options may go on from there, but not begin again.
     partial: str = ""
     generated: int = 0
+    #: The reasoning and the function calls that such an attempt has published, of a request with options.
+    reasoning: str = ""
+    calls: str = ""
     #: The trace of the request's acceptance, and when that was, in epoch milliseconds; '' without traces.
     trace: str = ""
     #: The id of the span of this attempt.
@@ -67,7 +70,8 @@ def assignment_of(session: str, answer: list[Any], attempt: str) -> Assignment |
     """What a claim returned, with `attempt` as the span of the attempt; None when there is nothing to answer."""
     if answer[0] != "message":
         return None
-    _, fence, message_id, attempts, loading, stopped, now, partial, generated, trace, before, *messages = answer
+    _, fence, message_id, attempts, loading, stopped, now, partial, generated, trace, before, *rest = answer
+    reasoning, calls, *messages = rest
     return Assignment(
         session=session,
         fence=fence,
@@ -80,15 +84,17 @@ def assignment_of(session: str, answer: list[Any], attempt: str) -> Assignment |
         trace=trace,
         attempt=attempt,
         attempt_before=before,
+        reasoning=reasoning,
+        calls=calls,
         messages=tuple(json.loads(f"[{','.join(messages)}]")),
     )
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What is new in a reply that is being generated: text and reasoning to store, with the frames that publish them.
+    """What is new in a reply that is being generated: text, reasoning and calls, with the frames that publish them.
 
-    The offsets are the positions of the two, in bytes of UTF-8; 0 replaces what is stored.
+    The offsets are their positions, in bytes of UTF-8; 0 replaces what is stored.
     """
 
     assignment: Assignment
@@ -102,6 +108,10 @@ class Progress:
     renew: bool = True
     #: Tokens generated for all text so far.
     generated: int = 0
+    #: See protocol/openai/calls.py.
+    calls: str = ""
+    calls_offset: int = 0
+    calls_frame: Frame | None = None
 
     def values(self) -> list[str | int]:
         """What scripts/progress.lua takes for one reply."""
@@ -111,6 +121,7 @@ class Progress:
             *(self.text, self.offset, _encoded(self.frame)),
             *(self.reasoning, self.reasoning_offset, _encoded(self.reasoning_frame)),
             self.generated,
+            *(self.calls, self.calls_offset, _encoded(self.calls_frame)),
         ]
 
 

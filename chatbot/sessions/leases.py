@@ -17,7 +17,7 @@ from chatbot.protocol.events import to_json
 from chatbot.sessions.assignments import Assignment, Progress, assignment_of
 from chatbot.store.errors import store_errors
 from chatbot.store.partitions import Partition, Store, partitions_of
-from chatbot.store.scripts import Scripts, Value
+from chatbot.store.scripts import Scripts, SendsScripts, Value
 from chatbot.tracing import new_span_id, traceparent
 
 __all__ = [
@@ -71,6 +71,7 @@ class Leases:
         max_history: int = 0,
         max_history_bytes: int = 0,
         channel: Callable[[Partition], str] = lambda _: "",
+        sender: SendsScripts | None = None,
     ) -> None:
         """`ttl` in seconds; a prompt holds the newest `history_messages` messages, and up to twice as many.
 
@@ -78,11 +79,11 @@ class Leases:
 
         `channel` returns a channel to which only this process subscribes, where the partition is, or '' while it does
         not. Once the channel has no subscriber the process is dead, and a sweep releases its leases without waiting for
-        their expiry.
+        their expiry. `sender` sends the steps, unless the clients do.
         """
         self._channel = channel
         self._partitions = partitions_of(store)
-        self._scripts = Scripts()
+        self._scripts = Scripts(sender=sender)
         self._ttl_ms = ttl * 1000
         self._prompt_size = history_messages
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from chatbot.errors import StoreUnavailable
@@ -39,6 +40,8 @@ class Overdue(NamedTuple):
     unclaimed: list[str]
     #: Owed as well, and returned by an earlier sweep: their task is in the queue, if it was not lost.
     queued: list[str]
+    #: The partitions with charges that are not settled.
+    charged: list[Partition]
 
 
 class Ledger:
@@ -48,6 +51,14 @@ class Ledger:
         self._partitions = partitions_of(store)
         self._scripts = Scripts()
         self._figures = Figures()
+        # By node: sessions whose task ran while their Redis failed.
+        self._missed: dict[Node, set[str]] = {}
+
+    def missed(self, session: str) -> None:
+        """Notes that a task ended without its session's Redis: the sweep that reaches it again finds the session."""
+        missed = self._missed.setdefault(self._partitions.of(session).node, set())
+        if len(missed) < SWEEP_SIZE:
+            missed.add(session)
 
     def overdue(self, node: Node | None = None) -> Overdue | None:
         """The sessions that need a worker, of one node or of all; None when another process has just swept them all.
@@ -55,22 +66,50 @@ class Ledger:
         Each becomes due again later, and the leases of dead workers are released.
         """
         partitions = self._partitions.all if node is None else self._partitions.of_node(node)
+        for each in self._partitions.nodes if node is None else (node,):
+            if missed := list(self._missed.get(each, ())):
+                self.check_next(missed)
+                self._missed[each].difference_update(missed)
         swept: list[list[list[str]]] = []
+        charged: list[Partition] = []
+        seen = self._figures.seen()
         for places in self._partitions.by_client(partitions):
-            calls = [self._call(partitions[place]) for place in places]
-            answers = self._scripts.run_many("sweep", partitions[places[0]], calls)
-            for place, answer in zip(places, answers, strict=True):
+            busy = self._busy([partitions[place] for place in places], seen)
+            answers = self._scripts.run_many("sweep", busy[0], [self._call(partition, seen) for partition in busy])
+            for partition, answer in zip(busy, answers, strict=True):
                 if isinstance(answer, StoreUnavailable):
                     logger.warning("a partition could not be swept: %s", answer)
                     continue
-                status, figures, *found = answer
+                status, figures, outbox, *found = answer
                 if figures:
-                    self._figures.store(partitions[place], figures)
+                    self._figures.store(partition, figures)
                 if status == "swept":
                     swept.append(found)
+                    charged += [partition] * bool(outbox)
         if not swept:
             return None
-        return Overdue(*([session for part in parts for session in part] for parts in zip(*swept, strict=True)))
+        owed, unclaimed, queued = (list(chain.from_iterable(parts)) for parts in zip(*swept, strict=True))
+        return Overdue(owed, unclaimed, queued, charged)
+
+    def _busy(self, partitions: list[Partition], seen: Seen) -> list[Partition]:
+        """The partitions of one client that need a sweep: the first one, and those with unanswered messages or charges.
+
+        All do while sessions are ready in any, as their sweeps learn that.
+        """
+        if len(partitions) == 1 or seen.sums[0]:
+            return partitions
+        with store_errors("ledger"), partitions[0].fail_fast_client.pipeline(transaction=False) as pipeline:
+            for partition in partitions[1:]:
+                keys = partition.shared
+                pipeline.exists(keys.ledger, keys.waiting, keys.outbox)
+            answers = pipeline.execute(raise_on_error=False)
+        found = partitions[:1]
+        for partition, answer in zip(partitions[1:], answers, strict=True):
+            if answer == 0:
+                self._figures.store_idle(partition)
+            else:
+                found.append(partition)
+        return found
 
     def check_next(self, sessions: Sequence[str]) -> None:
         """Makes sessions that got no worker due at the next sweep, those first that became ready first."""
@@ -87,7 +126,7 @@ class Ledger:
         with store_errors("ledger"):
             return sum(int(partition.client.zcard(partition.shared.ledger)) for partition in partitions)
 
-    def _call(self, partition: Partition) -> tuple[tuple[str, ...], tuple[()], dict[str, Value]]:
+    def _call(self, partition: Partition, seen: Seen) -> tuple[tuple[str, ...], tuple[()], dict[str, Value]]:
         arguments: dict[str, Value] = {
             "limit": SWEEP_SIZE,
             "interval_ms": int(SWEEP_INTERVAL * 900),
@@ -95,9 +134,29 @@ class Ledger:
             "grace_ms": GRACE,
             "first_wait_ms": FIRST_WAIT,
             "longest_wait_ms": LONGEST_WAIT,
-            "others": self._figures.others(partition) if self._partitions.several else "",
+            "others": seen.others(partition) if self._partitions.several else "",
         }
         return (*partition.shared, partition.swept), (), arguments
+
+
+class Seen:
+    """The figures of all partitions at a moment, those of scripts/sweep.lua: sessions that are ready, claims, claims in
+    a ms, and ms of queue delay."""
+
+    def __init__(self, figures: dict[Partition, list[float]]) -> None:
+        self._figures = figures
+        self.sums = [sum(each[place] for each in figures.values()) for place in range(3)]
+        self._delays = sorted((each[3] for each in figures.values()), reverse=True)[:2]
+
+    def others(self, partition: Partition) -> str:
+        """The figures of all other partitions together, as scripts/_pace.lua reads them."""
+        own = self._figures.get(partition)
+        if own is None:
+            (ready, claims, rate), delay = self.sums, max(self._delays, default=0.0)
+        else:
+            ready, claims, rate = (max(total - mine, 0.0) for total, mine in zip(self.sums, own, strict=False))
+            delay = next(iter(self._delays[self._delays[0] == own[3] :]), 0.0)
+        return f"{ready:.0f}:{claims:.6g}:{rate:.6g}:{delay:.0f}"
 
 
 class Figures:
@@ -108,20 +167,19 @@ class Figures:
         self._lock = threading.Lock()
 
     def store(self, partition: Partition, figures: Sequence[str | int]) -> None:
-        """Stores those of scripts/sweep.lua: sessions that are ready, claims, claims in a ms, and ms of queue delay."""
+        """Stores what a sweep has read: see `Seen`."""
         with self._lock:
             self._read[partition] = time.monotonic(), [float(figure) for figure in figures]
 
-    def others(self, partition: Partition) -> str:
-        """The figures of all other partitions together, as scripts/_pace.lua reads them. One that failed lately is left
-        out: what waits there is not served meanwhile, nor does it take a worker."""
+    def store_idle(self, partition: Partition) -> None:
+        """Notes that no session of the partition has an unanswered message; its pace stays."""
+        with self._lock:
+            _, (_, claims, rate, _) = self._read.get(partition, (0.0, [0.0] * 4))
+            self._read[partition] = time.monotonic(), [0.0, claims, rate, 0.0]
+
+    def seen(self) -> Seen:
+        """Those read lately. A partition that failed meanwhile is left out: what waits there is not served meanwhile,
+        nor does it take a worker."""
         now = time.monotonic()
         with self._lock:
-            found = [
-                figures
-                for other, (at, figures) in self._read.items()
-                if other is not partition and now - at < FIGURES_LIFE
-            ]
-        ready, claims, rate = (sum(figures[place] for figures in found) for place in range(3))
-        delay = max((figures[3] for figures in found), default=0)
-        return f"{ready:.0f}:{claims:.6g}:{rate:.6g}:{delay:.0f}"
+            return Seen({other: figures for other, (at, figures) in self._read.items() if now - at < FIGURES_LIFE})

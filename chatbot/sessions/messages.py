@@ -53,19 +53,19 @@ class Sessions(Requests):
         super().__init__(store, **options)
         self._max_age_ms = max_age * 1000
 
-    def create(self, name: str, *, max_age: float = 0) -> dict[str, Any]:
+    def create(self, name: str, *, max_age: float = 0, token: str = "") -> dict[str, Any]:
         """Creates a session: `{"token", "name", "messages": [], "session_start"}`. It lives `max_age` seconds at most
-        if that is not 0, however much it is used."""
+        if that is not 0, however much it is used. A `token` that is given may be that of a session that exists."""
         document = new_session(name)
         age = int(max_age * 1000) or self._max_age_ms
-        for _ in range(_MOST_TOKENS if self._partitions.several else 0):
+        for _ in range(_MOST_TOKENS if self._partitions.several and not token else 0):
             token = secrets.token_urlsafe(_TOKEN_BYTES)
             node = self._partitions.of(session_id(token)).node
             step = partial(self._create, token, document, age)
             if self._breakers.call(node, step, False, "a new session is elsewhere"):
                 return {"token": token, **document}
         # There is one Redis, or all have failed.
-        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        token = token or secrets.token_urlsafe(_TOKEN_BYTES)
         self._create(token, document, age)
         return {"token": token, **document}
 

@@ -32,8 +32,10 @@ class RequestState:
     place: int | None
     #: Whether a worker has begun.
     begun: bool
-    #: The text generated so far.
+    #: The text generated so far, and the reasoning before it and the function calls behind it.
     partial: str
+    partial_reasoning: str
+    partial_calls: str
     #: Number of the last event that the state includes.
     event: int
 
@@ -50,7 +52,7 @@ class Responses:
     def state(self, session: str, request: str) -> RequestState:
         """The request with its reply, or what there is of it. Renews the session's time to live."""
         answer = self._run("request", session, message=request, ttl_ms=self._ttl_ms)
-        name, human, reply, failure, place, begun, partial, event = self._found(answer)
+        name, human, reply, failure, place, begun, *partial, event = self._found(answer)
         return RequestState(
             name=json.loads(name),
             human=_present(json.loads(human)),
@@ -58,7 +60,9 @@ class Responses:
             failure=failure or None,
             place=None if place == "" else int(place),
             begun=bool(begun),
-            partial=partial,
+            partial=partial[0],
+            partial_reasoning=partial[1],
+            partial_calls=partial[2],
             event=event,
         )
 

@@ -17,7 +17,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from chatbot.store.cluster.client import ClusterClient
-from chatbot.store.cluster.pool import PATIENCE, ClusterPool
+from chatbot.store.cluster.pool import PATIENCE, ClusterPool, slot_of
 from chatbot.store.cluster.topology import is_cluster
 from chatbot.store.connections import Connection, SSLConnection, UnixConnection
 from chatbot.store.sentinel import (
@@ -84,6 +84,13 @@ def connect(url: str, max_connections: int, *, retries: int = 1) -> redis.Redis:
         return ClusterClient(ClusterPool(url, patience=PATIENCE if retries else 0.0, **options))
     retry = Retry(NoBackoff(), retries, supported_errors=(redis.ConnectionError,))
     return _Client(connection_pool=create_pool(url, retry=retry, **options))
+
+
+def pool_of_key(client: redis.Redis, key: str) -> redis.ConnectionPool:
+    """The connections to the Redis that has a key. Raises redis-py's `ConnectionError` while a cluster has none."""
+    if isinstance(client, ClusterClient):
+        return client.connection_pool.of_slot(slot_of(key))
+    return client.connection_pool
 
 
 def database(url: str) -> int:

@@ -43,9 +43,9 @@ class Clients:
         self._clients: dict[int, ClusterClient] = {}
 
     def of(self, slot: int) -> ClusterClient:
-        lane = self._pool.topology.lane(slot)
-        client = self._clients.get(lane)
-        return client or self._clients.setdefault(lane, ClusterClient(self._pool, (slot,)))
+        master = self._pool.topology.master_number(slot)
+        client = self._clients.get(master)
+        return client or self._clients.setdefault(master, ClusterClient(self._pool, (slot,)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +54,15 @@ class ClusterPartition(Partition):
 
     slot: int = field(kw_only=True)
     clients: Clients = field(kw_only=True)
-    impatient: Clients = field(kw_only=True)
+    fail_fast_clients: Clients = field(kw_only=True)
 
     @property
     def client(self) -> redis.Redis:
         return self.clients.of(self.slot)
 
     @property
-    def background(self) -> redis.Redis:
-        return self.impatient.of(self.slot)
+    def fail_fast_client(self) -> redis.Redis:
+        return self.fail_fast_clients.of(self.slot)
 
 
 class ClusterPartitions(Partitions):
@@ -74,7 +74,7 @@ class ClusterPartitions(Partitions):
         self.listening = _pool(connect(url, 1, retries=0))
         pool = _pool(connect(url, max_connections))
         clients = Clients(pool)
-        impatient = Clients(pool.with_patience(0.0))
+        fail_fast_clients = Clients(pool.with_patience(0.0))
         slots = [slot_of(f"{{{tag}}}") for tag in tags()]
         size = BUCKETS // LANES
         nodes = [
@@ -88,7 +88,7 @@ class ClusterPartitions(Partitions):
                 tag,
                 slot=slots[place],
                 clients=clients,
-                impatient=impatient,
+                fail_fast_clients=fail_fast_clients,
             )
             for place, tag in enumerate(tags())
         ]

@@ -60,6 +60,7 @@ class SessionKeys(NamedTuple):
     state: str
     partial: str
     partial_reasoning: str
+    partial_calls: str
     charges: str
     sockets: str
     lease: str

@@ -12,6 +12,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from itertools import chain
+from typing import Any
 
 import redis
 
@@ -211,23 +213,26 @@ class Listener:
             logger.warning("the listener could not send its heartbeat: %s", error)
 
     def _receive(self, pubsub: redis.client.PubSub) -> None:
+        connection: Any = pubsub.connection
+        if connection is None:
+            raise redis.ConnectionError("the connection was closed")
+        # Past `get_message`, half of whose work is for retries, which a listener has none of.
+        if not connection.can_read(timeout=_POLL):
+            return
         try:
-            message = pubsub.get_message(timeout=_POLL)
+            first = connection.read_response()
         except redis.ResponseError as error:
             self._refused(error)
             return
-        if message is None:
-            return
-        self._handle(message["type"], message["channel"], message["data"])
         # Messages often come many at a time.
-        for count, response in enumerate(buffered_responses(pubsub.connection)):
+        for count, response in enumerate(chain([first], buffered_responses(connection))):
             if isinstance(response, list) and response[0] == "message":
                 self._handle(*response)
             elif isinstance(response, redis.ResponseError):
                 self._refused(response)
             elif (message := pubsub.handle_message(response)) is not None:
                 self._handle(message["type"], message["channel"], message["data"])
-            if count % _IN_A_ROW == 0:
+            if count and count % _IN_A_ROW == 1:
                 # They are read without blocking: the sockets that they go to run in between.
                 time.sleep(0)
 

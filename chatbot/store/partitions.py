@@ -44,8 +44,8 @@ class Place(Protocol):
     def client(self) -> redis.Redis: ...
 
     @property
-    def background(self) -> redis.Redis:
-        """The client for work that is done again anyway: it waits for no failover, as other work waits for it."""
+    def fail_fast_client(self) -> redis.Redis:
+        """The client for steps that are tried again anyway: it waits for no failover, as other work waits for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,17 +60,17 @@ class Node:
     name: str = ""
 
     @property
-    def background(self) -> redis.Redis:
+    def fail_fast_client(self) -> redis.Redis:
         return self.client
 
 
-class AtOnce(NamedTuple):
-    """Where a script runs that does not wait for a failover."""
+class FailFast(NamedTuple):
+    """A place whose steps do not wait for a failover."""
 
     client: redis.Redis
 
     @property
-    def background(self) -> redis.Redis:
+    def fail_fast_client(self) -> redis.Redis:
         return self.client
 
 
@@ -90,14 +90,14 @@ class Partition:
         return self.node.client
 
     @property
-    def background(self) -> redis.Redis:
+    def fail_fast_client(self) -> redis.Redis:
         """See `Place`."""
-        return self.node.background
+        return self.node.fail_fast_client
 
     @property
-    def at_once(self) -> Place:
+    def fail_fast(self) -> Place:
         """The same partition, for steps that do not wait for a failover."""
-        return AtOnce(self.background)
+        return FailFast(self.fail_fast_client)
 
     @cached_property
     def shared(self) -> SharedKeys:

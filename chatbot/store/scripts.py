@@ -6,10 +6,10 @@ A script has its keys and arguments as locals, under the names that stand here a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 
 import redis
 from redis.commands.core import Script
@@ -104,12 +104,22 @@ _PARTS = {
 }
 
 
+class SendsScripts(Protocol):
+    """Another way to run a script than a client's: see worker/pipelined_scripts.py."""
+
+    def evalsha(self, client: redis.Redis, sha: str, keys: int, values: Sequence[Any], usual: Callable[[], Any]) -> Any:
+        """The script's answer, or that of `usual`, which runs it with the client."""
+
+
 class Scripts:
     """Runs scripts. Every method raises `StoreUnavailable` when Redis fails, and `TypeError` for wrong arguments."""
 
-    def __init__(self, *, replicas: int = 0) -> None:
-        """`replicas` is the number of them that must have what `run_replicated` writes."""
+    def __init__(self, *, replicas: int = 0, sender: SendsScripts | None = None) -> None:
+        """`replicas` is the number of them that must have what `run_replicated` writes; `sender` sends what `run` runs,
+        unless the client does.
+        """
         self._replicas = replicas
+        self._sender = sender
         self._scripts: dict[str, Script] = {}
 
     def run(self, name: str, at: Place, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
@@ -118,12 +128,18 @@ class Scripts:
         try:
             client = at.client
             script = self._script(name, client)
-            try:
-                return client.evalsha(script.sha, len(keys), *values)
-            except redis.exceptions.NoScriptError:
-                # Redis was restarted, or another one is master.
-                client.script_load(script.script)
-                return client.evalsha(script.sha, len(keys), *values)
+
+            def usual() -> Any:
+                try:
+                    return client.evalsha(script.sha, len(keys), *values)
+                except redis.exceptions.NoScriptError:
+                    # Redis was restarted, or another one is master.
+                    client.script_load(script.script)
+                    return client.evalsha(script.sha, len(keys), *values)
+
+            if self._sender is None:
+                return usual()
+            return self._sender.evalsha(client, script.sha, len(keys), values, usual)
         except redis.RedisError as error:
             raise _failure(name, error) from error
 
@@ -156,7 +172,7 @@ class Scripts:
         failover: the caller tries again.
         """
         found = [(keys, [*ordered(name, arguments), *further]) for keys, further, arguments in calls]
-        answers = self._round_trip(name, at.background, found)
+        answers = self._round_trip(name, at.fail_fast_client, found)
         if answers and all(_unavailable(answer) for answer in answers):
             raise answers[0]
         return answers

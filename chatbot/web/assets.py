@@ -20,11 +20,14 @@ _LOADED_LATER = (
     "maths.js",
     "vendor/katex",
     "vendor/highlight",
-    "theme.js",
+    "early.js",
     "client/events.js",
     "client/polling.js",
     "client/posts.js",
 )
+
+#: The modules that the start page works with. Each list is preloaded, so that no nested import costs a round trip.
+START_MODULES = ("main.js", "page.js", "start-page.js", "storage.js", "client/api.js")
 
 #: The page's style sheets in their order. The page loads them as one, `page.css`: it is shown when it has them all.
 _STYLES = ("base", "header", "sidebar", "start-page", "conversation", "text", "composer")
@@ -70,9 +73,10 @@ class Assets:
         return self._files.get(name)
 
     @property
-    def modules(self) -> list[str]:
-        """The scripts that the page needs at once: preloaded, so that no nested import costs a round trip."""
-        return [name for name in self._files if name.endswith(".js") and not name.startswith(_LOADED_LATER)]
+    def chat_modules(self) -> list[str]:
+        """The modules that a chat needs besides those of the start page."""
+        scripts = (name for name in self._files if name.endswith(".js") and not name.startswith(_LOADED_LATER))
+        return [name for name in scripts if name not in START_MODULES]
 
 
 _assets = Assets(FOLDER)
@@ -105,7 +109,8 @@ def _address(name: str) -> str:
 
 
 def add_assets(app: Flask) -> None:
-    """Adds the route, and for templates `asset(name)`, a file's URL relative to the page's, and `modules`."""
+    """Adds the route, and for templates the lists of modules and `asset(name)`, a file's URL relative to the page's."""
     app.register_blueprint(assets)
     app.jinja_env.globals["asset"] = _address
-    app.jinja_env.globals["modules"] = _assets.modules
+    app.jinja_env.globals["start_modules"] = START_MODULES
+    app.jinja_env.globals["chat_modules"] = _assets.chat_modules

@@ -1,44 +1,23 @@
-"""The metrics behind `/metrics`.
+"""What web processes count, and the text of `/metrics`.
 
 Names that begin with `chatbot_web_` are counted by the web processes of this host, which share files under gunicorn:
-their sum over hosts is the total. All other names are read from Redis for the whole deployment and are the same on each
-host. No label holds a value that a client chose.
+their sum over hosts is the total. All other names are those of shared_metrics.py, the same on each host. No label holds
+a value that a client chose.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
-from math import inf
 from typing import Any
 
-import redis
-from celery import Celery
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from chatbot.api_keys.usage import KeyUsage, read_by_name
-from chatbot.errors import StoreUnavailable
-from chatbot.queue.celery_app import BROKER_ERRORS, QUEUE
-from chatbot.sessions.ledger import Ledger
-from chatbot.sessions.queue_delay import Line, expected_wait, read_lines
-from chatbot.store.partitions import Node, Partitions
-from chatbot.telemetry import counters, liveness
 from chatbot.telemetry.process_memory import resident_memory
-from chatbot.telemetry.redis_memory import RedisMemory, read_memory
 from chatbot.web import metrics_folder
 
-logger = logging.getLogger(__name__)
-
-#: Seconds to wait for Redis and the broker in one scrape: less than a scraper waits.
-_READ_TIMEOUT = 4.0
 #: Seconds: a millisecond is usual for both histograms, a second is an outage.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -109,7 +88,7 @@ class WebMetrics:
         self.loop_lag.observe(lag)
         self._loop_ran.set(time.time())
 
-    def exposition(self, shared_metrics: SharedMetrics) -> bytes:
+    def exposition(self, shared_metrics: Collector) -> bytes:
         """Prometheus text: the counts of this host's processes, and the numbers of the whole deployment."""
         registry = CollectorRegistry()
         if os.environ.get(metrics_folder.VARIABLE):
@@ -134,161 +113,3 @@ SOCKET_REFUSALS = (
     "unavailable",
     "going_away",
 )
-
-
-@dataclass(frozen=True)
-class _OfNode:
-    """Read from one Redis: what adds up over all."""
-
-    lines: list[Line]
-    sessions: int
-    memory: RedisMemory
-
-
-@dataclass(frozen=True)
-class _Numbers:
-    """Read from the Redis of what belongs to no session, for the whole deployment."""
-
-    workers: liveness.WorkerAges
-    #: Replies in progress, and slots.
-    load: tuple[int, int]
-    counts: dict[str, float]
-    worker_memory: dict[str, int]
-    key_usage: dict[str, KeyUsage]
-
-
-class SharedMetrics(Collector):
-    """The numbers of the whole deployment, read from Redis and the broker at each scrape, in bounded time."""
-
-    def __init__(self, partitions: Partitions, celery: Celery, worker_timeout: float) -> None:
-        self._celery = celery
-        self._numbers = _BoundedCall(lambda: self._read(partitions.home.client, worker_timeout))
-        # One that does not answer holds no other up.
-        self._nodes = [_BoundedCall(partial(self._read_node, partitions, node)) for node in partitions.nodes]
-        self._queue = _BoundedCall(self._queue_length)
-
-    def collect(self) -> Iterator[Any]:
-        """The families of one scrape, without those that could not be read; two gauges report what could be read."""
-        deadline = time.monotonic() + _READ_TIMEOUT
-        for call in (self._numbers, self._queue, *self._nodes):
-            call.begin()
-        numbers: _Numbers | None = self._numbers.wait(deadline)
-        length: int | None = self._queue.wait(deadline)
-        nodes: list[_OfNode] = [found for call in self._nodes if (found := call.wait(deadline))]
-        up = numbers is not None and len(nodes) == len(self._nodes)
-        yield _gauge("chatbot_web_redis_up", "Whether Redis, of several each, answers this host", up)
-        yield _gauge("chatbot_web_broker_up", "Whether the broker answers this host", length is not None)
-        if length is not None:
-            yield _gauge("chatbot_queue_tasks", "Tasks in Celery's queue", length)
-        if nodes:
-            yield from _sums(nodes)
-        if numbers is None:
-            return
-        yield _gauge("chatbot_workers", "Workers that ran a task lately", numbers.workers.alive)
-        yield _gauge(
-            "chatbot_workers_silent",
-            "Workers that ran none for a while and did not end in order: killed, frozen or stuck",
-            numbers.workers.silent,
-        )
-        yield _gauge("chatbot_replies_in_progress", "Replies that workers generate", numbers.load[0])
-        yield _gauge("chatbot_worker_slots", "Replies that all workers can generate at a time", numbers.load[1])
-        memory = GaugeMetricFamily("chatbot_worker_memory_bytes", "Resident memory of each worker", labels=("worker",))
-        for worker, used in numbers.worker_memory.items():
-            memory.add_metric((worker,), used)
-        yield memory
-        yield from counters.families(numbers.counts)
-        yield from _key_families(numbers.key_usage)
-
-    @staticmethod
-    def _read(client: redis.Redis, worker_timeout: float) -> _Numbers:
-        workers = liveness.read_workers(client, worker_timeout)
-        return _Numbers(
-            workers,
-            liveness.read_load(client, workers),
-            counters.sums(client),
-            liveness.read_memory(client, workers),
-            read_by_name(client),
-        )
-
-    @staticmethod
-    def _read_node(partitions: Partitions, node: Node) -> _OfNode:
-        lines = read_lines(partitions.of_node(node))
-        return _OfNode(lines, Ledger(partitions).size(node), read_memory(node.client))
-
-    def _queue_length(self) -> int:
-        with self._celery.pool.acquire(block=True, timeout=_READ_TIMEOUT) as connection:
-            # Declaring a queue returns its length; in Redis it creates nothing.
-            queue = self._celery.amqp.queues[QUEUE](connection.default_channel)
-            return int(queue.queue_declare().message_count)
-
-
-class _BoundedCall:
-    """Calls a function in a thread, so that a caller can stop waiting for it; one call at a time."""
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._function = function
-        self._lock = threading.Lock()
-        self._call: _Call | None = None
-
-    def begin(self) -> None:
-        with self._lock:
-            if self._call is None or not self._call.is_alive():
-                self._call = _Call(self._function)
-                self._call.start()
-
-    def wait(self, deadline: float) -> Any:
-        """The result, None without one at the deadline, a monotonic time."""
-        call = self._call
-        if call is None:
-            return None
-        call.join(max(deadline - time.monotonic(), 0))
-        return call.result
-
-
-class _Call(threading.Thread):
-    def __init__(self, function: Callable[[], Any]) -> None:
-        super().__init__(name="metrics", daemon=True)
-        self._function = function
-        self.result: Any = None
-
-    def run(self) -> None:
-        try:
-            self.result = self._function()
-        except (StoreUnavailable, *BROKER_ERRORS) as error:
-            logger.warning("a number for /metrics could not be read: %s: %s", type(error).__name__, error)
-
-
-def _sums(nodes: list[_OfNode]) -> Iterator[GaugeMetricFamily]:
-    lines = [line for node in nodes for line in node.lines]
-    yield _gauge(
-        "chatbot_queue_delay_seconds",
-        "Seconds that the longest-waiting message has waited for a worker",
-        max(line.delay for line in lines),
-    )
-    yield _gauge(
-        "chatbot_expected_wait_seconds", "Seconds that a new message must expect to wait", expected_wait(lines)
-    )
-    yield _gauge("chatbot_ledger_sessions", "Sessions with unanswered messages", sum(node.sessions for node in nodes))
-    # Sums would hide that one of several is full.
-    memory = max((node.memory for node in nodes), key=lambda memory: (memory.used / (memory.limit or inf), memory.used))
-    yield _gauge("chatbot_redis_memory_bytes", "Memory that Redis uses, of several the fullest", memory.used)
-    yield _gauge("chatbot_redis_memory_limit_bytes", "Its maxmemory, 0 for no limit", memory.limit)
-
-
-def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, text, value=value)
-
-
-def _key_families(usage: Mapping[str, KeyUsage]) -> Iterator[CounterMetricFamily]:
-    """What the API keys have used, by the names that an operator gave them."""
-    requests = CounterMetricFamily(
-        "chatbot_api_key_requests_total", "Settled requests of an API key", labels=("key", "outcome")
-    )
-    tokens = CounterMetricFamily("chatbot_api_key_tokens_total", "Tokens of an API key", labels=("key", "kind"))
-    for name, used in usage.items():
-        requests.add_metric((name, "replied"), used.requests)
-        requests.add_metric((name, "failed"), used.failed)
-        tokens.add_metric((name, "prompt"), used.prompt_tokens)
-        tokens.add_metric((name, "completion"), used.completion_tokens)
-    yield requests
-    yield tokens

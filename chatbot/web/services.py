@@ -18,7 +18,8 @@ from chatbot.web.limits.address_limits import AddressLimits
 from chatbot.web.limits.frame_rates import FrameRates
 from chatbot.web.limits.rates import RateLimits, network_of
 from chatbot.web.limits.socket_limit import SocketLimit
-from chatbot.web.metrics import SharedMetrics, WebMetrics
+from chatbot.web.metrics import WebMetrics
+from chatbot.web.shared_metrics import SharedMetrics
 
 
 @dataclass(frozen=True)

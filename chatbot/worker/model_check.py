@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from chatbot.config import HUGGINGFACE, PYTHON, ModelAddress, Settings
+from chatbot.config import HUGGINGFACE, PYTHON, ModelAddress, ModelSettings, Settings
 from chatbot.errors import ConfigurationError
 from chatbot.protocol.documents import utc_now
 from chatbot.worker.bots.model import PythonModel
@@ -88,6 +88,8 @@ def _check(server: ModelAddress, settings: Settings, say: Print) -> bool:
         if failure.server_text:
             say(f"server:    {_without_credentials(failure.server_text, server.url, settings.model.token)}")
         say(f"verdict:   NO REPLY: {failure}")
+        if failure.kind == "connection" and server == ModelSettings.servers[0]:
+            say("           This is where `make run` serves its model, while it runs. MODEL_URL names another server.")
         return False
     say(f"continues: {_continues(model, settings, reply.text)}")
     _report(reply, say)
@@ -110,7 +112,7 @@ def _continues(model: ModelProtocol, settings: Settings, text: str) -> str:
         return f"no, {error.detail}: a reply that was cut off begins again"
     except (ModelError, CallCancelled) as error:
         return f"unknown, {error}"
-    return f"yes, by {model.continuation.ways[0]}"
+    return f"yes, a reply that was cut off goes on (by {model.continuation.ways[0]})"
 
 
 def _check_callable(name: str, settings: Settings, say: Print) -> bool:
@@ -173,7 +175,8 @@ def _report(reply: _Reply, say: Print) -> None:
     say(f"streamed:  {f'yes, {reply.chunks} chunks' if streamed else 'no'}")
     say(f"time:      {reply.first_at:.2f} s to the first token, {reply.took:.2f} s in all")
     if streamed and reply.took > reply.first_at:
-        say(f"speed:     {(reply.chunks - 1) / (reply.took - reply.first_at):.1f} tokens/s, one token to a chunk")
+        rate = (reply.chunks - 1) / (reply.took - reply.first_at)
+        say(f"speed:     {rate:.1f} chunks/s; most servers send a token in each")
     else:
         say(f"speed:     {estimated_tokens(written) / reply.took:.1f} tokens/s, estimated from the reply's length")
     say("verdict:   OK" if reply.text else "verdict:   OK: the server answers, with an empty reply")
@@ -190,7 +193,8 @@ def _model(server: ModelAddress, settings: Settings) -> str:
     if settings.model.name in listed:
         return f"{settings.model.name}, which the server lists"
     more = ", ..." if len(listed) > _MAX_NAMES else ""
-    return f"asked for as {settings.model.name} (MODEL_NAME); the server lists {', '.join(listed[:_MAX_NAMES])}{more}"
+    names = f"{', '.join(listed[:_MAX_NAMES])}{more}"
+    return f"{settings.model.name} (MODEL_NAME), which the server does not list; it lists {names}"
 
 
 def _listed_models(server: ModelAddress, settings: Settings) -> list[str]:

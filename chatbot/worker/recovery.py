@@ -109,7 +109,7 @@ class Recovery:
         if unpublished := self._publish([*((session, OWED) for session in owed), *((session, NEW) for session in new)]):
             left = [session for session in unpublished if not self._answer(session, any_slot=True)]
             self._ledger().check_next(left)
-        self._charges().settle(node)
+        self._charges().settle(overdue.charged)
         if node is self._partitions.nodes[0]:
             self._charges().check_old()
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 from chatbot import tracing
 from chatbot.config import Settings
 from chatbot.errors import DamagedSession, StoreUnavailable
 from chatbot.logs import bound
+from chatbot.protocol.openai.calls import ended_calls
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, SessionEnded
 from chatbot.telemetry.counters import (
     MODEL_ERRORS,
@@ -22,6 +24,7 @@ from chatbot.telemetry.counters import (
 )
 from chatbot.worker import traces
 from chatbot.worker.generation import Generator
+from chatbot.worker.model_requests import ModelRequests
 from chatbot.worker.models.base import Model
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import (
@@ -31,7 +34,7 @@ from chatbot.worker.models.errors import (
     ModelUnavailable,
     PermanentModelError,
 )
-from chatbot.worker.models.event_loop import ModelLoop
+from chatbot.worker.models.event_loop import ModelLoop, current_loop, outside
 from chatbot.worker.node_streams import NodeStreams
 from chatbot.worker.retries import retry_delay
 from chatbot.worker.stream import Stream
@@ -69,11 +72,13 @@ class Replies:
         counts: Counts,
         loop: ModelLoop | None = None,
     ) -> None:
-        """In `loop`, if there is one, run the calls of a model that can do so; else in the thread of `answer`."""
-        self._loop = loop if model.in_loop else None
+        """In `loop`, if there is one, run the replies of a model that can do so; else in the thread of `answer`."""
+        #: The loop in which replies run; None where each has a thread.
+        self.loop = loop if model.in_loop else None
         self._leases = leases
         self._streams = streams
-        self._generator = Generator(model, settings, counts)
+        self._requests = ModelRequests(model, settings)
+        self._generator = Generator(self._requests, counts)
         self._counts = counts
         self._settings = settings
         self._timeout = settings.model.timeout
@@ -87,13 +92,18 @@ class Replies:
 
         Settles none when another worker holds the lease. Raises `StoreUnavailable`; the ledger then has the rest.
         """
+        if self.loop is None or current_loop() is self.loop:
+            return self._answer_all(session)
+        return self.loop.run(lambda: self._answer_all(session))
+
+    def _answer_all(self, session: str) -> int:
         failures = 0
         try:
             for failed in self._settle_all(session):
                 failures += failed
         except DamagedSession as damage:
             with bound(session=session):
-                last = self._leases.give_up(session, damage)
+                last = outside(partial(self._leases.give_up, session, damage))
                 after = ", and is given up" if last else ""
                 logger.error("the session is damaged%s: %s", after, damage)  # noqa: TRY400 - the text says it all
         return failures
@@ -125,7 +135,7 @@ class Replies:
         """Settles one message."""
         if work.stopped:
             return self._commit(work, "stopped", None)
-        if work.partial and work.options is not None and not self._generator.continues(work):
+        if work.partial and work.options is not None and not self._requests.continues(work):
             logger.warning("the reply of another worker ends at %d characters, its events are sent", len(work.partial))
             return self._commit(work, "interrupted", None)
         request_id = f"{work.session}:{work.message_id}"
@@ -133,11 +143,8 @@ class Replies:
         stream = self._streams.open(work, call)
         try:
             try:
-                if self._loop is None:
-                    finish_reason = self._generate(work, call, stream)
-                else:
-                    call.loop = self._loop
-                    finish_reason = self._loop.run(lambda: self._generate(work, call, stream))
+                call.loop = self.loop
+                finish_reason = self._generate(work, call, stream)
             finally:
                 self._streams.close(stream)
         except CallCancelled as cancelled:
@@ -177,15 +184,15 @@ class Replies:
     def _store_rest(self, stream: Stream) -> None:
         """Stores the text that was not reported before the stream was closed, for the next attempt to go on from."""
         rest = self._streams.last_report(stream)
-        if rest.text:
-            self._retry_while_unavailable(lambda: self._leases.progress([rest]))
+        if rest.text or (stream.streamed and (rest.reasoning or rest.calls)):
+            self._retry_while_unavailable(lambda: outside(lambda: self._leases.progress([rest])))
 
     def _settle_failed(self, work: Assignment, error: ModelError, stream: Stream) -> _Settled:
         delay = retry_delay(work, error, max_attempts=self._max_attempts, loading_timeout=self._loading_timeout)
         loading = isinstance(error, ModelLoading)
         self._counts.add(MODEL_ERRORS, error.kind)
         traces.failed(error.kind)
-        if work.options is not None and stream.text and (delay is None or not self._generator.continues(work)):
+        if self._ends_there(work, stream, again=delay is not None):
             # Events were sent with the text, which stays.
             logger.error("the reply ends at %d characters: %s", len(stream.text), error)
             return self._commit(work, "interrupted", stream)
@@ -200,12 +207,22 @@ class Replies:
         self._counts.add(RETRIES, "loading" if loading else "error")
         return _Settled(None)
 
+    def _ends_there(self, work: Assignment, stream: Stream, *, again: bool) -> bool:
+        """Whether what was sent of a reply that failed can only stay as it is, also where it could be tried `again`."""
+        if work.options is None:
+            return False
+        if stream.text:
+            return not again or not self._requests.continues(work)
+        return stream.in_order and not again and bool(stream.reasoning or stream.call_text)
+
     def _commit(self, work: Assignment, finish_reason: str, stream: Stream | None) -> _Settled:
         """Commits what the stream holds, without one what an attempt before has left."""
-        text, reasoning, last_delta = work.partial, "", None
+        text, reasoning, last_delta = work.partial, work.reasoning, None
+        items: Sequence[Mapping[str, Any]] = ended_calls(work.calls, whole=False)
         if stream:
             text, reasoning, last_delta = stream.text, stream.reasoning, stream.last_delta()
-        usage = stream.usage if stream else self._generator.estimated_usage(work) if text else None
+            items = stream.calls(finish_reason)
+        usage = stream.usage if stream else self._requests.estimated_usage(work) if text or reasoning or items else None
         following = self._settle(
             "commit",
             lambda: self._leases.commit(
@@ -216,7 +233,7 @@ class Replies:
                 last_delta=last_delta,
                 reasoning=reasoning,
                 usage=usage.document() if usage else None,
-                items=stream.calls if stream else (),
+                items=items,
             ),
         )
         self._counts.add(REPLIES, finish_reason)
@@ -241,5 +258,5 @@ class Replies:
                 if time.monotonic() >= deadline:
                     raise
                 logger.warning("Redis is unavailable, retrying in %.1f s: %s", delay, error)
-            time.sleep(delay)
+            outside(partial(time.sleep, delay))
             delay = min(delay * 2, _LONGEST_SETTLE_DELAY)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chatbot.protocol import frames
 from chatbot.protocol.events import to_json
+from chatbot.protocol.openai.calls import decode_calls, encode_calls, ended_calls
 from chatbot.sessions.leases import RENEW, Assignment, Progress
 from chatbot.worker.models.answers.usage import Usage
 from chatbot.worker.models.call import Call
+from chatbot.worker.models.continuation import CannotContinue
 
 if TYPE_CHECKING:
     from chatbot.worker.streams import Streams
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 #: Characters of reasoning that are published and stored, and what follows them when there was more.
 MAX_REASONING_LENGTH = 50_000
 REASONING_CUT = "\n\n[The rest is left out.]"
+#: Stands between the published reasoning of an attempt that did not end and that of the next one.
+THINKS_AGAIN = "\n\n[The reply was interrupted. The model thinks again.]\n\n"
 
 
 class _Growing:
@@ -54,7 +58,13 @@ class Stream:
     def __init__(self, streams: Streams, assignment: Assignment, call: Call) -> None:
         self.assignment = assignment
         self.call = call
-        self._text, self._reasoning = _Growing(assignment.partial), _Growing()
+        #: Whether and how the client gets what is generated, see service.py; '' when it waits for the whole reply.
+        self.streamed = str((assignment.options or {}).get("stream", ""))
+        self._text = _Growing(assignment.partial)
+        self._reasoning = _Growing(assignment.reasoning if self.streamed else "")
+        self._calls = _Growing(assignment.calls if self.streamed else "")
+        self._carried_calls = decode_calls(self._calls.text)
+        self._carried_reasoning = len(self._reasoning.text)
         #: Characters of the text that an earlier attempt generated.
         self.carried = len(assignment.partial)
         #: Tokens that were generated, those of earlier attempts included.
@@ -64,8 +74,8 @@ class Stream:
         self.usage: Usage | None = None
         #: Seconds until this attempt's first text.
         self.first_after: float | None = None
-        #: The function calls of the reply.
-        self.calls: tuple[Mapping[str, Any], ...] = ()
+        # The function calls of a reply that is not streamed.
+        self._whole_calls: Sequence[Mapping[str, Any]] = ()
         #: Set once another worker holds the lease, or the session has ended.
         self.lost = False
         #: Set once the model call has ended: nothing more is added.
@@ -77,8 +87,11 @@ class Stream:
         self.last_report = time.monotonic()
         self.last_answer = self.last_renewal = self.last_report
         self.queued = False
+        #: Whether a report of it is under way.
+        self.in_report = False
         self._deltas: _Frames | None = None
         self._thoughts: _Frames | None = None
+        self._call_frames: _Frames | None = None
 
     @property
     def text(self) -> str:
@@ -89,30 +102,70 @@ class Stream:
         return self._reasoning.text
 
     @property
+    def call_text(self) -> str:
+        """The function calls of a streamed reply, see protocol/openai/calls.py."""
+        return self._calls.text
+
+    def calls(self, finish_reason: str) -> Sequence[Mapping[str, Any]]:
+        """The function calls of the reply that ended for this reason."""
+        return ended_calls(self.call_text, whole=finish_reason == "stop") if self.streamed else self._whole_calls
+
+    @property
     def begun(self) -> bool:
-        """Whether this attempt has added text or reasoning."""
-        return len(self._text.text) > self.carried or bool(self._reasoning.text)
+        """Whether this attempt has added text, reasoning or calls."""
+        carried = self._carried_reasoning, self.carried
+        return (len(self.reasoning), len(self.text)) != carried or self.call_text != self.assignment.calls
+
+    @property
+    def in_order(self) -> bool:
+        """Whether numbered events are sent: what was sent stays, and reasoning, text and calls follow each other."""
+        return self.streamed == "events"
 
     @property
     def reported(self) -> bool:
         """Whether something was reported. The caller holds the lock of `Streams`."""
-        return bool(self._text.reported or self._reasoning.reported)
+        return bool(self._text.reported or self._reasoning.reported or self._calls.reported)
 
     def add(self, text: str, reasoning: str = "") -> None:
         """Appends text and reasoning, to be reported. Too much reasoning is cut, and says so."""
+        if self.in_order:
+            reasoning = "" if self.text or self.call_text else reasoning
+            text = "" if self.call_text else text
+        if reasoning and 0 < len(self._reasoning.text) == self._carried_reasoning:
+            reasoning = THINKS_AGAIN + reasoning
         room = MAX_REASONING_LENGTH - len(self._reasoning.text)
         if len(reasoning) > room:
             reasoning = f"{reasoning[:room]}{REASONING_CUT}" if room >= 0 else ""
         if text or reasoning:
             self._text.text += text
             self._reasoning.text += reasoning
-            if self.call.loop is None:
-                self._streams.enqueue(self)
-            elif not self._added:
-                # Once for all chunks that were read together. A short reply may end with them: then its commit alone
-                # publishes it.
-                self._added = True
-                self.call.loop.after_step(self._enqueue_unless_ended)
+            self._enqueue()
+
+    def add_calls(self, calls: Sequence[Mapping[str, Any]], *, last: bool) -> None:
+        """Reports the calls so far, all of them with `last`. Raises `CannotContinue` for others than were published."""
+        if not self.streamed:
+            self._whole_calls = calls
+            return
+        text, published = encode_calls(map(self._with_carried_id, range(len(calls)), calls)), self._calls.text
+        if not text.startswith(published) and (last or not published.startswith(text)):
+            raise CannotContinue("the model calls another function, or with other arguments")
+        if len(text) > len(published):
+            self._calls.text = text
+            self._enqueue()
+
+    def _with_carried_id(self, place: int, call: Mapping[str, Any]) -> Mapping[str, Any]:
+        carried = self._carried_calls[place : place + 1]
+        same = carried and carried[0]["name"] == call["name"]
+        return {**call, "call_id": carried[0]["call_id"]} if same else call
+
+    def _enqueue(self) -> None:
+        if self.call.loop is None:
+            self._streams.enqueue(self)
+        elif not self._added:
+            # Once for all chunks that were read together. A short reply may end with them: then its commit alone
+            # publishes it.
+            self._added = True
+            self.call.loop.after_step(self._enqueue_unless_ended)
 
     def _enqueue_unless_ended(self) -> None:
         self._added = False
@@ -138,13 +191,17 @@ class Stream:
             self.last_renewal = self.last_report
         text, offset, byte_offset = self._text.take()
         thought, thought_offset, thought_byte_offset = self._reasoning.take()
-        delta = reasoning = None
+        called, calls_offset, calls_byte_offset = self._calls.take()
+        delta = reasoning = calls = None
         if text:
             self._deltas = self._deltas or _Frames(frames.delta, self.assignment)
             delta = self._deltas.encode(offset, text)
         if thought:
             self._thoughts = self._thoughts or _Frames(frames.reasoning, self.assignment)
             reasoning = self._thoughts.encode(thought_offset, thought)
+        if called:
+            self._call_frames = self._call_frames or _Frames(frames.calls, self.assignment)
+            calls = self._call_frames.encode(calls_offset, called)
         return Progress(
             self.assignment,
             text,
@@ -155,6 +212,9 @@ class Stream:
             reasoning,
             renew,
             self.generated,
+            called,
+            calls_byte_offset,
+            calls,
         )
 
     def renewal_due(self, now: float) -> bool:
@@ -169,7 +229,7 @@ class Stream:
 
     def start_over(self) -> None:
         """Makes the next report hold all text. The caller holds the lock of `Streams`."""
-        for growing in (self._text, self._reasoning):
+        for growing in (self._text, self._reasoning, self._calls):
             growing.reported = growing.reported_bytes = 0
         # Redis may have been restored without the last renewal as well.
         self.last_renewal = 0.0

@@ -15,6 +15,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.sessions.leases import LEASE, Assignment, Leases, Progress
 from chatbot.telemetry.counters import REPORT_FAILURES, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.models.call import Call
+from chatbot.worker.models.event_loop import outside
 from chatbot.worker.stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,11 @@ class Streams:
         with self._changed:
             if self._open.get(stream.assignment.session) is stream:
                 del self._open[stream.assignment.session]
+            under_way = stream.in_report
+        if under_way:
+            outside(self._wait_for_report)
+
+    def _wait_for_report(self) -> None:
         with self._reporting:
             return
 
@@ -168,18 +174,7 @@ class Streams:
     def _report(self, now: float) -> bool:
         """Reports what is due; whether there was something."""
         with self._reporting:
-            with self.lock:
-                ready: list[Stream] = []
-                later: list[Stream] = []
-                for stream in self._dirty:
-                    (ready if self._due(stream) <= now else later).append(stream)
-                if not ready:
-                    return False
-                self._dirty, self._last_round = later, now
-                for stream in ready:
-                    stream.queued = False
-                ready = [s for s in ready if self._open.get(s.assignment.session) is s and not s.lost]
-                reports = [s.report() for s in ready]
+            ready, reports = self._due_reports(now)
             if not ready:
                 return False
             try:
@@ -190,6 +185,9 @@ class Streams:
                 logger.warning("%d replies could not be reported: %s", len(ready), error)
                 self._requeue(ready)
                 return False
+            finally:
+                for stream in ready:
+                    stream.in_report = False
         self._requeue([s for s, answer in zip(ready, answers, strict=True) if answer == "unavailable"])
         for stream, answer in zip(ready, answers, strict=True):
             if answer == "unavailable":
@@ -206,6 +204,23 @@ class Streams:
                     stream.start_over()
                 self.enqueue(stream)
         return True
+
+    def _due_reports(self, now: float) -> tuple[list[Stream], list[Progress]]:
+        """The streams that are to be reported now, and their reports."""
+        with self.lock:
+            ready: list[Stream] = []
+            later: list[Stream] = []
+            for stream in self._dirty:
+                (ready if self._due(stream) <= now else later).append(stream)
+            if not ready:
+                return [], []
+            self._dirty, self._last_round = later, now
+            for stream in ready:
+                stream.queued = False
+            ready = [s for s in ready if self._open.get(s.assignment.session) is s and not s.lost]
+            for stream in ready:
+                stream.in_report = True
+            return ready, [s.report() for s in ready]
 
     def _requeue(self, streams: list[Stream]) -> None:
         """Reports the whole texts again after a pause, as the outcome of the last report is unknown."""

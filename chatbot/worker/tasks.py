@@ -12,8 +12,10 @@ from celery import Celery
 from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.logs import bound
 from chatbot.queue.celery_app import CANARY, GENERATE_REPLY
+from chatbot.sessions.ledger import Ledger
 from chatbot.telemetry import liveness
 from chatbot.telemetry.counters import WORKER_REDIS_ERRORS, Counts
+from chatbot.worker.models.event_loop import outside
 from chatbot.worker.replies import Replies
 
 logger = logging.getLogger(__name__)
@@ -24,16 +26,24 @@ class ReplyFailed(ChatbotError):
 
 
 def add_tasks(
-    celery: Celery, replies: Callable[[], Replies], client: Callable[[], redis.Redis], counts: Counts
+    celery: Celery,
+    replies: Callable[[], Replies],
+    ledger: Callable[[], Ledger],
+    client: Callable[[], redis.Redis],
+    counts: Counts,
 ) -> None:
-    """Adds the tasks to the app; `replies` and `client` are called when a task runs, in its process."""
+    """Adds the tasks to the app; the functions are called when a task runs, in its process."""
 
     @celery.task(name=GENERATE_REPLY, throws=(StoreUnavailable, ReplyFailed))
     def generate_reply(session_id: str) -> None:
         """Answers the unanswered messages of a session. Idempotent: may run twice, late or out of order."""
         # Bound: the reply is read in another thread, where Celery knows of no task.
         with bound(task_id=generate_reply.request.id), counting_outages(counts):
-            failures = replies().answer(session_id)
+            try:
+                failures = replies().answer(session_id)
+            except StoreUnavailable:
+                ledger().missed(session_id)
+                raise
         if failures:
             # The failures are recorded, and the task is done; Flower shows it as failed.
             raise ReplyFailed(f"{failures} without a reply: the worker's log says why")
@@ -41,7 +51,7 @@ def add_tasks(
     @celery.task(name=CANARY, send_events=False, throws=(StoreUnavailable,))
     def canary(worker: str) -> None:
         """Records that `worker`, the only consumer of this task's queue, runs tasks."""
-        liveness.record_signal(client(), worker)
+        outside(lambda: liveness.record_signal(client(), worker))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from devtools.chaos.crowd import Crowd
 from devtools.chaos.deployments import ClockDeployment, DiskDeployment, NetworkDeployment, VersionsDeployment
 from devtools.chaos.scene import Scene
 from devtools.fake_model import ModelServer
-from devtools.harness.cluster_deployment import ClusterDeployment
+from devtools.harness.cluster_deployment import ClusterDeployment, TlsClusterDeployment
 from devtools.harness.deployment import Deployment, eventually
 from devtools.harness.rabbit_deployment import RabbitDeployment
 from devtools.harness.sentinel_deployment import SentinelDeployment
@@ -63,6 +63,7 @@ EXPERIMENTS = {
     "cluster-master-kill": Experiment(cluster_faults.kill_cluster_master, 3, deployment=ClusterDeployment),
     "cluster-master-freeze": Experiment(cluster_faults.freeze_cluster_master, 3, deployment=ClusterDeployment),
     "cluster-reshard": Experiment(cluster_faults.move_slots, 1, deployment=ClusterDeployment),
+    "cluster-tls-master-kill": Experiment(cluster_faults.kill_cluster_master, 3, deployment=TlsClusterDeployment),
     "rabbitmq-worker-kill": Experiment(process_faults.kill_worker, 20, deployment=RabbitDeployment),
     "rabbitmq-kill": Experiment(process_faults.kill_rabbitmq, 3, deployment=RabbitDeployment),
 }

@@ -9,6 +9,7 @@ import redis
 from chatbot.store.client import connect
 from chatbot.store.partition_table import open_partitions
 from chatbot.store.partitions import Partitions
+from devtools.harness.certificates import make_certificates
 from devtools.harness.deployment import USER_ARGUMENTS, Deployment, Process
 from devtools.harness.redis_cluster import RedisCluster
 
@@ -16,13 +17,24 @@ from devtools.harness.redis_cluster import RedisCluster
 class ClusterDeployment(Deployment):
     """`self.redis` holds the queue where `own_broker`; else it is not started."""
 
+    #: Whether the nodes announce ports with TLS.
+    tls = False
+
     def __init__(
         self, model_url: str, *, masters: int = 3, replicas: int = 1, own_broker: bool = False, **settings: Any
     ) -> None:
         super().__init__(model_url, redis_url="", **settings)
         self._own_broker = own_broker
         self._partitions: Partitions | None = None
-        self.cluster = RedisCluster(self.folder, masters=masters, replicas=replicas, arguments=USER_ARGUMENTS)
+        if self.tls:
+            make_certificates(self.folder)
+        self.cluster = RedisCluster(
+            self.folder,
+            masters=masters,
+            replicas=replicas,
+            arguments=USER_ARGUMENTS,
+            certificates=self.folder if self.tls else None,
+        )
         broker = {"CELERY_BROKER_URL": self._user_url()} if own_broker else {}
         cluster = {"REDIS_WAIT_REPLICAS": str(min(replicas, 1))}
         for env in (self.env, *(process.env for process in (*self.webs, *self.workers))):
@@ -63,3 +75,9 @@ class ClusterDeployment(Deployment):
     def logs(self) -> str:
         """The end of the logs of web and workers, for a failing test."""
         return "\n".join(f"--- {p.name}\n{p.log[-4000:]}" for p in (*self.webs, *self.workers) if p.log_path.exists())
+
+
+class TlsClusterDeployment(ClusterDeployment):
+    """The same with `rediss+cluster://`."""
+
+    tls = True

@@ -15,6 +15,7 @@ import redis
 from redis.exceptions import RedisError, ResponseError
 
 from devtools.harness.deployment import START_TIMEOUT, USER, USER_PASSWORD, Process, eventually, free_port
+from devtools.harness.tls_proxy import TlsProxy
 from devtools.local.ports import LOOPBACK
 from devtools.local.redis_server import redis_command
 
@@ -30,9 +31,23 @@ _HIGHEST_PORT = 55000
 class RedisCluster:
     """`masters` nodes share the slots evenly, each with `replicas` replicas. Nodes are known by their ports."""
 
-    def __init__(self, folder: Path, *, masters: int = 3, replicas: int = 1, arguments: Sequence[str] = ()) -> None:
-        """`arguments` are redis-server's, for every node. The data and the logs of the nodes are in `folder`."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        masters: int = 3,
+        replicas: int = 1,
+        arguments: Sequence[str] = (),
+        certificates: Path | None = None,
+    ) -> None:
+        """`arguments` are redis-server's, for every node. The data and the logs of the nodes are in `folder`.
+
+        With a folder of `make_certificates` the nodes announce ports with TLS.
+        """
         self._replicas = replicas
+        self._certificates = certificates
+        #: The ports with TLS, by the ports of their nodes.
+        self.encrypted: dict[int, TlsProxy] = {}
         self.nodes: dict[int, Process] = {}
         for _ in range(masters * (1 + replicas)):
             port = free_port()
@@ -44,9 +59,14 @@ class RedisCluster:
                 # The slots of other masters stay available while one master is replaced.
                 *("--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"),
             )
-            command = redis_command(port, data, (*own, *arguments))
+            announced: tuple[str, ...] = ()
+            if certificates:
+                self.encrypted[port] = TlsProxy(port, certificates)
+                announced = ("--cluster-announce-port", str(self.encrypted[port].port))
+            command = redis_command(port, data, (*own, *announced, *arguments))
             self.nodes[port] = Process(f"node{port}", command, dict(os.environ), folder / f"node{port}.log")
         self._ports = list(self.nodes)
+        self._by_announced = {proxy.port: port for port, proxy in self.encrypted.items()}
         self._clients: dict[int, redis.Redis] = {}
         #: The masters of the first setup, in the order of their slots.
         self.first_masters = self._ports[:masters]
@@ -54,12 +74,15 @@ class RedisCluster:
     @property
     def url(self) -> str:
         """The cluster's `REDIS_URL`, for the default user."""
+        if self._certificates:
+            hosts = ",".join(f"{LOOPBACK}:{self.encrypted[port].port}" for port in self.first_masters)
+            return f"rediss+cluster://{hosts}?ssl_ca_certs={self._certificates / 'ca.pem'}"
         return "redis+cluster://" + ",".join(f"{LOOPBACK}:{port}" for port in self.first_masters)
 
     @property
     def user_url(self) -> str:
         """The same for the user with few rights, whom `USER_ARGUMENTS` create."""
-        return self.url.replace("//", f"//{USER}:{USER_PASSWORD}@")
+        return self.url.replace("//", f"//{USER}:{USER_PASSWORD}@", 1)
 
     def node(self, port: int) -> redis.Redis:
         """A client of one node."""
@@ -71,6 +94,8 @@ class RedisCluster:
         return client.execute_command(*command)
 
     def start(self) -> Self:
+        for proxy in self.encrypted.values():
+            proxy.start()
         for process in self.nodes.values():
             process.start()
         for port in self.nodes:
@@ -113,15 +138,20 @@ class RedisCluster:
             with contextlib.suppress(RedisError):
                 for first, last, master, *_ in self.ask(port, "CLUSTER", "SLOTS"):
                     if first <= slot <= last:
-                        return int(master[1])
+                        return self._port(master)
         raise LookupError(f"no node says who has slot {slot}")
 
     def masters(self) -> list[int]:
         """The ports of the nodes that have slots."""
         for port in self._ports:
             with contextlib.suppress(RedisError):
-                return list(dict.fromkeys(int(entry[2][1]) for entry in self.ask(port, "CLUSTER", "SLOTS")))
+                return list(dict.fromkeys(self._port(entry[2]) for entry in self.ask(port, "CLUSTER", "SLOTS")))
         return []
+
+    def _port(self, server: Sequence[Any]) -> int:
+        """The port of a node that CLUSTER SLOTS names by its announced one."""
+        announced = int(server[1])
+        return self._by_announced.get(announced, announced)
 
     def kill(self, port: int) -> None:
         self.nodes[port].kill()

@@ -25,8 +25,8 @@ def violations(page: Page) -> list[str]:
     return [f"{rule['impact']} {rule['id']}: {[node['html'][:120] for node in rule['nodes']]}" for rule in found]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("screen", [PHONE, DESKTOP], ids=["phone", "desktop"])
+# The colours do not depend on the screen.
+@pytest.mark.parametrize(("screen", "scheme"), [(PHONE, "dark"), (DESKTOP, "light")], ids=["phone", "desktop"])
 def test_axe_finds_nothing(
     chromium: Browser, site: Deployment, model: ModelServer, screen: dict[str, object], scheme: str
 ) -> None:
@@ -38,6 +38,19 @@ def test_axe_finds_nothing(
     found["empty"] = violations(page)
     user.ask(RICH)
     found["conversation"] = violations(page)
+    user.ask("!say=<think>Hm.</think>Yes.")
+    page.locator(".thinking summary").click()
+    page.get_by_role("button", name="Regenerate the reply").last.click()
+    expect(page.get_by_role("group", name="Versions of the reply")).to_contain_text("2/2")
+    page.get_by_role("button", name="Bad reply").last.click()
+    expect(page.get_by_label("Why?")).to_be_visible()
+    page.get_by_role("button", name="Edit the message").last.click()
+    found["an edit, a rating, thinking and versions"] = violations(page)
+    page.keyboard.press("Escape")
+    page.locator("#more").click()
+    page.get_by_role("button", name="Keyboard shortcuts").click()
+    found["keyboard shortcuts"] = violations(page)
+    page.keyboard.press("Escape")
     model.fault("unauthorized", 1)
     user.send("fail")
     expect(page.get_by_role("button", name="Retry")).to_be_visible()
@@ -116,6 +129,13 @@ def test_the_list_of_chats_on_a_phone_takes_the_focus_and_returns_it(chromium: B
     page.keyboard.press("Escape")
     expect(opener).to_be_focused()
     expect(page.get_by_role("navigation")).to_have_count(0)
+    # An on-screen keyboard has no Shift + Enter.
+    user.draft.fill("one")
+    page.keyboard.press("Enter")
+    page.keyboard.type("two")
+    page.get_by_role("button", name="Send").click()
+    expect(user.messages).to_have_text("one\ntwo")
+    expect(page.locator(".foot:visible")).to_have_count(1)
     user.close()
 
 

@@ -15,6 +15,10 @@ def test_enter_sends_and_shift_enter_breaks_the_line(ada: PageUser) -> None:
     ada.page.keyboard.press("Enter")
     expect(ada.messages).to_have_text(["one\ntwo"], use_inner_text=True)
     expect(ada.draft).to_have_value("")
+    # What is typed where nothing takes it is meant for the composer.
+    ada.page.locator("#scroller").focus()
+    ada.page.keyboard.type("more")
+    expect(ada.draft).to_have_value("more")
 
 
 def test_a_message_that_is_too_long_can_be_edited(ada: PageUser) -> None:

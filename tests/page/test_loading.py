@@ -30,6 +30,8 @@ def test_the_first_load_is_light_and_usable_within_a_second(chromium: Browser, s
         user.page.goto(site.url())
         expect(user.page.get_by_label("Your name")).to_be_focused()
         took = time.monotonic() - began
+        # Now the modules of the chat are there, too.
+        expect(user.page.get_by_role("button", name="Import an exported chat")).to_be_enabled()
         weight = user.page.evaluate(WEIGHT)
         user.close()
         assert 20_000 < weight < MAX_BYTES

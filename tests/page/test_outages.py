@@ -15,6 +15,8 @@ from devtools.harness.deployment import Deployment, eventually
 from tests.support.page_user import NO_CONNECTION_OR_EXPIRED, PageUser, end_session
 
 LONG = "!interval=50 !tokens=45 go on"
+#: Long enough to be killed in its middle, and its last words.
+CUT_OFF, END = "!interval=50 !tokens=30 go on", "w23"
 
 
 def test_two_browsers_show_one_reply_to_each_request_and_the_same_tree_whatever_is_killed(
@@ -25,7 +27,7 @@ def test_two_browsers_show_one_reply_to_each_request_and_the_same_tree_whatever_
 
     def edit() -> None:
         eve.page.get_by_role("button", name="Edit the message").last.click()
-        eve.send(LONG)
+        eve.send(CUT_OFF)
 
     def regenerate() -> None:
         eve.page.get_by_role("button", name="Regenerate the reply").last.click()
@@ -35,6 +37,8 @@ def test_two_browsers_show_one_reply_to_each_request_and_the_same_tree_whatever_
         (regenerate, site.workers[0], ["2/2", "2/2"]),
         (edit, site.webs[0], ["3/3"]),
         (regenerate, site.redis, ["3/3", "2/2"]),
+        (edit, site.workers[0], ["4/4"]),
+        (regenerate, site.webs[0], ["4/4", "2/2"]),
     ):
         act()
         expect(other.page.locator(".place:visible")).to_have_text(places)
@@ -45,7 +49,7 @@ def test_two_browsers_show_one_reply_to_each_request_and_the_same_tree_whatever_
             expect(eve.state).to_have_text("Reconnecting")
         victim.start()
         for user in (eve, other):
-            expect(user.replies.last).to_contain_text("w38")
+            expect(user.replies.last).to_contain_text(END)
             expect(user.page.locator(".foot:visible")).to_have_count(1)
         expect(eve.draft).to_have_value("being typed")
         expect(eve.state).to_have_text("Connected")
@@ -53,10 +57,12 @@ def test_two_browsers_show_one_reply_to_each_request_and_the_same_tree_whatever_
     messages = history(site.url(), eve.token)
     asked = {message["id"] for message in messages if message["source"] == "human"}
     answered = [message.get("request", message["reply_to"]) for message in messages if message["source"] == "bot"]
-    assert (len(asked), len(answered), len(set(answered))) == (3, 5, 5)
+    assert (len(asked), len(answered), len(set(answered))) == (4, 7, 7)
     assert asked <= set(answered)
     for user in (eve, other):
-        expect(user.page.locator(".turn:visible .place:visible")).to_have_text(["3/3", "2/2"])
+        user.page.reload()
+        expect(user.page.locator(".turn:visible .place:visible")).to_have_text(["4/4", "2/2"])
+        expect(user.replies.last).to_contain_text(END)
     eve.send("being typed")
     for user in (eve, other):
         expect(user.replies.last).to_contain_text("You said: being typed")
@@ -67,7 +73,7 @@ def test_a_message_written_while_the_server_is_down_is_sent_later(eve: PageUser,
     site.webs[0].kill()
     expect(eve.state).to_have_text("Reconnecting")
     eve.send("is anybody there?")
-    expect(eve.page.get_by_text("Sending")).to_be_visible()
+    expect(eve.page.get_by_text("Waiting for the connection")).to_be_visible()
     site.webs[0].start()
     expect(eve.replies).to_contain_text("You said: is anybody there?")
     eve.expect_history()

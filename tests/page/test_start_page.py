@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from devtools.harness.deployment import Deployment
 from tests.support.page_user import NO_CONNECTION, PageUser
@@ -10,8 +10,17 @@ from tests.support.page_user import NO_CONNECTION, PageUser
 
 def test_the_start_page_asks_for_a_name_and_reports_an_unreachable_server(chromium: Browser, site: Deployment) -> None:
     user = PageUser(chromium, site.url())
-    user.page.goto(site.url())
+    held: list[Route] = []
+
+    def hold_back(route: Route) -> None:
+        held.append(route)
+
+    user.page.route("**/main.js", hold_back)
+    with user.page.expect_request("**/main.js"):
+        user.page.goto(site.url(), wait_until="commit")
+    # The form is there before the modules, and what is done with it then counts.
     user.page.get_by_role("button", name="Start chatting").click()
+    held[0].continue_()
     expect(user.page.get_by_role("alert")).to_have_text("Please write your name.")
     expect(user.page.get_by_label("Your name")).to_be_focused()
     user.page.get_by_label("Your name").fill("Ada")

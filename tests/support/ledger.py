@@ -18,7 +18,8 @@ def sweep(client: redis.Redis) -> Overdue:
 
 def overdue(client: redis.Redis) -> list[str]:
     """The ids of all sessions that a sweep finds now."""
-    return [session for sessions in sweep(client) for session in sessions]
+    found = sweep(client)
+    return [*found.owed, *found.unclaimed, *found.queued]
 
 
 def end_session(client: redis.Redis, session: str) -> None:

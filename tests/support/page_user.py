@@ -20,7 +20,7 @@ from tests.support import ledger
 #: Milliseconds for an expectation to come true on a busy machine.
 PATIENCE = 30_000
 #: What Chromium itself writes to the console while a server is away.
-NO_CONNECTION = re.compile(r"net::ERR_|WebSocket connection to .* failed|status of 503")
+NO_CONNECTION = re.compile(r"net::ERR_|dynamically imported module|WebSocket connection to .* failed|status of 503")
 #: The same, and what shows when the page asks whether its chat still exists.
 NO_CONNECTION_OR_EXPIRED = re.compile(rf"{NO_CONNECTION.pattern}|status of 400 .*/refresh_token")
 #: Milliseconds; users notice a task that takes longer.
@@ -63,7 +63,8 @@ class PageUser:
 
     def send(self, text: str) -> None:
         self.draft.fill(text)
-        self.page.keyboard.press("Enter")
+        # On phones Enter makes a new line.
+        self.page.keyboard.press("Control+Enter")
 
     def ask(self, text: str) -> Locator:
         """Sends a message, waits until the reply is complete, and returns the reply's text."""

@@ -14,7 +14,7 @@ import yaml
 from opentelemetry.sdk import environment_variables
 
 from chatbot.config import Settings
-from chatbot.web.metrics import SharedMetrics
+from chatbot.web.shared_metrics import SharedMetrics
 from devtools.paths import BIN, ROOT
 from devtools.settings_docs import env_example
 

@@ -50,12 +50,14 @@ def parse_chat(document: Mapping[str, Any]) -> CreateRequest:
     stream = document.get("stream")
     if not isinstance(stream, bool | None):
         raise invalid("stream", "stream must be true or false", "invalid_type")
-    return CreateRequest(items, _options(document), model, stream=bool(stream), store=False)
+    return CreateRequest(items, _options(document), model, stream=bool(stream), store=False, deltas="chunks")
 
 
 def includes_usage(document: Mapping[str, Any]) -> bool:
     """Whether the last chunk of a stream reports the tokens."""
     options = document.get("stream_options")
+    if not isinstance(options, dict | None):
+        raise invalid("stream_options", "stream_options must be an object", "invalid_type")
     return isinstance(options, dict) and options.get("include_usage") is True
 
 
@@ -76,7 +78,9 @@ def _options(document: Mapping[str, Any]) -> dict[str, Any]:
         stops = [stop] if isinstance(stop, str) else stop
         if not isinstance(stops, list) or not all(isinstance(s, str) and 0 < len(s) <= _MAX_STOP for s in stops):
             raise invalid("stop", f"stop must be a text or a list of texts, each of at most {_MAX_STOP} characters")
-        options["stop"] = stops[:_MAX_STOPS]
+        if len(stops) > _MAX_STOPS:
+            raise invalid("stop", f"stop has at most {_MAX_STOPS} texts")
+        options["stop"] = stops
     seed = document.get("seed")
     if seed is not None:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed.bit_length() > _SEED_BITS:
@@ -204,6 +208,31 @@ def tool_calls(view: View) -> list[dict[str, Any]]:
         }
         for call in view.calls
     ]
+
+
+class CallDeltas:
+    """The function calls of one stream: what of them was sent."""
+
+    def __init__(self) -> None:
+        self._sent: list[str] = []
+
+    def new(self, view: View) -> list[dict[str, Any]] | None:
+        """The parts that are new; None where other ones were sent."""
+        parts = []
+        for number, call in enumerate(tool_calls(view)):
+            function = call["function"]
+            arguments = function["arguments"]
+            if number == len(self._sent):
+                self._sent.append(arguments)
+                parts.append({"index": number, **call})
+                continue
+            before = self._sent[number]
+            if not arguments.startswith(before):
+                return None
+            if len(arguments) > len(before):
+                self._sent[number] = arguments
+                parts.append({"index": number, "function": {"arguments": arguments[len(before) :]}})
+        return parts if len(view.calls) >= len(self._sent) else None
 
 
 def finish_reason(view: View) -> str:

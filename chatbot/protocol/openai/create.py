@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.documents import is_visible
 from chatbot.protocol.events import to_json
-from chatbot.protocol.openai.items import Item, has_images, invalid, last_text, parse_input, plain_text, unsupported
+from chatbot.protocol.openai.items import (
+    MAX_ID,
+    Item,
+    has_images,
+    invalid,
+    last_text,
+    parse_input,
+    plain_text,
+    unsupported,
+)
 from chatbot.protocol.openai.options import parse_options
 
 #: Levels of a body, far fewer than RedisJSON's 128; and a number that it still takes.
@@ -32,6 +41,11 @@ class CreateRequest:
     background: bool = False
     store: bool = True
     previous_response_id: str | None = None
+    #: How a client gets what is generated, where it does not wait for the whole reply: as numbered `events`, in which
+    #: reasoning, text and calls follow each other, or as `chunks`, in the order of their arrival.
+    deltas: Literal["events", "chunks"] = "events"
+    #: A digest that the request shares with its repetitions, which get the same reply; b"" if there are none.
+    repeats: bytes = b""
 
     @property
     def text(self) -> str:
@@ -59,10 +73,15 @@ def parse_json(body: bytes | str) -> dict[str, Any]:
     """The JSON object that a body or a frame holds. Raises `ClientError`, also for what RedisJSON cannot store."""
     try:
         document = json.loads(body)
-        if isinstance(document, dict):
-            _check_storable(document)
     except (ValueError, RecursionError) as error:
         raise ClientError("invalid_json", f"The body {_problem(error)}") from None
+    for name, value in document.items() if isinstance(document, dict) else ():
+        try:
+            _check_storable({name: value})
+        except (ValueError, RecursionError) as error:
+            # A name that is no text is not repeated.
+            param = name.encode(errors="replace").decode()[:MAX_ID]
+            raise ClientError("invalid_json", f"{param} {_problem(error)}", param=param) from None
     if not isinstance(document, dict):
         raise ClientError("invalid_json", "The body must be a JSON object")
     return document

@@ -16,7 +16,8 @@ def items_of(stored: Mapping[str, Any]) -> list[Item]:
         found: list[Item] = stored.get("items") or [message("user", [text_part("user", stored["msg"])])]
         return found
     said = [message("assistant", [text_part("assistant", stored["msg"])])] if stored["msg"] else []
-    return [*said, *stored.get("items", ())]
+    # What a call that was cut off lacks would fail each further request.
+    return [*said, *(item for item in stored.get("items", ()) if item.get("status") != "incomplete")]
 
 
 def items_of_all(messages: Iterable[Mapping[str, Any]]) -> list[Item]:

@@ -15,11 +15,28 @@ from chatbot.protocol.problems import first_problem
 
 #: Functions of one request.
 MAX_TOOLS = 128
+#: Parts of a response that clients of OpenAI's own service may ask for.
+_INCLUDES = (
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+    "file_search_call.results",
+    "message.input_image.image_url",
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+    "web_search_call.action.sources",
+    "web_search_call.results",
+)
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 
 def _number(least: float, most: float) -> fields.Float:
     return fields.Float(allow_none=True, validate=validate.Range(least, most))
+
+
+def _check_reasoning(value: Mapping[str, Any]) -> None:
+    for name in ("effort", "summary"):
+        if not isinstance(value.get(name), str | None):
+            raise ValidationError(f"must have a text as its {name}")
 
 
 class OptionsSchema(Schema):
@@ -47,7 +64,10 @@ class OptionsSchema(Schema):
     )
     safety_identifier = Text(allow_none=True, validate=validate.Length(max=512))
     prompt_cache_key = Text(allow_none=True, validate=validate.Length(max=512))
-    reasoning = fields.Dict(allow_none=True)
+    reasoning = fields.Dict(allow_none=True, validate=_check_reasoning)
+    #: What of it exists here comes in any case.
+    include = fields.List(fields.String(validate=validate.OneOf(_INCLUDES)), allow_none=True)
+    stream_options = fields.Dict(allow_none=True)
 
 
 _OPTIONS = OptionsSchema()
@@ -77,7 +97,12 @@ def parse_tools(value: Any) -> list[dict[str, Any]]:
     """The function tools of a request. Raises `ClientError` for others."""
     if not isinstance(value, list) or len(value) > MAX_TOOLS:
         raise invalid("tools", f"tools must be a list of at most {MAX_TOOLS}", "invalid_type")
-    return [_tool(_object(raw, f"tools[{number}]"), f"tools[{number}]") for number, raw in enumerate(value)]
+    tools = [_tool(_object(raw, f"tools[{number}]"), f"tools[{number}]") for number, raw in enumerate(value)]
+    names = [tool["name"] for tool in tools]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise invalid(f"tools[{number}].name", f"tools[{number}].name is that of another function, {name}")
+    return tools
 
 
 def _tool(raw: Mapping[str, Any], param: str) -> dict[str, Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal
 
+from chatbot.protocol.openai.calls import decode_calls
 from chatbot.protocol.openai.failures import request_fault
 from chatbot.protocol.openai.items import Item, message, text_part
 
@@ -58,8 +60,10 @@ class View:
     reply_id: str
     #: The text so far.
     text: str = ""
-    #: What the model has thought so far, as far as this process has followed it; complete with the reply.
+    #: What the model has thought so far.
     reasoning: str = ""
+    #: The function calls so far, see calls.py; those of the stored reply are in it.
+    call_text: str = ""
     #: The stored reply.
     reply: Mapping[str, Any] | None = None
     #: The text of the recorded failure.
@@ -74,17 +78,22 @@ class View:
             return _ENDS.get(str(self.reply["finish_reason"]), ("completed", None))[0]
         if self.failure is not None:
             return "cancelled" if self.failure == CANCELLED else "failed"
-        return "queued" if self.options.get("background") and not (self.begun or self.text) else "in_progress"
+        return "queued" if self.options.get("background") and not self.started else "in_progress"
 
     @property
     def ended(self) -> bool:
         return self.reply is not None or self.failure is not None
 
     @property
+    def started(self) -> bool:
+        """Whether a worker has begun, or has before."""
+        return self.begun or self.ended or bool(self.text or self.reasoning or self.call_text)
+
+    @cached_property
     def calls(self) -> Sequence[Mapping[str, Any]]:
-        """The function calls of the reply."""
+        """The function calls of the reply; the last one of a reply that has not ended may be incomplete."""
         found: Sequence[Mapping[str, Any]] = (self.reply or {}).get("items", ())
-        return found
+        return found if self.reply else decode_calls(self.call_text)
 
     @property
     def incomplete_reason(self) -> str | None:
@@ -101,20 +110,27 @@ class View:
         return {"code": "server_error", "message": self.failure or INTERRUPTED}
 
     def output(self) -> list[dict[str, Any]]:
-        """The output items: the message if there is text, then the function calls."""
-        items = [self.message_item()] if self.text else []
+        """The output items: what the model thought, the message if there is text, then the function calls."""
+        items = [self.reasoning_item()] if self.reasoning else []
+        items += [self.message_item()] if self.text else []
         return [*items, *(self.call_item(number) for number in range(len(self.calls)))]
 
     def conversation(self) -> list[Item]:
         """What the reply adds to the conversation, as stored items."""
         said = [message("assistant", [text_part("assistant", self.text)])] if self.text else []
-        return [*said, *(dict(call) for call in self.calls)]
+        return [*said, *(dict(call) for call in self.calls if call.get("status") != "incomplete")]
+
+    def reasoning_item(self) -> dict[str, Any]:
+        """What the model thought, as the summary, which is what clients show; there is no other one."""
+        status = "completed" if self.text or self.calls else self._item_status()
+        summary = [{"type": "summary_text", "text": self.reasoning}]
+        return {"type": "reasoning", "id": f"rs_{self.reply_id}", "status": status, "summary": summary}
 
     def message_item(self) -> dict[str, Any]:
         return {
             "type": "message",
             "id": f"msg_{self.reply_id}",
-            "status": self._item_status(),
+            "status": "completed" if self.calls else self._item_status(),
             "role": "assistant",
             "content": [text_content(self.text)],
         }
@@ -127,8 +143,11 @@ class View:
             "call_id": call["call_id"],
             "name": call["name"],
             "arguments": call["arguments"],
-            "status": "completed",
+            "status": call.get("status") or self._call_status(number),
         }
+
+    def _call_status(self, number: int) -> str:
+        return "completed" if self.ended or number + 1 < len(self.calls) else "in_progress"
 
     def _item_status(self) -> str:
         if not self.ended:
@@ -155,7 +174,7 @@ def resource(view: View) -> dict[str, Any]:
         "incomplete_details": {"reason": reason} if reason else None,
         "model": options.get("model", ""),
         "previous_response_id": view.previous_response_id,
-        "output": view.output() if view.ended or view.text else [],
+        "output": view.output(),
         "error": view.error,
         "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")},
         "usage": usage(view.reply),

@@ -112,19 +112,23 @@ local function begin_attempt(before)
 end
 
 -- {'message', fence, id, attempts, loading since, stop?, now, text so far, tokens generated for it, its trace, the attempt
--- before, messages of the prompt...}; `asked` says whether the request has options: its events are append-only, so text
--- that was published stays.
-local function assignment(message)
+-- before, reasoning so far, calls so far, messages of the prompt...}; `asked` says whether the request has options: its
+-- events are append-only, so what was published stays. It was stored under the fence `before`.
+local function assignment(message, before)
   local fields = redis.call('HMGET', state, 'fence', 'attempts', 'loading', 'stop', 'generated', 'attempt', 'trace:' .. message)
   local result = {
     'message', fields[1], message, tonumber(fields[2] or 0), tonumber(fields[3] or 0),
     fields[4] == message and 1 or 0, now(), redis.call('GET', partial) or '', tonumber(fields[5] or 0),
     fields[7] or '', fields[7] and begin_attempt(fields[6]) or ''
   }
-  for _, json in ipairs(prompt(message)) do
+  local messages = prompt(message)
+  result.asked = string.find(messages[#messages], '"options":{', 1, true) ~= nil
+  for _, key in ipairs({partial_reasoning, partial_calls}) do
+    result[#result + 1] = result.asked and before and carry_over(key, before) or ''
+  end
+  for _, json in ipairs(messages) do
     result[#result + 1] = json
   end
-  result.asked = string.find(result[#result], '"options":{', 1, true) ~= nil
   return result
 end
 
@@ -136,7 +140,7 @@ end
 -- The message has its reply or has failed: returns the next one, or releases the lease.
 local function settle()
   redis.call('LPOP', pending)
-  redis.call('DEL', partial, partial_reasoning)
+  redis.call('DEL', partial, partial_reasoning, partial_calls)
   settle_charge(message, usage)
   local following = redis.call('LINDEX', pending, 0)
   redis.call('HDEL', state, 'attempts', 'hold', 'loading', 'stop', 'generated', 'attempt', 'trace:' .. message)

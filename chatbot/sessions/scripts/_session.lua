@@ -47,16 +47,31 @@ local function owns_lease()
   return redis.call('HGET', state, 'fence') == fence and exists()
 end
 
--- Stands before the partial reasoning. A version without reasoning leaves that of an earlier claim stored: readers ignore
--- what has another header.
-local function reasoning_header()
+-- Stands before the partial reasoning and the partial calls. A version without them leaves those of an earlier claim
+-- stored: readers ignore what has another header.
+local function claim_header()
   return (redis.call('HGET', state, 'fence') or '') .. ':'
 end
 
--- Ends the thinking of an attempt, and the text behind it unless it `stays`, as no model can go on from there. Returns
--- whether the text was dropped.
-local function drop_thoughts(stays)
-  return redis.call('DEL', partial_reasoning) == 1 and not stays and redis.call('DEL', partial) == 1
+-- What `key` holds behind `header`, '' for another one.
+local function behind_header(key, header)
+  local text = redis.call('GET', key)
+  return text and string.sub(text, 1, #header) == header and string.sub(text, #header + 1) or ''
+end
+
+-- Has what was stored under the fence `before` count under the present one. Returns it.
+local function carry_over(key, before)
+  local text = behind_header(key, before .. ':')
+  if text ~= '' then
+    redis.call('SET', key, claim_header() .. text, 'KEEPTTL')
+  end
+  return text
+end
+
+-- Ends the thinking of an attempt, and the text behind it, as no model can go on from there; unless they stay, as events
+-- were sent with them. Returns whether the text was dropped.
+local function drop_thoughts(stay)
+  return not stay and redis.call('DEL', partial_reasoning) == 1 and redis.call('DEL', partial) == 1
 end
 
 -- Why a write is rejected.
@@ -76,10 +91,16 @@ local function hold_lease()
   schedule(expiry + grace_ms, expiry)
 end
 
--- With a new fence number, so that writes still on their way from the worker are rejected.
-local function release_lease()
+-- With a new fence number, so that writes still on their way from the worker are rejected. Where an attempt has
+-- ended without a reply (`attempted`), its reasoning and calls go to the next one.
+local function release_lease(attempted)
+  local before = attempted and redis.call('HGET', state, 'fence')
   redis.call('HINCRBY', state, 'fence', 1)
   redis.call('DEL', lease)
+  if before then
+    carry_over(partial_reasoning, before)
+    carry_over(partial_calls, before)
+  end
 end
 
 local function forget(session)

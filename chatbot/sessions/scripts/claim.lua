@@ -10,7 +10,8 @@ end
 -- Higher than all before, and a time: after a failover to a Redis that lacks the latest writes, a mere counter would
 -- give out a number that another worker has already.
 local time = redis.call('TIME')
-local fence = math.max(redis.call('HGET', state, 'fence') or 0, time[1] * 1000000 + time[2]) + 1
+local last_fence = redis.call('HGET', state, 'fence')
+local fence = math.max(last_fence or 0, time[1] * 1000000 + time[2]) + 1
 local before = redis.call('HMGET', state, 'line', 'owed')
 if before[1] then
   redis.call('ZREM', before[1], session)
@@ -19,7 +20,7 @@ local ready = not before[2] and redis.call('ZSCORE', waiting, session)
 -- What is claimed once is owed: should this worker die, the session goes ahead of new ones.
 redis.call('HSET', state, 'fence', string.format('%.0f', fence), 'looks', 0, 'sent', 0, 'owed', 1)
 expire_with_session(state)
-local work = assignment(message)
+local work = assignment(message, last_fence)
 -- The reply goes on from what is stored of it. One before which the model thought begins again, unless it has events.
 if drop_thoughts(work.asked) then
   work[partial_at] = ''

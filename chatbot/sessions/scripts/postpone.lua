@@ -1,5 +1,5 @@
 -- Releases the lease and schedules a retry in `delay_ms`, at once for 0. `frame` may be ''. The text so far stays
--- stored, and with `keep` also where the model thought before it.
+-- stored, and with `keep` also where the model thought before it, with these thoughts.
 if not owns_lease() then
   return rejection()
 end
@@ -26,6 +26,6 @@ end
 if frame ~= '' then
   publish(frame)
 end
-release_lease()
+release_lease(true)
 schedule(due, due)
 return 'postponed'

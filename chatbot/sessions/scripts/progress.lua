@@ -1,8 +1,8 @@
--- For replies in progress, each with eleven values behind the named arguments: stores and publishes new text, and new
--- reasoning before it, reads the stop flag, and renews the lease where `renew` is 1. The offsets are the bytes at which
--- text and reasoning belong; 0 replaces what is stored. The last value counts the tokens generated for the text. Returns
--- an answer for each.
-local values = 11
+-- For replies in progress, each with fourteen values behind the named arguments: stores and publishes new text, new
+-- reasoning before it and new function calls behind it, reads the stop flag, and renews the lease where `renew` is 1. The
+-- offsets are the bytes at which they belong; 0 replaces what is stored. `ARGV[at + 10]` counts the tokens generated for
+-- the text. Returns an answer for each.
+local values = 14
 
 -- Stores new text at its offset behind a header, and publishes it. Returns whether all text before it was stored.
 local function add(key, header, new, at, frame)
@@ -45,6 +45,10 @@ local function report(at)
       return 'behind'
     end
     redis.call('HSET', state, 'generated', ARGV[at + 10])
+  end
+  local calls, calls_offset, calls_frame = unpack(ARGV, at + 11, at + 13)
+  if calls ~= '' and not add(partial_calls, fence .. ':', calls, calls_offset, calls_frame) then
+    return 'behind'
   end
   return 'on'
 end

@@ -1,5 +1,6 @@
 -- What is stored of one request: its human message, its reply or '', its failure or '', its place in the queue of the session
--- from 0 or '', whether a worker holds the lease, the text generated so far, and the number of the last event.
+-- from 0 or '', whether a worker holds the lease, the text, the reasoning and the calls generated so far, and the number of the
+-- last event.
 -- Renews the session's time to live.
 if not exists() then
   return {'gone'}
@@ -21,5 +22,6 @@ local next = place == 0
 return {
   'here', redis.call('JSON.GET', document, '.name'), stored(first), stored(bot),
   redis.call('HGET', failed, message) or '', place or '', next and redis.call('EXISTS', lease) or 0,
-  next and redis.call('GET', partial) or '', tonumber(redis.call('HGET', state, 'events') or 0)
+  next and redis.call('GET', partial) or '', next and behind_header(partial_reasoning, claim_header()) or '',
+  next and behind_header(partial_calls, claim_header()) or '', tonumber(redis.call('HGET', state, 'events') or 0)
 }

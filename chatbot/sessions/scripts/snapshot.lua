@@ -53,11 +53,6 @@ local function failures()
   return result
 end
 
-local function reasoning_so_far()
-  local text, header = redis.call('GET', partial_reasoning), reasoning_header()
-  return text and string.sub(text, 1, #header) == header and string.sub(text, #header + 1) or ''
-end
-
 local unanswered, failures_found = redis.call('LRANGE', pending, 0, -1), failures()
 local requests = {unpack(unanswered)}
 for i = 1, #failures_found, 2 do
@@ -65,7 +60,7 @@ for i = 1, #failures_found, 2 do
 end
 return {
   'here', redis.call('JSON.GET', document, '.name'), redis.call('JSON.GET', document, '.session_start'),
-  redis.call('PTTL', document), length, recovered, messages, redis.call('GET', partial) or '', reasoning_so_far(),
-  unanswered, failures_found, tonumber(redis.call('HGET', state, 'events') or 0), leaf_json(),
+  redis.call('PTTL', document), length, recovered, messages, redis.call('GET', partial) or '',
+  behind_header(partial_reasoning, claim_header()), unanswered, failures_found, tonumber(redis.call('HGET', state, 'events') or 0), leaf_json(),
   regenerations(requests), parents
 }

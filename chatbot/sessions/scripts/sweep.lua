@@ -6,7 +6,8 @@
 -- in the first list again at the third check, the seventh, the fifteenth, as that task may be lost too.
 --
 -- Where there are several partitions `others` says what the workers have read of the rest, for `pace_sums`; else it is ''.
--- Then the answer has this partition's figures too, whichever worker sweeps.
+-- Then the answer has this partition's figures too, whichever worker sweeps. Before the lists stands whether the outbox has
+-- charges.
 
 -- Sessions that are ready, claims, claims in a ms, and the queue delay.
 local function figures()
@@ -19,11 +20,14 @@ local function figures()
 end
 
 if not redis.call('SET', swept, 1, 'NX', 'PX', interval_ms) then
-  return {'swept already', figures()}
+  return {'swept already', figures(), 0}
 end
 if others ~= '' then
+  -- Without sessions that wait anywhere, most partitions are not swept: see ledger.py.
+  local before = string.match(redis.call('HGET', pace, 'others') or '', ':(%d+)$')
+  local unswept = not before or now() - before > others_life
   redis.call('HSET', pace, 'others', others .. ':' .. now())
-  if string.match(others, '^0:') and ready_sessions() == 0 then
+  if (unswept or string.match(others, '^0:')) and ready_sessions() == 0 then
     -- An idle time does not count, wherever the next message arrives.
     redis.call('HSET', pace, 'at', now())
   end
@@ -60,7 +64,7 @@ for i = 1, #entries, 2 do
       end
     elseif due or owner then
       if owner then
-        release_lease()
+        release_lease(true)
         redis.call('ZADD', waiting, time, session)
       end
       local wait = tonumber(first_wait_ms)
@@ -96,4 +100,4 @@ for _, id in ipairs(redis.call('ZRANGE', waiting, 0, 99)) do
     redis.call('ZREM', waiting, session)
   end
 end
-return {'swept', figures(), owed, unclaimed, queued}
+return {'swept', figures(), redis.call('EXISTS', outbox), owed, unclaimed, queued}

@@ -102,8 +102,8 @@ class Topology:
         #: Slots that a redirection placed elsewhere since the last query.
         self._moved: dict[int, ClusterNode] = {}
         self._nodes: frozenset[ClusterNode] = frozenset()
-        #: The masters' places, by the order of their first slots.
-        self._lanes: dict[ClusterNode | None, int] = {}
+        #: The masters' numbers, in the order of their first slots.
+        self._numbers: dict[ClusterNode | None, int] = {}
         self._epoch = -1
         self._asked_at = 0.0
         self._followers: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -120,7 +120,7 @@ class Topology:
             raise redis.ConnectionError(f"no node has slot {slot}")
         return found
 
-    def lane(self, slot: int) -> int:
+    def master_number(self, slot: int) -> int:
         """The place of the slot's owner among all masters, by their slots; 0 while it is unknown. It does not block.
 
         It stays the same over a failover: the new owner has all slots of the former one.
@@ -129,7 +129,7 @@ class Topology:
             if not self._firsts:
                 return 0
             owner = self._moved.get(slot) or self._owners[bisect_right(self._firsts, slot) - 1]
-            return self._lanes.get(owner, 0)
+            return self._numbers.get(owner, 0)
 
     def masters(self) -> frozenset[ClusterNode]:
         """The nodes that have slots. Raises redis-py's `ConnectionError` when no node says."""
@@ -222,7 +222,7 @@ class Topology:
             if (firsts, owners, nodes) != (self._firsts, self._owners, self._nodes) or self._moved:
                 self._firsts, self._owners, self._nodes = firsts, owners, nodes
                 self._moved.clear()
-                self._lanes = {owner: place for place, owner in enumerate(dict.fromkeys(filter(None, owners)))}
+                self._numbers = {owner: place for place, owner in enumerate(dict.fromkeys(filter(None, owners)))}
                 self._note_change()
         return True
 

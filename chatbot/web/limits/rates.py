@@ -83,7 +83,7 @@ class RateLimits:
     def _limiter(self, network: str) -> SlidingWindowCounterRateLimiter:
         at = self._partitions.of_address(network)
         if at not in self._limiters:
-            storage = _Storage(at.background, at.of_address("chat:rate"))
+            storage = _Storage(at.fail_fast_client, at.of_address("chat:rate"))
             self._limiters[at] = SlidingWindowCounterRateLimiter(storage)
         return self._limiters[at]
 

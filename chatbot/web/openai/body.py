@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import logging
+from hashlib import sha256
 from typing import Any
 
 from flask import request
 from gunicorn.http.errors import ParseException
 
 from chatbot.protocol.client_errors import ClientError
+from chatbot.protocol.events import to_json
 from chatbot.protocol.openai.create import parse_json
 
 logger = logging.getLogger(__name__)
 
 #: Bytes of a body, and of a frame of the websocket: conversations come whole, and images as text.
 MAX_BODY = 8 * 1024 * 1024
+
+
+def idempotency(document: dict[str, Any]) -> bytes:
+    """A digest of the request in 32 bytes, if it has an `Idempotency-Key`; else b"".
+
+    The same key with another body, or from a client with another API key, makes another request.
+    """
+    key = request.headers.get("Idempotency-Key", "").strip()
+    if not key:
+        return b""
+    parts = (request.headers.get("Authorization", ""), key, request.path, to_json(document))
+    return sha256("\0".join(parts).encode("utf-8", "surrogateescape")).digest()
 
 
 def read_json() -> dict[str, Any]:

@@ -12,13 +12,13 @@ from flask import Blueprint, Response
 
 from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.openai.chat import (
+    CallDeltas,
     chunk,
     completion,
     finish_reason,
     includes_usage,
     parse_chat,
     text_chunks,
-    tool_calls,
     usage_chunk,
 )
 from chatbot.protocol.openai.chat_params import chat_names
@@ -26,7 +26,7 @@ from chatbot.protocol.openai.failures import request_fault
 from chatbot.protocol.openai.response import INTERRUPTED, View
 from chatbot.web.answers import json_answer
 from chatbot.web.error_answers import error_body
-from chatbot.web.openai.body import read_json
+from chatbot.web.openai.body import idempotency, read_json
 from chatbot.web.openai.responses import leave, service, stream
 from chatbot.web.openai.service import Created, ResponseService
 from chatbot.web.openai.serving import DONE, data_text, wait_for_end
@@ -43,6 +43,7 @@ def complete() -> Response:
     steps = service()
     with chat_names(document):
         asked, with_usage = parse_chat(document), includes_usage(document)
+        asked = replace(asked, repeats=idempotency(document))
         created = steps.create(asked)
     if asked.stream:
         return stream(steps, created, _chunks(steps, created, with_usage=with_usage))
@@ -58,7 +59,7 @@ def complete() -> Response:
 
 def _chunks(steps: ResponseService, created: Created, *, with_usage: bool) -> Generator[str | None, None, None]:
     """The chunks of a stream."""
-    sent = thought = ""
+    sent, thought, calls = "", "", CallDeltas()
     with steps.follow_new(created) as follower:
         first = _named(follower.view)
         text_chunk = text_chunks(first)
@@ -67,7 +68,8 @@ def _chunks(steps: ResponseService, created: Created, *, with_usage: bool) -> Ge
             if found is None:
                 yield None
                 continue
-            if not found.text.startswith(sent) or found.status == "failed":
+            called = calls.new(found)
+            if called is None or not found.text.startswith(sent) or found.status == "failed":
                 yield data_text({"error": error_body(_error(found))})
                 return
             new, sent = found.text[len(sent) :], found.text
@@ -76,6 +78,8 @@ def _chunks(steps: ResponseService, created: Created, *, with_usage: bool) -> Ge
             if len(found.reasoning) > len(thought) and found.reasoning.startswith(thought):
                 parts.insert(0, data_text(chunk(first, {"reasoning_content": found.reasoning[len(thought) :]})))
                 thought = found.reasoning
+            if called:
+                parts.append(data_text(chunk(first, {"tool_calls": called})))
             if found.ended:
                 parts += [*map(data_text, _last(_named(found), with_usage=with_usage)), DONE]
             if parts:
@@ -83,9 +87,6 @@ def _chunks(steps: ResponseService, created: Created, *, with_usage: bool) -> Ge
 
 
 def _last(view: View, *, with_usage: bool) -> Iterator[dict[str, object]]:
-    calls = tool_calls(view)
-    if calls:
-        yield chunk(view, {"tool_calls": [{"index": number, **call} for number, call in enumerate(calls)]})
     yield chunk(view, {}, finish_reason(view))
     if with_usage:
         yield usage_chunk(view)

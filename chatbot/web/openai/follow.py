@@ -30,6 +30,8 @@ TICK = 1.0
 _REREAD = 10.0
 #: Seconds for which Redis may not answer before a response is followed no further: it takes some to restart.
 _PATIENCE = 30.0
+#: What of a view the frames of each type let grow.
+_PARTS = {"delta": "text", "reasoning": "reasoning", "calls": "call_text"}
 #: Events held for a client that does not read; beyond them the stored state is read instead.
 _MAX_HELD = 1000
 
@@ -38,7 +40,8 @@ class Events(Subscriber):
     """The events of a session for one request, held until they are asked for."""
 
     def __init__(self, session: str) -> None:
-        super().__init__(session, len, self._leave)
+        # `wait` gives the events out: none is sent.
+        super().__init__(session, lambda _: None, self._leave)
         self._held_events: deque[Event] = deque()
         self._arrived = threading.Event()
         #: The web process shuts down.
@@ -114,7 +117,7 @@ class Follower:
     def _read_again(self, *, patient: bool) -> bool:
         """Reads the stored state; false when Redis does not answer, as long as the follower is patient."""
         try:
-            self._view = self._read(self._view.reasoning)
+            self._view = self._read()
         except StoreUnavailable as error:
             if not patient:
                 raise
@@ -131,17 +134,27 @@ class Follower:
             return None
         human = json.loads(found[0].frame)
         del human["type"]
-        state = RequestState(name="", human=human, reply=None, failure=None, place=0, begun=False, partial="", event=1)
+        state = RequestState(
+            name="",
+            human=human,
+            reply=None,
+            failure=None,
+            place=0,
+            begun=False,
+            partial="",
+            partial_reasoning="",
+            partial_calls="",
+            event=1,
+        )
         self._last = 1
         self._view = view_of(self._known, state, self._previous)
         return self._view if all(self._apply(event) for event in found[1:]) else None
 
-    def _read(self, reasoning: str = "") -> View:
-        """What is stored; `reasoning` is what was followed of it, as it is read with the complete reply alone."""
+    def _read(self) -> View:
+        """What is stored."""
         state = self._responses.state(self._known.session, self._known.request)
         self._last = state.event
-        view = view_of(self._known, state, self._previous)
-        return view if view.reply else replace(view, reasoning=reasoning)
+        return view_of(self._known, state, self._previous)
 
     def _apply(self, event: Event) -> bool:
         """Adds an event to the view; false when one before it is missing."""
@@ -153,21 +166,18 @@ class Follower:
         frame = json.loads(event.frame)
         request = self._known.request
         match frame["type"]:
-            case "delta" if frame["reply_to"] == request and frame["offset"] <= len(self._view.text):
-                text = self._view.text[: frame["offset"]] + frame["msg"]
-                self._view = replace(self._view, text=text, begun=True)
-            case "delta" if frame["reply_to"] == request:
-                return False
-            case "reasoning" if frame["reply_to"] == request:
-                thought = self._view.reasoning
-                if frame["offset"] <= len(thought):
-                    thought = thought[: frame["offset"]] + frame["msg"]
-                self._view = replace(self._view, reasoning=thought, begun=True)
+            case "delta" | "reasoning" | "calls" as kind if frame["reply_to"] == request:
+                part = _PARTS[kind]
+                before = getattr(self._view, part)
+                if frame["offset"] > len(before):
+                    return False
+                grown = {part: before[: frame["offset"]] + frame["msg"]}
+                self._view = replace(self._view, begun=True, **grown)
             case "message" if frame.get("reply_to") == request:
                 del frame["type"]
                 self._view = replace(self._view, text=frame["msg"], reasoning=frame.get("reasoning", ""), reply=frame)
             case "error" if frame["id"] == request:
-                self._view = replace(self._view, text="", failure=frame["message"])
+                self._view = replace(self._view, text="", reasoning="", call_text="", failure=frame["message"])
         return True
 
 
@@ -182,7 +192,8 @@ def view_of(known: ResponseId, state: RequestState, previous: str | None = None)
         human=state.human,
         reply_id=reply_id(known.session, known.request),
         text=state.reply["msg"] if state.reply else state.partial,
-        reasoning=state.reply.get("reasoning", "") if state.reply else "",
+        reasoning=state.reply.get("reasoning", "") if state.reply else state.partial_reasoning,
+        call_text="" if state.reply else state.partial_calls,
         reply=state.reply,
         failure=None if state.reply else state.failure,
         begun=state.begun,

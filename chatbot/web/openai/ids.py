@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
+from base64 import urlsafe_b64encode
+from hashlib import sha256
 from typing import NamedTuple
 
 from chatbot.sessions.ids import session_id
@@ -32,6 +34,16 @@ class ResponseId(NamedTuple):
 def new_request_id() -> str:
     """A new id of a request, which cannot be guessed."""
     return secrets.token_urlsafe(_REQUEST_BYTES)
+
+
+def repeatable_id(digest: bytes) -> ResponseId:
+    """The id that a digest of 32 bytes stands for: nobody can guess it who does not know what was digested."""
+    request = sha256(b"request" + digest).digest()[:_REQUEST_BYTES]
+    return ResponseId(_text(digest), _text(request))
+
+
+def _text(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def parse_response_id(text: str) -> ResponseId | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -15,9 +16,9 @@ from chatbot.protocol.openai.failures import request_fault
 from chatbot.protocol.openai.history import listed
 from chatbot.protocol.openai.items import invalid
 from chatbot.protocol.openai.response import resource
-from chatbot.protocol.openai.stream_events import delivered, events
+from chatbot.protocol.openai.stream_events import Sent, continues, delivered, events
 from chatbot.web.answers import json_answer
-from chatbot.web.openai.body import read_json
+from chatbot.web.openai.body import idempotency, read_json
 from chatbot.web.openai.compaction import compact
 from chatbot.web.openai.follow import Follower
 from chatbot.web.openai.principal import principal
@@ -48,7 +49,8 @@ def service() -> ResponseService:
 
 def create() -> Response:
     """Creates a response: whole, as a stream, or in the background."""
-    asked = parse_create(read_json())
+    document = read_json()
+    asked = replace(parse_create(document), repeats=idempotency(document))
     steps = service()
     created = steps.create(asked, follows=asked.stream or not asked.background)
     if asked.stream:
@@ -74,7 +76,9 @@ def resource_when_ended(steps: ResponseService, created: Created) -> dict[str, A
 
 
 def leave(steps: ResponseService, created: Created, *, done: bool) -> None:
-    """What becomes of a response whose client has got the end, or is gone."""
+    """What becomes of a response whose client has got the end, or is gone. One that may be asked for again goes on."""
+    if created.request.repeats:
+        return
     try:
         if not created.request.store:
             steps.end(created.known)
@@ -122,12 +126,12 @@ def batches(follower: Follower, after: int) -> Iterator[list[dict[str, Any]]]:
     Events are append-only. Where a text took the place of one that was sent, there is no event to say so: the stream
     ends with an error.
     """
-    sent: str | None = None
+    sent: Sent = ()
     for view in follower:
         if view is None:
             yield []
             continue
-        if sent is not None and not view.text.startswith(sent) and (view.text or view.ended):
+        if not continues(view, sent):
             yield [_changed(after + 1)]
             return
         found = list(events(view, after))

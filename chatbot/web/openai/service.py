@@ -20,7 +20,7 @@ from chatbot.protocol.openai.response import View
 from chatbot.sessions.requests import Accepted
 from chatbot.sessions.responses import response_not_found
 from chatbot.web.openai.follow import Events, Follower, view_of
-from chatbot.web.openai.ids import ResponseId, new_request_id, parse_response_id
+from chatbot.web.openai.ids import ResponseId, new_request_id, parse_response_id, repeatable_id
 from chatbot.web.openai.principal import Principal
 from chatbot.web.services import Services
 from chatbot.web.traces import accepting
@@ -63,25 +63,30 @@ class ResponseService:
         own: dict[str, Any] = {"model": model}
         if request.background:
             own["background"] = True
+        if request.stream or request.background:
+            # The worker publishes function calls as they are generated, which a reply generated again must repeat.
+            own["stream"] = request.deltas
         events: Events | None = None
         previous = None if request.previous_response_id is None else self._previous(request.previous_response_id)
         if previous is not None and request.store:
             self._check_outputs(request, previous)
-            known = previous._replace(request=new_request_id())
+            own_id = repeatable_id(request.repeats).request if request.repeats else new_request_id()
+            known = previous._replace(request=own_id)
             self._accept(known, request, {**own, "previous": previous.request}, previous.request)
         else:
             if previous is not None:
                 context = items_of_all(self._path(previous))
             request = replace(request, items=[*(context or ()), *request.items])
             check_outputs(request.items)
-            known = self._begin(request.store)
+            known = self._begin(request)
             events = self._attach(known.session) if follows else None
             try:
                 self._accept(known, request, own if request.store else {**own, "store": False}, None)
             except BaseException:
                 if events is not None:
                     self._detach(events)
-                self._services.sessions.end(known.session)
+                if not request.repeats:
+                    self._services.sessions.end(known.session)
                 raise
         self._services.metrics.ack_time.observe(time.monotonic() - began)
         return Created(known, request, None if request.store else request.previous_response_id, events)
@@ -99,7 +104,7 @@ class ResponseService:
     def follow_new(self, created: Created) -> Iterator[Follower]:
         """Follows a response that was just created."""
         events = created.events or self._attach(created.known.session)
-        new = created.events is not None
+        new = created.events is not None and not created.request.repeats
         try:
             yield Follower(self._services.responses, events, created.known, created.previous, new=new)
         finally:
@@ -173,10 +178,13 @@ class ResponseService:
             raise unsupported(needs, f"{_WHAT[needs]} with its model")
         return settings.name
 
-    def _begin(self, store: bool) -> ResponseId:
-        session = self._services.sessions.create(self._principal.name, max_age=0 if store else UNSTORED_AGE)
+    def _begin(self, request: CreateRequest) -> ResponseId:
+        known = repeatable_id(request.repeats) if request.repeats else None
+        session = self._services.sessions.create(
+            self._principal.name, max_age=0 if request.store else UNSTORED_AGE, token=known.token if known else ""
+        )
         self._services.metrics.sessions.inc()
-        return ResponseId(session["token"], new_request_id())
+        return known or ResponseId(session["token"], new_request_id())
 
     def _accept(self, known: ResponseId, request: CreateRequest, further: dict[str, Any], parent: str | None) -> None:
         session, message = known.session, known.request

@@ -110,7 +110,7 @@ class ResponsesSocket:
         for name in _HTTP_ONLY:
             if name in document:
                 raise ClientError("invalid_value", f"{name} has no place on the websocket", param=name)
-        asked = parse_create(document)
+        asked = replace(parse_create(document), stream=True)
         previous, context = asked.previous_response_id, None
         if self._latest is not None and previous == self._latest[0]:
             # A continuation that fails must not leave the connection's state behind.

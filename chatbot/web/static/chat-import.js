@@ -35,6 +35,7 @@ export function setUpImport({ imported, failed }) {
       page.menu.hidePopover();
       page.importFile.click();
     });
+    button.disabled = false;
   }
   page.importFile.addEventListener('change', () => {
     const [file] = page.importFile.files;

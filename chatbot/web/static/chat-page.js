@@ -8,8 +8,8 @@ import { Composer } from './composer.js';
 import { ConversationView } from './conversation-view.js';
 import { loadExport } from './later.js';
 import { plainText } from './markdown.js';
-import { isSendable } from './message-view.js';
 import { announce, notice, page, showView } from './page.js';
+import { isSendable } from './turn-texts.js';
 import { Unsent } from './unsent.js';
 
 const ANNOUNCED = 1_500; // characters of a reply that are announced to screen readers

@@ -1,14 +1,14 @@
 /** One open chat: connects a Conversation with the ChatClient of its session and the session's history. No DOM. */
 
-import { ApiError, backoff, ChatClient, newId } from './client.js';
+import { pause } from './client/api.js';
+import { ApiError, ChatClient, newId } from './client.js';
 import { Conversation } from './conversation.js';
 import { History } from './history.js';
+import { HistorySync } from './history-sync.js';
 
 const SILENCE_LIMIT = 1_500; // milliseconds for a reply that is neither pending nor in the history
 const UNREACHABLE_AFTER = 5; // attempts
 const CONVERSATION_FRAMES = new Set(['ack', 'status', 'reasoning', 'delta', 'message', 'selected', 'feedback']);
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Chat {
   #listener;
@@ -16,8 +16,7 @@ export class Chat {
   #fresh;
   #history;
   #isClosed = false;
-  #syncing = null;
-  #syncAgain = false;
+  #sync;
   #connections = 0;
   #gap = false; // the server may have stored what this connection does not mention
 
@@ -47,6 +46,16 @@ export class Chat {
       },
     });
     this.#history = new History(token, this.conversation, fresh);
+    this.#sync = new HistorySync(this.#history, {
+      loaded: ({ name, session_start: begun, leaf }) => {
+        this.#knownAs(name, begun);
+        if (leaf) this.conversation.showEnd(leaf);
+      },
+      failed: (attempt) => {
+        if (!this.#client.online) this.#connectionIs(attempt >= UNREACHABLE_AFTER ? 'unreachable' : 'reconnecting');
+      },
+      ended: (error) => this.#end(error),
+    });
     this.#client = this.#connect();
   }
 
@@ -65,7 +74,7 @@ export class Chat {
 
   /** Loads the history, then opens the connection. */
   async open() {
-    if (!this.#fresh) await this.#sync();
+    if (!this.#fresh) await this.#sync.run();
     if (this.#isClosed) return;
     for (const turn of this.conversation.unsent) this.#transmit(turn);
     this.#client.open();
@@ -74,6 +83,7 @@ export class Chat {
   close() {
     this.#isClosed = true;
     this.#history.close();
+    this.#sync.close();
     this.#client.close();
   }
 
@@ -131,6 +141,7 @@ export class Chat {
 
   #transmit(turn) {
     turn.sent = true;
+    turn.held = this.#isHolding;
     this.#client.deliver(turn.frame);
   }
 
@@ -145,7 +156,7 @@ export class Chat {
       default:
         if (frame.type === 'ack' && frame.reply_to) this.conversation.regenerate(frame.id, frame.reply_to);
         if (frame.type === 'message' && frame.source === 'human') this.conversation.show(frame.id);
-        if (CONVERSATION_FRAMES.has(frame.type) && !this.conversation.apply(frame)) this.#sync();
+        if (CONVERSATION_FRAMES.has(frame.type) && !this.conversation.apply(frame)) this.#sync.run();
     }
   }
 
@@ -160,7 +171,7 @@ export class Chat {
     if (recovered === false) this.#history.noteGap();
     this.#gap = recovered === false || (recovered !== true && !this.#fresh) || !known;
     this.#fresh = false;
-    if (this.#gap) await this.#sync();
+    if (this.#gap) await this.#sync.run();
     const unsent = new Set(this.conversation.unsent.map(({ id }) => id));
     for (const id of this.#client.unsent) if (!unsent.has(id)) this.#client.drop(id);
   }
@@ -175,7 +186,7 @@ export class Chat {
     }
     if (!gap) await pause(SILENCE_LIMIT);
     const lost = () => this.conversation.unmentioned.filter((turn) => !pending.includes(turn.id));
-    if (!gap && current() && lost().length) await this.#sync();
+    if (!gap && current() && lost().length) await this.#sync.run();
     if (!current()) return;
     for (const turn of lost()) this.conversation.fail(turn, { code: 'model_error' });
   }
@@ -185,7 +196,7 @@ export class Chat {
     this.stopping = false;
     if (turn || (frame.id && frame.code === 'model_error')) {
       const known = this.conversation.apply(frame);
-      if (!known || frame.code === 'not_retryable') this.#sync();
+      if (!known || frame.code === 'not_retryable') this.#sync.run();
     } else {
       this.#listener.notice(frame.message || 'Something went wrong.');
     }
@@ -196,39 +207,6 @@ export class Chat {
     this.name = name;
     this.begun = begun;
     this.#listener.state();
-  }
-
-  /** Merges the newest page of the history, again until it contains every message that frames were about. */
-  #sync() {
-    this.#syncAgain = true;
-    this.#syncing ??= this.#syncUntilKnown();
-    return this.#syncing;
-  }
-
-  async #syncUntilKnown() {
-    for (let attempt = 0; this.#syncAgain && !this.#isClosed; ) {
-      this.#syncAgain = false;
-      try {
-        const loaded = await this.#history.loadNewest();
-        if (!loaded) return;
-        this.#knownAs(loaded.session.name, loaded.session.session_start);
-        if (loaded.session.leaf) this.conversation.showEnd(loaded.session.leaf);
-        if (!loaded.complete) this.#syncAgain = true;
-        attempt = 0;
-      } catch (error) {
-        if (!(error instanceof ApiError)) throw error;
-        if (this.#isClosed) return;
-        if (error.expired || error.damaged) {
-          this.#end(error);
-          return;
-        }
-        this.#syncAgain = true;
-        if (!this.#client.online) this.#connectionIs(attempt >= UNREACHABLE_AFTER ? 'unreachable' : 'reconnecting');
-        await pause(Math.max(backoff(attempt), (error.retryAfter ?? 0) * 1000));
-        attempt += 1;
-      }
-    }
-    this.#syncing = null;
   }
 
   #end({ damaged = false }) {
@@ -243,6 +221,15 @@ export class Chat {
     if (this.connection === 'expired' || name === 'ended') return;
     if (name !== 'online') this.stopping = false;
     this.connection = name;
+    for (const turn of this.conversation.unsent) {
+      turn.held = this.#isHolding;
+      this.conversation.changed(turn);
+    }
     this.#listener.state();
+  }
+
+  /** What is sent now waits until there is a connection again. */
+  get #isHolding() {
+    return ['reconnecting', 'unreachable'].includes(this.connection);
   }
 }

@@ -40,16 +40,22 @@ const LONGEST = 20_000; // characters; a longer block keeps one colour
 const DELAY = 100; // milliseconds between two passes over blocks that grow
 
 const supported = typeof Highlight === 'function' && Boolean(CSS.highlights);
+// With forced colours a highlight is a block of the selection's colour, whatever its style.
+const forced = window.matchMedia('(forced-colors: active)');
 const waiting = new Map(); // element → language
 const coloured = new Map(); // element → [[kind, range]…]
 let _timer = 0;
 let hljs = null;
 const loaded = new Map(); // language → promise
 
+forced.addEventListener('change', () => {
+  for (const [element, ranges] of coloured) forget(element, ranges);
+});
+
 /** Colours the text of an element, soon; called again whenever the text has grown. */
 export function colour(element, language) {
   const name = NAMES.get(language.toLowerCase());
-  if (!supported || !name) return;
+  if (!supported || !name || forced.matches) return;
   waiting.set(element, name);
   _timer ||= setTimeout(colourAll, DELAY);
 }

@@ -2,6 +2,8 @@
 
 import { tabStorage } from './storage.js';
 
+// A computer with a mouse has a keyboard; on phones and tablets Enter makes a new line, and the button sends.
+const hasKeyboard = window.matchMedia('(hover: hover) and (pointer: fine)');
 const draftKey = (token) => `chat.draft.${token}`;
 
 export class Composer {
@@ -23,6 +25,8 @@ export class Composer {
         return;
       }
       if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+      // An on-screen keyboard has no Shift + Enter.
+      if (!hasKeyboard.matches && !event.ctrlKey && !event.metaKey) return;
       event.preventDefault();
       this.#form.requestSubmit();
     });
@@ -38,6 +42,7 @@ export class Composer {
     new ResizeObserver(() => {
       if (this.#field.offsetWidth !== this.#width) this.#fit();
     }).observe(this.#field);
+    this.#field.enterKeyHint = hasKeyboard.matches ? 'send' : 'enter';
     this.#changed();
   }
 
@@ -89,7 +94,7 @@ export class Composer {
 
   /** Focuses the field, except where that opens an on-screen keyboard. */
   focusIfHandy() {
-    if (window.matchMedia('(hover: hover) and (pointer: fine)').matches) this.focus();
+    if (hasKeyboard.matches) this.focus();
   }
 
   #changed() {

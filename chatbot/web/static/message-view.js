@@ -2,77 +2,12 @@
 
 import { MarkdownText } from './markdown-text.js';
 import { Thinking } from './thinking.js';
+import { endingOf, failureOf, noteOf, progressOf } from './turn-texts.js';
 
-const FAILURES = {
-  model_error: 'The reply failed.',
-  unavailable: 'Not sent: the server is not available.',
-  rate_limited: 'Not sent: too many messages in a short time.',
-  too_many_pending: 'Not sent: earlier messages still wait for a reply.',
-  message_too_long: 'Not sent: the message is too long.',
-  empty_message: 'Not sent: the message is empty.',
-  expired: 'The chat expired before this was answered.',
-};
-const EDITABLE = new Set(['message_too_long', 'empty_message', 'invalid_id', 'expired', 'session_damaged']);
-
-/** Whether a message that failed with this error can be sent again as it is. */
-export const isSendable = ({ code, until }) => !EDITABLE.has(code) && !secondsUntil(until);
-
-const ENDINGS = {
-  length: 'Ended at the length limit',
-  content_filter: 'Cut off by the provider’s content filter',
-  stopped: 'Stopped',
-};
-
-const clock = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });
 const template = (id) => document.getElementById(id).content.firstElementChild;
 
 function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
-}
-
-function timeOf(timestamp) {
-  const time = new Date(timestamp ?? NaN);
-  return Number.isNaN(time.getTime()) ? '' : clock.format(time);
-}
-
-function seconds(count) {
-  return count === 1 ? '1 second' : `${count} seconds`;
-}
-
-function secondsUntil(time) {
-  return Math.max(0, Math.ceil(((time ?? 0) - Date.now()) / 1000));
-}
-
-/** What went wrong, and the button for it: {text, action, label, wait}, `wait` in seconds until it is enabled. */
-function failureOf({ state, error, stored }) {
-  if (state !== 'failed') return null;
-  const wait = secondsUntil(error.until);
-  let text = FAILURES[error.code] ?? (error.message || 'Something went wrong.');
-  if (stored && error.code !== 'expired') {
-    const reason = error.code === 'model_error' ? error.message : '';
-    text = [FAILURES.model_error, reason].filter(Boolean).join(' ');
-  }
-  if (!stored && error.code === 'expired') text = 'Not sent: the chat has expired.';
-  if (wait) text += ` You can try again in ${seconds(wait)}.`;
-  if (stored) return { text, wait, action: error.code === 'expired' ? '' : 'retry', label: 'Retry' };
-  if (EDITABLE.has(error.code)) return { text, wait, action: 'edit', label: 'Edit' };
-  return { text, wait, action: 'sendAgain', label: 'Send again' };
-}
-
-/** The text beside the animated dots, or null when they are not shown. */
-function progressOf({ state, status, reply, stored }) {
-  if (state !== 'waiting' || !stored) return null;
-  if (status?.state === 'loading') return 'Loading the model';
-  if (status?.state === 'retrying') {
-    const left = secondsUntil(status.until);
-    return `The model is not available. Trying again${left ? ` in ${seconds(left)}` : ''}`;
-  }
-  return reply?.text ? null : '';
-}
-
-/** The note below a reply that ended early, or has no text. */
-function endingOf({ finishReason, text }) {
-  return ENDINGS[finishReason] ?? (text ? '' : 'The model returned no text');
 }
 
 /** Shows ‹ 2/3 › for alternatives, as turns; the shown one is that for which `isShown`. */
@@ -96,6 +31,7 @@ export class MessageView {
   #timer = 0;
   #said;
   #reply;
+  #row;
   #foot;
   #body;
   #thinking;
@@ -108,6 +44,7 @@ export class MessageView {
     this.root.dataset.id = id;
     this.#said = this.root.querySelector('.said');
     this.#reply = this.root.querySelector('.reply');
+    this.#row = this.root.querySelector('.row');
     this.#foot = this.root.querySelector('.foot');
     this.#body = new MarkdownText(this.#reply.querySelector('.text'));
     this.#thinking = new Thinking(this.#reply.querySelector('.text'));
@@ -119,8 +56,8 @@ export class MessageView {
     this.#opinion?.remove();
     this.#opinion = null;
     if (!shown) return;
-    this.#foot.after(document.importNode(template('opinion'), true));
-    this.#opinion = this.#foot.nextElementSibling;
+    this.#row.after(document.importNode(template('opinion'), true));
+    this.#opinion = this.#row.nextElementSibling;
     this.#opinion.addEventListener('keydown', (event) => {
       if (event.key === 'Enter' && !event.isComposing) this.#opinion.querySelector('button').click();
     });
@@ -136,7 +73,7 @@ export class MessageView {
     this.#said.hidden = text === null;
     if (text !== null) setText(saidText, text);
     this.#said.dataset.state = state;
-    setText(saidMeta, state === 'sending' ? 'Sending' : stored ? timeOf(turn.timestamp) : '');
+    setText(saidMeta, noteOf(turn));
     this.#showFailure(this.#said, stored ? null : failure);
     this.#said.querySelector('.edit').hidden = !stored;
     showPlace(this.#said, paths.messagesBeside(turn), (other) => other.of === turn.of);
@@ -176,7 +113,7 @@ export class MessageView {
     if (!this.#progress) {
       if (text === null) return;
       this.#progress = document.importNode(template('progress'), true);
-      this.#foot.before(this.#progress);
+      this.#row.before(this.#progress);
     }
     this.#progress.hidden = text === null;
     setText(this.#progress.lastElementChild, text ?? '');

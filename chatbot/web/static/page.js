@@ -8,10 +8,16 @@ export const page = Object.fromEntries(Array.from(document.querySelectorAll('[id
 
 let noticeTimer = 0;
 
-/** Shows one of the two views, `start` or `chat`. */
+const root = document.documentElement;
+
+/** The view that is shown, `start` or `chat`; early.js chooses the first one. */
+export function shownView() {
+  return root.dataset.view;
+}
+
+/** Shows one of the two views. */
 export function showView(name) {
-  document.body.dataset.view = name;
-  page.start.hidden = name !== 'start';
+  root.dataset.view = name;
   page.chat.hidden = name !== 'chat';
 }
 

@@ -68,7 +68,7 @@ export class Sidebar {
     this.#entries = entries;
     const focused = document.activeElement?.dataset?.token;
     list.replaceChildren(...entries.map((entry) => this.#item(entry, entry.token === current)));
-    document.body.dataset.chats = entries.length;
+    document.documentElement.dataset.chats = entries.length;
     search.hidden = entries.length < 2;
     if (search.hidden) search.value = '';
     this.#filter();

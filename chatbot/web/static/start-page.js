@@ -1,7 +1,7 @@
 /** The start page: asks for the user's name and creates sessions. */
 
 import { createSession } from './client/api.js';
-import { notice, page, showView } from './page.js';
+import { notice, page, shownView, showView } from './page.js';
 import { browserStorage } from './storage.js';
 
 const NAME = 'chat.name';
@@ -20,12 +20,13 @@ export class StartPage {
   /** `created(session)` is called with each new session. */
   constructor(created) {
     this.#created = created;
-    page.startForm.addEventListener('submit', (event) => {
-      event.preventDefault();
-      const name = page.name.value.trim();
-      if (name) this.createSession(name);
-      else this.show({ problem: 'Please write your name.' });
-    });
+    page.startForm.addEventListener('submit', () => this.#submit());
+  }
+
+  /** Shows the page when it is opened; early.js noted whether the form was submitted before. */
+  begin() {
+    this.show();
+    if ('submitted' in document.documentElement.dataset) this.#submit();
   }
 
   /** The user's name, empty until it is known. */
@@ -48,6 +49,12 @@ export class StartPage {
     page.name.focus();
   }
 
+  #submit() {
+    const name = page.name.value.trim();
+    if (name) this.createSession(name);
+    else this.show({ problem: 'Please write your name.' });
+  }
+
   async createSession(name) {
     page.startButton.disabled = true;
     page.newChat.disabled = true;
@@ -55,7 +62,7 @@ export class StartPage {
       this.#created(await createSession(name));
     } catch (error) {
       if (!error.code) throw error;
-      if (page.chat.hidden || error.code === 'invalid_name') this.show({ problem: explain(error) });
+      if (shownView() === 'start' || error.code === 'invalid_name') this.show({ problem: explain(error) });
       else notice(explain(error));
     } finally {
       page.startButton.disabled = false;

@@ -1,4 +1,4 @@
-/** The menu's choice of a theme: as the system, light or dark. theme.js applies it when the page is opened. */
+/** The menu's choice of a theme: as the system, light or dark. early.js applies it when the page is opened. */
 
 import { page } from './page.js';
 import { browserStorage } from './storage.js';

@@ -25,6 +25,7 @@ export class Turn {
     this.error = null; // {code, message, until}
     this.reply = null;
     this.sent = false; // by this page
+    this.held = false; // not acknowledged, and there is no connection
   }
 
   /** The message will be sent again, under its id. */

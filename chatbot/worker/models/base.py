@@ -135,8 +135,8 @@ class ModelProtocol(Model):
                 if reason is not None:
                     yield Piece(shown, reason, thought, retracts, piece.usage, piece.calls)
                     return
-                if shown or thought or retracts:
-                    yield Piece(shown, None, thought, retracts, chunks=piece.chunks)
+                if shown or thought or retracts or piece.calls:
+                    yield Piece(shown, None, thought, retracts, calls=piece.calls, chunks=piece.chunks)
         raise AssertionError("the last chunk of every protocol has a finish reason")
 
     def _stops(self, call: Call) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""One thread that reads the streams of all model calls of a process.
+"""One thread that runs all replies of a process, and reads the streams of their models.
 
-A call is written as if it blocked, as a function that reads from the model server until the reply ends. It runs in a
-greenlet of this thread; while it waits for bytes, other calls run. The thread that asked waits for the result alone, so
-no thread wakes up for a token. libcurl takes HTTP apart and reports what arrived; one selector waits for all sockets.
+A reply is written as if it blocked. It runs in a greenlet of this thread; while it waits for the model server or for
+Redis (`worker/pipelined_scripts.py`), other replies run. So no thread wakes up for a token or for an answer of Redis.
+libcurl takes HTTP apart and reports what arrived; one selector waits for all sockets.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import greenlet
@@ -53,21 +53,22 @@ class Transfer(Protocol):
 
 
 class _Visit:
-    """A function that runs in the loop's thread for a thread that waits."""
+    """A function that runs in the loop's thread."""
 
-    def __init__(self, work: Callable[[], Any]) -> None:
-        #: What the waiting thread is to run; None at the end.
-        self.inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+    def __init__(self, loop: ModelLoop, work: Callable[[], Any], done: Callable[[_Visit], Any]) -> None:
+        """`done` is called in the loop's thread at the end. It must not block."""
+        self._loop = loop
         self.value: Any = None
         self.error: BaseException | None = None
         self._work = work
+        self._done = done
         self._context = copy_context()
 
     def begin(self) -> None:
         """Called in the loop's thread, whose greenlet becomes the parent."""
         found = greenlet.greenlet(self._run)
         found.gr_context = self._context
-        found.visit = self
+        found.loop = self._loop
         found.switch()
 
     def _run(self) -> None:
@@ -75,14 +76,15 @@ class _Visit:
             self.value = self._work()
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
             self.error = error
-        self.inbox.put(None)
+        self._done(self)
 
 
 class ModelLoop:
     """Runs model calls. Thread-safe, except where a method says that it is for the loop's own thread."""
 
-    def __init__(self, max_connections: int) -> None:
-        """`max_connections` that are idle are kept open."""
+    def __init__(self, slots: int) -> None:
+        """`slots` is how many replies run at a time: so many connections that are idle are kept open."""
+        self._helpers = ThreadPoolExecutor(slots, "model-helper")
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._posted: deque[Callable[[], None]] = deque()
@@ -93,7 +95,7 @@ class ModelLoop:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wakes, _READ)
         self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, max_connections)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, slots)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._timer: float | None = None
@@ -101,16 +103,18 @@ class ModelLoop:
         self._ready: dict[Transfer, None] = {}
         self._afterwards: list[Callable[[], Any]] = []
         self._next_check = 0.0
+        #: Called in the loop's thread with the monotonic time, each second at least. They must not block.
+        self.checks: list[Callable[[float], None]] = []
         self._hub: greenlet.greenlet
         #: The monotonic time at which the last events came.
         self.now = time.monotonic()
 
     def run(self, work: Callable[[], T]) -> T:
         """The result of `work`, which runs in the loop's thread. It must not block but in a transfer or `outside`."""
-        visit = _Visit(work)
+        ended = threading.Event()
+        visit = _Visit(self, work, lambda _: ended.set())
         self.post(visit.begin)
-        while (aside := visit.inbox.get()) is not None:
-            aside()
+        ended.wait()
         if visit.error is None:
             return visit.value  # type: ignore[no-any-return]
         try:
@@ -119,24 +123,21 @@ class ModelLoop:
             # The traceback refers to this frame.
             del visit
 
+    def start(self, work: Callable[[], Any]) -> None:
+        """Runs `work` like `run`, and does not wait for it. An exception is logged."""
+        self.post(_Visit(self, work, _log_error).begin)
+
     def outside(self, work: Callable[[], T]) -> T:
-        """The result of `work`, which may block: it runs in the thread that waits for this call. Call it in a call."""
+        """The result of `work`, which may block: it runs in another thread. Call it in the loop's thread."""
         call = greenlet.getcurrent()
-        outcome: list[Any] = []
-
-        def aside() -> None:
-            try:
-                outcome.extend((work(), None))
-            except BaseException as error:  # noqa: BLE001 - raised in the call
-                outcome.extend((None, error))
-            self.post(call.switch)
-
-        call.visit.inbox.put(aside)
+        try:
+            ended = self._helpers.submit(copy_context().run, work)
+        except RuntimeError:
+            # The process ends, or has no more threads.
+            return work()
+        ended.add_done_callback(lambda _: self.post(call.switch))
         self.pause()
-        value, error = outcome
-        if error is not None:
-            raise error
-        return value  # type: ignore[no-any-return]
+        return ended.result()
 
     def post(self, step: Callable[[], Any]) -> None:
         """Runs `step` in the loop's thread, soon."""
@@ -152,9 +153,9 @@ class ModelLoop:
 
     # In the loop's own thread
 
-    def pause(self) -> None:
-        """Returns once something switches to the present greenlet: other calls run meanwhile."""
-        self._hub.switch()
+    def pause(self) -> Any:
+        """Returns once something switches to the present greenlet, and what it gives: other calls run meanwhile."""
+        return self._hub.switch()
 
     def add(self, transfer: Transfer) -> None:
         """Starts a transfer. Raises `pycurl.error`."""
@@ -174,6 +175,19 @@ class ModelLoop:
         """Has the transfers check their times again after `seconds`."""
         self._next_check = min(self._next_check, self.now + seconds)
 
+    def watch(self, sock: socket.socket, on_event: Callable[[int], None], *, writing: bool = False) -> None:
+        """Calls `on_event` with the selector's events while the socket can be read, or written to if `writing`."""
+        events = _READ | _WRITE if writing else _READ
+        try:
+            self._selector.modify(sock, events, on_event)
+        except KeyError:
+            self._selector.register(sock, events, on_event)
+
+    def forget(self, sock: socket.socket) -> None:
+        """Ends `watch`."""
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(sock)
+
     def after_step(self, step: Callable[[], Any]) -> None:
         """Runs `step` once all calls that have something to read now have read it."""
         self._afterwards.append(step)
@@ -190,11 +204,17 @@ class ModelLoop:
     def _step(self) -> None:
         if len(self._transfers) > _FEW:
             time.sleep(min(_PAUSE_PER_TRANSFER * len(self._transfers), _PAUSE))
-        events = self._selector.select(self._wait())
+        with self._lock:
+            # From here on a step that is posted has to wake this thread.
+            self._woken = bool(self._posted)
+        events = self._selector.select(0.0 if self._woken else self._wait())
+        self._woken = True
         self.now = time.monotonic()
         for key, mask in events:
             if key.fileobj is self._wakes:
                 self._clear_wake()
+            elif key.data is not None:
+                key.data(mask)
             else:
                 flags = (pycurl.CSELECT_IN if mask & _READ else 0) | (pycurl.CSELECT_OUT if mask & _WRITE else 0)
                 self._multi.socket_action(key.fd, flags)
@@ -206,8 +226,7 @@ class ModelLoop:
         self._finish()
         if self.now >= self._next_check:
             self._next_check = self.now + _CHECK_INTERVAL
-            for transfer in list(self._transfers.values()):
-                transfer.check_times(self.now)
+            self._check_times()
         while self._ready:
             ready, self._ready = self._ready, {}
             for transfer in ready:
@@ -215,6 +234,12 @@ class ModelLoop:
         afterwards, self._afterwards = self._afterwards, []
         for step in afterwards:
             step()
+
+    def _check_times(self) -> None:
+        for transfer in list(self._transfers.values()):
+            transfer.check_times(self.now)
+        for check in self.checks:
+            check(self.now)
 
     def _wait(self) -> float:
         if not self._transfers:
@@ -225,8 +250,6 @@ class ModelLoop:
     def _clear_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._wakes.recv(64)
-        with self._lock:
-            self._woken = False
 
     def _finish(self) -> None:
         left = 1
@@ -252,3 +275,19 @@ class ModelLoop:
     def _set_timer(self, milliseconds: int) -> None:
         """Called by libcurl with the time after which it wants to be called; -1 for never."""
         self._timer = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
+
+
+def _log_error(visit: _Visit) -> None:
+    if visit.error is not None:
+        logger.error("what ran in the loop failed", exc_info=visit.error)
+
+
+def current_loop() -> ModelLoop | None:
+    """The loop in which the caller runs, as `run` and `start` have it."""
+    return getattr(greenlet.getcurrent(), "loop", None)
+
+
+def outside(work: Callable[[], T]) -> T:
+    """The result of `work`, which may block: in a loop's thread, another thread runs it."""
+    loop = current_loop()
+    return work() if loop is None else loop.outside(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from chatbot.protocol.openai.stream_events import DELTA
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import PromptTooLong
 from chatbot.worker.prompts import PromptMessage
+from chatbot.worker.stream import THINKS_AGAIN
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment, eventually
 from tests.support.models import ask, at
@@ -122,11 +124,10 @@ def test_a_client_that_goes_away_cancels_its_reply(
 ) -> None:
     text = "!tokens=1000 !interval=20 for long"
     body = {"input": text, "messages": [{"role": "user", "content": text}], "stream": stream}
-    with contextlib.suppress(requests.Timeout), requests.Session() as session:
-        # The first event comes before the client goes, the whole answer does not.
-        answer = session.post(f"{served.url()}/v1/{path}", json=body, timeout=0.3, stream=True)
-        next(answer.iter_content(1))
-        answer.close()
+    connection = http.client.HTTPConnection(served.url().removeprefix("http://"))
+    connection.request("POST", f"/v1/{path}", json.dumps(body))
+    model.wait_until(lambda records: len(records) == 1)
+    connection.close()
     model.wait_until(lambda records: [record.outcome for record in records] == ["closed_by_client"])
 
 
@@ -190,8 +191,12 @@ def test_a_chat_completion_calls_a_function(served: Deployment) -> None:
         "look",
         '{"at": "the sky"}',
     )
-    *_, with_call, last = chat.create(**ask, stream=True)
-    assert with_call.choices[0].delta.tool_calls[0].function.arguments == '{"at": "the sky"}'
+    ask["messages"][0]["content"] = "!interval=50 sky"
+    *chunks, last = chat.create(**ask, stream=True)
+    parts = [part for chunk in chunks for part in chunk.choices[0].delta.tool_calls or ()]
+    assert [part.function.name for part in parts if part.id] == ["look"]
+    assert "".join(part.function.arguments for part in parts) == '{"at": "!interval=50 sky"}'
+    assert len(parts) > 1
     assert last.choices[0].finish_reason == "tool_calls"
 
 
@@ -200,8 +205,11 @@ def test_this_server_is_a_model_server_of_the_responses_protocol(served: Deploym
     assert ask(model, "hello") == (said("hello"), "stop")
     call = Call(30)
     call.options = {"tools": [TOOL]}
-    *_, last = model.generate([PromptMessage("user", "the sky")], call)
-    assert [(one["name"], one["arguments"]) for one in last.calls] == [("look", '{"at": "the sky"}')]
+    call.options |= {"stream": "events"}
+    *chunks, last = model.generate([PromptMessage("user", "!interval=50 sky")], call)
+    assert [(one["name"], one["arguments"]) for one in last.calls] == [("look", '{"at": "!interval=50 sky"}')]
+    assert all(last.calls[0]["arguments"].startswith(chunk.calls[0]["arguments"]) for chunk in chunks)
+    assert len(chunks) > 2
     assert last.usage is not None
     assert not last.usage.estimated
     with pytest.raises(PromptTooLong):
@@ -233,6 +241,28 @@ def test_what_the_model_finds_too_long_is_the_requests_fault(served: Deployment)
     assert (whole.value.code, whole.value.param) == ("context_length_exceeded", "input")
     *_, last = api.responses.create(model="m", input="!fault=invalid x", stream=True)
     assert (last.type, last.response.error.code) == ("response.failed", "context_length_exceeded")
+
+
+def test_a_request_that_is_repeated_under_its_key_is_answered_once(served: Deployment, model: ModelServer) -> None:
+    """The client gives up, and asks another web process."""
+    text = "!interval=50 once"
+    for path, body in (
+        ("responses", {"input": text}),
+        ("responses", {"input": text, "store": False, "stream": True}),
+        ("chat/completions", {"messages": [{"role": "user", "content": text}]}),
+    ):
+        before = len(model.requests())
+        answers = []
+        for web, timeout, key in ((0, 0.2, "one"), (1, 10, "one"), (1, 10, "one"), (1, 10, "two")):
+            with contextlib.suppress(requests.Timeout):
+                answers.append(
+                    requests.post(
+                        f"{served.url(web)}/v1/{path}", json=body, headers={"Idempotency-Key": key}, timeout=timeout
+                    ).text
+                )
+        *repeated, other = answers
+        assert {*repeated} == {repeated[0]} != {other}
+        assert len(model.requests()) == before + 2
 
 
 def test_errors_have_the_form_of_openai(served: Deployment, chat: Deployment) -> None:
@@ -293,6 +323,32 @@ def test_waiting_requests_hold_no_worker(served: Deployment) -> None:
     assert any(thread.is_alive() for thread in waiting)
     for thread in waiting:
         thread.join(10)
+
+
+@pytest.mark.parametrize("kind", ["response.function_call_arguments.delta", "response.reasoning_summary_text.delta"])
+def test_calls_and_thoughts_go_on_when_their_worker_is_killed(served: Deployment, kind: str) -> None:
+    thoughts = "!interval=20 !say=<think>" + "let me see, " * 30 + "</think>yes"
+    asked: Any = {"input": thoughts} if "reasoning" in kind else {"input": f"!interval=20 {'x' * 600}", "tools": [TOOL]}
+    seen: list[Any] = []
+    for event in client(served).responses.create(model="m", stream=True, **asked):
+        seen.append(event)
+        if sum(one.type == kind for one in seen) == 5 and event.type == kind:
+            for worker in served.workers:
+                worker.kill()
+            for worker in served.workers:
+                worker.start()
+    assert [event.sequence_number for event in seen] == list(range(len(seen)))
+    sent = "".join(event.delta for event in seen if event.type == kind)
+    last = seen[-1].response
+    assert last.status == "completed"
+    if "reasoning" in kind:
+        assert sent == last.output[0].summary[0].text
+        before, again = sent.split(THINKS_AGAIN)
+        assert (last.output_text, again.strip()) == ("yes", ("let me see, " * 30).strip())
+        assert again.startswith(before[:40])
+    else:
+        assert (len(last.output), sent) == (1, last.output[0].arguments)
+        assert json.loads(sent) == {"at": asked["input"]}
 
 
 @pytest.mark.parametrize("killed", ["workers", "web"])

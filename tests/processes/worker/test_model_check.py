@@ -24,14 +24,14 @@ def test_a_model_that_answers_is_ok(model: ModelServer, path: str) -> None:
     assert "verdict:   OK" in checked.stdout
     assert "reachable: yes" in checked.stdout
     assert "You said: Hello!" in checked.stdout
-    assert "\ncontinues: yes, by " in checked.stdout
+    assert "\ncontinues: yes, a reply that was cut off goes on (by " in checked.stdout
     for line in ("model", "ended by", "streamed", "time", "speed"):
         assert f"\n{line}:" in checked.stdout
 
 
 def test_a_wrong_model_name_is_shown_with_those_that_the_server_lists(model: ModelServer) -> None:
     output = model_check(MODEL_URL=f"{model.url}/v1", MODEL_NAME="gpt-k").stdout
-    assert "model:     asked for as gpt-k (MODEL_NAME); the server lists " in output
+    assert "model:     gpt-k (MODEL_NAME), which the server does not list; it lists " in output
 
 
 def test_every_server_is_asked_and_all_must_reply(model: ModelServer) -> None:

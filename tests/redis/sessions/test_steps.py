@@ -458,8 +458,8 @@ def test_concurrent_sweeps_return_each_session_once(sessions: Sessions, redis_cl
     def sweep_often() -> None:
         for _ in range(5):
             redis_client.delete(SWEPT)
-            for part in Ledger(redis_client).overdue() or ():
-                found.extend(part)
+            if overdue := Ledger(redis_client).overdue():
+                found.extend([*overdue.owed, *overdue.unclaimed, *overdue.queued])
 
     threads = [threading.Thread(target=sweep_often) for _ in range(8)]
     for thread in threads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,8 +24,10 @@ from chatbot.store.client import connect
 from chatbot.store.cluster.client import ClusterClient
 from chatbot.store.cluster.pool import slot_of
 from chatbot.store.cluster.subscriptions import ClusterSubscriptions
+from chatbot.store.listeners import open_listeners
 from chatbot.store.partition_table import open_partitions
-from devtools.harness.deployment import eventually
+from devtools.harness.certificates import make_certificates
+from devtools.harness.deployment import USER, USER_ARGUMENTS, eventually
 from devtools.harness.redis_cluster import RedisCluster
 
 _SCRIPT = "redis.call('INCR', KEYS[1]) return redis.call('GET', KEYS[1])"
@@ -162,6 +165,33 @@ def test_the_rights_of_the_docs_do_in_a_cluster(cluster: RedisCluster, client: C
     plain.connection_pool.disconnect()
 
 
+def test_a_sweep_runs_in_partitions_with_unanswered_messages_alone(cluster: RedisCluster) -> None:
+    table = open_partitions([cluster.url], 5)
+    for partition in table.all:
+        partition.client.delete(*partition.shared)
+    sessions, ledger = Sessions(table, ttl=60, max_pending=2), Ledger(table)
+    session = session_id(sessions.create("Ada")["token"])
+    sessions.accept(session, "m1", "hello", (), "10.0.0.1")
+    at = table.of(session)
+    at.client.zadd(at.shared.ledger, {session: 1})
+
+    def sweep() -> tuple[list[str], int]:
+        """The sessions found, and how many partitions were swept: each writes what it has read of the others."""
+        for partition in table.all:
+            partition.client.delete(partition.swept, partition.shared.pace)
+        found = [overdue for node in table.nodes if (overdue := ledger.overdue(node))]
+        swept = sum(int(partition.client.hexists(partition.shared.pace, "others")) for partition in table.all)
+        return [session for overdue in found for session in overdue.unclaimed], swept
+
+    assert session in sweep()[0]
+    # A session that is ready counts in the expected wait of all others.
+    assert sweep()[1] == len(table.all)
+    assert sessions.end(session)
+    sweep()
+    assert len(table.nodes) <= sweep()[1] <= 2 * len(table.nodes)
+    table.disconnect()
+
+
 def test_a_session_is_served_in_a_cluster_while_its_slot_moves(cluster: RedisCluster) -> None:
     partitions = open_partitions([cluster.user_url], 5)
     sessions = Sessions(partitions, ttl=60, max_pending=8)
@@ -186,3 +216,36 @@ def test_a_session_is_served_in_a_cluster_while_its_slot_moves(cluster: RedisClu
     assert Ledger(partitions).size() == 0
     assert not [name for port in cluster.masters() for name in cluster.ask(port, "KEYS", "*absent")]
     partitions.disconnect()
+
+
+def test_all_connections_to_a_cluster_with_tls_are_encrypted(tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    received: list[str] = []
+    with RedisCluster(tmp_path, masters=2, replicas=0, arguments=USER_ARGUMENTS, certificates=tmp_path) as cluster:
+        with pytest.raises(redis.ConnectionError, match="certificate verify failed"):
+            connect(cluster.user_url.partition("?")[0], 1, retries=0).get("chat:x")
+        settings = Settings.from_env({"REDIS_URL": cluster.user_url, "MODEL_URL": "http://127.0.0.1:1"})
+        table = open_partitions(settings.redis.urls, 5)
+        sessions, leases = Sessions(table, ttl=60, max_pending=8), Leases(table, ttl=60, history_messages=4)
+        listeners = open_listeners(table, lambda _, event: received.append(event))
+        ids = [session_id(sessions.create("Ada")["token"]) for _ in range(8)]
+        for session in ids:
+            # Moves of slots are followed to the port with TLS that the answer names.
+            slot = slot_of(table.of(session).shared.ledger)
+            cluster.move_slot(slot, _elsewhere(cluster, slot))
+            assert listeners.subscribe(table.of(session), table.of(session).events(session), 20)
+            sessions.accept(session, "m1", "Hello", address="192.0.2.1")
+            work = leases.claim(session)
+            assert work is not None
+            leases.commit(work, "Hi there", "stop", go_on=True)
+        eventually(lambda: sum("Hi there" in event for event in received) == len(ids), what="all events arrive")
+        celery = create_celery(settings)
+        with celery.producer_pool.acquire(block=True) as producer:
+            publish_reply(celery, ids[0], producer)
+        for port, proxy in cluster.encrypted.items():
+            users = [line.get("user") for line in cluster.node(port).client_list()]
+            # Besides this test's own, which is the default user, all came through the proxy.
+            assert proxy.encrypted >= users.count(USER) > 1
+        celery.pool.force_close_all()
+        listeners.close()
+        table.disconnect()

@@ -25,7 +25,7 @@ from chatbot.worker.models.continuation import CannotContinue
 from chatbot.worker.models.errors import ContentRefused, ModelError, PromptTooLong, TransientModelError
 from chatbot.worker.prompts import PromptMessage, estimated_tokens
 from chatbot.worker.replies import Replies
-from chatbot.worker.stream import MAX_REASONING_LENGTH, REASONING_CUT
+from chatbot.worker.stream import MAX_REASONING_LENGTH, REASONING_CUT, THINKS_AGAIN
 from chatbot.worker.streams import Streams
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import stored_messages
@@ -325,6 +325,34 @@ def test_a_reply_with_options_of_which_nothing_was_sent_is_tried_again(talk: Tal
     talk.settings["attempts"] = 1
     talk.ask("q1", BROKEN, truncation="disabled")
     assert talk.failures() == {"m1": BROKEN.public}
+
+
+def call(arguments: str, name: str = "look") -> dict[str, str]:
+    return {"type": "function_call", "call_id": f"call_{len(arguments)}", "name": name, "arguments": arguments}
+
+
+def test_a_call_that_was_sent_goes_on_under_its_id_or_ends_as_incomplete(talk: Talk) -> None:
+    """The model calls again, with the same arguments first, then with others."""
+    options = {"stream": "events", "tools": [{"name": "look"}, {"name": "other"}]}
+    for last, again, reason in (
+        (call('{"at":1}'), call('{"at":1}'), "stop"),
+        (call('{"to":1}'), call('{"at":'), "interrupted"),
+        (call('{"at":1}', "other"), call('{"at":'), "interrupted"),
+    ):
+        talk.ask("q", [Piece("", reasoning="hm"), Piece("", calls=(call('{"at":'),)), BROKEN], **options)
+        assert talk.sessions.snapshot(talk.session).reasoning == "hm"
+        talk.client.hdel(session_keys(talk.session).state, "hold")
+        talk.answer([Piece("", calls=(call("{"),)), Piece("", "stop", calls=(last,))])
+        (item,) = talk.last()["items"]
+        assert (item["arguments"], item["call_id"]) == (again["arguments"], "call_6")
+        assert (talk.last()["finish_reason"], item.get("status") == "incomplete") == (reason, reason != "stop")
+
+
+def test_thoughts_that_were_sent_stay_when_the_model_thinks_again(talk: Talk) -> None:
+    talk.ask("q", [Piece("", reasoning="first"), BROKEN], stream="events")
+    talk.client.hdel(session_keys(talk.session).state, "hold")
+    talk.answer([Piece("", reasoning="second"), Piece("text", reasoning=""), Piece("", "stop", reasoning="late")])
+    assert (talk.last()["msg"], talk.last()["reasoning"]) == ("text", f"first{THINKS_AGAIN}second")
 
 
 def test_text_with_options_that_turns_out_to_be_thinking_stays_text(talk: Talk) -> None:

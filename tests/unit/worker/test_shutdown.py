@@ -9,8 +9,9 @@ import pytest
 from celery import signals
 from celery.utils.dispatch import Signal
 
-from chatbot.worker.process import WorkerServices, drain_at_shutdown
+from chatbot.worker.process import drain_at_shutdown
 from chatbot.worker.recovery import Recovery
+from chatbot.worker.services import WorkerServices
 from devtools.harness.deployment import eventually
 
 

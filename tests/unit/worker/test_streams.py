@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -27,7 +28,7 @@ def with_message(request_id: str = "m1") -> Assignment:
 
 
 def claimed(fence: int) -> Assignment:
-    return Assignment("a-session", str(fence), "m1", 0, 0.0, False, ())
+    return replace(with_message(), fence=str(fence))
 
 
 def test_a_later_claim_of_a_session_cancels_the_earlier_call() -> None:

@@ -87,7 +87,7 @@ export async function loadMessages(token) {
     } catch (error) {
       if (error.code === 'unknown_message') return pages.flat(); // dropped by the server meanwhile
       if (error.code !== 'rate_limited') throw error;
-      await new Promise((resolve) => setTimeout(resolve, (error.retryAfter ?? 1) * 1000));
+      await pause((error.retryAfter ?? 1) * 1000);
     }
   }
 }
@@ -103,6 +103,8 @@ export function newId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
+
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Milliseconds before attempt number `attempt`: exponential, with jitter to spread the clients of a restarted server. */
 export function backoff(attempt) {

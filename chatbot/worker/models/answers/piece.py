@@ -22,7 +22,8 @@ class Piece(NamedTuple):
     retracts: bool = False
     #: Of the last chunk: the tokens of the whole call, unless the server did not report them.
     usage: Usage | None = None
-    #: Of the last chunk: the function calls of the reply, as items.
+    #: Of the last chunk: the function calls of the reply, as items. Of another chunk of a request whose calls are
+    #: streamed: those so far, the last one's arguments perhaps incomplete.
     calls: tuple[Mapping[str, Any], ...] = ()
     #: How many chunks of the server this one is made of: those that arrived together.
     chunks: int = 1

@@ -56,8 +56,8 @@ def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | N
     reply = _Reply(prompt)
     body = _Body(response)
     try:
-        for piece in _together(_pieces(reply, body)):
-            if piece.text or piece.reasoning:
+        for piece in _together(_pieces(reply, body, streams_calls=response.streams_calls)):
+            if piece.text or piece.reasoning or piece.calls:
                 response.begun()
                 yield piece
             response.quiet(_AFTER_REASON if reply.ended else None)
@@ -74,17 +74,18 @@ def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | N
     yield Piece("", reply.reason or ("length" if by_length else "stop"), usage=reply.usage, calls=reply.calls.items())
 
 
-def _pieces(reply: _Reply, body: _Body) -> Iterator[Piece | None]:
+def _pieces(reply: _Reply, body: _Body, *, streams_calls: bool) -> Iterator[Piece | None]:
     """The chunks of the body, and None after those that arrived together."""
     for document in body.documents():
         if document is None:
             yield None
             continue
         reply.usage = usage_of(document, reply.usage)
-        reply.calls.read(document)
+        called = reply.calls.read(document) and streams_calls
         part = part_of(document)
         if part is not None:
-            yield reply.add(part)
+            piece = reply.add(part)
+            yield piece._replace(calls=reply.calls.items(so_far=True)) if called else piece
 
 
 def _together(pieces: Iterator[Piece | None]) -> Iterator[Piece]:
@@ -96,13 +97,18 @@ def _together(pieces: Iterator[Piece | None]) -> Iterator[Piece]:
                 yield held
                 held = None
             if piece is not None:
-                held = piece if held is None else Piece(held.text + piece.text, chunks=held.chunks + bool(piece.text))
+                held = piece if held is None else _joined(held, piece)
     except Exception:
         if held is not None:
             yield held
         raise
     if held is not None:
         yield held
+
+
+def _joined(held: Piece, piece: Piece) -> Piece:
+    chunks = held.chunks + bool(piece.text or piece.calls)
+    return Piece(held.text + piece.text, calls=piece.calls or held.calls, chunks=chunks)
 
 
 def _check_end(reply: _Reply, body: _Body, response: ModelResponse) -> None:

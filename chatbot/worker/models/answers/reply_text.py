@@ -52,7 +52,7 @@ class ReplyText:
         if not self._begun:
             text = text.lstrip()
         self._begun = self._begun or bool(text)
-        return _whole_characters(text)
+        return whole_characters(text)
 
     def _undecided(self, text: str) -> int:
         """The number of characters to hold back: part of a stop sequence or of a character, with white space before."""
@@ -67,8 +67,13 @@ class ReplyText:
         return len(text) - len(text[: len(text) - half].rstrip())
 
 
-def _whole_characters(text: str) -> str:
-    """Joins surrogate pairs that JSON escaped separately; a lone surrogate, which UTF-8 cannot hold, becomes U+FFFD."""
+def whole_characters(text: str, *, so_far: bool = False) -> str:
+    """Joins surrogate pairs that JSON escaped separately; a lone surrogate, which UTF-8 cannot hold, becomes U+FFFD.
+
+    Of a text `so_far` a first half at its end is left out.
+    """
+    if so_far and text and "\ud800" <= text[-1] <= "\udbff":
+        text = text[:-1]
     if text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

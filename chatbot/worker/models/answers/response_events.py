@@ -54,6 +54,16 @@ def output_items(document: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str
             yield number, one
 
 
+def call_part(event: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]] | None:
+    """The part of a function call that an event adds, in the form of chat completions, with its place in the output."""
+    place, item, delta = event.get("output_index"), event.get("item"), event.get("delta")
+    place = place if isinstance(place, int) else 0
+    if event.get("type") == "response.function_call_arguments.delta":
+        return place, {"function": {"arguments": delta}}
+    begun = item if event.get("type") == "response.output_item.added" and isinstance(item, dict) else {}
+    return (place, {"id": begun.get("call_id"), "function": begun}) if begun.get("type") == "function_call" else None
+
+
 def reasoning_of(item: Mapping[str, Any]) -> str:
     """The thinking in a complete item: in full, else its summary."""
     if item.get("type") != "reasoning":

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from chatbot.worker.models.answers.parts import first_choice
-from chatbot.worker.models.answers.response_events import output_items
+from chatbot.worker.models.answers.reply_text import whole_characters
+from chatbot.worker.models.answers.response_events import call_part, output_items
 
 #: Calls of one reply, and characters of a call's arguments.
 _MAX_CALLS, _MAX_ARGUMENTS = 128, 200_000
@@ -25,8 +26,9 @@ class ToolCalls:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
-    def read(self, document: Mapping[str, Any]) -> None:
-        """Adds what one object of an answer holds."""
+    def read(self, document: Mapping[str, Any]) -> bool:
+        """Adds what one object of an answer holds; returns whether it held some of a call."""
+        held = False
         choice = first_choice(document) or {}
         for name in ("delta", "message"):
             said = choice.get(name)
@@ -35,25 +37,34 @@ class ToolCalls:
                 for place, part in enumerate(parts):
                     if isinstance(part, dict):
                         self._add(part, place)
-
+                        held = True
+        if (begun := call_part(document)) is not None:
+            place, part = begun
+            self._add(part, place)
+            held = True
         for place, item in output_items(document):
             if item.get("type") == "function_call":
                 # Complete; the last event repeats it.
-                self._calls.pop(place, None)
+                if place in self._calls:
+                    self._calls[place]["arguments"] = ""
                 self._add({"id": item.get("call_id"), "function": item}, place)
+                held = True
+        return held
 
-    def items(self) -> tuple[dict[str, str], ...]:
-        """The calls as items of Open Responses; those without a name are left out."""
+    def items(self, *, so_far: bool = False) -> tuple[dict[str, str], ...]:
+        """The calls as items of Open Responses; those without a name are left out. Arguments `so_far` may be empty."""
+        named = [call for _, call in sorted(self._calls.items()) if call["name"]]
+        for call in named:
+            # Some servers send no id.
+            call["id"] = call["id"][:64] or f"call_{uuid.uuid4().hex[:24]}"
         return tuple(
             {
                 "type": "function_call",
-                # Some servers send no id.
-                "call_id": call["id"][:64] or f"call_{uuid.uuid4().hex[:24]}",
+                "call_id": call["id"],
                 "name": call["name"],
-                "arguments": call["arguments"] or "{}",
+                "arguments": whole_characters(call["arguments"], so_far=so_far) or ("" if so_far else "{}"),
             }
-            for _, call in sorted(self._calls.items())
-            if call["name"]
+            for call in named
         )
 
     def _add(self, part: Mapping[str, Any], place: int) -> None:

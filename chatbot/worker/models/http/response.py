@@ -42,6 +42,11 @@ class ModelResponse(ABC):
     def content_type(self) -> str:
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
+    @property
+    def streams_calls(self) -> bool:
+        """Whether function calls are wanted as they are generated."""
+        return bool((self._call.options or {}).get("stream"))
+
     def chunks(self) -> Iterator[bytes]:
         """The body, in chunks of whatever size arrives."""
         while True:

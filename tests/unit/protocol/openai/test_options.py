@@ -9,7 +9,7 @@ import pytest
 from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.openai.chat import parse_chat
 from chatbot.protocol.openai.chat_params import chat_names
-from chatbot.protocol.openai.create import parse_create
+from chatbot.protocol.openai.create import parse_create, parse_json
 from chatbot.protocol.openai.items import invalid
 from chatbot.protocol.openai.options import allowed_functions
 
@@ -34,6 +34,10 @@ SCHEMA = {"type": "json_schema", "name": "answer", "schema": {"type": "object"}}
         ({"background": True, "store": False}, "store"),
         ({"input": []}, "input"),
         ({"input": " \x00"}, "input"),
+        ({"tools": [TOOL, {**TOOL, "parameters": {}}]}, "tools[1].name"),
+        ({"include": ["nonsense"]}, "include"),
+        ({"stream_options": 5}, "stream_options"),
+        ({"reasoning": {"effort": 5}}, "reasoning"),
     ],
 )
 def test_a_refusal_names_the_option(options: dict[str, Any], param: str) -> None:
@@ -113,7 +117,9 @@ def test_a_chat_completion_is_the_same_request_in_another_form() -> None:
     assert not chat.store
 
 
-@pytest.mark.parametrize("further", [{"n": 2}, {"logprobs": True}, {"stop": [7]}, {"messages": []}])
+@pytest.mark.parametrize(
+    "further", [{"n": 2}, {"logprobs": True}, {"stop": [7]}, {"stop": ["a"] * 5}, {"messages": []}]
+)
 def test_a_chat_completion_with_what_is_not_supported_is_refused(further: dict[str, Any]) -> None:
     with pytest.raises(ClientError):
         parse_chat({"messages": [{"role": "user", "content": "x"}], **further})
@@ -158,3 +164,10 @@ def test_errors_found_later_name_the_fields_of_chat_completions_too() -> None:
 
 def _call(name: str) -> dict[str, Any]:
     return {"id": "c", "type": "function", "function": {"name": name, "arguments": "{}"}}
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", '"\\ud800"', "[" * 70 + "]" * 70])
+def test_what_cannot_be_stored_is_named(value: str) -> None:
+    with pytest.raises(ClientError) as refused:
+        parse_json(f'{{"input":"x","temperature":{value}}}')
+    assert (refused.value.code, refused.value.param) == ("invalid_json", "temperature")

@@ -16,6 +16,7 @@ from chatbot.worker.models.http.endpoint import ModelEndpoint
 from chatbot.worker.models.protocols.openai import OpenAIProtocol
 from chatbot.worker.prompts import PromptMessage
 from devtools.fake_model import ModelServer
+from devtools.harness.deployment import free_port
 from tests.support.models import PATHS, ModelFactory, answer, answering, ask, at
 
 REPLY = "You said: how are you today? ."
@@ -150,7 +151,7 @@ def test_a_model_that_thinks_again_begins_again() -> None:
 @pytest.mark.parametrize(
     ("continuing", "line"),
     [
-        ("yes", "continues: yes, by continue_final_message"),
+        ("yes", "continues: yes, a reply that was cut off goes on (by continue_final_message)"),
         ("refused", "continues: no, the server does not continue replies: a reply that was cut off begins again"),
         ("ignored", "continues: no, the server began another reply: a reply that was cut off begins again"),
     ],
@@ -161,6 +162,14 @@ def test_model_check_says_whether_a_server_continues_replies(model: ModelServer,
     lines: list[str] = []
     assert check(Settings(model=ModelSettings(servers=(address,))), lines.append)
     assert line in lines
+
+
+def test_model_check_says_when_the_local_model_is_not_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing_there = (ModelAddress(f"http://127.0.0.1:{free_port()}/v1/chat/completions", OPENAI_CHAT),)
+    monkeypatch.setattr(ModelSettings, "servers", nothing_there)
+    lines: list[str] = []
+    assert not check(Settings(model=ModelSettings(servers=nothing_there)), lines.append)
+    assert "`make run` serves its model" in lines[-1]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from chatbot.config import OPENAI_CHAT
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import CallCancelled
-from chatbot.worker.models.event_loop import ModelLoop
+from chatbot.worker.models.event_loop import ModelLoop, outside
 from devtools.fake_model import ModelServer
 from tests.support.byte_server import byte_server, response
 from tests.support.models import ModelFactory, ask, at
@@ -24,7 +24,7 @@ SEEN_WITHIN = 0.2
 
 @pytest.fixture(scope="module")
 def loop() -> ModelLoop:
-    return ModelLoop(10)
+    return ModelLoop(20)
 
 
 def test_a_call_runs_in_the_loops_thread_with_the_callers_context(loop: ModelLoop) -> None:
@@ -32,8 +32,14 @@ def test_a_call_runs_in_the_loops_thread_with_the_callers_context(loop: ModelLoo
     assert loop.run(lambda: (threading.current_thread().name, name.get())) == ("model-streams", "caller")
 
 
-def test_what_blocks_runs_in_the_thread_that_waits(loop: ModelLoop) -> None:
-    assert loop.run(lambda: loop.outside(threading.get_ident)) == threading.get_ident()
+def test_what_blocks_runs_in_another_thread_with_the_callers_context(loop: ModelLoop) -> None:
+    name.set("caller")
+    thread, found = loop.run(lambda: outside(lambda: (threading.current_thread().name, name.get())))
+    assert (thread.startswith("model-helper"), found) == (True, "caller")
+
+
+def test_elsewhere_it_runs_at_once() -> None:
+    assert outside(threading.get_ident) == threading.get_ident()
 
 
 @pytest.mark.parametrize("outside", [False, True])

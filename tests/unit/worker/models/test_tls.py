@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -21,6 +20,7 @@ from chatbot.errors import ConfigurationError
 from chatbot.store.client import connect
 from chatbot.worker.models.errors import ModelError, PermanentModelError
 from chatbot.worker.models.http.endpoint import check_certificate
+from devtools.harness.certificates import make_certificates, run_openssl
 from devtools.paths import BIN, ROOT
 from tests.support.models import ask, at
 
@@ -31,21 +31,11 @@ REPLY = json.dumps({"choices": [{"message": {"content": "Hi"}, "finish_reason": 
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An authority, and certificates that it signed for 127.0.0.1 and for a client; a key with a password."""
     found = tmp_path_factory.mktemp("tls")
-    openssl = shutil.which("openssl")
-    assert openssl is not None, "openssl makes the certificates"
-
-    def run(*arguments: str) -> None:
-        subprocess.run([openssl, *arguments], cwd=found, check=True, capture_output=True)
-
-    new = ("req", "-x509", "-newkey", "rsa:2048", "-days", "2", "-nodes")
-    run(*new, "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem")
-    by_authority = ("-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=CA:FALSE")
-    for name in ("server", "client"):
-        files = ("-keyout", f"{name}.key", "-out", f"{name}.pem")
-        run(*new, *by_authority, "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", *files)
+    make_certificates(found)
     both = (found / "client.pem").read_text() + (found / "client.key").read_text()
     (found / "both.pem").write_text(both)
-    run("rsa", "-in", "client.key", "-aes256", "-passout", "pass:secret", "-out", "locked.key")
+    locked = ("ec", "-in", "client.key", "-aes256", "-passout", "pass:secret", "-out", "locked.key")
+    run_openssl(found, *locked)
     return found
 
 

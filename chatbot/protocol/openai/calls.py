@@ -1,0 +1,50 @@
+"""Function calls as they are generated, as one text that only grows: it is published and stored like a reply's text.
+
+Each call is a separator, its id, its name and its arguments so far.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_CALL, _FIELD = "\x1e", "\x1f"
+
+
+def encode_calls(calls: Iterable[Mapping[str, Any]]) -> str:
+    """The calls as one text. JSON has no raw separators; they are removed from what is none."""
+    return "".join(
+        _CALL + _FIELD.join(_plain(call[name]) for name in ("call_id", "name", "arguments")) for call in calls
+    )
+
+
+def decode_calls(text: str) -> list[dict[str, Any]]:
+    """The calls as items; the last one's arguments may be incomplete."""
+    found = []
+    for call in text.split(_CALL)[1:]:
+        call_id, _, rest = call.partition(_FIELD)
+        name, named, arguments = rest.partition(_FIELD)
+        if named:
+            found.append({"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments})
+    return found
+
+
+def ended_calls(text: str, *, whole: bool) -> list[dict[str, Any]]:
+    """The calls of a reply that has ended; the last one of a reply that is not `whole` may be marked as incomplete."""
+    calls = decode_calls(text)
+    if calls and not whole and not _is_json(calls[-1]["arguments"]):
+        calls[-1]["status"] = "incomplete"
+    return calls
+
+
+def _plain(text: str) -> str:
+    return text.replace(_CALL, "").replace(_FIELD, "")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
