@@ -222,7 +222,13 @@ class Stream:
         return now - self.last_renewal >= RENEW / 1000
 
     def last_delta(self) -> dict[str, Any] | None:
-        """The text that was not reported before the stream was closed, as a `delta` frame."""
+        """The text that was not reported before the stream was closed, as a `delta` frame.
+
+        Of a streamed reply there is none: the reasoning before that text may not be reported either, and followers read
+        both from the complete reply.
+        """
+        if self.streamed:
+            return None
         text, offset, _ = self._text.take()
         work = self.assignment
         return frames.delta(work.reply_id, work.reply_to, offset, text, work.regeneration) if text else None

@@ -58,7 +58,7 @@ def test_any_number_of_each_service_may_run(compose: dict[str, Any]) -> None:
 def test_the_commands_exist_and_the_processes_have_no_privileges(compose: dict[str, Any]) -> None:
     for name in SERVICES:
         service = compose["services"][name]
-        command = service.get("command", "gunicorn wsgi:app").split()
+        command = service.get("command", "python -m chatbot web").split()
         assert (BIN / command[0]).exists()
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
