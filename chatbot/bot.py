@@ -72,8 +72,8 @@ class Context:
     attempt: int
     #: The stored messages before the reply, as in docs/protocol.md; the last is the human message to answer.
     messages: Sequence[Mapping[str, Any]]
-    #: The text of an attempt that ended with its worker's death or shutdown. A bot that yields it first goes on from
-    #: there; users then see no text twice.
+    #: The text of an attempt that failed, or ended with its worker's death or shutdown. A bot that yields it first goes
+    #: on from there; users then see no text twice.
     partial: str
     #: What a request to `/v1` asks for besides: `temperature`, `max_output_tokens` and the like.
     options: Mapping[str, Any]

@@ -1,10 +1,10 @@
 """Canary tasks: a worker is alive when it runs tasks, not when it answers pings.
 
 A heartbeat comes from a thread that continues when no task is ever run again. So each worker has a queue of its own,
-sends a canary task there every few seconds, and the pool's thread that runs it records a liveness signal in Redis. That
+sends a canary task there every few seconds, which runs where replies run and records a liveness signal in Redis. That
 covers the broker, the consumer, the pool and Redis. A worker also counts as alive, without a canary, while
 
-- all its threads are busy, so that no canary is fetched, but replies within their deadlines are being reported;
+- all its slots are busy, so that no canary is fetched, but replies within their deadlines are being reported;
 - the broker is unavailable, or came back only lately: restarting the worker would not help.
 
 A worker that is silent for long ends itself: then other workers have its sessions, and whatever supervises it starts it

@@ -53,7 +53,7 @@ def create_worker(settings: Settings) -> Celery:
         broker_channel_error_retry=True,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
-        # A reply is a long wait for a model, not work: one process can hold hundreds in threads.
+        # A reply is a long wait for a model, not work: one process holds hundreds.
         worker_pool="threads",
         worker_concurrency=settings.worker.concurrency,
         worker_prefetch_multiplier=1,

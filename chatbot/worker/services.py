@@ -105,7 +105,7 @@ class WorkerServices:
         return create_model(self._settings)
 
     def replies(self) -> Replies:
-        """One object for all threads of the process."""
+        """One object for all tasks and threads of the process."""
         with self._lock:
             return self._replies
 

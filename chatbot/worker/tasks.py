@@ -37,7 +37,7 @@ def add_tasks(
     @celery.task(name=GENERATE_REPLY, throws=(StoreUnavailable, ReplyFailed))
     def generate_reply(session_id: str) -> None:
         """Answers the unanswered messages of a session. Idempotent: may run twice, late or out of order."""
-        # Bound: the reply is read in another thread, where Celery knows of no task.
+        # Bound: steps of a reply run in other threads too, where Celery knows of no task.
         with bound(task_id=generate_reply.request.id), counting_outages(counts):
             try:
                 failures = replies().answer(session_id)
