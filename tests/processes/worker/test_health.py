@@ -1,4 +1,4 @@
-"""`python -m chatbot.worker.health` without a worker; test_canary.py asks it about running ones."""
+"""`python -m chatbot.worker.health` without a worker; test_liveness_canary.py asks it about running ones."""
 
 import os
 import subprocess
