@@ -120,8 +120,7 @@ def _rows(found: dict[str, _Found], options: Options) -> list[Row]:
     load = next(iter(_LOADS))
     against = ratio(three.each(load, "redis"), one.each(load, "redis"))
     idle = {name: sum(each.idle_share(part) for part in _PARTS) for name, each in found.items()}
-    least = min(idle["one Redis"], 1e9)
-    most = max(ratio(idle["three Redis"], least), ratio(idle["a cluster of three"], least))
+    most = max(ratio(idle[name], idle["one Redis"]) for name in idle)
     return [
         Row(
             f"CPU of all Redis a reply, three Redis against one ({load})",
