@@ -1,6 +1,6 @@
 """The benchmarks, by name. Each runs its own processes, and alternates between the things that it compares."""
 
-from bench.suite import cost, partitions, reply_path, sockets, stored, token_streams, users, workers
+from bench.suite import cost, partitions, reply_path, sockets, stored, token_streams, traces, users, workers
 from bench.suite.common import BENCHMARKS, Benchmark, select
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "sockets",
     "stored",
     "token_streams",
+    "traces",
     "users",
     "workers",
 ]

@@ -28,6 +28,8 @@ _KINDS: dict[str, type[Deployment]] = {
 _PARTS = ("redis", "web", "worker")
 #: Users of the two loads, and the model's seconds.
 _LOADS = {"200 users, model at 20 ms": (200, 0.02), "100 users, model at 1 s": (100, 1.0)}
+#: Microseconds of a reply from which a command is shown.
+_SHOWN = 5.0
 #: What Redis counts, besides the calls of each command.
 _COUNTED = ("eventloop_cycles", "total_reads_processed", "total_writes_processed")
 
@@ -120,8 +122,7 @@ def _rows(found: dict[str, _Found], options: Options) -> list[Row]:
     load = next(iter(_LOADS))
     against = ratio(three.each(load, "redis"), one.each(load, "redis"))
     idle = {name: sum(each.idle_share(part) for part in _PARTS) for name, each in found.items()}
-    least = min(idle["one Redis"], 1e9)
-    most = max(ratio(idle["three Redis"], least), ratio(idle["a cluster of three"], least))
+    most = max(ratio(idle[name], idle["one Redis"]) for name in idle)
     return [
         Row(
             f"CPU of all Redis a reply, three Redis against one ({load})",
@@ -178,6 +179,6 @@ def _commands(found: dict[str, _Found]) -> Table:
             ),
         ]
         for name in names
-        if any(each.calls[name] / max(each.replies, 1) >= 0.02 for each in found.values())
+        if name in _COUNTED or any(each.took[name] / max(each.replies, 1) >= _SHOWN for each in found.values())
     ]
     return Table("Several Redis: commands of a reply, and their time", ["", *_KINDS], rows)

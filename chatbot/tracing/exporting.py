@@ -2,7 +2,6 @@
 
 The SDK chooses the sampler, describes the process and sends; spans are encoded past its tracer (`otlp.py`): the id of a
 span may be fixed before, some are those of a worker that died, and all that a reply pays for a span is to queue it.
-Code that runs once a reply runs from a cold cache: encoding there cost five times as much as in a batch.
 """
 
 from __future__ import annotations
@@ -27,10 +26,9 @@ from chatbot.tracing.otlp import encode_request, encode_resource, encode_span
 
 logger = logging.getLogger(__name__)
 
-#: Spans that wait at most, spans in a request, and milliseconds between requests, unless variables say otherwise. A
-#: request costs as much as the encoding of 500 spans.
+#: Spans that wait at most, spans in a request, and milliseconds between requests, unless variables say otherwise.
 _QUEUE, _BATCH, _DELAY = 8192, 2048, 5000
-#: Spans that are encoded without a pause: a web process does nothing else for half a millisecond.
+#: Spans that are encoded without a pause: a web process does nothing else meanwhile.
 _SLICE = 128
 #: Traces that a process begins within a second at most, unless OTEL_TRACES_SAMPLER is set.
 _TRACES_A_SECOND = 20.0

@@ -1,7 +1,7 @@
 """Encodes spans for a collector: messages of protobuf, written field by field.
 
 Source: opentelemetry/proto/trace/v1/trace.proto. A tag is the number of a field and its type. The classes that protobuf
-generates cost six times as much: 94 µs for the seven spans of a reply, with the SDK's own objects 130 µs.
+generates cost four to six times as much.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery import Celery
@@ -59,32 +59,36 @@ class Enqueuer:
             with self._changed:
                 while not self._waiting:
                     self._changed.wait()
-                sessions = list(self._waiting)[: self._most]
-                named = {session: self._waiting.pop(session) for session in sessions}
-            with bound(session=sessions[0], message_id=named[sessions[0]]):
-                producer = self._publish(sessions, producer)
+                named = {session: self._waiting.pop(session) for session in list(self._waiting)[: self._most]}
+            producer = self._publish(named, producer)
             if self._elements:
                 time.sleep(_SPACING)
 
-    def _publish(self, sessions: list[str], producer: Any) -> Any:
-        """Publishes with the producer, or a new one, and returns it; None after a failure."""
+    def _publish(self, named: Mapping[str, str | None], producer: Any) -> Any:
+        """Publishes a task for each session with the producer, or a new one, and returns it; None after a failure."""
         try:
             # Reused: taking one out of the pool for each task costs a sixth of publishing it.
             producer = producer or self._celery.producer_pool.acquire(block=True, timeout=PUBLISH_TIMEOUT)
             if self._elements:
-                tasks = [self._elements(session) for session in sessions]
+                tasks = [self._elements(session) for session in named]
                 with producer.channel.conn_or_acquire() as client:
                     client.lpush(tasks[0][0], *(element for _, element in tasks))
             else:
-                publish_reply(self._celery, sessions[0], producer)
+                (session,) = named
+                publish_reply(self._celery, session, producer)
             return producer
         except BROKER_ERRORS as error:
-            problem = f"{type(error).__name__}: {error}"
-            logger.warning("the broker took no task, the sweep will send it: %s", problem)
+            self._report(named, f"{type(error).__name__}: {error}")
         except Exception:
-            logger.exception("publishing a task failed, the sweep will send it")
+            logger.exception("publishing a task failed")
+            self._report(named, "see the traceback above")
         if producer is not None:
             producer.release()
-        for _ in sessions:
+        for _ in named:
             self._on_failure()
         return None
+
+    def _report(self, named: Mapping[str, str | None], problem: str) -> None:
+        for session, message_id in named.items():
+            with bound(session=session, message_id=message_id):
+                logger.warning("the broker took no task, the sweep will send it: %s", problem)

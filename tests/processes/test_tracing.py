@@ -10,8 +10,8 @@ import requests
 
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session
+from devtools.harness.collector import Collector
 from devtools.harness.deployment import Deployment, eventually
-from tests.support.collector import Collector
 
 CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 OTHER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
