@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 
+from chatbot.logs import summaries
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import Ledger
@@ -31,6 +32,12 @@ def keeps_the_contracts() -> Iterator[None]:
     yield
     problems = CONTRACTS.take_problems()
     assert not problems, problems[:5]
+
+
+@pytest.fixture(autouse=True)
+def no_summary_of_earlier_lines() -> None:
+    """Logs now what would else be logged within this test: the summaries of log lines that earlier tests repeated."""
+    summaries.flush()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
