@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import NamedTuple
 
@@ -67,9 +68,11 @@ class Ledger:
         """
         partitions = self._partitions.all if node is None else self._partitions.of_node(node)
         for each in self._partitions.nodes if node is None else (node,):
-            if missed := list(self._missed.get(each, ())):
-                self.check_next(missed)
-                self._missed[each].difference_update(missed)
+            # A cluster is one node, of which a part may be away: the rest must be swept meanwhile.
+            with suppress(StoreUnavailable):
+                for session in list(self._missed.get(each, ())):
+                    self.check_next([session])
+                    self._missed[each].discard(session)
         swept: list[list[list[str]]] = []
         charged: list[Partition] = []
         seen = self._figures.seen()
@@ -98,11 +101,15 @@ class Ledger:
         """
         if len(partitions) == 1 or seen.sums[0]:
             return partitions
-        with store_errors("ledger"), partitions[0].fail_fast_client.pipeline(transaction=False) as pipeline:
-            for partition in partitions[1:]:
-                keys = partition.shared
-                pipeline.exists(keys.ledger, keys.waiting, keys.outbox)
-            answers = pipeline.execute(raise_on_error=False)
+        try:
+            with store_errors("ledger"), partitions[0].fail_fast_client.pipeline(transaction=False) as pipeline:
+                for partition in partitions[1:]:
+                    keys = partition.shared
+                    pipeline.exists(keys.ledger, keys.waiting, keys.outbox)
+                answers = pipeline.execute(raise_on_error=False)
+        except StoreUnavailable:
+            # A master is away: the sweeps of the others succeed.
+            return partitions
         found = partitions[:1]
         for partition, answer in zip(partitions[1:], answers, strict=True):
             if answer == 0:
@@ -116,9 +123,10 @@ class Ledger:
         with store_errors("ledger"):
             for session in sessions:
                 partition = self._partitions.of(session)
-                ready = partition.client.zscore(partition.shared.waiting, session)
+                client = partition.fail_fast_client
+                ready = client.zscore(partition.shared.waiting, session)
                 # Only where the session still is in the ledger.
-                partition.client.zadd(partition.shared.ledger, {session: ready or 0}, xx=True, lt=True)
+                client.zadd(partition.shared.ledger, {session: ready or 0}, xx=True, lt=True)
 
     def size(self, node: Node | None = None) -> int:
         """The number of sessions with unanswered messages, of one node or of all."""
