@@ -131,12 +131,6 @@ class ReasoningFrame(DeltaFrame):
     type = _type("reasoning")
 
 
-class CallsFrame(DeltaFrame):
-    """A chunk of the function calls of a reply to a request of OpenAI's interfaces; like a delta."""
-
-    type = _type("calls")
-
-
 class ShownMessageSchema(MessageSchema):
     """A message as clients of this protocol get it: of the interfaces below `/v1` nothing stands in it."""
 
@@ -173,7 +167,7 @@ class ErrorFrame(Schema):
     reply_to = _id("Of a failed regeneration: the human message", required=False)
 
 
-#: By the `type` of the frame.
+#: By the `type` of the frame. `calls` is left out, as the fields of messages are that only `/v1` uses.
 SERVER_FRAMES: dict[str, type[Schema]] = {
     "session": SessionFrame,
     "ack": AckFrame,
@@ -183,7 +177,6 @@ SERVER_FRAMES: dict[str, type[Schema]] = {
     "status": StatusFrame,
     "delta": DeltaFrame,
     "reasoning": ReasoningFrame,
-    "calls": CallsFrame,
     "message": MessageFrame,
     "error": ErrorFrame,
 }

@@ -178,6 +178,9 @@ class RedisCluster:
 
         Returns how many keys moved. A move that was interrupted continues where it stopped.
         """
+        # A master that does not know the epoch of the slot's owner yet takes the slot without a higher one. Then a
+        # heartbeat of the former owner, sent before, gives it back, and each of both says that the other one has it.
+        eventually(self._agree, START_TIMEOUT, "the masters know each other's slots and epochs")
         source, moved = self.owner(slot), 0
         if source == target:
             return 0
@@ -190,6 +193,19 @@ class RedisCluster:
         for port in (target, source, *self.masters()):
             self.ask(port, "CLUSTER", "SETSLOT", slot, "NODE", self.id(target))
         return moved
+
+    def _agree(self) -> bool:
+        first, *others = (self._view(port) for port in self.masters())
+        return all(view == first for view in others)
+
+    def _view(self, port: int) -> set[tuple[str, ...]]:
+        """What a node knows of the masters: id, epoch and slots of each, without those that move."""
+        fields = [line.split() for line in self.ask(port, "CLUSTER", "NODES").splitlines()]
+        return {
+            (each[0], each[6], *(slots for slots in each[8:] if not slots.startswith("[")))
+            for each in fields
+            if "master" in each[2]
+        }
 
     def logs(self) -> str:
         """The end of every node's log."""
