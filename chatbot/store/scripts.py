@@ -72,6 +72,8 @@ ARGUMENTS = {
 }
 #: The scripts that work on many sessions, one after the other, and name their keys themselves.
 _OF_MANY = ("progress", "sweep")
+#: The keys of a session that such a script uses. One without an entry has all of them; to name them takes Redis time.
+_USED = {"progress": ("document", "state", "partial", "partial_reasoning", "partial_calls", "lease")}
 #: The scripts that work on an address, for a session in another partition.
 _OF_ADDRESS = ("admit", "give_back", "take")
 #: The scripts that work on an API key, not on a session.
@@ -207,6 +209,13 @@ class Scripts:
 def _send(
     client: redis.Redis, sha: str, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int
 ) -> list[Any]:
+    if len(calls) == 1 and not replicas:
+        # The usual call of `progress`: a client's own way to run a script costs half of a pipeline.
+        ((keys, values),) = calls
+        try:
+            return [client.evalsha(sha, len(keys), *keys, *values)]
+        except redis.ResponseError as error:
+            return [error]
     with client.pipeline(transaction=False) as pipeline:
         for keys, values in calls:
             pipeline.evalsha(sha, len(keys), *keys, *values)
@@ -257,7 +266,7 @@ def _prelude(name: str) -> str:
         return _head(SharedKeys._fields, arguments)
     if name in _OF_MANY:
         keys = (*SharedKeys._fields, *(("swept",) if name == "sweep" else ()))
-        return f"{_head(keys, arguments)}{_TAGGED}{_select_session()}"
+        return f"{_head(keys, arguments)}{_TAGGED}{_select_session(_USED.get(name, tuple(SUFFIXES)))}"
     return f"{_head(SessionKeys._fields, arguments)}{_TAGGED}"
 
 
@@ -270,14 +279,14 @@ _TAGGED = (
 )
 
 
-def _select_session() -> str:
-    """A function that sets the locals of the named session's keys."""
-    own = ", ".join(SUFFIXES)
-    values = ", ".join(f"prefix .. '{suffix}'" for suffix in SUFFIXES.values())
+def _select_session(used: Sequence[str]) -> str:
+    """A function that sets the locals of the named session's keys, those that are `used`."""
+    own, every = ", ".join(used), ", ".join(SUFFIXES)
+    values = ", ".join(f"prefix .. '{SUFFIXES[name]}'" for name in used)
     without, within = (session_prefix("%s", tag).replace("%s", "' .. id .. '") for tag in ("", "<tag>"))
     within = within.replace("<tag>", "' .. tag .. '")
     return (
-        f"local session, events, fence, {own}\nlocal function select_session(id)\n"
+        f"local session, events, fence, {every}\nlocal function select_session(id)\n"
         f"  local prefix = tag and '{within}' or '{without}'\n"
         f"  session, events = id, prefix .. '{EVENTS}'\n  {own} = {values}\nend\n"
     )

@@ -35,6 +35,8 @@ class _Growing:
     def take(self) -> tuple[str, int, int]:
         """The text that was not reported, with its offset in code points and in bytes; it counts as reported."""
         offset, byte_offset, text = self.reported, self.reported_bytes, self.text
+        if len(text) == offset:
+            return "", offset, byte_offset
         self.reported = len(text)
         new = text[offset:]
         self.reported_bytes += len(new.encode())
