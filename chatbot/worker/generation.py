@@ -64,6 +64,10 @@ class Generator:
                         )
                         finish_reason = "length"
                         break
+                    if not last:
+                        # Here, not where the answer is read: switching to another reply copies the stack, of which
+                        # the generators that read an answer are most.
+                        call.wait_for_more()
         finally:
             self._counts.add(PIECES, amount=chunks)
             self._count_tokens(stream, call.generated)
