@@ -53,8 +53,7 @@ def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | N
     `prompt` is removed where the server repeats it. A reply of `max_tokens` tokens whose end has no reason ended by its
     length. Raises `ModelError` and what the connection raises.
     """
-    reply = _Reply(prompt)
-    body = _Body(response)
+    reply, body = _Reply(prompt), _Body(response)
     try:
         for piece in _pieces(reply, body, streams_calls=response.streams_calls):
             said = piece.text or piece.reasoning or piece.calls
