@@ -14,8 +14,8 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from chatbot.protocol.chat_files import parse_chat_file
 from chatbot.protocol.client_errors import ClientError, SessionNotFound
+from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.documents import parse_name
-from chatbot.protocol.events import to_json
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.pages import parse_before, parse_limit
 from chatbot.web import client_lines, hosts, origins

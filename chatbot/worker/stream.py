@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chatbot.protocol import frames
-from chatbot.protocol.events import to_json
+from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.openai.calls import decode_calls, encode_calls, ended_calls
 from chatbot.sessions.leases import RENEW, Assignment, Progress
 from chatbot.worker.models.answers.usage import Usage

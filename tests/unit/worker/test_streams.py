@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from chatbot.protocol import frames
-from chatbot.protocol.events import to_json
+from chatbot.protocol.compact_json import to_json
 from chatbot.sessions.leases import RENEW, Assignment, Leases
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.event_loop import ModelLoop
