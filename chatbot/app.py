@@ -27,10 +27,12 @@ from chatbot.web.metrics import WebMetrics
 from chatbot.web.openai.routes import WAITING
 from chatbot.web.proxies import trust_proxies
 from chatbot.web.request_times import time_requests
-from chatbot.web.routes import MAX_BODY, WEBSOCKET, add_routes
+from chatbot.web.routes import add_routes
+from chatbot.web.routes.sessions import MAX_BODY
 from chatbot.web.services import Services
 from chatbot.web.shared_metrics import SharedMetrics
 from chatbot.web.transports.frame_handler import MAX_FRAME
+from chatbot.web.transports.routes import WEBSOCKET
 
 #: Connections of one web process to a Redis: a script takes less than a millisecond, so few are in use at once.
 _MAX_CONNECTIONS = 50
