@@ -10,6 +10,7 @@ from chatbot import logs
 from chatbot.config import Settings, load_settings
 from chatbot.queue.celery_app import create_celery
 from chatbot.queue.elements import task_elements
+from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.messages import Sessions
 from chatbot.sessions.responses import Responses
 from chatbot.store.partition_table import open_partitions
@@ -99,7 +100,7 @@ def _create_services(settings: Settings, celery: Celery) -> Services:
         sessions=sessions,
         responses=Responses(partitions, ttl=settings.limits.session_ttl),
         hub=hub,
-        enqueuer=Enqueuer(celery, metrics.enqueue_failures.inc),
+        enqueuer=Enqueuer(celery, Ledger(partitions), metrics.enqueue_failures.inc),
         rate_limits=RateLimits(settings, partitions),
         frame_rates=FrameRates(settings),
         socket_limit=SocketLimit(sessions, hub.channel, settings.limits.max_sockets_per_session),
