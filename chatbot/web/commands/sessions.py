@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.web.commands.store_command import StoreCommand
 from chatbot.web.limits.rates import RateLimits
 

@@ -197,7 +197,7 @@ class ResponseService:
         buckets = (*services.rate_limits.messages(known.session, self._network), *self._principal.buckets)
 
         def step(charge: str) -> Accepted:
-            return services.sessions.accept(
+            return services.sessions.requests.accept(
                 known.session,
                 known.request,
                 request.text,

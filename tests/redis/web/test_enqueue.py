@@ -8,7 +8,7 @@ from chatbot.config import RedisSettings, Settings
 from chatbot.queue.celery_app import create_celery
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.ledger import Ledger
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import LEDGER, WAITING
 from chatbot.store.partitions import Partitions
 from chatbot.web.enqueue import Enqueuer
@@ -20,7 +20,7 @@ def test_a_session_whose_task_the_broker_does_not_take_is_due_at_once(
 ) -> None:
     found = [session_id(sessions.create("Ada")["token"]) for _ in range(3)]
     for session in found:
-        sessions.accept(session, "m1", "hello")
+        sessions.requests.accept(session, "m1", "hello")
     failures: list[int] = []
     celery = create_celery(Settings(redis=RedisSettings(broker_url=f"redis://127.0.0.1:{free_port()}/0")))
     enqueuer = Enqueuer(celery, Ledger(Partitions.single(redis_client)), lambda: failures.append(1))
