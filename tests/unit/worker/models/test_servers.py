@@ -9,6 +9,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -194,6 +195,29 @@ def test_half_a_reply_is_a_transient_failure(server: ByteServer, wire: Wire, cas
 
 
 ERROR = {"message": "The engine died", "type": "server_error", "code": 500}
+UNKNOWN_FORMS: tuple[dict[str, Any], ...] = (
+    {"type": "about:blank", "title": "Internal Server Error", "status": 500},
+    {"code": 14, "details": []},
+    {"status": {"code": 14, "message": "unavailable"}},
+    {"status": "error", "reason": "engine died"},
+    {"exception": "CUDA out of memory"},
+    {"__type": "ThrottlingException"},
+    {"internalServerException": {"Message": "x"}},
+    {"Message": "died"},
+    {"fault": {"faultstring": "Spike arrest violation"}},
+    {"errorMessage": "Task timed out", "errorType": "Runtime.ExitError"},
+    {"errcode": 500, "errmsg": "x"},
+    {"ok": False, "reason": "x"},
+    {"choices": [], "usage": None, "message": "Internal error", "code": 500},
+    {"data": {"error": "x"}},
+    {"statusCode": "503"},
+)
+
+
+def in_mid_stream(document: Any, w: Wire) -> bytes:
+    return chunked(*w.hello()[:2], event(document), "data: [DONE]\n\n")
+
+
 FAILURES: dict[str, Body] = {
     "error": lambda w: chunked(*w.hello()[:2], event({"error": ERROR}), "data: [DONE]\n\n"),
     "error as text": lambda w: chunked(*w.hello()[:2], event({"error": "Request failed during generation"})),
@@ -223,28 +247,7 @@ FAILURES: dict[str, Body] = {
         json.dumps({"error": True, "status_code": 503, "message": "Service Unavailable"})
     ),
     "llama.cpp's field error": lambda w: chunked(*w.hello()[:2], f"error: {json.dumps(ERROR)}\n\n", "data: [DONE]\n\n"),
-    **{
-        f"in no known form: {sorted(document)}": lambda w, d=document: chunked(  # type: ignore[misc]
-            *w.hello()[:2], event(d), "data: [DONE]\n\n"
-        )
-        for document in (
-            {"type": "about:blank", "title": "Internal Server Error", "status": 500},
-            {"code": 14, "details": []},
-            {"status": {"code": 14, "message": "unavailable"}},
-            {"status": "error", "reason": "engine died"},
-            {"exception": "CUDA out of memory"},
-            {"__type": "ThrottlingException"},
-            {"internalServerException": {"Message": "x"}},
-            {"Message": "died"},
-            {"fault": {"faultstring": "Spike arrest violation"}},
-            {"errorMessage": "Task timed out", "errorType": "Runtime.ExitError"},
-            {"errcode": 500, "errmsg": "x"},
-            {"ok": False, "reason": "x"},
-            {"choices": [], "usage": None, "message": "Internal error", "code": 500},
-            {"data": {"error": "x"}},
-            {"statusCode": "503"},
-        )
-    },
+    **{f"in no known form: {sorted(form)}": partial(in_mid_stream, form) for form in UNKNOWN_FORMS},
     "a list of texts": lambda w: chunked(*w.hello()[:2], event(["error", "died"]), "data: [DONE]\n\n"),
     "a number": lambda w: chunked(*w.hello()[:2], event(500), "data: [DONE]\n\n"),
     "an object that says nothing": lambda w: chunked(*w.hello()[:2], event({"title": "Service Unavailable"})),
