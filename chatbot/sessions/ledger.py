@@ -13,6 +13,8 @@ from contextlib import suppress
 from itertools import chain
 from typing import NamedTuple
 
+import redis
+
 from chatbot.errors import StoreUnavailable
 from chatbot.sessions.leases import GRACE, LEASE
 from chatbot.store.errors import store_errors
@@ -119,14 +121,25 @@ class Ledger:
         return found
 
     def check_next(self, sessions: Sequence[str]) -> None:
-        """Makes sessions that got no worker due at the next sweep, those first that became ready first."""
-        with store_errors("ledger"):
-            for session in sessions:
-                partition = self._partitions.of(session)
-                client = partition.fail_fast_client
-                ready = client.zscore(partition.shared.waiting, session)
-                # Only where the session still is in the ledger.
-                client.zadd(partition.shared.ledger, {session: ready or 0}, xx=True, lt=True)
+        """Makes sessions that got no worker due at the next sweep, those first that became ready first.
+
+        Where some of their Redis fail, it does so for the others before it raises.
+        """
+        failed: dict[redis.Redis, StoreUnavailable] = {}
+        for session in sessions:
+            partition = self._partitions.of(session)
+            client = partition.fail_fast_client
+            if client in failed:
+                continue
+            try:
+                with store_errors("ledger"):
+                    ready = client.zscore(partition.shared.waiting, session)
+                    # Only where the session still is in the ledger.
+                    client.zadd(partition.shared.ledger, {session: ready or 0}, xx=True, lt=True)
+            except StoreUnavailable as error:
+                failed[client] = error
+        if failed:
+            raise next(iter(failed.values()))
 
     def size(self, node: Node | None = None) -> int:
         """The number of sessions with unanswered messages, of one node or of all."""

@@ -20,8 +20,8 @@ from chatbot.errors import StoreUnavailable
 from chatbot.protocol import frames
 from chatbot.protocol.chat_files import ChatFile
 from chatbot.protocol.client_errors import RateLimited, SessionNotFound
+from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.documents import feedback, new_session
-from chatbot.protocol.events import to_json
 from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.imports import UNANSWERED, lay_out

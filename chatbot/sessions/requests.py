@@ -14,8 +14,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from chatbot.protocol.client_frames import LEAF, OnBusy
+from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.documents import human_message
-from chatbot.protocol.events import STOP_CHANNEL, to_json
+from chatbot.protocol.events import STOP_CHANNEL
 from chatbot.sessions.admission import Admission
 from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.client_scripts import ClientScripts

@@ -8,7 +8,8 @@ from typing import Any
 
 from chatbot.protocol import frames
 from chatbot.protocol.client_errors import ClientError
-from chatbot.protocol.events import STOP_CHANNEL, to_json
+from chatbot.protocol.compact_json import to_json
+from chatbot.protocol.events import STOP_CHANNEL
 from chatbot.protocol.openai.response import CANCELLED
 from chatbot.sessions.client_scripts import ClientScripts
 from chatbot.store.partitions import Store, partitions_of

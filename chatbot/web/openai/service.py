@@ -12,7 +12,7 @@ from typing import Any
 from chatbot.config import WITH_TOOLS
 from chatbot.logs import bound
 from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
-from chatbot.protocol.events import to_json
+from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.openai.create import CreateRequest
 from chatbot.protocol.openai.history import items_of_all
 from chatbot.protocol.openai.items import Item, invalid, unanswered_outputs, unsupported

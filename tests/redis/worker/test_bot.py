@@ -17,8 +17,8 @@ from chatbot.sessions.leases import Leases, Progress
 from chatbot.sessions.messages import Sessions
 from chatbot.telemetry.counters import Counts
 from chatbot.worker.bots.model import PythonModel
+from chatbot.worker.open_streams import OpenStreams
 from chatbot.worker.replies import Replies
-from chatbot.worker.streams import Streams
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import stored_messages
 
@@ -33,7 +33,7 @@ def worker(leases: Leases, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], R
         monkeypatch.setitem(sys.modules, module.__name__, module)
         settings = Settings(model=ModelSettings(servers=(), api=PYTHON, callable="bot_of_this_test:reply"))
         model = PythonModel("bot_of_this_test:reply", leases.facts, 8)
-        return Replies(leases, Streams(leases), model, settings, Counts())
+        return Replies(leases, OpenStreams(leases), model, settings, Counts())
 
     return worker
 

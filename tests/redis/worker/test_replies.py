@@ -23,10 +23,10 @@ from chatbot.worker.models.base import Model
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.continuation import CannotContinue
 from chatbot.worker.models.errors import ContentRefused, ModelError, PromptTooLong, TransientModelError
+from chatbot.worker.open_streams import OpenStreams
 from chatbot.worker.prompts import PromptMessage, estimated_tokens
 from chatbot.worker.replies import Replies
 from chatbot.worker.stream import MAX_REASONING_LENGTH, REASONING_CUT, THINKS_AGAIN
-from chatbot.worker.streams import Streams
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import stored_messages
 
@@ -66,7 +66,7 @@ class Talk:
     def worker(self, model: Model) -> Replies:
         server = (ModelAddress("http://127.0.0.1:9/", "huggingface"),)
         settings = Settings(model=ModelSettings(servers=server, **self.settings))
-        return Replies(self.leases, Streams(self.leases), model, settings, self.counts)
+        return Replies(self.leases, OpenStreams(self.leases), model, settings, self.counts)
 
     def send(self, text: str, **options: Any) -> str:
         self.count += 1

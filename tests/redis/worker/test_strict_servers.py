@@ -16,8 +16,8 @@ from chatbot.sessions.messages import Sessions
 from chatbot.telemetry.counters import Counts
 from chatbot.worker.models import create_model
 from chatbot.worker.models.errors import ContentRefused
+from chatbot.worker.open_streams import OpenStreams
 from chatbot.worker.replies import Replies
-from chatbot.worker.streams import Streams
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import stored_messages
@@ -32,7 +32,7 @@ class Talk:
     session: str
     model: ModelServer
     replies: Replies
-    streams: Streams
+    streams: OpenStreams
     count: int = 0
 
     def ask(self, text: str, while_answering: Callable[[], object] = lambda: None) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def talk(
     path, api = request.param
     servers = (ModelAddress(model.url + path, api),)
     settings = Settings(model=ModelSettings(servers=servers, system_prompt="Be brief."))
-    streams = Streams(leases)
+    streams = OpenStreams(leases)
     model.control(strict_turns=True)
     replies = Replies(leases, streams, create_model(settings), settings, Counts())
     return Talk(sessions, leases, session, model, replies, streams)
