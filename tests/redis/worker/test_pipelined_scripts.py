@@ -86,11 +86,15 @@ def test_what_an_iteration_of_the_loop_asks_is_sent_together(steps: Steps) -> No
         steps.step("a")
         done.release()
 
+    def begin() -> None:
+        for _ in range(STEPS):
+            steps.loop.start(ask)
+
     def reads() -> int:
         return int(steps.client.info("stats")["total_reads_processed"])
 
     before = reads()
-    steps.loop.post(lambda: [steps.loop.start(ask) for _ in range(STEPS)])
+    steps.loop.post(begin)
     assert all(done.acquire(timeout=10) for _ in range(STEPS))
     # The second is that of the question itself.
     assert reads() - before == 2
