@@ -106,7 +106,8 @@ class FrameHandler:
         given = frame.id or uuid.uuid4().hex
         with bound(message_id=given), accepting(frame.type, self._session, given):
             with self._acknowledged_first():
-                accepted = self._accept(frame, given)
+                with self._enqueuer.in_doubt(self._session, given):
+                    accepted = self._accept(frame, given)
                 self._renewed()
                 self._acknowledge(accepted)
             self._metrics.ack_time.observe(time.monotonic() - began)
