@@ -184,8 +184,8 @@ class Sessions:
         events = at.events(session)
         return bool(self._scripts.run_replicated_at(at, "end", session, further_keys, session=session, events=events))
 
-    def places(self) -> Iterator[tuple[str, Partition]]:
-        """The ids of all sessions, and where each is; one that is created meanwhile may be missing.
+    def find_all(self) -> Iterator[tuple[str, Partition]]:
+        """The ids of all sessions, and the partition that has each; one that is created meanwhile may be missing.
 
         Raises `StoreUnavailable` for a Redis that fails, after those of the others.
         """

@@ -39,7 +39,7 @@ def test_nothing_of_an_ended_session_is_left(
     # Another session is untouched.
     assert len(stored_messages(sessions, other)) == 3
     assert redis_client.exists(session_keys(other).lease)
-    assert {session for session, _ in sessions.places()} == {other}
+    assert {session for session, _ in sessions.find_all()} == {other}
 
 
 def test_a_worker_writes_nothing_after_the_end(

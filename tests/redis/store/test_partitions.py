@@ -119,10 +119,10 @@ def test_each_session_has_its_keys_in_one_redis(table: Partitions, wary: Session
     # One that another Redis has by now is found, too.
     misplaced = found[0]
     table.all[1].client.json().set(table.all[1].keys(misplaced).document, "$", {})
-    places = list(wary.places())
+    places = list(wary.find_all())
     assert {(found[0], table.all[0]), (misplaced, table.all[1])} < set(places)
     assert all(wary.end(session, (), at) for session, at in places)
-    assert list(wary.places()) == []
+    assert list(wary.find_all()) == []
     assert Ledger(table).size() == 0
 
 
