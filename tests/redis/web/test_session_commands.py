@@ -7,7 +7,7 @@ import redis
 from chatbot.app import create_app
 from chatbot.config import Settings
 from chatbot.sessions.ids import session_id
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import events_channel
 from chatbot.web.services import Services
 from devtools.harness.deployment import eventually
