@@ -205,7 +205,7 @@ class ModelLoop:
             # From here on a step that is posted has to wake this thread.
             self._woken = bool(self._posted)
         wait = pause if pause > 0 else self._wait()
-        events = self._sockets.select(0.0 if self._woken else wait, urgent=pause > 0)
+        events = self._sockets.select(0.0 if self._woken or self._afterwards else wait, urgent=pause > 0)
         self._woken = True
         self.now = time.monotonic()
         for key, mask in events:

@@ -40,6 +40,11 @@ class ModelResponse(ABC):
         #: Whether all that has arrived was read to its end, so that the next chunk of the reply has yet to arrive.
         self.all_read = False
 
+    def shows_end(self, *, chunked: bool) -> bool:
+        """Whether a body that is cut shows as such. The HTTP clients accept the beginning of a compressed one."""
+        compressed = self.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
+        return (chunked or "Content-Length" in self.headers) and not compressed
+
     @property
     def content_type(self) -> str:
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
