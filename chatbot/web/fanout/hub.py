@@ -21,7 +21,7 @@ from chatbot.protocol.client_errors import SessionDamaged, SessionNotFound
 from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import Event
 from chatbot.sessions.ids import reply_id
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.sessions.snapshots import Snapshot
 from chatbot.store.listeners import Affected, open_listeners
 from chatbot.store.partitions import Node, Store, partitions_of

@@ -9,7 +9,7 @@ import time
 from collections import deque
 
 from chatbot.errors import StoreUnavailable
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 
 logger = logging.getLogger(__name__)
 
