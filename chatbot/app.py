@@ -10,8 +10,9 @@ from chatbot import logs
 from chatbot.config import Settings, load_settings
 from chatbot.queue.celery_app import create_celery
 from chatbot.queue.elements import task_elements
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.responses import Responses
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.partition_table import open_partitions
 from chatbot.web.assets import add_assets
 from chatbot.web.commands.keys import key_commands
@@ -27,10 +28,12 @@ from chatbot.web.metrics import WebMetrics
 from chatbot.web.openai.routes import WAITING
 from chatbot.web.proxies import trust_proxies
 from chatbot.web.request_times import time_requests
-from chatbot.web.routes import MAX_BODY, WEBSOCKET, add_routes
+from chatbot.web.routes import add_routes
+from chatbot.web.routes.sessions import MAX_BODY
 from chatbot.web.services import Services
 from chatbot.web.shared_metrics import SharedMetrics
 from chatbot.web.transports.frame_handler import MAX_FRAME
+from chatbot.web.transports.routes import WEBSOCKET
 
 #: Connections of one web process to a Redis: a script takes less than a millisecond, so few are in use at once.
 _MAX_CONNECTIONS = 50
@@ -97,7 +100,7 @@ def _create_services(settings: Settings, celery: Celery) -> Services:
         sessions=sessions,
         responses=Responses(partitions, ttl=settings.limits.session_ttl),
         hub=hub,
-        enqueuer=Enqueuer(celery, metrics.enqueue_failures.inc),
+        enqueuer=Enqueuer(celery, Ledger(partitions), metrics.enqueue_failures.inc),
         rate_limits=RateLimits(settings, partitions),
         frame_rates=FrameRates(settings),
         socket_limit=SocketLimit(sessions, hub.channel, settings.limits.max_sockets_per_session),

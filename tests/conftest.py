@@ -13,7 +13,7 @@ from chatbot.logs import summaries
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import Ledger
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.client import connect
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import USER_ARGUMENTS, Deployment, running_redis

@@ -10,13 +10,11 @@ traces on, the header of an event that ends a reply is `<number>:<position>:<tra
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 #: A user stopped a reply; the payload is the session's id. Workers subscribe.
 STOP_CHANNEL = "chat:stop"
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 #: How such a frame begins: scripts/accept.lua and regenerate.lua write it. A reply's id is never that of a request.
 _REQUEST = re.compile(r'\{"type":"(?:message|request)","id":"([^"]+)"')
 
@@ -45,8 +43,3 @@ class Event(NamedTuple):
         if not newline or not colon:
             raise ValueError("an event has a header line with a number and a position, then a frame")
         return cls(int(number), int(position) if position else None, frame, trace)
-
-
-def to_json(document: Any) -> str:
-    """Compact JSON, for clients and Redis."""
-    return _encode(document)

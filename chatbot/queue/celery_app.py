@@ -40,13 +40,13 @@ _SOCKET_TIMEOUT = 5.0
 #: Seconds between two health checks of a connection.
 _HEALTH_CHECK_INTERVAL = 3
 #: Seconds between attempts to reconnect to the broker: at first, and at most.
-_FIRST_RETRY, _LONGEST_RETRY = 0.5, 2.0
+_FIRST_RETRY, _LONGEST_RETRY = 0.5, 1.0
 #: Seconds between two heartbeats of a worker's connection to RabbitMQ: after two without one it counts as lost.
 HEARTBEAT = 5
 
 
 class _Connection(Connection):
-    """Reconnects every two seconds, not every thirty, as users wait for replies."""
+    """Reconnects every second, not every thirty, as users wait for replies."""
 
     def _ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
         intervals = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from chatbot.protocol.events import to_json
+from chatbot.protocol.compact_json import to_json
 from chatbot.sessions.ids import reply_id
 
 #: A frame, or its JSON.

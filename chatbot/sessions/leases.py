@@ -12,8 +12,8 @@ from typing import Any
 from chatbot.errors import ChatbotError, DamagedSession, StoreUnavailable
 from chatbot.protocol import frames
 from chatbot.protocol.charges import charged
+from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.documents import bot_message
-from chatbot.protocol.events import to_json
 from chatbot.sessions.assignments import Assignment, Progress, assignment_of
 from chatbot.store.errors import store_errors
 from chatbot.store.partitions import Partition, Store, partitions_of

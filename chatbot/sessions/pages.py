@@ -8,6 +8,7 @@ from typing import Any
 
 from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.client_frames import MESSAGE_ID
+from chatbot.protocol.compact_json import to_json
 
 #: Messages of a page, and bytes of their JSON, at most. A single message may be longer.
 PAGE_MESSAGES = 200
@@ -33,9 +34,7 @@ class Page:
         more = "false" if self.before == "null" else "true"
         messages = self.messages
         if self.lineage:
-            messages = json.dumps(
-                with_parents(json.loads(messages), self.lineage), ensure_ascii=False, separators=(",", ":")
-            )
+            messages = to_json(with_parents(json.loads(messages), self.lineage))
         return (
             f'{{"token":{json.dumps(token)},"name":{self.name},"messages":{messages},'
             f'"session_start":{self.session_start},"more":{more},"before":{self.before},"leaf":{self.leaf}}}'

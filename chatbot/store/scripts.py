@@ -16,7 +16,7 @@ from redis.commands.core import Script
 
 from chatbot.errors import DamagedSession, StoreUnavailable
 from chatbot.store.keys import EVENTS, SUFFIXES, ApiKeyKeys, SessionKeys, SharedKeys, session_prefix
-from chatbot.store.partitions import Place
+from chatbot.store.partitions import Target
 
 #: Milliseconds that a write may take to reach the replicas; a reachable replica takes about one.
 REPLICATION_TIMEOUT = 1000
@@ -122,7 +122,7 @@ class Scripts:
         self._sender = sender
         self._scripts: dict[str, Script] = {}
 
-    def run(self, name: str, at: Place, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
+    def run(self, name: str, at: Target, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
         """The script's answer, where `at` has the keys. `further` values stand behind the named arguments in ARGV."""
         values = (*keys, *ordered(name, arguments), *further)
         try:
@@ -143,7 +143,7 @@ class Scripts:
         except redis.RedisError as error:
             raise _failure(name, error) from error
 
-    def run_replicated(self, name: str, at: Place, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
+    def run_replicated(self, name: str, at: Target, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
         """Like `run`; returns once the replicas have what the script wrote, and everything before it.
 
         Raises `StoreUnavailable` also when they lack it after `REPLICATION_TIMEOUT`; the master has it then.
@@ -162,7 +162,7 @@ class Scripts:
         return answer
 
     def run_many(
-        self, name: str, at: Place, calls: Sequence[tuple[Sequence[str], Sequence[Value], Mapping[str, Value]]]
+        self, name: str, at: Target, calls: Sequence[tuple[Sequence[str], Sequence[Value], Mapping[str, Value]]]
     ) -> list[Any]:
         """The answers to several calls of one script, in one round trip. A call has its keys, further values and named
         arguments; all keys are where `at` is.

@@ -1,6 +1,7 @@
 """Publishes tasks to the broker in the background.
 
-The message is in the ledger already: the queue is only the fast way. The sweep enqueues what could not be published.
+The message is in the ledger already: the queue is only the fast way. What could not be published is due for the next
+sweep, which enqueues it, or answers it in a free slot while the broker is away.
 """
 
 from __future__ import annotations
@@ -8,15 +9,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
 
 from chatbot.config.broker_urls import is_amqp
+from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.queue.celery_app import BROKER_ERRORS, PUBLISH_TIMEOUT, publish_reply
 from chatbot.queue.elements import task_elements
+from chatbot.sessions.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +35,10 @@ _MOST = 100
 class Enqueuer:
     """Publishes `generate_reply` tasks in the background, one for each session that waits."""
 
-    def __init__(self, celery: Celery, on_failure: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, celery: Celery, ledger: Ledger, on_failure: Callable[[], None] = lambda: None) -> None:
         """`on_failure` is called for each task that the broker did not take."""
         self._celery = celery
+        self._ledger = ledger
         self._on_failure = on_failure
         #: Sessions, each with the id of the latest message.
         self._waiting: dict[str, str | None] = {}
@@ -53,6 +58,19 @@ class Enqueuer:
                     threading.Thread(target=self._run, name="enqueuer", daemon=True).start()
             self._changed.notify()
 
+    @contextmanager
+    def in_doubt(self, session: str, message_id: str) -> Iterator[None]:
+        """Enqueues the session also where the step within raises `StoreUnavailable`.
+
+        The step may have stored the message: its answer was lost, or the replicas lack it. The client's repetition is
+        acknowledged then, and enqueues nothing.
+        """
+        try:
+            yield
+        except StoreUnavailable:
+            self.enqueue(session, message_id)
+            raise
+
     def _run(self) -> None:
         producer = None
         while True:
@@ -60,7 +78,12 @@ class Enqueuer:
                 while not self._waiting:
                     self._changed.wait()
                 named = {session: self._waiting.pop(session) for session in list(self._waiting)[: self._most]}
-            producer = self._publish(named, producer)
+            try:
+                producer = self._publish(named, producer)
+            except Exception:
+                # The thread must go on. The ledger has the messages.
+                logger.exception("tasks could not be published")
+                producer = None
             if self._elements:
                 time.sleep(_SPACING)
 
@@ -86,6 +109,8 @@ class Enqueuer:
             producer.release()
         for _ in named:
             self._on_failure()
+        # A session whose Redis is away too stays due at the time that it was accepted with.
+        self._ledger.check_next(list(named))
         return None
 
     def _report(self, named: Mapping[str, str | None], problem: str) -> None:

@@ -10,16 +10,16 @@ from chatbot.sessions.leases import Leases
 from chatbot.store.partitions import Partitions
 from chatbot.telemetry.counters import Counts
 from chatbot.worker.models.call import Call
+from chatbot.worker.open_streams import OpenStreams
 from chatbot.worker.stream import Stream
-from chatbot.worker.streams import Streams
 
 
 class NodeStreams:
-    """`Streams` for each node, with the same methods."""
+    """`OpenStreams` for each node, with the same methods."""
 
     def __init__(self, leases: Leases, partitions: Partitions, counts: Counts) -> None:
         self._partitions = partitions
-        self._streams = {node: Streams(leases, counts) for node in partitions.nodes}
+        self._streams = {node: OpenStreams(leases, counts) for node in partitions.nodes}
 
     def open(self, assignment: Assignment, call: Call) -> Stream:
         return self._of(assignment.session).open(assignment, call)
@@ -43,5 +43,5 @@ class NodeStreams:
         """Whether a reply in progress is within its deadline and was reported to its Redis lately."""
         return any(streams.reporting() for streams in self._streams.values())
 
-    def _of(self, session: str) -> Streams:
+    def _of(self, session: str) -> OpenStreams:
         return self._streams[self._partitions.of(session).node]

@@ -36,9 +36,9 @@ from chatbot.worker.models.errors import (
 )
 from chatbot.worker.models.event_loop import ModelLoop, current_loop, outside
 from chatbot.worker.node_streams import NodeStreams
+from chatbot.worker.open_streams import OpenStreams
 from chatbot.worker.retries import retry_delay
 from chatbot.worker.stream import Stream
-from chatbot.worker.streams import Streams
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Replies:
     def __init__(
         self,
         leases: Leases,
-        streams: Streams | NodeStreams,
+        streams: OpenStreams | NodeStreams,
         model: Model,
         settings: Settings,
         counts: Counts,

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chatbot.protocol import frames
-from chatbot.protocol.events import to_json
+from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.openai.calls import decode_calls, encode_calls, ended_calls
 from chatbot.sessions.leases import RENEW, Assignment, Progress
 from chatbot.worker.models.answers.usage import Usage
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.continuation import CannotContinue
-
-if TYPE_CHECKING:
-    from chatbot.worker.streams import Streams
 
 #: Characters of reasoning that are published and stored, and what follows them when there was more.
 MAX_REASONING_LENGTH = 50_000
@@ -55,7 +53,10 @@ class _Frames:
 class Stream:
     """A reply in progress. The thread that reads from the model calls `add`."""
 
-    def __init__(self, streams: Streams, assignment: Assignment, call: Call) -> None:
+    def __init__(
+        self, assignment: Assignment, call: Call, lock: threading.Lock, enqueue: Callable[[Stream], None]
+    ) -> None:
+        """`enqueue` is called when there is more to report. `lock` guards what of the texts was reported."""
         self.assignment = assignment
         self.call = call
         #: Whether and how the client gets what is generated, see service.py; '' when it waits for the whole reply.
@@ -82,8 +83,9 @@ class Stream:
         self.ended = False
         # Whether text was added in the present step of the model loop, in whose thread this is used.
         self._added = False
-        self._streams = streams
-        # Below, guarded by the lock of `streams`, and so is what was reported of the texts.
+        self._lock = lock
+        self._to_report = enqueue
+        # Below, guarded by `lock`, and so is what was reported of the texts.
         self.last_report = time.monotonic()
         self.last_answer = self.last_renewal = self.last_report
         self.queued = False
@@ -123,7 +125,7 @@ class Stream:
 
     @property
     def reported(self) -> bool:
-        """Whether something was reported. The caller holds the lock of `Streams`."""
+        """Whether something was reported. The caller holds the lock."""
         return bool(self._text.reported or self._reasoning.reported or self._calls.reported)
 
     def add(self, text: str, reasoning: str = "") -> None:
@@ -160,7 +162,7 @@ class Stream:
 
     def _enqueue(self) -> None:
         if self.call.loop is None:
-            self._streams.enqueue(self)
+            self._to_report(self)
         elif not self._added:
             # Once for all chunks that were read together. A short reply may end with them: then its commit alone
             # publishes it.
@@ -170,21 +172,21 @@ class Stream:
     def _enqueue_unless_ended(self) -> None:
         self._added = False
         if not self.ended:
-            self._streams.enqueue(self)
+            self._to_report(self)
 
     def retract(self) -> None:
         """Turns all text so far into reasoning: the reply's text begins anew, at offset 0."""
-        with self._streams.lock:
+        with self._lock:
             thought, self._text, self.carried = self._text.text, _Growing(), 0
         self.add("", thought)
 
     def begin_again(self) -> None:
         """Drops the text of an earlier attempt: the next text replaces it."""
-        with self._streams.lock:
+        with self._lock:
             self._text, self.carried, self.generated = _Growing(), 0, 0
 
     def report(self) -> Progress:
-        """What is new since the last report. The caller holds the lock of `Streams`."""
+        """What is new since the last report. The caller holds the lock."""
         self.last_report = time.monotonic()
         renew = self.renewal_due(self.last_report)
         if renew:
@@ -234,7 +236,7 @@ class Stream:
         return frames.delta(work.reply_id, work.reply_to, offset, text, work.regeneration) if text else None
 
     def start_over(self) -> None:
-        """Makes the next report hold all text. The caller holds the lock of `Streams`."""
+        """Makes the next report hold all text. The caller holds the lock."""
         for growing in (self._text, self._reasoning, self._calls):
             growing.reported = growing.reported_bytes = 0
         # Redis may have been restored without the last renewal as well.

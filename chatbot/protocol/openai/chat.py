@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chatbot.protocol.events import to_json
+from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.openai.chat_params import limit_name
 from chatbot.protocol.openai.create import CreateRequest
 from chatbot.protocol.openai.items import (

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from chatbot.protocol.client_errors import ClientError
+from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.documents import is_visible
-from chatbot.protocol.events import to_json
 from chatbot.protocol.openai.items import (
     MAX_ID,
     Item,

@@ -8,7 +8,8 @@ from typing import Any
 
 from chatbot.protocol import close_codes
 from chatbot.protocol.close_codes import Closing
-from chatbot.protocol.events import Event, to_json
+from chatbot.protocol.compact_json import to_json
+from chatbot.protocol.events import Event
 from chatbot.sessions.snapshots import Snapshot
 from chatbot.web.fanout.outbox import text_frame
 

@@ -10,7 +10,7 @@ from flask import request
 from gunicorn.http.errors import ParseException
 
 from chatbot.protocol.client_errors import ClientError
-from chatbot.protocol.events import to_json
+from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.openai.create import parse_json
 
 logger = logging.getLogger(__name__)

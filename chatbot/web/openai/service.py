@@ -12,7 +12,7 @@ from typing import Any
 from chatbot.config import WITH_TOOLS
 from chatbot.logs import bound
 from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
-from chatbot.protocol.events import to_json
+from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.openai.create import CreateRequest
 from chatbot.protocol.openai.history import items_of_all
 from chatbot.protocol.openai.items import Item, invalid, unanswered_outputs, unsupported
@@ -197,16 +197,17 @@ class ResponseService:
         buckets = (*services.rate_limits.messages(known.session, self._network), *self._principal.buckets)
 
         def step(charge: str) -> Accepted:
-            return services.sessions.accept(
-                known.session,
-                known.request,
-                request.text,
-                buckets,
-                self._network,
-                parent=parent,
-                extra=extra,
-                charge=charge,
-            )
+            with services.enqueuer.in_doubt(known.session, known.request):
+                return services.sessions.requests.accept(
+                    known.session,
+                    known.request,
+                    request.text,
+                    buckets,
+                    self._network,
+                    parent=parent,
+                    extra=extra,
+                    charge=charge,
+                )
 
         try:
             accepted = services.key_access.accept(

@@ -14,7 +14,7 @@ from flask import Response, request
 
 from chatbot.errors import ChatbotError
 from chatbot.protocol.client_errors import ClientError
-from chatbot.protocol.events import to_json
+from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.openai.response import View
 from chatbot.web import deadlines
 from chatbot.web.deadlines import SEND_TIMEOUT

@@ -17,7 +17,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.protocol import close_codes
 from chatbot.protocol.client_errors import ClientError
-from chatbot.protocol.events import to_json
+from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.openai.create import parse_create, parse_json
 from chatbot.protocol.openai.items import Item
 from chatbot.protocol.openai.response import View

@@ -16,7 +16,7 @@ from flask import Response
 from chatbot.logs import bound
 from chatbot.protocol import close_codes
 from chatbot.protocol.close_codes import SLOW_CLIENT, Closing
-from chatbot.protocol.events import to_json
+from chatbot.protocol.compact_json import to_json
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.snapshots import Snapshot
 from chatbot.web import deadlines

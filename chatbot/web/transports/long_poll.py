@@ -17,7 +17,7 @@ from typing import Any
 from chatbot.protocol import close_codes, frames
 from chatbot.protocol.client_errors import SessionDamaged, SessionNotFound
 from chatbot.protocol.close_codes import Closing
-from chatbot.protocol.events import to_json
+from chatbot.protocol.compact_json import to_json
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.snapshots import Snapshot
 from chatbot.web.disconnects import has_disconnected

@@ -1,11 +1,11 @@
-"""The routes of clients that no websocket reaches: `/events`, and `/messages` to send frames and to poll."""
+"""The routes of the transports: the websocket `/chat`; without one `/events`, and `/messages` to send and to poll."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, abort, g, request
 
 from chatbot.logs import bound
 from chatbot.protocol import frames
@@ -15,15 +15,48 @@ from chatbot.web.answers import bearer_token, json_answer, json_text_answer, req
 from chatbot.web.fanout.outbox import SEND_BUFFER
 from chatbot.web.limits.throttle import hold_back
 from chatbot.web.services import network, services
+from chatbot.web.transports.chat_socket import ChatSocket
 from chatbot.web.transports.connections import admit_address
 from chatbot.web.transports.event_stream import EventStream
 from chatbot.web.transports.frame_handler import MAX_FRAME, FrameHandler
 from chatbot.web.transports.long_poll import Poll
+from chatbot.web.transports.websocket import WebSocket, create_sock
 
 #: Seconds that a poll may wait: proxies often cut a request after a minute.
 MAX_WAIT = 50.0
 
+#: The path of the websocket.
+WEBSOCKET = "/chat"
+
+chat_socket = Blueprint("chat_socket", __name__)
 transports = Blueprint("transports", __name__)
+_sock = create_sock()
+
+
+@chat_socket.before_request
+def guard_websocket() -> None:
+    """Refuses a request that is not a handshake, or beyond the limits of its address.
+
+    Once simple-websocket has answered the handshake, HTTP statuses are not possible.
+    """
+    if not request.headers.get("Sec-WebSocket-Key") or request.headers.get("Sec-WebSocket-Version") != "13":
+        abort(400, "This address takes websocket connections only, of version 13")
+    admit_address(services(), network())
+    g.socket_network = network()
+
+
+@_sock.route(WEBSOCKET, bp=chat_socket)
+def chat(ws: WebSocket) -> None:
+    """The websocket."""
+    ChatSocket(ws, services()).run(bearer_token(), request.args.get("after"), network())
+
+
+@chat_socket.teardown_request
+def count_closed_socket(_: BaseException | None) -> None:
+    """After the websocket's end."""
+    counted = g.pop("socket_network", None)
+    if counted is not None:
+        services().address_limits.close_socket(counted)
 
 
 @transports.get("/events")

@@ -207,7 +207,7 @@ class ModelLoop:
         with self._lock:
             # From here on a step that is posted has to wake this thread.
             self._woken = bool(self._posted)
-        events = self._selector.select(0.0 if self._woken else self._wait())
+        events = self._selector.select(0.0 if self._woken or self._afterwards else self._wait())
         self._woken = True
         self.now = time.monotonic()
         for key, mask in events:

@@ -10,7 +10,7 @@ import redis
 from chatbot.protocol.client_errors import ClientError
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import session_keys
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history
@@ -31,7 +31,7 @@ class Talk:
         self.session = session_id(self.sessions.create("Ada")["token"])
 
     def say(self, message_id: str, text: str = "") -> None:
-        self.sessions.accept(self.session, message_id, f"says {message_id}{text}")
+        self.sessions.requests.accept(self.session, message_id, f"says {message_id}{text}")
 
     def answer(self, text: str = "") -> list[str]:
         """Answers the next message; what its prompt held."""
@@ -77,7 +77,7 @@ def test_prompts_and_repeated_ids_stay_right(redis_client: redis.Redis) -> None:
         expected = [f"{verb} m{n}" for n in range(number) for verb in ("says", "answers")] + [f"says m{number}"]
         assert held == expected[-len(held) :]
         assert len(held) >= min(len(expected), 4)
-    again = talk.sessions.accept(talk.session, "m9", "says m9")
+    again = talk.sessions.requests.accept(talk.session, "m9", "says m9")
     assert again.reply is not None
     assert again.reply["msg"] == "answers m9"
     assert len(talk.texts()) == 6
@@ -109,7 +109,7 @@ def test_an_old_failure_can_be_retried_until_it_is_dropped(redis_client: redis.R
     talk.say("m1")
     talk.answer()
     # During the retry it is unanswered, and is kept.
-    talk.sessions.retry(talk.session, "bad")
+    talk.sessions.requests.retry(talk.session, "bad")
     for number in (2, 3):
         talk.say(f"m{number}")
     assert talk.texts()[0] == "says bad"
@@ -119,7 +119,7 @@ def test_an_old_failure_can_be_retried_until_it_is_dropped(redis_client: redis.R
     assert "says bad" not in talk.texts()
     assert len(talk.texts()) == 4
     with pytest.raises(ClientError, match="not_retryable"):
-        talk.sessions.retry(talk.session, "bad")
+        talk.sessions.requests.retry(talk.session, "bad")
     assert redis_client.hlen(session_keys(talk.session).failed) == 0
 
 

@@ -13,8 +13,8 @@ from chatbot.protocol.client_errors import ClientError, RateLimited, SessionDama
 from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Leases
-from chatbot.sessions.messages import Sessions
 from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, parse_before, parse_limit
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import session_keys
 from devtools.harness.histories import store_turns, stored_messages
 
@@ -43,7 +43,7 @@ def test_pages_join_to_the_whole_history(sessions: Sessions, session: str, redis
 
 def test_a_short_history_is_one_page(sessions: Sessions, session: str) -> None:
     assert sessions.read(session) == Page('"Ada"', sessions.read(session).session_start, "[]", "null", "null", [])
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     page = json.loads(sessions.read(session).to_json('to"ken'))
     assert (page["token"], page["name"], page["more"], page["before"]) == ('to"ken', "Ada", False, None)
     assert [m["msg"] for m in page["messages"]] == ["hello"]
@@ -77,7 +77,7 @@ def test_pages_stay_right_when_old_messages_are_dropped(redis_client: redis.Redi
     leases = Leases(redis_client, ttl=60, history_messages=4, max_history=10)
     session = session_id(sessions.create("Ada")["token"])
     for number in range(20):
-        sessions.accept(session, f"m{number}", f"q{number}")
+        sessions.requests.accept(session, f"m{number}", f"q{number}")
         work = leases.claim(session)
         assert work is not None
         leases.commit(work, f"a{number}", "stop", go_on=False)
@@ -197,11 +197,11 @@ def test_replays_take_their_part_of_a_page_from_the_rate_of_reads(
 def test_a_damaged_session_is_an_error_that_asking_again_does_not_cure(
     sessions: Sessions, session: str, redis_client: redis.Redis, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     key = getattr(session_keys(session), name)
     redis_client.delete(key)
     redis_client.sadd(key, "x")
     with pytest.raises(SessionDamaged) as caught:
-        sessions.accept(session, "m2", "and now?")
+        sessions.requests.accept(session, "m2", "and now?")
     assert (caught.value.code, caught.value.status, caught.value.retry_after) == ("session_damaged", 400, None)
     assert "the session is damaged: accept: ResponseError: WRONGTYPE" in caplog.text

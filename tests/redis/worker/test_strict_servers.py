@@ -12,12 +12,12 @@ import redis
 
 from chatbot.config import HUGGINGFACE, OPENAI_CHAT, OPENAI_COMPLETIONS, ModelAddress, ModelSettings, Settings
 from chatbot.sessions.leases import Leases
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.telemetry.counters import Counts
 from chatbot.worker.models import create_model
 from chatbot.worker.models.errors import ContentRefused
+from chatbot.worker.open_streams import OpenStreams
 from chatbot.worker.replies import Replies
-from chatbot.worker.streams import Streams
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import stored_messages
@@ -32,13 +32,13 @@ class Talk:
     session: str
     model: ModelServer
     replies: Replies
-    streams: Streams
+    streams: OpenStreams
     count: int = 0
 
     def ask(self, text: str, while_answering: Callable[[], object] = lambda: None) -> dict[str, Any]:
         """The last message that is stored once all are settled."""
         self.count += 1
-        self.sessions.accept(self.session, f"m{self.count}", text)
+        self.sessions.requests.accept(self.session, f"m{self.count}", text)
         thread = threading.Thread(target=self.replies.answer, args=(self.session,))
         thread.start()
         while_answering()
@@ -46,7 +46,7 @@ class Talk:
         return stored_messages(self.sessions, self.session)[-1]
 
     def stop(self) -> None:
-        self.sessions.stop(self.session)
+        self.sessions.requests.stop(self.session)
         self.streams.stop(self.session)
 
     def failures(self) -> dict[str, str]:
@@ -68,7 +68,7 @@ def talk(
     path, api = request.param
     servers = (ModelAddress(model.url + path, api),)
     settings = Settings(model=ModelSettings(servers=servers, system_prompt="Be brief."))
-    streams = Streams(leases)
+    streams = OpenStreams(leases)
     model.control(strict_turns=True)
     replies = Replies(leases, streams, create_model(settings), settings, Counts())
     return Talk(sessions, leases, session, model, replies, streams)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from typing import Any, cast
@@ -9,12 +10,12 @@ from typing import Any, cast
 import pytest
 
 from chatbot.protocol import frames
-from chatbot.protocol.events import to_json
+from chatbot.protocol.compact_json import to_json
 from chatbot.sessions.leases import RENEW, Assignment, Leases
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.event_loop import ModelLoop
+from chatbot.worker.open_streams import LONGEST_INTERVAL, REPORT_INTERVAL, OpenStreams
 from chatbot.worker.stream import Stream
-from chatbot.worker.streams import LONGEST_INTERVAL, REPORT_INTERVAL, Streams
 from devtools.harness.deployment import eventually
 
 
@@ -31,8 +32,13 @@ def claimed(fence: int) -> Assignment:
     return replace(with_message(), fence=str(fence))
 
 
+def unreported(work: Assignment) -> Stream:
+    """A stream of which only the test reports."""
+    return Stream(work, Call(30), threading.Lock(), lambda _: None)
+
+
 def test_a_later_claim_of_a_session_cancels_the_earlier_call() -> None:
-    streams, earlier, later = Streams(cast(Leases, _NoRedis())), Call(30), Call(30)
+    streams, earlier, later = OpenStreams(cast(Leases, _NoRedis())), Call(30), Call(30)
     first = streams.open(claimed(9), earlier)
     second = streams.open(claimed(10), later)
     assert (earlier.cancelled, later.cancelled) == ("lease", None)
@@ -44,7 +50,7 @@ def test_a_later_claim_of_a_session_cancels_the_earlier_call() -> None:
 
 
 def test_an_earlier_claim_that_opens_late_is_cancelled_itself() -> None:
-    streams, earlier, later = Streams(cast(Leases, _NoRedis())), Call(30), Call(30)
+    streams, earlier, later = OpenStreams(cast(Leases, _NoRedis())), Call(30), Call(30)
     streams.open(claimed(10), later)
     streams.open(claimed(9), earlier)
     assert (earlier.cancelled, later.cancelled) == ("lease", None)
@@ -53,7 +59,7 @@ def test_an_earlier_claim_that_opens_late_is_cancelled_itself() -> None:
 
 
 def test_a_lease_is_renewed_after_its_time_not_with_each_report() -> None:
-    stream = Stream(Streams(cast(Leases, _NoRedis())), with_message(), Call(30))
+    stream = unreported(with_message())
     stream.add("a")
     assert not stream.report().renew
     stream.last_renewal -= RENEW / 1000
@@ -65,7 +71,7 @@ def test_a_lease_is_renewed_after_its_time_not_with_each_report() -> None:
 @pytest.mark.parametrize("request_id", ["m1", "again"])
 def test_the_frames_of_a_growing_text_are_those_of_the_protocol(request_id: str) -> None:
     work = with_message(request_id)
-    stream = Stream(Streams(cast(Leases, _NoRedis())), work, Call(30))
+    stream = unreported(work)
     stream.add('a "', "thought")
     stream.report()
     stream.add('\n0,"msg":""é😀', "\\")
@@ -86,7 +92,7 @@ class _SlowRedis:
 
 def test_chunks_are_gathered_for_longer_while_reports_come_late() -> None:
     slow = _SlowRedis()
-    streams = Streams(cast(Leases, slow))
+    streams = OpenStreams(cast(Leases, slow))
     stream = streams.open(with_message(), Call(60))
 
     def grows(until: float) -> bool:
@@ -111,7 +117,7 @@ class _CountingRedis:
 @pytest.mark.parametrize("waits", [False, True])
 def test_the_first_text_is_reported_unless_the_reply_ends_with_what_was_read(waits: bool) -> None:
     counting, loop = _CountingRedis(), ModelLoop(1)
-    streams, call = Streams(cast(Leases, counting)), Call(30)
+    streams, call = OpenStreams(cast(Leases, counting)), Call(30)
     call.loop = loop
     stream = streams.open(with_message(), call)
 

@@ -17,8 +17,10 @@ from chatbot.worker.models.answers.response_events import (
     is_response,
     output_items,
     reasoning_of,
+    unnamed_end,
 )
 from chatbot.worker.models.errors import ContentRefused, TransientModelError
+from chatbot.worker.models.server_errors.documents import describes_failure
 from chatbot.worker.models.server_errors.http_errors import raise_for_error
 
 #: Finish reasons by their words, in any spelling (MAX_TOKENS, maxTokens, max-tokens), tried in this order; others are
@@ -30,20 +32,37 @@ _REASONS: tuple[tuple[str, re.Pattern[str]], ...] = (
         "content_filter",
         re.compile(
             "contentfilter|safety|recitation|blocklist|blocked|prohibited|spii|refusal|guardrail|sensitive|moderation"
-            "|policy|toxic|^language$"
+            "|policy|toxic|harmful|^language$"
         ),
     ),
     (
         "failed",
         re.compile(
             "error|abort|cancel|fail|exception|timeout|timedout|overload|insufficient|unavailable|ratelimit|outofmemory"
-            "|^oom$|interrupt|disconnect|shutdown|preempt|malformed|unexpected"
+            "|^oom$|interrupt|disconnect|shutdown|preempt|malformed|unexpected|kill|crash|deadline|evict|internal|rejected"
+            "|dropped|dead$|died|(connection|upstream|stream|client)(was)?(lost|closed|reset)"
         ),
     ),
     ("length", re.compile("length|max(new|output|completion)?tokens?|maxoutput|token(limit|budget)|manytokens")),
-    ("length", re.compile("context(window|size|limit|overflow)|^limit$|(time|size)limit|cachefull")),
+    (
+        "length",
+        re.compile("context(window|size|limit|overflow)|limit$|cachefull|truncat|cutoff|maxsteps|numpredict|budget"),
+    ),
 )
+#: Fields of objects beside the parts of an answer: statistics, results of filters, heads without a choice.
+_NEUTRAL = frozenset(("choices", "usage", "timings", "object", "id", "model", "prompt_filter_results", "response"))
 _NOT_YET = frozenset(("null", "none", "unfinished", "notfinished", "unspecified", "incomplete", "inprogress"))
+#: Fields with what the model thinks, of a message and of a part of one.
+_THOUGHTS = (
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "reasoning_details",
+    "reasoning_text",
+    "thinking_blocks",
+    "thought",
+)
+_INNER = ("thinking", "reasoning", "text", "summary", "reasoning_content")
 _PREFIX = re.compile("^finish_?reason", re.IGNORECASE)
 _NO_LETTER = re.compile("[^a-z]+")
 
@@ -71,6 +90,9 @@ def part_of(document: Mapping[str, Any]) -> Part | None:
     raise_for_error(document)
     choice = first_choice(document)
     if choice is not None:
+        extension = document.get("x_groq")
+        if isinstance(extension, dict):
+            raise_for_error(extension)
         return _choice(choice)
     if "token" in document or "generated_text" in document:
         return _token(document)
@@ -81,7 +103,14 @@ def part_of(document: Mapping[str, Any]) -> Part | None:
     feedback = document.get("promptFeedback") or document.get("prompt_feedback")
     if isinstance(feedback, dict) and (feedback.get("blockReason") or feedback.get("block_reason")):
         raise ContentRefused("content_filter", "the server's content filter blocks the prompt")
+    if describes_failure(document):
+        raise_for_error(document, failed=True)
     return None
+
+
+def is_neutral(document: Mapping[str, Any]) -> bool:
+    """Whether an object without a part of the answer is known to stand in whole answers."""
+    return not _NEUTRAL.isdisjoint(document) or document.get("type") in ("ping", "heartbeat", "keepalive")
 
 
 def first_choice(document: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -117,23 +146,32 @@ def _choice(choice: dict[str, Any]) -> Part:
         raise_for_error({"error": choice["error"]}, failed=True)
     delta, message = choice.get("delta"), choice.get("message")
     streamed = isinstance(delta, (dict, str)) and bool(delta)
-    said = delta if streamed else message if isinstance(message, (dict, str)) else {"content": choice.get("text")}
+    said = delta if streamed else message if isinstance(message, (dict, str)) else choice
     text, reasoning = _said(said if isinstance(said, dict) else {"content": said})
     if not text and streamed:
-        text = _text(choice.get("text"))
+        # Cohere has a message within the delta.
+        inner = said.get("message") if isinstance(said, dict) else None
+        text = _said(inner)[0] if isinstance(inner, dict) else _text(choice.get("text"))
     whole = not streamed and isinstance(message, (dict, str))
-    return Part(text, reasoning, finish_reason(choice.get("finish_reason")), whole=whole)
+    reason = choice.get("finish_reason")
+    if reason is None:
+        reason = choice.get("finishReason") or (choice.get("stop_reason") if "finish_reason" not in choice else None)
+    return Part(text, reasoning, finish_reason(reason), whole=whole)
 
 
 def _response(document: Mapping[str, Any]) -> Part:
     """The part in an event of a response, or in a whole one. Raises `ModelError` for one that failed."""
     text, reasoning = delta_of(document)
     ended = ended_response(document)
-    if ended is None:
-        return Part(text, reasoning)
-    raise_for_error(ended)
     whole = [item for _, item in output_items(document)]
-    text = "".join(_said(item)[0] for item in whole if item.get("type") == "message")
+    if ended is None:
+        ended = unnamed_end(document)
+    if ended is None:
+        # Of an item whose text was not streamed.
+        item = "".join(_said(item)[0] for item in whole if item.get("type") == "message")
+        return Part(item, whole=True) if item else Part(text, reasoning)
+    raise_for_error(ended)
+    text = "".join(_said(item)[0] for item in whole if item.get("type") == "message") or _text(ended.get("output_text"))
     if not str(document.get("type")).startswith("response."):
         # The last event of a stream repeats what was streamed.
         reasoning = "".join(map(reasoning_of, whole))
@@ -145,11 +183,13 @@ def _response(document: Mapping[str, Any]) -> Part:
 
 def _said(message: Mapping[str, Any]) -> tuple[str, str]:
     """The text and the thinking of a message or of a part of one."""
-    text, reasoning = _contents(message.get("content"))
+    content = message.get("content")
+    text, reasoning = _contents(message.get("text") if content is None else content)
     text += _text(message.get("refusal"))
-    for name in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
+    for name in _THOUGHTS:
         # Some servers send the same under two names.
-        reasoning = reasoning or "".join(_contents(message.get(name)))
+        if not reasoning and (value := message.get(name)):
+            reasoning = "".join(_contents(value))
     return text, reasoning
 
 
@@ -163,9 +203,8 @@ def _contents(content: Any) -> tuple[str, str]:
     for part in content:
         if not isinstance(part, dict):
             text += _text(part)
-        elif str(part.get("type")).partition(".")[0] in ("thinking", "reasoning", "reasoning_text"):
-            inner = part.get("thinking") or part.get("reasoning") or part.get("text") or part.get("summary")
-            reasoning += _contents(inner)[0]
+        elif str(part.get("type")).startswith(("thinking", "reasoning")):
+            reasoning += next((_contents(part[name])[0] for name in _INNER if part.get(name)), "")
         elif part.get("type") == "refusal":
             text += _text(part.get("refusal"))
         else:

@@ -6,7 +6,6 @@ some servers give a finish reason with every chunk; the last one counts.
 
 from __future__ import annotations
 
-import json
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
@@ -16,22 +15,17 @@ from typing import Any
 import requests
 import urllib3
 
-from chatbot.worker.models.answers.parts import Part, part_of
+from chatbot.worker.models.answers.json_documents import json_documents, loads, not_json, objects
+from chatbot.worker.models.answers.parts import Part, is_neutral, part_of
 from chatbot.worker.models.answers.piece import Piece, Pieces
 from chatbot.worker.models.answers.response_events import EVENT
 from chatbot.worker.models.answers.sse import events
 from chatbot.worker.models.answers.tool_calls import ToolCalls
 from chatbot.worker.models.answers.usage import Usage, usage_of
-from chatbot.worker.models.errors import ContentRefused, PermanentModelError, TransientModelError
+from chatbot.worker.models.errors import ContentRefused, ModelError, TransientModelError
 from chatbot.worker.models.http.response import ModelResponse
-from chatbot.worker.models.server_errors.documents import MAX_TEXT, one_line
 from chatbot.worker.models.server_errors.http_errors import raise_for_error
 
-#: Bytes of a document that is not streamed: far more than a reply needs.
-MAX_BODY = 8 * 1024 * 1024
-#: Documents in one answer: far more than a reply has tokens.
-_MAX_DOCUMENTS = 20_000
-_SPACE = re.compile(r"\s*")
 #: Seconds of silence after a finish reason that came alone: what else comes, comes with it.
 _AFTER_REASON = 5.0
 #: Names of events that hold a part of the answer; others (`ping`, statistics) are passed over.
@@ -40,18 +34,24 @@ _NAMES = frozenset(
     | {"chat.completion.chunk", "completion.chunk"}
 )
 _DONE = re.compile(r'"?\[?done\]?"?', re.IGNORECASE)
-_KEEP_ALIVE = re.compile(r"\W*(ping|pong|keep[-_ ]?alive|heartbeat|processing|null)?\W*", re.IGNORECASE)
-#: Control characters in texts are accepted.
-_DECODER = json.JSONDecoder(strict=False)
+_KEEP_ALIVE = re.compile(r"\W{0,9}(ping|pong|keep[-_ ]?alive|heartbeat|processing|null)?\W{0,9}", re.IGNORECASE)
+#: Names of events that report a failure, and of those that announce the end.
+_FAILED = re.compile(r"error|exception|fail|abort|timeout|crash|^err$", re.IGNORECASE)
+_ENDS = frozenset({"done", "end", "complete", "completed", "close", "finish", "finished", "eos"})
+_END = re.compile(r"\W?(end|eos|eof|stop)\W?", re.IGNORECASE)
 #: The first bytes of an event stream.
 _STREAM = re.compile(rb"(data|event|id|retry)?:")
 
 
-def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | None = None) -> Pieces:
+def read_reply(
+    response: ModelResponse, *, prompt: str = "", max_tokens: int | None = None, names_end: bool = False
+) -> Pieces:
     """The reply's chunks; the last one has the finish reason, the function calls, and the usage if it is reported.
 
     `prompt` is removed where the server repeats it. A reply of `max_tokens` tokens whose end has no reason ended by its
-    length. Raises `ModelError` and what the connection raises.
+    length. `names_end`: a stream of this protocol says where it ends.
+
+    Raises `ModelError` and what the connection raises.
     """
     reply = _Reply(prompt)
     body = _Body(response)
@@ -65,11 +65,15 @@ def read_reply(response: ModelResponse, *, prompt: str = "", max_tokens: int | N
         if not reply.texts:
             raise
         reply.reason = "content_filter"
+    except ModelError:
+        # What follows the end is no part of the reply.
+        if not reply.ended:
+            raise
     except (urllib3.exceptions.HTTPError, requests.RequestException, OSError):
         response.check()
         if not reply.ended:
             raise
-    _check_end(reply, body, response)
+    _check_end(reply, body, framed=response.framed and not names_end)
     by_length = max_tokens is not None and reply.tokens >= max_tokens
     yield Piece("", reply.reason or ("length" if by_length else "stop"), usage=reply.usage, calls=reply.calls.items())
 
@@ -86,6 +90,8 @@ def _pieces(reply: _Reply, body: _Body, *, streams_calls: bool) -> Iterator[Piec
         if part is not None:
             piece = reply.add(part)
             yield piece._replace(calls=reply.calls.items(so_far=True)) if called else piece
+        elif not is_neutral(document):
+            body.unknown = True
 
 
 def _together(pieces: Iterator[Piece | None]) -> Iterator[Piece]:
@@ -111,13 +117,13 @@ def _joined(held: Piece, piece: Piece) -> Piece:
     return Piece(held.text + piece.text, calls=piece.calls or held.calls, chunks=chunks)
 
 
-def _check_end(reply: _Reply, body: _Body, response: ModelResponse) -> None:
-    """Raises `TransientModelError` unless the reply is known to be whole."""
+def _check_end(reply: _Reply, body: _Body, *, framed: bool) -> None:
+    """Raises `TransientModelError` unless the reply is known to be whole. `framed`: the end of the body showed."""
     if reply.reason is None and not reply.last:
         if not (reply.texts or reply.thought or reply.calls):
             raise TransientModelError("bad_answer", "the answer holds no text")
         alone = body.documents_read == 1 and reply.whole
-        if body.stray or not (body.done or alone or response.framed):
+        if body.stray or not (body.done or alone or (framed and not body.unknown)):
             raise TransientModelError("cut_off", f"the stream ended after {reply.texts} chunks, without its end")
 
 
@@ -190,6 +196,8 @@ class _Body:
         self.documents_read = 0
         #: Whether something stood in an event stream that does not belong there.
         self.stray = False
+        #: Whether an object came that no server is known to send within a whole answer.
+        self.unknown = False
 
     def documents(self) -> Iterator[dict[str, Any] | None]:
         """The objects; of an event stream None after those that arrived together."""
@@ -207,12 +215,12 @@ class _Body:
             return self._json(rest)
         if _STREAM.match(head) or (self._response.content_type == "text/event-stream" and head[:1] != b"<"):
             return self._events(rest)
-        raise _not_json(b"".join(rest))
+        raise not_json(b"".join(rest))
 
     def _json(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-        for document in _json_documents(chunks):
+        for document in json_documents(chunks):
             self.documents_read += 1
-            yield from _objects(document)
+            yield from objects(document)
 
     def _events(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
         for event in events(chunks):
@@ -220,8 +228,13 @@ class _Body:
                 yield None
                 continue
             name, data = event.name.lower(), event.data.strip()
-            if data[:1] == "{" and (name in _NAMES or name.startswith(EVENT)):
+            if data[:1] == "{" and name in _NAMES:
                 yield from _parsed(data)
+            elif data[:1] == "{" and name.startswith(EVENT):
+                for document in _parsed(data):
+                    # Some servers name the event only outside of its data.
+                    document.setdefault("type", name)
+                    yield document
             elif event.stray:
                 # A server that fails may write its error without the format, or under a field of its own (llama.cpp).
                 self.stray = True
@@ -231,15 +244,19 @@ class _Body:
             elif data and _DONE.fullmatch(data):
                 self.done = True
                 return
-            elif name.endswith(("error", "exception")):
-                raise_for_error(_loads(data) or data or "an event of the name error", failed=True)
+            elif _FAILED.search(name):
+                raise_for_error(loads(data) or data or "an event of the name error", failed=True)
+            elif name in _ENDS or _END.fullmatch(data):
+                self.done = True
             elif name in _NAMES and not _KEEP_ALIVE.fullmatch(data):
-                yield from _parsed(data)
+                found = list(_parsed(data))
+                self.stray = self.stray or not found
+                yield from found
 
 
 def _parsed(data: str) -> Iterator[dict[str, Any]]:
     """The objects in an event's data. Raises `ModelError` for what is not JSON."""
-    document = _loads(data)
+    document = loads(data)
     if type(document) is dict:
         yield document
         return
@@ -253,48 +270,4 @@ def _parsed(data: str) -> Iterator[dict[str, Any]]:
         if data.lstrip()[:1] not in ("{", "["):
             raise_for_error(data, failed=True)
         raise TransientModelError("bad_answer", f"an event of {len(data)} characters is not JSON")
-    yield from _objects(document)
-
-
-def _json_documents(chunks: Iterable[bytes]) -> Iterator[Any]:
-    """One JSON document, or several one after the other."""
-    body = bytearray()
-    for chunk in chunks:
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise PermanentModelError("too_long", f"the answer is longer than {MAX_BODY} bytes")
-        if body.endswith((b"}\n", b"}\r\n")) and (document := _loads(body.decode("utf-8-sig", "replace"))) is not None:
-            body.clear()
-            yield document
-    text = body.decode("utf-8-sig", "replace").strip()
-    at = read = 0
-    while at < len(text):
-        read += 1
-        try:
-            document, end = _DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            raise _not_json(bytes(body)) from None
-        if read > _MAX_DOCUMENTS:
-            raise PermanentModelError("too_long", f"the answer holds more than {_MAX_DOCUMENTS} documents")
-        yield document
-        at = _SPACE.match(text, end).end()  # type: ignore[union-attr]
-
-
-def _objects(document: Any) -> Iterator[dict[str, Any]]:
-    for item in document if isinstance(document, list) else [document]:
-        if isinstance(item, dict):
-            yield item
-
-
-def _loads(text: str) -> Any:
-    try:
-        return _DECODER.decode(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _not_json(body: bytes) -> TransientModelError:
-    what = "HTML" if body.lstrip().startswith(b"<") else "not JSON"
-    error = TransientModelError("bad_answer", f"the answer is {what}, {len(body)} bytes")
-    error.server_text = one_line(body.decode("utf-8", "replace"))[:MAX_TEXT]
-    return error
+    yield from objects(document)

@@ -14,6 +14,7 @@ _TEXT = frozenset({"response.output_text.delta", "response.refusal.delta"})
 _REASONING = frozenset(
     {"response.reasoning_text.delta", "response.reasoning.delta", "response.reasoning_summary_text.delta"}
 )
+_FAILED = {"message": "the response failed", "code": "server_error"}
 _ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
 
 
@@ -35,11 +36,24 @@ def delta_of(event: Mapping[str, Any]) -> tuple[str, str]:
 def ended_response(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The response that has ended, if the object holds one. Of a failed one all but its error is left out."""
     found = document.get("response") if str(document.get("type")).startswith(EVENT) else document
-    if not isinstance(found, dict) or found.get("status") not in _ENDED:
+    if not isinstance(found, dict):
+        return None
+    if found.get("status") is None and isinstance(found.get("output"), list):
+        # Only a whole response has no status.
+        return {**found, "status": "completed"}
+    if found.get("status") not in _ENDED:
         return None
     if found["status"] == "failed":
-        return {"error": found.get("error") or {"message": "the response failed", "code": "server_error"}}
+        return {"error": found.get("error") or _FAILED}
     return found
+
+
+def unnamed_end(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a last event without a response stands for, else None."""
+    status = str(event.get("type")).removeprefix(EVENT)
+    if event.get("response") is not None or status not in (*_ENDED, "error"):
+        return None
+    return {"error": event.get("error") or _FAILED} if status in ("failed", "error") else {"status": status}
 
 
 def output_items(document: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:

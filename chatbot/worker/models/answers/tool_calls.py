@@ -5,8 +5,10 @@ Sources: "Chat completions" and "Responses" of the OpenAI API reference.
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from chatbot.worker.models.answers.parts import first_choice
@@ -17,11 +19,35 @@ from chatbot.worker.models.answers.response_events import call_part, output_item
 _MAX_CALLS, _MAX_ARGUMENTS = 128, 200_000
 
 
+@dataclass(slots=True)
+class _Call:
+    """A call as far as it has arrived."""
+
+    #: The id that items show, and the server's: some give two calls the same, some give none.
+    id: str = ""
+    given: str = ""
+    name: str = ""
+    arguments: str = ""
+
+    def ends_before(self, given: str, name: str, arguments: str) -> bool:
+        """Whether a part under the same index is of another call: not every server counts its calls.
+
+        Some servers repeat the name with each part, others make an id for each part.
+        """
+        if not (name and self.name) or (given and given == self.given):
+            return False
+        if given and self.given:
+            return not self.arguments or _is_json(self.arguments)
+        return _is_json(self.arguments) and (name != self.name or bool(arguments))
+
+
 class ToolCalls:
     """Collects the calls of one reply: streamed in parts, which name a call by its index, or whole."""
 
     def __init__(self) -> None:
-        self._calls: dict[int, dict[str, str]] = {}
+        self._calls: list[_Call] = []
+        #: The latest call of each index; a part without one counts by its place in the list.
+        self._latest: dict[int, _Call] = {}
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -29,54 +55,95 @@ class ToolCalls:
     def read(self, document: Mapping[str, Any]) -> bool:
         """Adds what one object of an answer holds; returns whether it held some of a call."""
         held = False
-        choice = first_choice(document) or {}
+        # Ollama's own protocol has no choices.
+        choice = first_choice(document) or document
         for name in ("delta", "message"):
             said = choice.get(name)
-            parts = said.get("tool_calls") if isinstance(said, dict) else None
-            if isinstance(parts, list):
-                for place, part in enumerate(parts):
-                    if isinstance(part, dict):
-                        self._add(part, place)
-                        held = True
+            if isinstance(said, dict) and ("tool_calls" in said or "function_call" in said):
+                for place, part in enumerate(_parts(said)):
+                    self._add(part, place, whole=name == "message")
+                    held = True
         if (begun := call_part(document)) is not None:
             place, part = begun
             self._add(part, place)
             held = True
         for place, item in output_items(document):
             if item.get("type") == "function_call":
-                # Complete; the last event repeats it.
-                if place in self._calls:
-                    self._calls[place]["arguments"] = ""
-                self._add({"id": item.get("call_id"), "function": item}, place)
+                # The last event repeats it.
+                self._add({"id": item.get("call_id"), "function": item}, place, whole=True)
                 held = True
         return held
 
     def items(self, *, so_far: bool = False) -> tuple[dict[str, str], ...]:
         """The calls as items of Open Responses; those without a name are left out. Arguments `so_far` may be empty."""
-        named = [call for _, call in sorted(self._calls.items()) if call["name"]]
-        for call in named:
-            # Some servers send no id.
-            call["id"] = call["id"][:64] or f"call_{uuid.uuid4().hex[:24]}"
         return tuple(
             {
                 "type": "function_call",
-                "call_id": call["id"],
-                "name": call["name"],
-                "arguments": whole_characters(call["arguments"], so_far=so_far) or ("" if so_far else "{}"),
+                "call_id": call.id,
+                "name": call.name,
+                "arguments": whole_characters(call.arguments, so_far=so_far) or ("" if so_far else "{}"),
             }
-            for call in named
+            for call in self._calls
+            if call.name
         )
 
-    def _add(self, part: Mapping[str, Any], place: int) -> None:
-        index, function = part.get("index"), part.get("function")
-        index = index if isinstance(index, int) else place
-        if index not in self._calls and len(self._calls) >= _MAX_CALLS:
+    def _add(self, part: Mapping[str, Any], place: int, *, whole: bool = False) -> None:
+        """Adds a part of a call; a `whole` one replaces what was streamed of it."""
+        function = part.get("function")
+        function = function if isinstance(function, dict) else part
+        given, name = part.get("id"), _text(function.get("name"))
+        given = str(given) if type(given) is int else _text(given)
+        arguments = _arguments(function.get("arguments"))
+        call = self._call(part.get("index"), place, given, name, arguments)
+        if call is None:
             return
-        call = self._calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
-        call["id"] = call["id"] or _text(part.get("id"))
-        if isinstance(function, dict):
-            call["name"] = call["name"] or _text(function.get("name"))
-            call["arguments"] = (call["arguments"] + _text(function.get("arguments")))[:_MAX_ARGUMENTS]
+        if given and not call.given:
+            call.given = given
+            call.id = "" if any(other.id == given[:64] for other in self._calls) else given[:64]
+        call.name = call.name or name
+        if call.name and not call.id:
+            call.id = f"call_{uuid.uuid4().hex[:24]}"
+        call.arguments = ((arguments or call.arguments) if whole else call.arguments + arguments)[:_MAX_ARGUMENTS]
+
+    def _call(self, index: Any, place: int, given: str, name: str, arguments: str) -> _Call | None:
+        """The call that a part belongs to; None where there are too many."""
+        counted = str(index).isdecimal()
+        key = int(str(index)[:9]) if counted else place
+        call = self._latest.get(key)
+        if not counted and given:
+            call = next((known for known in self._calls if known.given == given), call)
+        if call is None or call.ends_before(given, name, arguments):
+            if len(self._calls) >= _MAX_CALLS:
+                return None
+            call = _Call()
+            self._calls.append(call)
+        self._latest[key] = call
+        return call
+
+
+def _parts(said: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The parts of calls in a message or in a part of one; `function_call` is the older form of a single call."""
+    parts: Any = said.get("tool_calls")
+    single = said.get("function_call")
+    if not parts and isinstance(single, dict):
+        parts = [{"function": single}]
+    found: Iterable[Any] = parts if isinstance(parts, list) else [parts]
+    return (part for part in found if isinstance(part, dict))
+
+
+def _arguments(value: Any) -> str:
+    """Arguments as the text of their JSON; some servers send the object."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else _text(value)
+
+
+def _is_json(text: str) -> bool:
+    if not text.endswith(("}", "]")):
+        return False
+    try:
+        json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _text(value: Any) -> str:

@@ -160,7 +160,7 @@ class BlockingResponse(ModelResponse):
         self.status, self.headers = response.status_code, response.headers
         self._raw = cast(urllib3.HTTPResponse, response.raw)
         self._socket: socket.socket | None = _current.socket
-        self.framed = bool(getattr(self._raw, "chunked", False)) or "Content-Length" in response.headers
+        self.framed = self.shows_end(chunked=bool(getattr(self._raw, "chunked", False)))
 
     def close(self) -> None:
         self._call.done()

@@ -38,6 +38,11 @@ class ModelResponse(ABC):
         self._silence = silence
         self._bound: float | None = None
 
+    def shows_end(self, *, chunked: bool) -> bool:
+        """Whether a body that is cut shows as such. The HTTP clients accept the beginning of a compressed one."""
+        compressed = self.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
+        return (chunked or "Content-Length" in self.headers) and not compressed
+
     @property
     def content_type(self) -> str:
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()

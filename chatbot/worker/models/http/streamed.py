@@ -116,7 +116,7 @@ class StreamedResponse(ModelResponse):
         """Returns once the body begins or ends."""
         self._wait()
         self.status = int(self.easy.getinfo(pycurl.RESPONSE_CODE))
-        self.framed = "Content-Length" in self.headers or "chunked" in self.headers.get("Transfer-Encoding", "").lower()
+        self.framed = self.shows_end(chunked="chunked" in self.headers.get("Transfer-Encoding", "").lower())
         if self._error is not None and not self._chunks and not self._body_began:
             raise self._error
 

@@ -71,7 +71,7 @@ class ResponsesProtocol(ModelProtocol):
             request["instructions"] = instructions
         request["input"] = [item for message in conversation for item in _items(message)]
         with self._endpoint.post(request, call) as response:
-            yield from read_reply(response)
+            yield from read_reply(response, names_end=True)
 
 
 def _items(message: PromptMessage) -> Iterator[dict[str, Any]]:

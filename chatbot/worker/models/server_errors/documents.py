@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ _ANSWERS = frozenset({"choices", "generated_text", "token", "done", "candidates"
 #: A name that may be logged: too short and too plain to quote a request.
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 #: Fields with types and codes of an error, and those that may stand beside it.
-_NAMES = ("type", "code", "status", "error_code", "status_code", "statusCode")
+_NAMES = ("type", "__type", "code", "status", "error_code", "status_code", "statusCode")
 _OUTER_NAMES = ("code", "type", "status_code", "statusCode")
 #: A number of seconds beyond this is none.
 _MOST_SECONDS = 1e9
@@ -54,6 +54,23 @@ _MARKS = frozenset(
     {"error", "errors", "object", "type", "success", "base_resp"}
     | {"detail", "message", "msg", "error_msg", "error_message"}
 )
+
+#: Names of fields that hold an error.
+_FAILURE_NAME = re.compile(
+    r"(?<![a-z])(err|errors?|exceptions?|faults?|failures?)(?![a-z])|^err(code|msg|no)$|^error[a-z]{3,11}$"
+    r"|(error|exception)$",
+    re.IGNORECASE,
+)
+#: Fields with the name of a state, and how the names of failures end.
+_STATES = frozenset({"type", "__type", "status", "state", "event", "result"})
+_FAILURE_WORD = re.compile(
+    r"(err|error|exception|fail|failed|failure|abort|aborted|cancell?ed|time(d[ _]?)?out|fatal|crashed)$",
+    re.IGNORECASE,
+)
+#: Fields with a status of HTTP or a code of gRPC, the last of these, and fields beside it.
+_NUMBERS = frozenset({"status", "code", "statusCode", "status_code", "http_status", "grpc_status"})
+_LAST_GRPC_CODE = 16
+_GRPC = frozenset({"code", "details", "status", "grpc_status", "grpc_message"})
 
 
 def server_error(document: Any, *, failed: bool) -> ServerError | None:
@@ -121,9 +138,30 @@ def _described(fields: dict[str, Any]) -> Any:
     if isinstance(status, dict) and status.get("status_code"):
         # MiniMax writes this also where all is well, with the code 0.
         return {"code": status["status_code"], "message": status.get("status_msg") or "no message"}
-    if not _ANSWERS.isdisjoint(fields):
+    if fields.get("choices") or any(fields[name] not in (None, [], {}) for name in _ANSWERS.intersection(fields)):
         return None
     return fields if any(fields.get(n) for n in ("detail", "message", "msg", "error_msg", "error_message")) else None
+
+
+def describes_failure(fields: Mapping[str, Any]) -> bool:
+    """Whether an object that holds nothing of an answer describes a failure, in no server's known form.
+
+    For example `{"status": 500, "title": …}` (RFC 9457), `{"fault": …}` (Apigee), `{"__type": "…Exception"}` and
+    `{"internalServerException": …}` (AWS), `{"code": 14, "details": []}` (gRPC).
+    """
+    for name, value in fields.items():
+        if _FAILURE_NAME.search(name) and value not in (None, False, 0, "", "0", [], {}):
+            return True
+        if (name == "Message" and value) or (name in ("ok", "success") and value is False):
+            return True
+        if isinstance(value, dict) and (value.get("error") or (name == "status" and value.get("code"))):
+            return True
+        if name in _STATES and isinstance(value, str) and _FAILURE_WORD.search(value):
+            return True
+        number = int(value) if name in _NUMBERS and re.fullmatch(r"[0-9]{1,3}", str(value)) else 0
+        if 400 <= number < 600 or (0 < number <= _LAST_GRPC_CODE and fields.keys() <= _GRPC):
+            return True
+    return False
 
 
 def _message(described: Any) -> str:

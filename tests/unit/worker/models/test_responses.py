@@ -91,6 +91,45 @@ def test_the_last_event_says_why_the_reply_ended(server: ByteServer, last: str, 
     assert reply(at(f"{server.url}/v1/responses", OPENAI_RESPONSES)).reason == reason
 
 
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([named("output_item.done", item=HELLO), named("completed", response=ended())], "Hello there."),
+        (
+            [named("output_item.done", item=HELLO), named("completed", response=ended("completed", HELLO))],
+            "Hello there.",
+        ),
+        ([named("output_item.done", item=HELLO), named("completed")], "Hello there."),
+        (
+            [
+                'event: response.output_text.delta\ndata: {"delta": "Hello there."}\n\n',
+                f"event: response.completed\ndata: {json.dumps({'response': ended()})}\n\n",
+            ],
+            "Hello there.",
+        ),
+        ([text("Hello there."), "data: [DONE]\n\n"], "Hello there."),
+    ],
+)
+def test_servers_that_know_the_protocol_in_part_are_read(server: ByteServer, events: list[str], expected: str) -> None:
+    server.script(chunked(*events))
+    found = reply(at(f"{server.url}/v1/responses", OPENAI_RESPONSES))
+    assert (found.text, found.reason) == (expected, "stop")
+
+
+@pytest.mark.parametrize("last", [[], [named("failed")], [named("error", error={"message": "x"})]])
+def test_a_stream_without_its_last_event_is_cut_off(server: ByteServer, last: list[str]) -> None:
+    server.script(chunked(*said("Hello"), *last))
+    with pytest.raises(TransientModelError):
+        pieces(server, [PromptMessage("user", "hi")])
+
+
+def test_a_whole_response_needs_no_status(server: ByteServer) -> None:
+    server.script(response(json.dumps({"object": "response", "output": [HELLO]})))
+    assert reply(at(f"{server.url}/v1/responses", OPENAI_RESPONSES)).text == "Hello there."
+    server.script(response(json.dumps({**ended(), "output_text": "Hello there."})))
+    assert reply(at(f"{server.url}/v1/responses", OPENAI_RESPONSES)).text == "Hello there."
+
+
 def test_a_response_that_is_not_streamed_is_read_too(server: ByteServer) -> None:
     thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]}
     server.script(response(json.dumps(ended("completed", thought, HELLO, CALL))))

@@ -7,7 +7,9 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -88,6 +90,18 @@ WHOLE_REPLIES: dict[str, Body] = {
     "no reason, but a length": lambda w: response("".join(w.hello()[:2]), kind="text/event-stream"),
     "a reason, and the connection is cut": lambda w: chunked(*w.hello(), end=False),
     "events after the reason": lambda w: chunked(*w.hello(), 'data: {"usage": {"total_tokens": 9}, "choices": []}\n\n'),
+    "an error after the reason": lambda w: chunked(*w.hello(), event({"error": {"message": "x", "code": 500}})),
+    "text after the reason": lambda w: chunked(*w.hello(), "data: bye\n\n"),
+    "statistics without errors": lambda w: chunked(
+        *w.hello()[:2], event({"choices": [], "usage": {"total_tokens": 9}, "error_code": 0, "errors": []})
+    ),
+    "an end by another word": lambda w: chunked(*w.hello()[:2], 'data: {"sources": []}\n\ndata: [END]\n\n'),
+    "an end by the event's name": lambda w: chunked(*w.hello()[:2], 'data: {"a": 1}\n\nevent: end\ndata: {}\n\n'),
+    "lines of JSON, two at a time": lambda w: chunked(
+        "".join(json.dumps(d) + "\n" for d in (w.delta("Hello"), w.delta(" there."))),
+        json.dumps(w.end(whole="Hello there.")),
+        kind="application/x-ndjson",
+    ),
     "heads before the final one": lambda w: (
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + chunked(*w.hello())
     ),
@@ -165,6 +179,9 @@ CUT: dict[str, Body] = {
     "no content": lambda _: b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
     "accepted": lambda _: response("{}", status="202 Accepted"),
     "text within a stream": lambda w: chunked(*w.hello()[:2], "Internal Server Error\n\n"),
+    "compressed, in a stream": lambda w: chunked(
+        gzip.compress("".join(w.hello()[:2]).encode())[:-8], headers=("Content-Encoding: gzip",)
+    ),
     "HTML within a stream": lambda w: chunked(*w.hello()[:2], "<html><h1>502 Bad Gateway</h1></html>"),
 }
 
@@ -178,6 +195,29 @@ def test_half_a_reply_is_a_transient_failure(server: ByteServer, wire: Wire, cas
 
 
 ERROR = {"message": "The engine died", "type": "server_error", "code": 500}
+UNKNOWN_FORMS: tuple[dict[str, Any], ...] = (
+    {"type": "about:blank", "title": "Internal Server Error", "status": 500},
+    {"code": 14, "details": []},
+    {"status": {"code": 14, "message": "unavailable"}},
+    {"status": "error", "reason": "engine died"},
+    {"exception": "CUDA out of memory"},
+    {"__type": "ThrottlingException"},
+    {"internalServerException": {"Message": "x"}},
+    {"Message": "died"},
+    {"fault": {"faultstring": "Spike arrest violation"}},
+    {"errorMessage": "Task timed out", "errorType": "Runtime.ExitError"},
+    {"errcode": 500, "errmsg": "x"},
+    {"ok": False, "reason": "x"},
+    {"choices": [], "usage": None, "message": "Internal error", "code": 500},
+    {"data": {"error": "x"}},
+    {"statusCode": "503"},
+)
+
+
+def in_mid_stream(document: Any, w: Wire) -> bytes:
+    return chunked(*w.hello()[:2], event(document), "data: [DONE]\n\n")
+
+
 FAILURES: dict[str, Body] = {
     "error": lambda w: chunked(*w.hello()[:2], event({"error": ERROR}), "data: [DONE]\n\n"),
     "error as text": lambda w: chunked(*w.hello()[:2], event({"error": "Request failed during generation"})),
@@ -207,6 +247,12 @@ FAILURES: dict[str, Body] = {
         json.dumps({"error": True, "status_code": 503, "message": "Service Unavailable"})
     ),
     "llama.cpp's field error": lambda w: chunked(*w.hello()[:2], f"error: {json.dumps(ERROR)}\n\n", "data: [DONE]\n\n"),
+    **{f"in no known form: {sorted(form)}": partial(in_mid_stream, form) for form in UNKNOWN_FORMS},
+    "a list of texts": lambda w: chunked(*w.hello()[:2], event(["error", "died"]), "data: [DONE]\n\n"),
+    "a number": lambda w: chunked(*w.hello()[:2], event(500), "data: [DONE]\n\n"),
+    "an object that says nothing": lambda w: chunked(*w.hello()[:2], event({"title": "Service Unavailable"})),
+    "event: failed": lambda w: chunked(*w.hello()[:2], 'event: failed\ndata: {"reason": "x"}\n\n', "data: [DONE]\n\n"),
+    "event: timeout": lambda w: chunked(*w.hello()[:2], "event: timeout\ndata: {}\n\n"),
     "msg": lambda _: response(json.dumps({"code": 50505, "msg": "Model service overloaded", "data": None})),
 }
 
@@ -239,7 +285,10 @@ REASONS = [
         for name in ("content_filter", "SAFETY", "RECITATION", "content_filter: PROHIBITED_CONTENT")
     ),
     *(("content_filter", name) for name in ("refusal", "sensitive", "contentFilter", "ERROR_TOXIC", "guardrails")),
-    *(("length", name) for name in ("FINISH_REASON_MAX_TOKENS", "maxTokens", "ERROR_LIMIT", "context_window_exceeded")),
+    *(
+        ("length", name)
+        for name in ("FINISH_REASON_MAX_TOKENS", "truncated", "output_limit", "ERROR_LIMIT", "context_window_exceeded")
+    ),
 ]
 
 
@@ -254,7 +303,8 @@ def test_why_a_reply_ended_is_reported(server: ByteServer, wire: Wire, reason: s
 
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize(
-    "name", ["function_call_filter: MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "cancelled", "Interrupted", "oom"]
+    "name",
+    ["function_call_filter: MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "cancelled", "killed", "engine_dead"],
 )
 def test_a_reason_that_is_a_failure_is_transient(server: ByteServer, wire: Wire, name: str) -> None:
     server.script(chunked(*wire.hello()[:2], event(wire.end(name, "Hello there.")), "data: [DONE]\n\n"))
@@ -299,6 +349,10 @@ CONTENTS = [
     ([{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": "Hello there."}], HELLO),
     (
         [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "Hello there."}],
+        Reply("Hello there.", "stop", "Hm."),
+    ),
+    (
+        [{"type": "reasoning_content", "reasoning_content": "Hm."}, {"text": "Hello there."}],
         Reply("Hello there.", "stop", "Hm."),
     ),
     (42, Reply("42", "stop")),
@@ -368,6 +422,15 @@ ODD: dict[str, bytes] = {
         event({"choices": [], "usage": {"total_tokens": 3}}),
         "data: [DONE]\n\n",
     ),
+    "the reason in another spelling": chunked(
+        event({"choices": [{"delta": {"content": "Hello there."}}]}),
+        event({"choices": [{"delta": {}, "finishReason": "STOP"}]}),
+    ),
+    "a message within the delta": chunked(
+        event({"choices": [{"delta": {"message": {"content": {"text": "Hello there."}}}}]}), event(CHAT.end())
+    ),
+    "text within the delta": chunked(event({"choices": [{"delta": {"text": "Hello there."}}]}), event(CHAT.end())),
+    "content within the choice": chunked(event({"choices": [{"content": "Hello there.", "finish_reason": "stop"}]})),
     "delta: null": chunked(event({"choices": [{"delta": None, "finish_reason": None}]}), *CHAT.hello()),
     "choices: null": chunked(event({"choices": None}), *CHAT.hello()),
     "message in place of delta": chunked(
@@ -413,6 +476,10 @@ THOUGHTS: dict[str, list[dict[str, Any]]] = {
     ],
     "reasoning": [{"reasoning": "Let me see. "}, {"reasoning": "Yes.", "content": ""}, {"content": "Hello there."}],
     "both": [{"reasoning": "Let me see. Yes.", "reasoning_content": "Let me see. Yes."}, {"content": "Hello there."}],
+    "thinking_blocks": [
+        {"thinking_blocks": [{"type": "thinking", "thinking": "Let me see. Yes.", "signature": "x"}]},
+        {"content": "Hello there."},
+    ],
     "thinking": [{"thinking": "Let me see. Yes."}, {"content": "Hello there."}],
     "reasoning_details": [
         {"reasoning_details": [{"type": "reasoning.text", "text": "Let me see. Yes."}]},
@@ -509,6 +576,22 @@ def test_a_server_that_stays_connected_after_the_reason_does_not_hold_the_reply(
 
     server.script(stay)
     assert reply(wire.model(server)) == HELLO
+
+
+def test_an_error_of_groq_stands_beside_the_choice(server: ByteServer) -> None:
+    last = {**CHAT.delta(""), "x_groq": {"id": "r", "error": "over capacity"}}
+    server.script(chunked(*CHAT.hello()[:2], event(last), "data: [DONE]\n\n"))
+    with pytest.raises(TransientModelError):
+        reply(CHAT.model(server))
+
+
+def test_long_junk_in_a_stream_costs_no_time(server: ByteServer) -> None:
+    # A search that goes back for each character of it would hold all replies of the process.
+    server.script(chunked(*CHAT.hello()[:1], f"data: {'-' * 100_000}x\n\n"))
+    began = time.process_time()
+    with pytest.raises(TransientModelError):
+        reply(CHAT.model(server))
+    assert time.process_time() - began < 5
 
 
 def test_a_body_of_very_many_documents_is_refused(server: ByteServer) -> None:

@@ -1,4 +1,4 @@
-"""Reports all replies in progress of a worker process to Redis, from one thread.
+"""The open streams of a worker process: one thread reports all its replies in progress to Redis.
 
 One round trip reports the new text of many replies: it stores and publishes the text, renews the leases and reads the
 stop flags. The same thread renews the leases of replies that have no new text, and ends model calls that are stopped,
@@ -37,8 +37,8 @@ _PAUSE = 0.5
 _GIVE_UP_AFTER = 60.0
 
 
-class Streams:
-    """The replies in progress of this process."""
+class OpenStreams:
+    """The replies in progress of this process, and the thread that reports them."""
 
     def __init__(self, leases: Leases, counts: Counts | None = None) -> None:
         self._leases = leases
@@ -62,7 +62,7 @@ class Streams:
 
         Of two claims of one session only the later one still holds the lease: the call of the other one is cancelled.
         """
-        stream = Stream(self, assignment, call)
+        stream = Stream(assignment, call, self.lock, self.enqueue)
         with self._changed:
             other = self._open.get(assignment.session)
             latest = stream
@@ -185,6 +185,9 @@ class Streams:
                 logger.warning("%d replies could not be reported: %s", len(ready), error)
                 self._requeue(ready)
                 return False
+            except Exception:
+                self._requeue(ready)
+                raise
             finally:
                 for stream in ready:
                     stream.in_report = False
