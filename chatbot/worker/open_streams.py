@@ -185,6 +185,9 @@ class OpenStreams:
                 logger.warning("%d replies could not be reported: %s", len(ready), error)
                 self._requeue(ready)
                 return False
+            except Exception:
+                self._requeue(ready)
+                raise
             finally:
                 for stream in ready:
                     stream.in_report = False
