@@ -29,8 +29,8 @@ _LATE, _LONGER, _SHORTER = 0.02, 1.25, 0.95
 #: Seconds between two rounds at most, and for each reply in progress: what becomes due meanwhile goes together. A round
 #: costs as much as the reports of ten replies.
 _ROUND, _ROUND_PER_STREAM = 0.01, 0.0005
-#: Seconds between two checks of leases and deadlines.
-_CHECK_INTERVAL = 0.25
+#: Seconds between two checks of leases and deadlines; the second figure is that without replies in progress.
+_CHECK_INTERVAL, _IDLE_INTERVAL = 0.25, 1.0
 #: Seconds between two reports while Redis does not answer.
 _PAUSE = 0.5
 #: Seconds without Redis after which a reply in progress is given up: its lease has long expired by then.
@@ -143,7 +143,7 @@ class OpenStreams:
                 planned, self._wakes_at = self._wakes_at, 0.0
             try:
                 if now >= next_check:
-                    next_check = now + _CHECK_INTERVAL
+                    next_check = now + (_CHECK_INTERVAL if self._open else _IDLE_INTERVAL)
                     self._check(now)
                 if now >= self._paused_until and self._report(now) and planned:
                     late = time.monotonic() - planned > _LATE
@@ -185,6 +185,9 @@ class OpenStreams:
                 logger.warning("%d replies could not be reported: %s", len(ready), error)
                 self._requeue(ready)
                 return False
+            except Exception:
+                self._requeue(ready)
+                raise
             finally:
                 for stream in ready:
                     stream.in_report = False
