@@ -73,6 +73,8 @@ class Ledger:
         seen, failure = self._figures.seen(), None
         for places in self._partitions.by_client(partitions):
             busy = self._busy([partitions[place] for place in places], seen)
+            if not busy:
+                continue
             calls = [self._call(partition, seen) for partition in busy]
             try:
                 answers = self._scripts.run_many("sweep", busy[0], calls)
@@ -117,24 +119,25 @@ class Ledger:
         return found
 
     def _busy(self, partitions: list[Partition], seen: Seen) -> list[Partition]:
-        """The partitions of one client that need a sweep: the first one, and those with unanswered messages or charges.
+        """The partitions of one client that need a sweep: those with unanswered messages or charges.
 
-        All do while sessions are ready in any, as their sweeps learn that.
+        All do while sessions are ready in any, as their sweeps learn that. Of a cluster the first partition is swept
+        always, of several Redis each.
         """
-        if len(partitions) == 1 or seen.sums[0]:
+        if not partitions[0].tag or seen.sums[0]:
             return partitions
         try:
             with store_errors("ledger"), partitions[0].fail_fast_client.pipeline(transaction=False) as pipeline:
-                for partition in partitions[1:]:
+                for partition in partitions:
                     keys = partition.shared
                     pipeline.exists(keys.ledger, keys.waiting, keys.outbox)
                 answers = pipeline.execute(raise_on_error=False)
         except StoreUnavailable:
             # A master is away: the sweeps of the others succeed.
             return partitions
-        found = partitions[:1]
-        for partition, answer in zip(partitions[1:], answers, strict=True):
-            if answer == 0:
+        found = []
+        for partition, answer in zip(partitions, answers, strict=True):
+            if answer == 0 and partition is not self._partitions.all[0]:
                 self._figures.store_idle(partition)
             else:
                 found.append(partition)

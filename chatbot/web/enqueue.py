@@ -78,7 +78,12 @@ class Enqueuer:
                 while not self._waiting:
                     self._changed.wait()
                 named = {session: self._waiting.pop(session) for session in list(self._waiting)[: self._most]}
-            producer = self._publish(named, producer)
+            try:
+                producer = self._publish(named, producer)
+            except Exception:
+                # The thread must go on. The ledger has the messages.
+                logger.exception("tasks could not be published")
+                producer = None
             if self._elements:
                 time.sleep(_SPACING)
 

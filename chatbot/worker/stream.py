@@ -33,6 +33,8 @@ class _Growing:
     def take(self) -> tuple[str, int, int]:
         """The text that was not reported, with its offset in code points and in bytes; it counts as reported."""
         offset, byte_offset, text = self.reported, self.reported_bytes, self.text
+        if len(text) == offset:
+            return "", offset, byte_offset
         self.reported = len(text)
         new = text[offset:]
         self.reported_bytes += len(new.encode())
@@ -59,7 +61,7 @@ class Stream:
         """`enqueue` is called when there is more to report. `lock` guards what of the texts was reported."""
         self.assignment = assignment
         self.call = call
-        #: Whether and how the client gets what is generated, see service.py; '' when it waits for the whole reply.
+        #: How the client gets what is generated, see web/openai/service.py; '' when it waits for the whole reply.
         self.streamed = str((assignment.options or {}).get("stream", ""))
         self._text = _Growing(assignment.partial)
         self._reasoning = _Growing(assignment.reasoning if self.streamed else "")
@@ -73,8 +75,9 @@ class Stream:
         #: Tokens of the prompt, estimated.
         self.prompt_tokens = 0
         self.usage: Usage | None = None
-        #: Seconds until this attempt's first text.
+        #: Seconds until this attempt's first text, and until its end.
         self.first_after: float | None = None
+        self.took = 0.0
         # The function calls of a reply that is not streamed.
         self._whole_calls: Sequence[Mapping[str, Any]] = ()
         #: Set once another worker holds the lease, or the session has ended.

@@ -47,9 +47,16 @@ def test_axe_finds_nothing(
     page.get_by_role("button", name="Edit the message").last.click()
     found["an edit, a rating, thinking and versions"] = violations(page)
     page.keyboard.press("Escape")
-    page.locator("#more").click()
-    page.get_by_role("button", name="Keyboard shortcuts").click()
-    found["keyboard shortcuts"] = violations(page)
+    if screen is PHONE:
+        page.locator("#more").click()
+        # A phone has no keys.
+        expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_hidden()
+    else:
+        page.keyboard.press("Escape")
+        page.locator("#scroller").focus()
+        page.keyboard.press("?")
+        expect(page.get_by_role("heading", name="Keyboard shortcuts")).to_be_visible()
+        found["keyboard shortcuts"] = violations(page)
     page.keyboard.press("Escape")
     model.fault("unauthorized", 1)
     user.send("fail")

@@ -22,6 +22,24 @@ def test_a_failed_reply_is_shown_and_can_be_retried(ada: PageUser, model: ModelS
     ada.expect_history()
 
 
+def test_a_message_that_is_too_long_for_the_model_can_be_shortened(ada: PageUser, model: ModelServer) -> None:
+    model.fault("invalid")
+    ada.send("a very long message")
+    expect(ada.page.locator(".failure:visible p")).to_have_text(
+        "The reply failed. This message is too long for the model. Make it shorter, and send it again."
+    )
+    expect(ada.page.get_by_role("button", name="Retry")).to_have_count(0)
+    # The same after a refresh, from the server.
+    ada.page.reload()
+    ada.page.get_by_role("button", name="Edit", exact=True).click()
+    expect(ada.draft).to_have_value("a very long message")
+    model.reset()
+    ada.send("a message")
+    expect(ada.replies).to_contain_text("You said: a message")
+    expect(ada.messages).to_have_text(["a message"])
+    expect(ada.page.locator(".said:visible .place")).to_have_text("2/2")
+
+
 def test_the_page_shows_that_the_model_is_loading(ada: PageUser, model: ModelServer) -> None:
     model.fault("loading", 2, estimated_time=1)
     ada.send("are you there?")

@@ -74,7 +74,13 @@ def test_a_message_written_while_the_server_is_down_is_sent_later(eve: PageUser,
     expect(eve.state).to_have_text("Reconnecting")
     eve.send("is anybody there?")
     expect(eve.page.get_by_text("Waiting for the connection")).to_be_visible()
+    eve.draft.press("Shift+Tab")
+    now = eve.page.get_by_role("button", name="Try now")
+    now.focus()
     site.webs[0].start()
+    # The button that goes does not take the focus with it.
+    expect(now).to_be_hidden()
+    expect(eve.draft).to_be_focused()
     expect(eve.replies).to_contain_text("You said: is anybody there?")
     eve.expect_history()
 

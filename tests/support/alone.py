@@ -1,6 +1,6 @@
 """Tests that measure time run alone: the other processes of a parallel run wait between two of their tests meanwhile.
 
-A lock that readers share would starve a writer, so everybody passes a gate first, which a waiting writer keeps closed.
+A lock that readers share would starve a writer. So all pass a gate first, which a waiting writer keeps closed.
 """
 
 from __future__ import annotations

@@ -209,6 +209,10 @@ class Hub:
                     # The client reconnects with `after` and misses nothing.
                     logger.warning("a socket could not be brought up to date: %s", error)
                     subscriber.end(close_codes.OUT_OF_DATE)
+                except Exception:
+                    # The socket would wait for ever, and those behind it.
+                    logger.exception("a socket could not be brought up to date")
+                    subscriber.end(close_codes.OUT_OF_DATE)
 
     def _resync(self, subscriber: Subscriber) -> None:
         snapshot = self._sessions.snapshot(subscriber.session, position=subscriber.position, touch=False)

@@ -67,7 +67,11 @@ class SocketLimit:
                 while not self._closed:
                     self._changed.wait()
                 batch = [self._closed.popleft() for _ in range(min(len(self._closed), _BATCH))]
-            failed = self._sessions.remove_sockets(batch)
+            try:
+                failed = self._sessions.remove_sockets(batch)
+            except Exception:
+                logger.exception("closed sockets could not be removed")
+                failed = batch
             if not failed:
                 failing = False
                 continue

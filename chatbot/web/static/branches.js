@@ -5,6 +5,13 @@ import { notice, page } from './page.js';
 
 const NOT_CONNECTED = 'That needs a connection to the server. Try again when there is one.';
 
+const feedback = ({ id }, rating, text) => ({
+  type: 'feedback',
+  id,
+  rating,
+  ...(text?.trim() ? { text: text.trim() } : {}),
+});
+
 export class Branches {
   #composer;
   #shown;
@@ -26,13 +33,13 @@ export class Branches {
   act(action, turn, button) {
     const frames = {
       regenerate: () => ({ type: 'regenerate', of: turn.of, id: newId() }),
-      rate: () => this.#rating(turn, button.dataset.rating),
-      tellWhy: () => this.#opinion(turn, button.closest('.opinion').querySelector('input').value.trim()),
+      rate: () => feedback(turn.reply, turn.reply.rating === button.dataset.rating ? null : button.dataset.rating),
+      tellWhy: () => feedback(turn.reply, turn.reply.rating, button.closest('.opinion').querySelector('input').value),
     };
     if (action === 'editSaid') this.#edit(turn);
     else if (action === 'other') this.#showOther(button.dataset.other, button.closest('.said') !== null);
     else if (!frames[action]) return false;
-    else if (!this.#shown().sendOnce(frames[action]())) notice(NOT_CONNECTED);
+    else if (!this.#send(action, frames[action](), turn.reply)) notice(NOT_CONNECTED);
     return true;
   }
 
@@ -64,14 +71,12 @@ export class Branches {
     this.#composer.replace(this.#draft);
   }
 
-  #rating({ reply }, rating) {
-    reply.asksWhy = reply.rating !== rating;
-    return { type: 'feedback', id: reply.id, rating: reply.asksWhy ? rating : null };
-  }
-
-  #opinion({ reply }, text) {
-    reply.asksWhy = false;
-    return { type: 'feedback', id: reply.id, rating: reply.rating, ...(text ? { text } : {}) };
+  /** Returns whether the frame was sent. A text is not lost with the connection: its field stays until it is sent. */
+  #send(action, frame, reply) {
+    if (!this.#shown().sendOnce(frame)) return false;
+    if (reply) reply.asksWhy = action === 'rate' && frame.rating !== null;
+    if (frame.text) notice('Thank you for your feedback.');
+    return true;
   }
 
   /** Shows another message, or another reply to the same one. A request without a reply can be shown here only. */

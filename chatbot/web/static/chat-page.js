@@ -77,6 +77,7 @@ export class ChatPage {
 
   say(text) {
     if (this.leaveForgotten()) return;
+    notice('');
     this.#view.follow();
     this.#chat.send(text, this.#branches.takeEdited());
     this.#list.noteMessage();

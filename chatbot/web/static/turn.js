@@ -22,7 +22,7 @@ export class Turn {
     this.mentioned = false; // by a frame on this connection
     this.retrying = false; // a retry was requested, and no frame about it has arrived
     this.status = null; // {state, until}: what delays the reply, and until when, in epoch milliseconds
-    this.error = null; // {code, message, until}
+    this.error = null; // {code, message, reason, until}; with a `reason` the same request would fail again
     this.reply = null;
     this.sent = false; // by this page
     this.held = false; // not acknowledged, and there is no connection

@@ -126,7 +126,9 @@ def test_a_message_that_is_too_long_for_the_model_has_an_error_of_its_own(
 ) -> None:
     with ChatClient(failing.url()) as client:
         client.send("!fault=invalid hello")
-        assert client.until("error")["message"] == "This message is too long for the model."
+        failure = client.until("error")
+    assert failure["message"] == "This message is too long for the model."
+    assert failure["reason"] == "context_length_exceeded"
 
 
 def test_a_reply_that_grows_beyond_the_context_is_cut_there() -> None:

@@ -344,3 +344,18 @@ def test_a_process_that_goes_away_closes_connections_without_a_session_too(hub: 
     assert len(hub) == 1
     hub.go_away(0)
     assert closed == [close_codes.GOING_AWAY.code]
+
+
+def test_a_socket_that_an_unexpected_error_leaves_behind_is_closed_and_the_next_is_served(
+    hub: Hub, sessions: Sessions, leases: Leases, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Socket(hub, session), Socket(hub, session)
+    first.attach(sessions)
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions, "snapshot", lambda *_, **__: 1 / 0)
+        hub.resync([first.subscriber])
+        eventually(lambda: first.ended == [close_codes.OUT_OF_DATE.code])
+    second.attach(sessions)
+    hub.resync([second.subscriber])
+    answer(sessions, leases, session, 1)
+    eventually(lambda: second.replies() == ["a1"])
