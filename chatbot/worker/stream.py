@@ -61,7 +61,7 @@ class Stream:
         """`enqueue` is called when there is more to report. `lock` guards what of the texts was reported."""
         self.assignment = assignment
         self.call = call
-        #: Whether and how the client gets what is generated, see service.py; '' when it waits for the whole reply.
+        #: How the client gets what is generated, see web/openai/service.py; '' when it waits for the whole reply.
         self.streamed = str((assignment.options or {}).get("stream", ""))
         self._text = _Growing(assignment.partial)
         self._reasoning = _Growing(assignment.reasoning if self.streamed else "")

@@ -63,6 +63,7 @@ def test_a_rating_may_have_a_text(eve: PageUser) -> None:
     eve.ask("one")
     eve.page.get_by_role("button", name="Bad reply").click()
     why = eve.page.get_by_label("Why?")
+    expect(why).to_be_visible()
     eve.context.set_offline(True)
     expect(eve.state).to_have_text("Offline")
     why.fill("too short")
@@ -73,8 +74,8 @@ def test_a_rating_may_have_a_text(eve: PageUser) -> None:
     eve.context.set_offline(False)
     expect(eve.state).to_have_text("Connected")
     why.press("Enter")
-    expect(why).to_be_hidden()
     expect(eve.page.get_by_text("Thank you for your feedback.")).to_be_visible()
+    expect(why).to_be_hidden()
     expect(eve.page.get_by_role("button", name="Bad reply")).to_be_focused()
     (reply,) = (m for m in history(eve.url, eve.token) if m["source"] == "bot")
     assert reply["feedback"] == {"rating": "down", "text": "too short"}
