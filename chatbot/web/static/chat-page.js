@@ -27,6 +27,7 @@ export class ChatPage {
   #unsent = new Unsent();
   #actions = new TurnActions(this.#composer, () => this.#chat);
   #drawScheduled = false;
+  #sendableTimer = 0;
 
   /** `parent` has named(name), called with the user's name, and left(hint), called when there is no chat to show. */
   constructor(list, parent) {
@@ -195,10 +196,19 @@ export class ChatPage {
     if (!empty) loadExport();
     this.#drawEarlier(chat.hasEarlier && !expired);
     page.forget.hidden = expired;
-    const refused = this.#refused.length;
-    page.sendAll.hidden = refused < 2 || expired;
-    page.sendAll.textContent = `Send all ${refused} again`;
+    this.#drawSendAll(!expired);
     this.#drawStop(chat.conversation.waiting.length > 0 && !expired);
+  }
+
+  #drawSendAll(canSend) {
+    const refused = this.#refused.length;
+    page.sendAll.hidden = refused < 2 || !canSend;
+    page.sendAll.textContent = `Send all ${refused} again`;
+    // Others can be sent later.
+    const waits = this.#chat.conversation.order.map(({ error }) => (error?.until ?? 0) - Date.now());
+    const next = Math.min(...waits.filter((wait) => wait > 0));
+    clearTimeout(this.#sendableTimer);
+    if (next < Infinity) this.#sendableTimer = setTimeout(() => this.#draw(), next + 10);
   }
 
   #drawTitle() {
