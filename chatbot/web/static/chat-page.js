@@ -191,6 +191,7 @@ export class ChatPage {
     page.ended.hidden = !expired;
     page.endedReason.textContent = chat.damaged ? 'can no longer be loaded' : 'has expired';
     this.#composer.enabled = !expired;
+    page.draft.placeholder = expired ? 'What you write begins a new chat' : 'Write a message';
     page.empty.hidden = !empty || chat.connection !== 'online';
     page.exportChoices.hidden = empty;
     if (!empty) loadExport();

@@ -58,6 +58,8 @@ export class Sidebar {
       if (event.key === 'Escape') this.close();
     });
     wide.addEventListener('change', () => this.close());
+    // The page was refreshed while the drawer was open.
+    if (window.history.state?.drawer) window.history.back();
   }
 
   /** `entries` are those of Chats, `current` is the token of the shown chat, `ttl` is in seconds. */
