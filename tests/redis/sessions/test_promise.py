@@ -108,7 +108,7 @@ class Chat(RuleBasedStateMachine):
         super().__init__()
         self.table.home.client.execute_command("FLUSHALL", "SYNC")
         self.sessions = Sessions(self.table, ttl=3600, max_pending=MAX_PENDING)
-        # Worker 0 names a channel that nobody subscribes to: it counts as dead as soon as a sweep looks. Worker 1 names
+        # Worker 0 names a channel without a subscriber: the next sweep counts it as dead. Worker 1 names
         # none: only the end of its lease shows that it is dead.
         self.leases = [
             Leases(self.table, ttl=3600, history_messages=HISTORY, channel=lambda _: "chat:dead"),
