@@ -208,17 +208,17 @@ class Stream:
             calls = self._call_frames.encode(calls_offset, called)
         return Progress(
             self.assignment,
-            text,
-            byte_offset,
-            delta,
-            thought,
-            thought_byte_offset,
-            reasoning,
-            renew,
-            self.generated,
-            called,
-            calls_byte_offset,
-            calls,
+            text=text,
+            offset=byte_offset,
+            frame=delta,
+            reasoning=thought,
+            reasoning_offset=thought_byte_offset,
+            reasoning_frame=reasoning,
+            renew=renew,
+            generated=self.generated,
+            calls=called,
+            calls_offset=calls_byte_offset,
+            calls_frame=calls,
         )
 
     def renewal_due(self, now: float) -> bool:
