@@ -102,26 +102,6 @@ def _seen_after(make: ModelFactory, model: ModelServer) -> float:
     return seen - ended[0]
 
 
-def test_posted_steps_and_answers_of_redis_do_not_wait_while_tokens_are_gathered() -> None:
-    loop, until = ModelLoop(1), time.monotonic() + 10
-    here, there = socket.socketpair()
-    received: list[bytes] = []
-    answered = threading.Event()
-
-    def receive(_: int) -> None:
-        received.append(here.recv(1))
-        answered.set()
-
-    with here, there:
-        loop.run(lambda: loop.watch(here, receive))
-        # As after tokens of many replies were read.
-        loop.run(lambda: setattr(loop, "_paused_until", until))
-        assert loop.run(time.monotonic) < until
-        there.send(b"x")
-        assert (answered.wait(5), received, time.monotonic() < until) == (True, [b"x"], True)
-        loop.run(lambda: loop.forget(here))
-
-
 def test_a_reply_does_not_wait_for_the_next_chunk_while_something_of_the_last_one_is_unread(loop: ModelLoop) -> None:
     events = [{"reasoning": "hm"}, {"content": "Hi"}]
     both = b"".join(b"data: %s\n\n" % json.dumps({"choices": [{"index": 0, "delta": e}]}).encode() for e in events)
