@@ -42,6 +42,9 @@ class Transfer(Protocol):
 
     easy: Any
 
+    def ending(self) -> None:
+        """The transfer ends; libcurl still knows its connection."""
+
     def finished(self, code: int) -> None:
         """The transfer ended, with a code of libcurl."""
 
@@ -100,6 +103,8 @@ class ModelLoop:
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._timer: float | None = None
         self._transfers: dict[Any, Transfer] = {}
+        #: Sockets of connections that had a response, by their local address.
+        self.sockets: dict[tuple[str, int], int] = {}
         self._ready: dict[Transfer, None] = {}
         self._afterwards: list[Callable[[], Any]] = []
         self._next_check = 0.0
@@ -258,6 +263,7 @@ class ModelLoop:
             for easy, code in [*((easy, 0) for easy in done), *((easy, code) for easy, code, _ in failed)]:
                 transfer = self._transfers.get(easy)
                 if transfer is not None:
+                    transfer.ending()
                     self.remove(transfer)
                     transfer.finished(code)
 
