@@ -19,8 +19,9 @@ run: $(VENV)/.run ## Install what the chat needs and serve it until Ctrl-C
 # In the order of collection the long files, of the page and the processes, come first. By default those with most tests would,
 # which are short, and one long file would run alone at the end.
 # Three processes for two cores: the tests wait more than they compute.
+# Compiled modules are written even where the environment forbids it: each of the hundreds of processes would compile them anew.
 test: $(VENV)/.dev ## Run the tests; ARGS="-k socket" for some of them
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-models: $(VENV)/.dev $(MODELS)/.done ## Hold a conversation with a real GPT-J on vLLM and transformers (installs 3.5 GB)
 	MODELS_PYTHON=$(MODELS)/bin/python $(BIN)/python -m pytest tests/real/gptj_conversation.py $(ARGS)

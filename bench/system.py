@@ -15,7 +15,7 @@ from bench.load_generator import Client, Result, Talk, converse, drain
 from bench.meter import Cost, Meter, memory
 from bench.paced_model import Pace, PacedModel
 from chatbot.sessions.ids import session_id
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from devtools.harness.deployment import Deployment
 from devtools.harness.histories import store_turns, stored_messages
 

@@ -11,8 +11,8 @@ from chatbot.config import Settings, load_settings
 from chatbot.queue.celery_app import create_celery
 from chatbot.queue.elements import task_elements
 from chatbot.sessions.ledger import Ledger
-from chatbot.sessions.messages import Sessions
 from chatbot.sessions.responses import Responses
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.partition_table import open_partitions
 from chatbot.web.assets import add_assets
 from chatbot.web.commands.keys import key_commands

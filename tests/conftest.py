@@ -13,17 +13,18 @@ from chatbot.logs import summaries
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import Ledger
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.client import connect
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import USER_ARGUMENTS, Deployment, running_redis
 from devtools.harness.redis_cluster import RedisCluster, running_cluster
-from tests.support.alone import running
+from tests.support.alone import Room
 from tests.support.contracts import Contracts, documented, install
 
 #: What all clients of this process have received.
 CONTRACTS = Contracts()
 install(CONTRACTS)
+ROOM = Room()
 
 
 @pytest.fixture(autouse=True)
@@ -41,10 +42,14 @@ def no_summary_of_earlier_lines() -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
     """Outside the timeout of the test, which begins when it may run."""
-    with running(alone=item.get_closest_marker("alone") is not None):
+    with ROOM.test(alone=_alone(item), next_alone=nextitem is not None and _alone(nextitem)):
         return (yield)
+
+
+def _alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
 
 
 def pytest_testnodedown(node: Any) -> None:

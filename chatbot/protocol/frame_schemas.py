@@ -165,6 +165,10 @@ class ErrorFrame(Schema):
         metadata={"description": "Seconds after which the same may be sent again"},
     )
     reply_to = _id("Of a failed regeneration: the human message", required=False)
+    # The codes are not listed: a chat of texts alone never has all of them.
+    reason = fields.String(
+        metadata={"description": "Of a failed reply: why every retry would fail, as an error code of the API below /v1"}
+    )
 
 
 #: By the `type` of the frame. `calls` is left out, as the fields of messages are that only `/v1` uses.

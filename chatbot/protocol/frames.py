@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from chatbot.protocol.client_errors import ClientError
+from chatbot.protocol.openai import failures
 
 
 def session_frame(
@@ -96,9 +97,11 @@ def error(refusal: ClientError) -> dict[str, Any]:
 def failure(request_id: str, text: str, reply_to: str | None = None) -> dict[str, Any]:
     """The reply to a request failed permanently; `text` is shown to the user.
 
-    `reply_to` is the human message of a regeneration.
+    `reply_to` is the human message of a regeneration. A failure that a retry would have again has a `reason`.
     """
     frame = _error("model_error", text, request_id, None)
+    if reason := failures.reason(text):
+        frame["reason"] = reason
     return frame if reply_to is None else {**frame, "reply_to": reply_to}
 
 

@@ -1,6 +1,6 @@
 """Tasks as elements of a queue: what kombu's Redis transport writes into a list, without kombu.
 
-A step in Redis that stores a message can so enqueue its task as well, which saves a round trip and most of the cost of
+So the step in Redis that stores a message can enqueue its task, too. That saves a round trip and most of the cost of
 publishing.
 """
 

@@ -116,13 +116,14 @@ class Progress:
     def values(self) -> list[str | int]:
         """What scripts/progress.lua takes for one reply."""
         work = self.assignment
-        return [
-            *(work.session, work.fence, work.message_id, int(self.renew)),
-            *(self.text, self.offset, _encoded(self.frame)),
-            *(self.reasoning, self.reasoning_offset, _encoded(self.reasoning_frame)),
-            self.generated,
-            *(self.calls, self.calls_offset, _encoded(self.calls_frame)),
-        ]
+        parts: list[str | int] = []
+        if self.reasoning:
+            parts += ("reasoning", self.reasoning, self.reasoning_offset, _encoded(self.reasoning_frame))
+        if self.text:
+            parts += ("text", self.text, self.offset, _encoded(self.frame))
+        if self.calls:
+            parts += ("calls", self.calls, self.calls_offset, _encoded(self.calls_frame))
+        return [work.session, work.fence, work.message_id, int(self.renew), self.generated, len(parts), *parts]
 
 
 def _encoded(frame: Frame | None) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import hiredis
 import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.sessions.leases import GRACE, LEASE
+from chatbot.store.client import ask_packed, pool_of_key
 from chatbot.store.errors import store_errors
 from chatbot.store.partitions import Node, Partition, Store, partitions_of
 from chatbot.store.scripts import Scripts, Value
@@ -48,7 +50,7 @@ class Overdue(NamedTuple):
 
 
 class Ledger:
-    """Every method raises `StoreUnavailable` when Redis fails."""
+    """Every method but `missed` and `check_next` raises `StoreUnavailable` when Redis fails."""
 
     def __init__(self, store: Store) -> None:
         self._partitions = partitions_of(store)
@@ -58,7 +60,7 @@ class Ledger:
         self._missed: dict[Node, set[str]] = {}
 
     def missed(self, session: str) -> None:
-        """Notes that a task ended without its session's Redis: the sweep that reaches it again finds the session."""
+        """Notes that a task ended without its session's Redis: the session is owed a reply once that answers again."""
         missed = self._missed.setdefault(self._partitions.of(session).node, set())
         if len(missed) < SWEEP_SIZE:
             missed.add(session)
@@ -69,77 +71,99 @@ class Ledger:
         Each becomes due again later, and the leases of dead workers are released.
         """
         partitions = self._partitions.all if node is None else self._partitions.of_node(node)
-        for each in self._partitions.nodes if node is None else (node,):
-            # A cluster is one node, of which a part may be away: the rest must be swept meanwhile.
-            with suppress(StoreUnavailable):
-                for session in list(self._missed.get(each, ())):
-                    self.check_next([session])
-                    self._missed[each].discard(session)
-        swept: list[list[list[str]]] = []
-        charged: list[Partition] = []
-        seen = self._figures.seen()
+        again = self._found((node,) if node else self._partitions.nodes)
+        swept: list[tuple[Partition, list[Any]]] = []
+        seen, failure = self._figures.seen(), None
         for places in self._partitions.by_client(partitions):
             busy = self._busy([partitions[place] for place in places], seen)
-            answers = self._scripts.run_many("sweep", busy[0], [self._call(partition, seen) for partition in busy])
+            if not busy:
+                continue
+            calls = [self._call(partition, seen) for partition in busy]
+            try:
+                answers = self._scripts.run_many("sweep", busy[0], calls)
+            except StoreUnavailable as error:
+                failure = error
+                continue
             for partition, answer in zip(busy, answers, strict=True):
                 if isinstance(answer, StoreUnavailable):
                     logger.warning("a partition could not be swept: %s", answer)
-                    continue
-                status, figures, outbox, *found = answer
-                if figures:
-                    self._figures.store(partition, figures)
-                if status == "swept":
-                    swept.append(found)
-                    charged += [partition] * bool(outbox)
-        if not swept:
+                else:
+                    swept.append((partition, answer))
+        if failure:
+            if not swept:
+                raise failure
+            # What the sweeps of another master have found is due later by now: it must not be lost.
+            logger.warning("some partitions could not be swept: %s", failure)
+        return self._overdue(swept, again)
+
+    def _overdue(self, swept: list[tuple[Partition, list[Any]]], again: list[str]) -> Overdue | None:
+        """What sweeps have found, and the sessions that are owed a reply `again`."""
+        lists: list[list[list[str]]] = [[again, [], []]] if again else []
+        charged: list[Partition] = []
+        for partition, (status, figures, outbox, *found) in swept:
+            if figures:
+                self._figures.store(partition, figures)
+            if status == "swept":
+                lists.append(found)
+                charged += [partition] * bool(outbox)
+        if not lists:
             return None
-        owed, unclaimed, queued = (list(chain.from_iterable(parts)) for parts in zip(*swept, strict=True))
-        return Overdue(owed, unclaimed, queued, charged)
+        owed, unclaimed, queued = (list(chain.from_iterable(parts)) for parts in zip(*lists, strict=True))
+        return Overdue(list(dict.fromkeys(owed)), [each for each in unclaimed if each not in again], queued, charged)
+
+    def _found(self, nodes: Iterable[Node]) -> list[str]:
+        """The sessions of `missed` whose Redis answers again. Their turn had come: they are owed a reply."""
+        found: list[str] = []
+        for missed in filter(None, map(self._missed.get, nodes)):
+            sessions = set(missed)
+            sessions.difference_update(self.check_next(list(sessions)))
+            missed.difference_update(sessions)
+            found += sessions
+        return found
 
     def _busy(self, partitions: list[Partition], seen: Seen) -> list[Partition]:
-        """The partitions of one client that need a sweep: the first one, and those with unanswered messages or charges.
+        """The partitions of one client that need a sweep: those with unanswered messages or charges.
 
-        All do while sessions are ready in any, as their sweeps learn that.
+        All do while sessions are ready in any, as their sweeps learn that. Of a cluster the first partition is swept
+        always, of several Redis each.
         """
-        if len(partitions) == 1 or seen.sums[0]:
+        if not partitions[0].tag or seen.sums[0]:
             return partitions
         try:
-            with store_errors("ledger"), partitions[0].fail_fast_client.pipeline(transaction=False) as pipeline:
-                for partition in partitions[1:]:
-                    keys = partition.shared
-                    pipeline.exists(keys.ledger, keys.waiting, keys.outbox)
-                answers = pipeline.execute(raise_on_error=False)
+            with store_errors("ledger"):
+                pool = pool_of_key(partitions[0].fail_fast_client, partitions[0].shared.ledger)
+                answers = ask_packed(pool, _existence(tuple(partitions)), len(partitions))
         except StoreUnavailable:
             # A master is away: the sweeps of the others succeed.
             return partitions
-        found = partitions[:1]
-        for partition, answer in zip(partitions[1:], answers, strict=True):
-            if answer == 0:
+        found = []
+        for partition, answer in zip(partitions, answers, strict=True):
+            if answer == 0 and partition is not self._partitions.all[0]:
                 self._figures.store_idle(partition)
             else:
                 found.append(partition)
         return found
 
-    def check_next(self, sessions: Sequence[str]) -> None:
+    def check_next(self, sessions: Sequence[str]) -> list[str]:
         """Makes sessions that got no worker due at the next sweep, those first that became ready first.
 
-        Where some of their Redis fail, it does so for the others before it raises.
+        Returns those whose Redis failed.
         """
-        failed: dict[redis.Redis, StoreUnavailable] = {}
+        failed: dict[redis.Redis, list[str]] = {}
         for session in sessions:
             partition = self._partitions.of(session)
             client = partition.fail_fast_client
             if client in failed:
+                failed[client].append(session)
                 continue
             try:
                 with store_errors("ledger"):
                     ready = client.zscore(partition.shared.waiting, session)
                     # Only where the session still is in the ledger.
                     client.zadd(partition.shared.ledger, {session: ready or 0}, xx=True, lt=True)
-            except StoreUnavailable as error:
-                failed[client] = error
-        if failed:
-            raise next(iter(failed.values()))
+            except StoreUnavailable:
+                failed[client] = [session]
+        return list(chain.from_iterable(failed.values()))
 
     def size(self, node: Node | None = None) -> int:
         """The number of sessions with unanswered messages, of one node or of all."""
@@ -158,6 +182,16 @@ class Ledger:
             "others": seen.others(partition) if self._partitions.several else "",
         }
         return (*partition.shared, partition.swept), (), arguments
+
+
+@cache
+def _existence(partitions: tuple[Partition, ...]) -> bytes:
+    """The commands that ask whether partitions have unanswered messages or charges."""
+    packed = b""
+    for each in (partition.shared for partition in partitions):
+        command: Any = ("EXISTS", each.ledger, each.waiting, each.outbox)
+        packed += hiredis.pack_command(command)
+    return packed
 
 
 class Seen:

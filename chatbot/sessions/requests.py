@@ -19,10 +19,9 @@ from chatbot.protocol.documents import human_message
 from chatbot.protocol.events import STOP_CHANNEL
 from chatbot.sessions.admission import Admission
 from chatbot.sessions.buckets import Bucket, takes
-from chatbot.sessions.client_scripts import ClientScripts
 from chatbot.sessions.refusals import refusal
-from chatbot.store.circuit_breakers import CircuitBreakers
-from chatbot.store.partitions import Store, partitions_of
+from chatbot.sessions.session_scripts import SessionScripts
+from chatbot.store.partitions import Partitions
 from chatbot.store.scripts import Value
 from chatbot.tracing import traceparent
 
@@ -74,36 +73,28 @@ class Requests:
 
     def __init__(
         self,
-        store: Store,
+        partitions: Partitions,
+        scripts: SessionScripts,
+        admission: Admission,
         *,
         ttl: int,
         max_pending: int,
-        wait_replicas: int = 0,
-        max_history: int = 0,
-        max_history_bytes: int = 0,
-        max_queue_age: float = 0,
-        task: Callable[[str], tuple[str, str]] = lambda _: ("", ""),
+        max_history: int,
+        max_history_bytes: int,
+        max_queue_age: float,
+        task: Callable[[str], tuple[str, str]],
     ) -> None:
-        """`ttl` in seconds; a session has at most `max_pending` unanswered requests.
-
-        What is accepted is on `wait_replicas` replicas before a method returns it. A history keeps its
-        `max_history` newest messages that take `max_history_bytes` of Redis' memory, 0 for all, and every unanswered
-        one. A request whose expected wait exceeds `max_queue_age` seconds is refused; 0 for no limit.
-
-        Where the sessions' Redis is the broker too, `task` returns for a session the list and the element that enqueue
-        its task: the step that accepts a request enqueues it.
-        """
-        self._partitions = partitions_of(store)
-        self._scripts = ClientScripts(replicas=wait_replicas)
+        """The options are those of `Sessions`."""
+        self._partitions = partitions
+        self._scripts = scripts
+        self._admission = admission
         self._ttl_ms = ttl * 1000
         self._max_pending = max_pending
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
         self._max_queue_age = max_queue_age
-        self._breakers = CircuitBreakers()
-        self._admission = Admission(self._partitions, self._breakers, max_queue_age)
         self._task = task
         # The node that is the broker as well, if `task` says so; in a Redis Cluster the queue has a slot of its own.
-        self._broker = None if self._partitions.all[0].tag else self._partitions.nodes[0]
+        self._broker = None if partitions.all[0].tag else partitions.nodes[0]
 
     def accept(
         self,
@@ -186,7 +177,9 @@ class Requests:
 
         Raises `ClientError` `nothing_to_stop`.
         """
-        status, *rest = self._run("stop", session, session=session, stop_channel=STOP_CHANNEL, ttl_ms=self._ttl_ms)
+        status, *rest = self._scripts.run(
+            "stop", session, session=session, stop_channel=STOP_CHANNEL, ttl_ms=self._ttl_ms
+        )
         if status == "stopping":
             return not rest[0]
         raise refusal(status, self._max_queue_age, None)
@@ -235,7 +228,7 @@ class Requests:
         session = request.session
         line = [self._partitions.of_address(request.address).line(request.address)] if elsewhere in ("", "here") else []
         queue, task = self._task(session) if self._partitions.of(session).node is self._broker else ("", "")
-        answer: list[Any] = self._run_replicated(
+        answer: list[Any] = self._scripts.run_replicated(
             script,
             session,
             [*(bucket.key for bucket in buckets), *line],
@@ -256,17 +249,6 @@ class Requests:
             **arguments,
         )
         return answer
-
-    def _run(self, script: str, session: str, keys: Sequence[str] = (), /, *further: Value, **arguments: Value) -> Any:
-        """Runs a script on a session, with further keys behind the named ones."""
-        at = self._partitions.of(session)
-        return self._scripts.run(script, at, (*at.keys(session), *keys), *further, **arguments)
-
-    def _run_replicated(
-        self, script: str, session: str, keys: Sequence[str] = (), /, *further: Value, **arguments: Value
-    ) -> Any:
-        at = self._partitions.of(session)
-        return self._scripts.run_replicated(script, at, (*at.keys(session), *keys), *further, **arguments)
 
 
 def _for_no_text(buckets: Sequence[Bucket]) -> list[Bucket]:

@@ -11,9 +11,8 @@ from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.events import STOP_CHANNEL
 from chatbot.protocol.openai.response import CANCELLED
-from chatbot.sessions.client_scripts import ClientScripts
+from chatbot.sessions.session_scripts import SessionScripts
 from chatbot.store.partitions import Store, partitions_of
-from chatbot.store.scripts import Value
 
 #: Messages of a conversation that go before a request, at most.
 MAX_PATH = 2000
@@ -47,12 +46,12 @@ class Responses:
     def __init__(self, store: Store, *, ttl: int) -> None:
         """`ttl` in seconds."""
         self._partitions = partitions_of(store)
-        self._scripts = ClientScripts()
+        self._scripts = SessionScripts(self._partitions)
         self._ttl_ms = ttl * 1000
 
     def state(self, session: str, request: str) -> RequestState:
         """The request with its reply, or what there is of it. Renews the session's time to live."""
-        answer = self._run("request", session, message=request, ttl_ms=self._ttl_ms)
+        answer = self._scripts.run("request", session, message=request, ttl_ms=self._ttl_ms)
         name, human, reply, failure, place, begun, *partial, event = self._found(answer)
         return RequestState(
             name=json.loads(name),
@@ -69,13 +68,13 @@ class Responses:
 
     def path(self, session: str, request: str) -> tuple[str, list[dict[str, Any]]]:
         """The session's name, and the stored messages of the path to the request, its own and its reply included."""
-        answer = self._run("path", session, message=request, prompt_size=MAX_PATH, ttl_ms=self._ttl_ms)
+        answer = self._scripts.run("path", session, message=request, prompt_size=MAX_PATH, ttl_ms=self._ttl_ms)
         name, *messages = self._found(answer)
         return json.loads(name), [json.loads(message) for message in messages]
 
     def cancel(self, session: str, request: str) -> bool:
         """Stops the reply to a request, if it is owed. True when a task must be enqueued: no worker holds the lease."""
-        status, *rest = self._run(
+        status, *rest = self._scripts.run(
             "cancel",
             session,
             session=session,
@@ -90,11 +89,7 @@ class Responses:
 
     def forget(self, session: str, request: str) -> None:
         """Deletes what the request and its reply say. Raises `ClientError` `busy` while the reply is owed."""
-        self._found(self._run("forget", session, message=request, ttl_ms=self._ttl_ms))
-
-    def _run(self, script: str, session: str, /, **arguments: Value) -> Any:
-        partition = self._partitions.of(session)
-        return self._scripts.run(script, partition, partition.keys(session), **arguments)
+        self._found(self._scripts.run("forget", session, message=request, ttl_ms=self._ttl_ms))
 
     @staticmethod
     def _found(answer: list[Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import select
 import socket
@@ -99,7 +100,27 @@ class Connection(PollsSocket, FollowsMaster, redis.Connection):
 
 
 class SSLConnection(FollowsMaster, redis.SSLConnection):
-    pass
+    """Raises a `ConnectionError` where Python's TLS raises a `ValueError`: another thread closed the connection."""
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        with self._closed_elsewhere():
+            return super().read_response(*args, **kwargs)
+
+    def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        with self._closed_elsewhere():
+            super().send_packed_command(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def can_read(self, timeout: float = 0) -> bool:
+        with self._closed_elsewhere():
+            return bool(super().can_read(timeout))
+
+    @contextlib.contextmanager
+    def _closed_elsewhere(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            self.disconnect()  # type: ignore[no-untyped-call]
+            raise redis.ConnectionError(f"another thread closed the connection: {error}") from error
 
 
 class UnixConnection(PollsSocket, FollowsMaster, redis.UnixDomainSocketConnection):

@@ -34,8 +34,8 @@ _LONGEST_DELAY = 1.0
 _BATCH = 500
 #: Messages that are handled in a row.
 _IN_A_ROW = 16
-#: Seconds that the loop waits for data between two checks of the heartbeat.
-_POLL = 0.5
+#: Seconds to wait at most, for data while it connects and for the end of the thread.
+_POLL, _END_TIMEOUT = 0.5, 1.0
 
 
 class Listener:
@@ -82,9 +82,11 @@ class Listener:
         with self._lock:
             self._closed = True
             self._changed.notify_all()
+            # The answer wakes the thread.
+            self._send([self._heartbeat_channel], subscribe=False)
             thread = self._thread
         if thread is not None:
-            thread.join(_POLL * 2)
+            thread.join(_END_TIMEOUT)
 
     @property
     def own_channel(self) -> str:
@@ -203,7 +205,8 @@ class Listener:
                 self._send_heartbeat()
             if not self.receiving:
                 raise redis.TimeoutError(f"no heartbeat for {HEARTBEAT_TIMEOUT:.0f} s")
-            self._receive(pubsub)
+            due = min(next_heartbeat, self._last_heartbeat + HEARTBEAT_TIMEOUT)
+            self._receive(pubsub, max(due - now, 0.0))
 
     def _send_heartbeat(self) -> None:
         try:
@@ -212,12 +215,12 @@ class Listener:
             # The subscribing side notices by itself whether it is affected.
             logger.warning("the listener could not send its heartbeat: %s", error)
 
-    def _receive(self, pubsub: redis.client.PubSub) -> None:
+    def _receive(self, pubsub: redis.client.PubSub, timeout: float = _POLL) -> None:
         connection: Any = pubsub.connection
         if connection is None:
             raise redis.ConnectionError("the connection was closed")
         # Past `get_message`, half of whose work is for retries, which a listener has none of.
-        if not connection.can_read(timeout=_POLL):
+        if not connection.can_read(timeout=timeout):
             return
         try:
             first = connection.read_response()

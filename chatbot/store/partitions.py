@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 BUCKETS = 128
 
 
-class Place(Protocol):
+class Target(Protocol):
     """Where a script runs: a node or a partition. A client is read for each attempt, as it may change."""
 
     @property
@@ -65,7 +65,7 @@ class Node:
 
 
 class FailFast(NamedTuple):
-    """A place whose steps do not wait for a failover."""
+    """A target whose steps do not wait for a failover."""
 
     client: redis.Redis
 
@@ -91,11 +91,11 @@ class Partition:
 
     @property
     def fail_fast_client(self) -> redis.Redis:
-        """See `Place`."""
+        """See `Target`."""
         return self.node.fail_fast_client
 
     @property
-    def fail_fast(self) -> Place:
+    def fail_fast(self) -> Target:
         """The same partition, for steps that do not wait for a failover."""
         return FailFast(self.fail_fast_client)
 
@@ -151,7 +151,7 @@ class Partitions:
         return cls([Partition(0, Node(0, client, listening or client))])
 
     @property
-    def home(self) -> Place:
+    def home(self) -> Target:
         """Where that is which belongs to no session: API keys and their usage, workers' liveness, sums of metrics."""
         return self.nodes[0]
 
@@ -169,10 +169,10 @@ class Partitions:
 
     @staticmethod
     def by_client(partitions: Iterable[Partition]) -> list[list[int]]:
-        """The places of the given partitions, grouped by their present client: what one round trip can do."""
+        """The indexes of the given partitions, grouped by their present client: what one round trip can do."""
         found: dict[int, list[int]] = {}
-        for place, partition in enumerate(partitions):
-            found.setdefault(id(partition.client), []).append(place)
+        for index, partition in enumerate(partitions):
+            found.setdefault(id(partition.client), []).append(index)
         return list(found.values())
 
     def announce(self) -> None:

@@ -16,12 +16,13 @@ from redis.commands.core import Script
 
 from chatbot.errors import DamagedSession, StoreUnavailable
 from chatbot.store.keys import EVENTS, SUFFIXES, ApiKeyKeys, SessionKeys, SharedKeys, session_prefix
-from chatbot.store.partitions import Place
+from chatbot.store.partitions import Target
 
 #: Milliseconds that a write may take to reach the replicas; a reachable replica takes about one.
 REPLICATION_TIMEOUT = 1000
 
 Value = str | int | float
+_Call = tuple[Sequence[str], Sequence[Value]]
 
 _WRONG_TYPE = re.compile(r"WRONGTYPE |Existing key has wrong")
 _SCRIPT_ERROR = re.compile(r"^(?![A-Z]{3,} ).*user_script", re.DOTALL)
@@ -70,8 +71,9 @@ ARGUMENTS = {
     "reserve": ("charge", "tokens"),
     "settle": ("charge", "outcome", "prompt_tokens", "completion_tokens", "cached_tokens", "keep_ms"),
 }
-#: The scripts that work on many sessions, one after the other, and name their keys themselves.
-_OF_MANY = ("progress", "sweep")
+#: The scripts that work on many sessions, one after the other, with the keys that they use of each and name themselves.
+_PROGRESS = ("document", "state", "partial", "partial_reasoning", "partial_calls", "lease")
+_OF_MANY: dict[str, Sequence[str]] = {"progress": _PROGRESS, "sweep": tuple(SUFFIXES)}
 #: The scripts that work on an address, for a session in another partition.
 _OF_ADDRESS = ("admit", "give_back", "take")
 #: The scripts that work on an API key, not on a session.
@@ -122,7 +124,7 @@ class Scripts:
         self._sender = sender
         self._scripts: dict[str, Script] = {}
 
-    def run(self, name: str, at: Place, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
+    def run(self, name: str, at: Target, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
         """The script's answer, where `at` has the keys. `further` values stand behind the named arguments in ARGV."""
         values = (*keys, *ordered(name, arguments), *further)
         try:
@@ -143,7 +145,7 @@ class Scripts:
         except redis.RedisError as error:
             raise _failure(name, error) from error
 
-    def run_replicated(self, name: str, at: Place, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
+    def run_replicated(self, name: str, at: Target, keys: Sequence[str], /, *further: Value, **arguments: Value) -> Any:
         """Like `run`; returns once the replicas have what the script wrote, and everything before it.
 
         Raises `StoreUnavailable` also when they lack it after `REPLICATION_TIMEOUT`; the master has it then.
@@ -162,7 +164,7 @@ class Scripts:
         return answer
 
     def run_many(
-        self, name: str, at: Place, calls: Sequence[tuple[Sequence[str], Sequence[Value], Mapping[str, Value]]]
+        self, name: str, at: Target, calls: Sequence[tuple[Sequence[str], Sequence[Value], Mapping[str, Value]]]
     ) -> list[Any]:
         """The answers to several calls of one script, in one round trip. A call has its keys, further values and named
         arguments; all keys are where `at` is.
@@ -182,9 +184,7 @@ class Scripts:
             self._scripts[name] = client.register_script(source(name))
         return self._scripts[name]
 
-    def _round_trip(
-        self, name: str, client: redis.Redis, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int = 0
-    ) -> list[Any]:
+    def _round_trip(self, name: str, client: redis.Redis, calls: Sequence[_Call], replicas: int = 0) -> list[Any]:
         """The answers, and behind them how many replicas have the writes when `replicas` are asked for."""
         script = self._script(name, client)
         try:
@@ -204,9 +204,14 @@ class Scripts:
         return answers
 
 
-def _send(
-    client: redis.Redis, sha: str, calls: Sequence[tuple[Sequence[str], Sequence[Value]]], replicas: int
-) -> list[Any]:
+def _send(client: redis.Redis, sha: str, calls: Sequence[_Call], replicas: int) -> list[Any]:
+    if len(calls) == 1 and not replicas:
+        keys, values = calls[0]
+        try:
+            # Half of a pipeline's cost, for most rounds of reports.
+            return [client.evalsha(sha, len(keys), *keys, *values)]
+        except redis.ResponseError as error:
+            return [error]
     with client.pipeline(transaction=False) as pipeline:
         for keys, values in calls:
             pipeline.evalsha(sha, len(keys), *keys, *values)
@@ -257,7 +262,7 @@ def _prelude(name: str) -> str:
         return _head(SharedKeys._fields, arguments)
     if name in _OF_MANY:
         keys = (*SharedKeys._fields, *(("swept",) if name == "sweep" else ()))
-        return f"{_head(keys, arguments)}{_TAGGED}{_select_session()}"
+        return f"{_head(keys, arguments)}{_TAGGED}{_select_session(_OF_MANY[name])}"
     return f"{_head(SessionKeys._fields, arguments)}{_TAGGED}"
 
 
@@ -270,16 +275,15 @@ _TAGGED = (
 )
 
 
-def _select_session() -> str:
-    """A function that sets the locals of the named session's keys."""
-    own = ", ".join(SUFFIXES)
-    values = ", ".join(f"prefix .. '{suffix}'" for suffix in SUFFIXES.values())
+def _select_session(used: Sequence[str]) -> str:
+    """A function that sets the locals of the named session's keys, those that are `used`."""
+    values = ", ".join(f"prefix .. '{SUFFIXES[name]}'" for name in used)
     without, within = (session_prefix("%s", tag).replace("%s", "' .. id .. '") for tag in ("", "<tag>"))
     within = within.replace("<tag>", "' .. tag .. '")
     return (
-        f"local session, events, fence, {own}\nlocal function select_session(id)\n"
+        f"local session, events, fence, {', '.join(SUFFIXES)}\nlocal function select_session(id)\n"
         f"  local prefix = tag and '{within}' or '{without}'\n"
-        f"  session, events = id, prefix .. '{EVENTS}'\n  {own} = {values}\nend\n"
+        f"  session, events = id, prefix .. '{EVENTS}'\n  {', '.join(used)} = {values}\nend\n"
     )
 
 

@@ -8,6 +8,7 @@ and password are those of Redis. Those of the Sentinels stand in the query, as `
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import threading
 import time
@@ -29,6 +30,8 @@ from redis.sentinel import (
 
 from chatbot.store.connections import FollowsMaster, PollsSocket
 from chatbot.store.url_parts import host_and_port, redis_options
+
+logger = logging.getLogger(__name__)
 
 SENTINEL_SCHEMES = ("sentinel", "sentinels")
 SENTINEL_PORT = 26379
@@ -141,9 +144,13 @@ def _poll_master(reference: weakref.ref[Sentinels], service: str) -> None:
         sentinels = reference()
         if sentinels is None:
             return
-        with contextlib.suppress(redis.RedisError, OSError, ValueError):
-            # While no Sentinel answers, connections stay open. A ValueError comes from a socket closed meanwhile.
+        try:
             sentinels.discover_master(service)
+        except (redis.RedisError, OSError):
+            # Connections stay open.
+            logger.debug("no Sentinel answers")
+        except Exception:
+            logger.exception("Sentinel could not be asked")
         del sentinels
 
 

@@ -89,7 +89,7 @@ class Span:
         self.name, self.context, self.parent, self.kind, self.links = name, context, parent, kind, links
         self.start = time.time_ns() if start is None else start
         self.end = 0
-        #: Returns the attributes, once, after the end of the span and in another thread.
+        #: Returns the attributes, once, at the end of a sampled span.
         self.describe: Callable[[], Mapping[str, Attribute]] = dict
         #: The class of the error with which the step ended.
         self.error: str | None = None
@@ -98,12 +98,12 @@ class Span:
     def child(self, name: str, *, kind: str = INTERNAL, start: int | None = None) -> Span:
         """A step of this one."""
         above = self.context
-        context = Context(above.trace_id, _new_span_id(), above.sampled)
-        return Span(name, context, above, kind=kind, start=start)
+        return Span(name, Context(above.trace_id, _new_span_id(), above.sampled), above, kind=kind, start=start)
 
     def sibling(self, name: str, start: int) -> Span:
         """A step beside this one."""
-        return Span(name, self.context._replace(span_id=_new_span_id()), self.parent, start=start)
+        beside = self.context
+        return Span(name, Context(beside.trace_id, _new_span_id(), beside.sampled), self.parent, start=start)
 
     def drop(self) -> None:
         """Has the span not recorded: another process records it."""

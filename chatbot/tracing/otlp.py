@@ -14,24 +14,32 @@ from chatbot.tracing import Attribute, Context, Span
 
 #: The enumeration `SpanKind`.
 _KINDS = {"INTERNAL": 1, "SERVER": 2, "CLIENT": 3, "PRODUCER": 4, "CONSUMER": 5}
-#: `start_time_unix_nano` and `end_time_unix_nano`.
-_TIMES = struct.Struct("<BQBQ")
+#: `trace_id`, `span_id`, `start_time_unix_nano` and `end_time_unix_nano`, each behind its tag.
+_SPAN = struct.Struct("<2s16s2s8sBQBQ")
 #: `status` with the code of an error.
 _FAILED = b"\x7a\x02\x18\x02"
+#: Texts from this length on are ids: each is encoded once.
+_ID_LENGTH = 20
 
 
 def encode_span(span: Span) -> bytes:
     """A span as a field of `ScopeSpans`."""
-    parts = [_ids(span.context), _TIMES.pack(0x39, span.start, 0x41, span.end), _name(span.name, span.kind)]
+    trace_id, span_id, _ = span.context
+    ids = bytes.fromhex(trace_id + span_id)
+    encoded = _SPAN.pack(b"\x0a\x10", ids[:16], b"\x12\x08", ids[16:], 0x39, span.start, 0x41, span.end)
+    encoded += _name(span.name, span.kind)
     if span.parent is not None:
-        parts += (b"\x22\x08", bytes.fromhex(span.parent.span_id))
+        encoded += b"\x22\x08" + bytes.fromhex(span.parent.span_id)
     for key, value in span.describe().items():
-        parts += (b"\x4a", _attribute(key, value))
+        if type(value) is float or (type(value) is str and len(value) >= _ID_LENGTH):
+            encoded += _encoded_attribute(key, value)
+        else:
+            encoded += _attribute(key, value)
     for link in span.links:
-        parts.append(_field(0x6A, _ids(link)))
+        encoded += _field(0x6A, _ids(link))
     if span.error is not None:
-        parts += (b"\x4a", _attribute("error.type", span.error), _FAILED)
-    return _field(0x12, b"".join(parts))
+        encoded += _attribute("error.type", span.error) + _FAILED
+    return _field(0x12, encoded)
 
 
 def encode_request(resource: bytes, spans: Iterable[bytes]) -> bytes:
@@ -41,7 +49,7 @@ def encode_request(resource: bytes, spans: Iterable[bytes]) -> bytes:
 
 def encode_resource(attributes: Mapping[str, Attribute], schema_url: str) -> bytes:
     """The fields of `ResourceSpans` that name the program that sends."""
-    pairs = b"".join(b"\x0a" + _attribute(key, value) for key, value in attributes.items())
+    pairs = b"".join(_field(0x0A, _pair(key, value)) for key, value in attributes.items())
     return _field(0x0A, pairs) + _field(0x1A, _text(schema_url))
 
 
@@ -54,11 +62,22 @@ def _name(name: str, kind: str) -> bytes:
     return _field(0x2A, _text(name)) + bytes((0x30, _KINDS[kind]))
 
 
-# Many values are the same for all replies.
-@lru_cache(maxsize=512, typed=True)
-def _attribute(key: str, value: Attribute) -> bytes:
-    """A `KeyValue`, behind its length."""
-    return _sized(_field(0x0A, _text(key)) + _field(0x12, _value(value)))
+def _encoded_attribute(key: str, value: Attribute) -> bytes:
+    """A `KeyValue` as a field of `Span`."""
+    return _field(0x4A, _pair(key, value))
+
+
+#: The same for values that many replies have.
+_attribute = lru_cache(maxsize=512, typed=True)(_encoded_attribute)
+
+
+def _pair(key: str, value: Attribute) -> bytes:
+    return _key(key) + _field(0x12, _value(value))
+
+
+@lru_cache(maxsize=64)
+def _key(key: str) -> bytes:
+    return _field(0x0A, _text(key))
 
 
 def _value(value: Attribute) -> bytes:
@@ -80,11 +99,8 @@ def _text(text: str) -> bytes:
 
 
 def _field(tag: int, content: bytes) -> bytes:
-    return b"%c%b" % (tag, _sized(content))
-
-
-def _sized(content: bytes) -> bytes:
-    return _varint(len(content)) + content
+    length = len(content)
+    return b"%c%c%b" % (tag, length, content) if length < 0x80 else b"%c%b%b" % (tag, _varint(length), content)
 
 
 def _varint(number: int) -> bytes:

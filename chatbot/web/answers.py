@@ -35,10 +35,10 @@ def with_retry_after(response: Response, error: ClientError) -> Response:
     return response
 
 
-def request_body() -> bytes:
-    """The body of the request. Raises `ClientError` for one that is incomplete."""
+def request_body(*, cache: bool = True) -> bytes:
+    """The body of the request. Raises `ClientError` for one that is incomplete. With `cache` it can be read again."""
     try:
-        return request.get_data(cache=True)
+        return request.get_data(cache=cache)
     except (OSError, ParseException) as error:
         # Broken chunks, or a client that disconnected. The error's text repeats the body, so only its type is logged.
         logger.info("a body could not be read: %s", type(error).__name__)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
@@ -58,6 +58,19 @@ class Enqueuer:
                     threading.Thread(target=self._run, name="enqueuer", daemon=True).start()
             self._changed.notify()
 
+    @contextmanager
+    def in_doubt(self, session: str, message_id: str) -> Iterator[None]:
+        """Enqueues the session also where the step within raises `StoreUnavailable`.
+
+        The step may have stored the message: its answer was lost, or the replicas lack it. The client's repetition is
+        acknowledged then, and enqueues nothing.
+        """
+        try:
+            yield
+        except StoreUnavailable:
+            self.enqueue(session, message_id)
+            raise
+
     def _run(self) -> None:
         producer = None
         while True:
@@ -65,7 +78,12 @@ class Enqueuer:
                 while not self._waiting:
                     self._changed.wait()
                 named = {session: self._waiting.pop(session) for session in list(self._waiting)[: self._most]}
-            producer = self._publish(named, producer)
+            try:
+                producer = self._publish(named, producer)
+            except Exception:
+                # The thread must go on. The ledger has the messages.
+                logger.exception("tasks could not be published")
+                producer = None
             if self._elements:
                 time.sleep(_SPACING)
 
@@ -91,9 +109,8 @@ class Enqueuer:
             producer.release()
         for _ in named:
             self._on_failure()
-        # A session whose Redis is away too is due later: it was accepted with a time for its check.
-        with suppress(StoreUnavailable):
-            self._ledger.check_next(list(named))
+        # A session whose Redis is away too stays due at the time that it was accepted with.
+        self._ledger.check_next(list(named))
         return None
 
     def _report(self, named: Mapping[str, str | None], problem: str) -> None:

@@ -8,6 +8,7 @@ a value that a client chose.
 from __future__ import annotations
 
 import os
+import struct
 import time
 from typing import Any
 
@@ -20,6 +21,8 @@ from chatbot.web import metrics_folder
 
 #: Seconds: a millisecond is usual for both histograms, a second is an outage.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+#: Seconds within which a process that starts has made room in a file that it created.
+_START_TIME = 2.0
 
 
 class WebMetrics:
@@ -90,15 +93,28 @@ class WebMetrics:
 
     def exposition(self, shared_metrics: Collector) -> bytes:
         """Prometheus text: the counts of this host's processes, and the numbers of the whole deployment."""
-        registry = CollectorRegistry()
-        if os.environ.get(metrics_folder.VARIABLE):
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-            own = generate_latest(registry)
-        else:
-            own = generate_latest(self._registry)
+        own = _of_all_processes() if os.environ.get(metrics_folder.VARIABLE) else generate_latest(self._registry)
         shared = CollectorRegistry()
         shared.register(shared_metrics)
         return own + generate_latest(shared)
+
+
+def _of_all_processes() -> bytes:
+    """Prometheus text of the counts of all processes that share the folder.
+
+    A process that starts creates each of its files empty, and makes room in it an instant later: the empty file is
+    read again.
+    """
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    deadline = time.monotonic() + _START_TIME
+    while True:
+        try:
+            return generate_latest(registry)
+        except struct.error:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 #: Why a connection is refused or closed before it is served: no valid token, too many sockets, too many failed

@@ -8,8 +8,8 @@ import redis
 from flask import current_app, g, request
 
 from chatbot.config import Settings
-from chatbot.sessions.messages import Sessions
 from chatbot.sessions.responses import Responses
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.partitions import Partitions
 from chatbot.web.enqueue import Enqueuer
 from chatbot.web.fanout.hub import Hub

@@ -10,6 +10,7 @@ from dataclasses import replace
 from chatbot.sessions.leases import Assignment
 from chatbot.telemetry.counters import FIRST_TOKEN, PIECES, REPLY_TIME, TOKENS, Counts
 from chatbot.worker.model_requests import ModelRequests
+from chatbot.worker.models.answers.piece import Piece
 from chatbot.worker.models.answers.usage import Usage
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.protocols.request_options import allowed
@@ -40,20 +41,7 @@ class Generator:
         try:
             with closing(self._requests.pieces(work, call, stream)) as pieces:
                 for piece in pieces:
-                    text, thought = piece.text, piece.reasoning
-                    if piece.retracts and work.options is not None:
-                        # Events were sent with the text: it stays text.
-                        text, thought = thought + text, ""
-                    elif piece.retracts:
-                        stream.retract()
-                    last = piece.finish_reason is not None
-                    count = piece.chunks if text or thought or (piece.calls and not last) else 0
-                    stream.generated += count
-                    stream.add(text[: MAX_REPLY_LENGTH - len(stream.text)], thought)
-                    stream.usage = piece.usage or stream.usage
-                    if piece.calls:
-                        stream.add_calls(allowed(piece.calls, work.options or {}), last=last)
-                    chunks += count
+                    chunks += _take(piece, work, stream)
                     if stream.first_after is None and stream.begun:
                         stream.first_after = time.monotonic() - began
                         self._counts.observe(FIRST_TOKEN, stream.first_after)
@@ -64,6 +52,10 @@ class Generator:
                         )
                         finish_reason = "length"
                         break
+                    if piece.finish_reason is None:
+                        # Here, not where the answer is read: switching to another reply copies the stack, of which
+                        # the generators that read an answer are most.
+                        call.wait_for_more()
         finally:
             self._counts.add(PIECES, amount=chunks)
             self._count_tokens(stream, call.generated)
@@ -88,6 +80,24 @@ class Generator:
         self._counts.add(TOKENS, "prompt", reported.prompt or 0)
         self._counts.add(TOKENS, "cached", reported.cached or 0)
         self._counts.add(TOKENS, "completion", reported.completion or 0)
+
+
+def _take(piece: Piece, work: Assignment, stream: Stream) -> int:
+    """Adds a chunk to the reply; returns how many of the server's it counts for."""
+    text, thought = piece.text, piece.reasoning
+    if piece.retracts and work.options is not None:
+        # Events were sent with the text: it stays text.
+        text, thought = thought + text, ""
+    elif piece.retracts:
+        stream.retract()
+    last = piece.finish_reason is not None
+    count = piece.chunks if text or thought or (piece.calls and not last) else 0
+    stream.generated += count
+    stream.add(text[: MAX_REPLY_LENGTH - len(stream.text)], thought)
+    stream.usage = piece.usage or stream.usage
+    if piece.calls:
+        stream.add_calls(allowed(piece.calls, work.options or {}), last=last)
+    return count
 
 
 def _in_words(usage: Usage | None) -> str:

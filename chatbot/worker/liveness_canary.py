@@ -119,7 +119,10 @@ class Canary:
                 logger.warning("could not record that this worker is alive: %s", error)
             except Exception:
                 logger.exception("sending a canary failed")
-            self.flush()
+            try:
+                self.flush()
+            except Exception:
+                logger.exception("storing the metrics failed")
             self._ending.wait(self._interval)
 
     def _watch(self) -> None:

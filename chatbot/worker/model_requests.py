@@ -38,23 +38,26 @@ class ModelRequests:
 
     def pieces(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
         """The chunks of the reply, or of what an earlier attempt left of it to generate."""
-        if stream.carried:
-            if self.continues(work):
-                if stream.generated >= self._limit(work):
-                    yield Piece("", "length")
-                    return
-                call.generated = stream.generated
-                logger.info("the reply goes on after %d characters", stream.carried)
-                try:
-                    yield from self._request(work, call, stream)
-                    return
-                except CannotContinue as error:
-                    if work.options is not None:
-                        # Events were sent with the text: another attempt would change it.
-                        raise
-                    logger.info("the reply begins again: %s", error)
-            stream.begin_again()
-            call.generated = 0
+        return self._rest(work, call, stream) if stream.carried else self._request(work, call, stream)
+
+    def _rest(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
+        """Those of a reply that an earlier attempt has begun."""
+        if self.continues(work):
+            if stream.generated >= self._limit(work):
+                yield Piece("", "length")
+                return
+            call.generated = stream.generated
+            logger.info("the reply goes on after %d characters", stream.carried)
+            try:
+                yield from self._request(work, call, stream)
+                return
+            except CannotContinue as error:
+                if work.options is not None:
+                    # Events were sent with the text: another attempt would change it.
+                    raise
+                logger.info("the reply begins again: %s", error)
+        stream.begin_again()
+        call.generated = 0
         yield from self._request(work, call, stream)
 
     def continues(self, work: Assignment) -> bool:
@@ -70,9 +73,8 @@ class ModelRequests:
 
     def _request(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
         if work.options is None:
-            yield from self._with_fitting_history(work, call, stream)
-        else:
-            yield from self._with_options(work, work.options, call, stream)
+            return self._with_fitting_history(work, call, stream)
+        return self._with_options(work, work.options, call, stream)
 
     def _ask(self, conversation: Sequence[PromptMessage], call: Call, stream: Stream) -> Pieces:
         stream.prompt_tokens = self._estimated(conversation)

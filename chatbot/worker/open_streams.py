@@ -29,8 +29,8 @@ _LATE, _LONGER, _SHORTER = 0.02, 1.25, 0.95
 #: Seconds between two rounds at most, and for each reply in progress: what becomes due meanwhile goes together. A round
 #: costs as much as the reports of ten replies.
 _ROUND, _ROUND_PER_STREAM = 0.01, 0.0005
-#: Seconds between two checks of leases and deadlines.
-_CHECK_INTERVAL = 0.25
+#: Seconds between two checks of leases and deadlines; without replies in progress there is none until the next begins.
+_CHECK_INTERVAL, _NO_CHECK = 0.25, 3600.0
 #: Seconds between two reports while Redis does not answer.
 _PAUSE = 0.5
 #: Seconds without Redis after which a reply in progress is given up: its lease has long expired by then.
@@ -52,8 +52,8 @@ class OpenStreams:
         self._paused_until = 0.0
         #: Seconds between two reports of a reply's text at present.
         self.interval = REPORT_INTERVAL
-        # When the last round began, and when the thread wakes up.
-        self._last_round = self._wakes_at = 0.0
+        # When the last round began, when leases are checked next, and when the thread wakes up.
+        self._last_round = self._next_check = self._wakes_at = 0.0
         # Held during a round trip, so that `close` can wait for its end.
         self._reporting = threading.Lock()
 
@@ -73,8 +73,13 @@ class OpenStreams:
                 other.call.cancel("lease")
             self._open[assignment.session] = latest
             if self._thread is None or not self._thread.is_alive():
+                self._next_check = 0.0
                 self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
                 self._thread.start()
+            elif self._next_check > (check := time.monotonic() + _CHECK_INTERVAL):
+                self._next_check = check
+                self._wakes_at = min(self._wakes_at, check)
+                self._changed.notify()
         return stream
 
     def close(self, stream: Stream) -> None:
@@ -131,19 +136,17 @@ class OpenStreams:
                     self._changed.notify()
 
     def _run(self) -> None:
-        next_check = 0.0
         while True:
             with self._changed:
-                due = max(min(map(self._due, self._dirty), default=next_check), self._paused_until)
-                self._wakes_at = min(due, next_check)
+                due = max(min(map(self._due, self._dirty), default=self._next_check), self._paused_until)
+                self._wakes_at = min(due, self._next_check)
                 while (wait := self._wakes_at - time.monotonic()) > 0:
                     self._changed.wait(wait)
                 now = time.monotonic()
                 # Until the next wait, none has to wake this thread.
                 planned, self._wakes_at = self._wakes_at, 0.0
             try:
-                if now >= next_check:
-                    next_check = now + _CHECK_INTERVAL
+                if now >= self._next_check:
                     self._check(now)
                 if now >= self._paused_until and self._report(now) and planned:
                     late = time.monotonic() - planned > _LATE
@@ -156,6 +159,7 @@ class OpenStreams:
     def _check(self, now: float) -> None:
         with self.lock:
             streams = list(self._open.values())
+            self._next_check = now + (_CHECK_INTERVAL if streams else _NO_CHECK)
         for stream in streams:
             if now >= stream.call.deadline:
                 stream.call.cancel("deadline")
@@ -185,6 +189,9 @@ class OpenStreams:
                 logger.warning("%d replies could not be reported: %s", len(ready), error)
                 self._requeue(ready)
                 return False
+            except Exception:
+                self._requeue(ready)
+                raise
             finally:
                 for stream in ready:
                     stream.in_report = False

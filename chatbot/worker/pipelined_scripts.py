@@ -1,8 +1,10 @@
 """The steps in Redis of replies that run in a `ModelLoop`: one connection to each Redis carries those of all replies.
 
-Redis answers in the order of the questions, so a step is sent at once, whatever answers are outstanding, and no thread
-waits for one. This is the way of the ordinary step on a connection in order. Whatever else comes, an error of Redis or
-a broken connection, has the step run again by its usual client, in another thread: every step is idempotent.
+Redis answers in the order of the questions, so a step is sent whatever answers are outstanding, and no thread waits for
+one. The steps of one iteration of the loop are sent together: so Redis wakes up, reads and writes once for all of them.
+
+This is the way of the ordinary step on a connection in order. Whatever else comes, an error of Redis or a broken
+connection, has the step run again by its usual client, in another thread: every step is idempotent.
 """
 
 from __future__ import annotations
@@ -90,12 +92,9 @@ class _PipelinedConnection:
 
     def ask(self, command: bytes) -> Any:
         """The answer to a command; an exception for an error of Redis or of the connection."""
-        if self._outgoing:
-            self._outgoing += command
-        else:
-            self._outgoing = command
-            if (error := self._send()) is not None:
-                return error
+        if not self._outgoing:
+            self._loop.after_step(self._flush)
+        self._outgoing += command
         self._waiting.append((greenlet.getcurrent(), self._loop.now))
         return self._loop.pause()
 
@@ -104,26 +103,30 @@ class _PipelinedConnection:
         if self._waiting and now - self._waiting[0][1] > SOCKET_TIMEOUT:
             self._close(redis.TimeoutError("Timeout reading from socket"))
 
-    def _send(self) -> Exception | None:
-        """Sends what the connection takes. An error is returned, and the connection closed."""
+    def _flush(self) -> None:
+        """Sends what the loop's iteration has asked."""
+        if not self._closed and not self._writing:
+            try:
+                self._send()
+            except OSError as error:
+                self._close(error)
+
+    def _send(self) -> None:
+        """Sends what the connection takes. Raises `OSError`."""
         try:
             sent = self._sock.send(self._outgoing)
         except _NOT_NOW:
             sent = 0
-        except OSError as error:
-            self._close(error)
-            return error
         self._outgoing = self._outgoing[sent:]
         if bool(self._outgoing) != self._writing:
             self._writing = bool(self._outgoing)
             self._loop.watch(self._sock, self._on_event, writing=self._writing)
-        return None
 
     def _on_event(self, _: int) -> None:
         """Called by the loop when the socket can be read or written to."""
-        if self._outgoing and self._send() is not None:
-            return
         try:
+            if self._writing:
+                self._send()
             self._receive()
         except (OSError, redis.RedisError) as error:
             self._close(error)

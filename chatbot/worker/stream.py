@@ -33,6 +33,8 @@ class _Growing:
     def take(self) -> tuple[str, int, int]:
         """The text that was not reported, with its offset in code points and in bytes; it counts as reported."""
         offset, byte_offset, text = self.reported, self.reported_bytes, self.text
+        if len(text) == offset:
+            return "", offset, byte_offset
         self.reported = len(text)
         new = text[offset:]
         self.reported_bytes += len(new.encode())
@@ -59,7 +61,7 @@ class Stream:
         """`enqueue` is called when there is more to report. `lock` guards what of the texts was reported."""
         self.assignment = assignment
         self.call = call
-        #: Whether and how the client gets what is generated, see service.py; '' when it waits for the whole reply.
+        #: How the client gets what is generated, see web/openai/service.py; '' when it waits for the whole reply.
         self.streamed = str((assignment.options or {}).get("stream", ""))
         self._text = _Growing(assignment.partial)
         self._reasoning = _Growing(assignment.reasoning if self.streamed else "")
@@ -206,17 +208,17 @@ class Stream:
             calls = self._call_frames.encode(calls_offset, called)
         return Progress(
             self.assignment,
-            text,
-            byte_offset,
-            delta,
-            thought,
-            thought_byte_offset,
-            reasoning,
-            renew,
-            self.generated,
-            called,
-            calls_byte_offset,
-            calls,
+            text=text,
+            offset=byte_offset,
+            frame=delta,
+            reasoning=thought,
+            reasoning_offset=thought_byte_offset,
+            reasoning_frame=reasoning,
+            renew=renew,
+            generated=self.generated,
+            calls=called,
+            calls_offset=calls_byte_offset,
+            calls_frame=calls,
         )
 
     def renewal_due(self, now: float) -> bool:

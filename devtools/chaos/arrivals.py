@@ -119,7 +119,7 @@ class Arrivals:
             self.unanswered += 1
 
     async def _newcomers(self) -> None:
-        """One after the other, each from a new address; a refused one asks again when it is told to."""
+        """One after the other, each from a new address; a refused one asks again after its `retry_after`."""
         for number in range(int(self._seconds / _NEWCOMER_INTERVAL)):
             await asyncio.sleep(max(self.began + number * _NEWCOMER_INTERVAL - time.monotonic(), 0.0))
             socket = await self._open(f"127.0.3.{1 + number}")

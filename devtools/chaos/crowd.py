@@ -296,13 +296,13 @@ class Crowd:
         return sum(bool(m.answered_at) for p in self.people for m in p.messages)
 
     def _run(self) -> None:
-        async def everybody() -> None:
+        async def run_all() -> None:
             await asyncio.gather(*(person.run() for person in self.people))
             # The event loop closes the sockets in its next iterations.
             await asyncio.sleep(RETRY_DELAY)
 
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(everybody())
+        self._loop.run_until_complete(run_all())
 
     def _check(self, person: Person, stored: list[dict[str, Any]]) -> None:
         outcome = self.outcome

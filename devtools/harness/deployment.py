@@ -59,7 +59,7 @@ def eventually(true: Callable[[], Any], timeout: float = 20.0, what: str = "") -
 
     An element that is still missing (`LookupError`, as of `frames[-1]` before the first frame) counts as not yet true.
     """
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while True:
         missing: LookupError | None = None
         try:
@@ -67,9 +67,11 @@ def eventually(true: Callable[[], Any], timeout: float = 20.0, what: str = "") -
                 return value
         except LookupError as error:
             missing = error
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > timeout:
             raise AssertionError(f"not so within {timeout} s: {what or true}") from missing
-        time.sleep(0.01)
+        # Asking without a break would take the processor from what is waited for.
+        time.sleep(min(max(waited / 20, 0.01), 0.05))
 
 
 class Process:
@@ -86,7 +88,7 @@ class Process:
     def start(self) -> Self:
         with self.log_path.open("ab") as log:
             self._popen = subprocess.Popen(
-                [sys.executable, str(PARENT_WATCH), str(os.getpid()), *self.command],
+                [sys.executable, "-I", "-S", str(PARENT_WATCH), str(os.getpid()), *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -9,7 +9,7 @@ import redis
 
 from chatbot.protocol.documents import bot_message, human_message
 from chatbot.sessions.ids import reply_id
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import session_keys
 
 

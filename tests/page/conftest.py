@@ -10,7 +10,7 @@ from playwright.sync_api import Browser
 
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from devtools.fake_model import ModelServer
 from devtools.harness.browser import browser, find
 from devtools.harness.deployment import Deployment
@@ -68,7 +68,7 @@ def write_history(site: Deployment) -> Callable[..., str]:
         token = str(sessions.create("Ada")["token"])
         session = session_id(token)
         for number in range(turns):
-            sessions.accept(session, None, f"question {number}")
+            sessions.requests.accept(session, None, f"question {number}")
             work = leases.claim(session)
             assert work is not None
             leases.commit(work, f"{reply}\n\nanswer {number}", "stop", go_on=True)

@@ -59,14 +59,25 @@ def test_a_rating_is_stored_and_withdrawn(ada: PageUser) -> None:
     expect(good).to_have_attribute("aria-pressed", "false")
 
 
-def test_a_rating_may_have_a_text(ada: PageUser) -> None:
-    ada.ask("one")
-    ada.page.get_by_role("button", name="Bad reply").click()
-    why = ada.page.get_by_label("Why?")
+def test_a_rating_may_have_a_text(eve: PageUser) -> None:
+    eve.ask("one")
+    eve.page.get_by_role("button", name="Bad reply").click()
+    why = eve.page.get_by_label("Why?")
+    expect(why).to_be_visible()
+    eve.context.set_offline(True)
+    expect(eve.state).to_have_text("Offline")
     why.fill("too short")
     why.press("Enter")
+    # The text is not lost.
+    expect(eve.page.get_by_text("That needs a connection")).to_be_visible()
+    expect(why).to_have_value("too short")
+    eve.context.set_offline(False)
+    expect(eve.state).to_have_text("Connected")
+    why.press("Enter")
+    expect(eve.page.get_by_text("Thank you for your feedback.")).to_be_visible()
     expect(why).to_be_hidden()
-    (reply,) = (m for m in history(ada.url, ada.token) if m["source"] == "bot")
+    expect(eve.page.get_by_role("button", name="Bad reply")).to_be_focused()
+    (reply,) = (m for m in history(eve.url, eve.token) if m["source"] == "bot")
     assert reply["feedback"] == {"rating": "down", "text": "too short"}
 
 

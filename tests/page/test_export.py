@@ -128,7 +128,9 @@ def test_an_exported_chat_is_imported_by_choosing_or_dropping_it_and_goes_on(
     eve.page.evaluate("localStorage.clear(); sessionStorage.clear()")
     eve.page.goto(eve.url)
     eve.page.evaluate(DROP, '{"title": "Chat", "mapping": {}}')
-    expect(eve.page.get_by_role("alert")).to_have_text("This file is not a chat that was exported here as JSON.")
+    expect(eve.page.locator("#importError")).to_have_text(
+        "This file is not a chat that was exported here as JSON. Choose one that “Export as JSON” has saved."
+    )
     # Chromium itself writes a refused request to the console.
     assert "status of 400" in eve.problems.pop()
     assert "Drop the file" in eve.page.evaluate(DROP, file.read_text("utf-8"))

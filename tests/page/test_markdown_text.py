@@ -39,6 +39,31 @@ def test_a_reply_looks_the_same_in_chunks_as_in_one(ada: PageUser) -> None:
     assert ada.page.evaluate(GROWING, [ada.modules, DOCUMENTS]) == []
 
 
+TABLE = """
+async ([base, text]) => {
+  const { MarkdownText } = await import(base + 'markdown-text.js');
+  const node = document.createElement('div');
+  const drawn = new MarkdownText(node);
+  let bars = false;
+  for (let end = 1; end < text.length; end += end < 40 ? 1 : 97) {
+    drawn.set(text.slice(0, end), false);
+    while (drawn.behind) drawn.step();
+    bars ||= node.textContent.includes('|');
+  }
+  drawn.set(text, true);
+  while (drawn.behind) drawn.step();
+  const count = (selector) => node.querySelectorAll(selector).length;
+  return [bars, count('table'), count('thead tr'), count('tbody tr'), count('p')];
+}
+"""
+
+
+def test_a_growing_table_shows_no_bars_and_is_one_table_when_it_is_long(ada: PageUser) -> None:
+    rows = "".join(f"| row {number} | with some words in it |\n" for number in range(300))
+    text = f"| Name | What |\n|:---|---|\n{rows}\nend"
+    assert ada.page.evaluate(TABLE, [ada.modules, text]) == [False, 1, 1, 300, 1]
+
+
 @pytest.mark.parametrize(
     ("line", "count", "selector"),
     [("- item N\n", 4000, "li"), ("| N | b |\n", 4000, "tbody tr"), ("code N\n", 8000, None), ("word N ", 9000, None)],

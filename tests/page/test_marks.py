@@ -71,11 +71,22 @@ def test_hostile_maths_tags_and_code_are_text(ada: PageUser) -> None:
     assert ada.page.locator("#turns").locator(LIVE).count() == 0
 
 
-def test_a_wide_table_on_a_phone_scrolls_sideways(chromium: Browser, site: Deployment) -> None:
+def test_a_reply_covers_nothing_outside_of_it(ada: PageUser) -> None:
+    ada.ask(r"!say=$\rule{10000em}{10000em}$ $\raisebox{9000em}{x}$ and a" + "\u0301" * 5000)
+    expect(ada.replies.locator("math")).to_have_count(2)
+    box = ada.messages.bounding_box()
+    assert box is not None
+    seen = "([x, y]) => document.elementFromPoint(x, y).closest('.said') !== null"
+    assert ada.page.evaluate(seen, [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2])
+
+
+def test_wide_tables_and_formulas_on_a_phone_scroll_sideways(chromium: Browser, site: Deployment) -> None:
     user = PageUser(chromium, site.url(), viewport=PHONE).start_chat()
     cells = " | ".join(f"column {number} with some words" for number in range(6))
     table = user.ask(f"!say=| {cells} |\\n{'|---' * 6}|\\n| {cells} |").locator(".table")
     assert table.evaluate("node => node.scrollWidth > 2 * node.clientWidth")
     assert table.locator("td").first.evaluate("node => node.clientWidth > 100")
+    formula = user.ask("!say=So $" + "+".join(f"a_{{{number}}}" for number in range(30)) + "$.").locator(".maths")
+    assert formula.evaluate("node => node.scrollWidth > node.clientWidth")
     assert user.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     user.close()

@@ -22,6 +22,24 @@ def test_a_failed_reply_is_shown_and_can_be_retried(ada: PageUser, model: ModelS
     ada.expect_history()
 
 
+def test_a_message_that_is_too_long_for_the_model_can_be_shortened(ada: PageUser, model: ModelServer) -> None:
+    model.fault("invalid")
+    ada.send("a very long message")
+    expect(ada.page.locator(".failure:visible p")).to_have_text(
+        "The reply failed. This message is too long for the model. Make it shorter, and send it again."
+    )
+    expect(ada.page.get_by_role("button", name="Retry")).to_have_count(0)
+    # The same after a refresh, from the server.
+    ada.page.reload()
+    ada.page.get_by_role("button", name="Edit", exact=True).click()
+    expect(ada.draft).to_have_value("a very long message")
+    model.reset()
+    ada.send("a message")
+    expect(ada.replies).to_contain_text("You said: a message")
+    expect(ada.messages).to_have_text(["a message"])
+    expect(ada.page.locator(".said:visible .place")).to_have_text("2/2")
+
+
 def test_the_page_shows_that_the_model_is_loading(ada: PageUser, model: ModelServer) -> None:
     model.fault("loading", 2, estimated_time=1)
     ada.send("are you there?")
@@ -33,15 +51,17 @@ def test_the_page_shows_that_the_model_is_loading(ada: PageUser, model: ModelSer
 
 def test_messages_beyond_the_limit_of_pending_ones_can_be_sent_again(ada: PageUser, model: ModelServer) -> None:
     model.control(first=60_000)
-    for number in range(9):
+    for number in range(10):
         ada.send(f"message {number}")
-    expect(ada.page.locator(".failure:visible")).to_contain_text("earlier messages still wait")
-    expect(ada.messages.last).to_have_text("message 8")
+    expect(ada.page.locator(".failure:visible").last).to_contain_text("earlier messages still wait")
+    expect(ada.messages.last).to_have_text("message 9")
+    expect(ada.page.get_by_role("button", name="Send all 2 again")).to_be_visible()
     model.control(first=0)
     ada.page.locator("#stop").click()
     expect(ada.page.locator(".foot:visible")).to_have_count(8)
-    ada.page.get_by_role("button", name="Send again").click()
-    expect(ada.replies.last).to_contain_text("You said: message 8")
+    for number in (8, 9):
+        ada.page.get_by_role("button", name="Send again").first.click()
+        expect(ada.replies.filter(has_text=f"You said: message {number}")).to_have_count(1)
     ada.expect_history()
 
 

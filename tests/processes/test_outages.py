@@ -151,7 +151,7 @@ def test_sockets_stay_open_while_redis_loads_its_data(model: ModelServer) -> Non
             pipeline.execute()
         eventually(lambda: not chat.client.info("persistence")["aof_rewrite_in_progress"], what="it is written anew")
         chat.redis.restart()
-        eventually(lambda: "BusyLoadingError" in chat.webs[0].log, what="somebody asked too early")
+        eventually(lambda: "BusyLoadingError" in chat.webs[0].log, what="a request during the loading")
         eventually(chat.ready, 30, "the web process is ready again")
         assert client.ask("and now?", "m1")["reply_to"] == "m1"
 

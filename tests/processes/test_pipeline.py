@@ -188,7 +188,7 @@ def test_a_failure_for_good_is_reported_and_can_be_retried(chat: Deployment, mod
         model.fault(None)
         assert client.ask("meanwhile", "m2")["reply_to"] == "m2"
         with ChatClient(chat.url(1), client.token, after="m2") as back:
-            # Whoever comes back later learns of it as well.
+            # A client that connects later gets it as well.
             assert back.until("error")["id"] == "m1"
         client.send_frame(type="retry", id="m1")
         assert client.until("ack")["id"] == "m1"

@@ -1,6 +1,6 @@
 """Tests that measure time run alone: the other processes of a parallel run wait between two of their tests meanwhile.
 
-A lock that readers share would starve a writer, so everybody passes a gate first, which a waiting writer keeps closed.
+A lock that readers share would starve a writer. So all pass a gate first, which a waiting writer keeps closed.
 """
 
 from __future__ import annotations
@@ -13,16 +13,33 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-@contextmanager
-def running(*, alone: bool) -> Iterator[None]:
-    """Waits until the test may run: with others that are not `alone`, or by itself."""
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
-    if run is None:
-        yield
-        return
-    folder = Path(tempfile.gettempdir())
-    with open(folder / f"chatbot-{run}-gate", "a") as gate, open(folder / f"chatbot-{run}-room", "a") as room:
-        fcntl.flock(gate, fcntl.LOCK_EX)
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(gate, fcntl.LOCK_UN)
-        yield
+class Room:
+    """The lock of one process of a parallel run."""
+
+    def __init__(self) -> None:
+        run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+        folder = Path(tempfile.gettempdir())
+        # Both are open as long as the process lives.
+        self._files = [open(folder / f"chatbot-{run}-{name}", "a") for name in ("gate", "room")] if run else []  # noqa: SIM115
+        self._held_alone = False
+
+    @contextmanager
+    def test(self, *, alone: bool, next_alone: bool) -> Iterator[None]:
+        """Waits until the test may run: with others that are not `alone`, or by itself.
+
+        Between two tests that run alone the others go on waiting: they would have to end their tests first, again.
+        """
+        if not self._files:
+            yield
+            return
+        gate, room = self._files
+        if not self._held_alone:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            fcntl.flock(gate, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            self._held_alone = alone and next_alone
+            if not self._held_alone:
+                fcntl.flock(room, fcntl.LOCK_UN)

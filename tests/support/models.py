@@ -38,8 +38,16 @@ class InLoop(Model):
         # One for all tests of a process, as in a worker.
         call.loop = InLoop.loop = InLoop.loop or ModelLoop(10)
         pieces: list[Piece] = []
+
+        def read() -> None:
+            for piece in self._model.generate(conversation, call):
+                pieces.append(piece)
+                if piece.finish_reason is None:
+                    # Where a worker waits.
+                    call.wait_for_more()
+
         try:
-            call.loop.run(lambda: pieces.extend(self._model.generate(conversation, call)))
+            call.loop.run(read)
         finally:
             call.loop = None
             yield from pieces

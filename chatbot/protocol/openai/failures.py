@@ -24,6 +24,12 @@ _FAULTS = {
 }
 
 
+def reason(failure: str) -> str | None:
+    """The code of a failure that every repetition of the request would have; None for others."""
+    fault = _FAULTS.get(failure)
+    return None if fault is None else fault[0]
+
+
 def request_fault(failure: str | None, param: str) -> ClientError | None:
     """The error with status 400 for a failure that every repetition of the request would have; None for others.
 

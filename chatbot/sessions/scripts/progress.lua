@@ -1,11 +1,12 @@
--- For replies in progress, each with fourteen values behind the named arguments: stores and publishes new text, new
--- reasoning before it and new function calls behind it, reads the stop flag, and renews the lease where `renew` is 1. The
--- offsets are the bytes at which they belong; 0 replaces what is stored. `ARGV[at + 10]` counts the tokens generated for
--- the text. Returns an answer for each.
-local values = 14
+-- For replies in progress, whose values stand behind the named arguments: stores and publishes new reasoning, text and
+-- function calls, reads the stop flag, and renews the lease where `renew` is 1. Of each reply these are its session, fence,
+-- message, `renew`, the tokens generated for its text, how many values follow, and four for each part that is new: `reasoning`,
+-- `text` or `calls`, what is new of it, the byte at which that belongs (0 replaces what is stored), and its frame. Returns an
+-- answer for each.
+local values = 6
 
--- Stores new text at its offset behind a header, and publishes it. Returns whether all text before it was stored.
-local function add(key, header, new, at, frame)
+-- Stores new text at its offset behind a header. Returns whether all text before it was stored.
+local function add(key, header, new, at)
   if at == '0' then
     redis.call('SET', key, header .. new)
     -- Appending keeps the expiry.
@@ -15,20 +16,18 @@ local function add(key, header, new, at, frame)
   else
     redis.call('APPEND', key, new)
   end
-  publish(frame)
   return true
 end
 
-local function report(at)
+local function report(at, further)
   select_session(ARGV[at])
   fence = ARGV[at + 1]
-  local message, renew, text, offset, frame = unpack(ARGV, at + 2, at + 6)
-  local reasoning, reasoning_offset, reasoning_frame = unpack(ARGV, at + 7, at + 9)
-  local stored = redis.call('HMGET', state, 'fence', 'stop')
+  local message = ARGV[at + 2]
+  local stored = redis.call('HMGET', state, 'fence', 'stop', 'events')
   if stored[1] ~= fence then
     return rejection()
   end
-  if renew == '1' then
+  if ARGV[at + 3] == '1' then
     if not exists() then
       return 'ended'
     end
@@ -37,25 +36,32 @@ local function report(at)
   if stored[2] == message then
     return 'stop'
   end
-  if reasoning ~= '' and not add(partial_reasoning, fence .. ':', reasoning, reasoning_offset, reasoning_frame) then
-    return 'behind'
-  end
-  if text ~= '' then
-    if not add(partial, '', text, offset, frame) then
-      return 'behind'
+  local number = tonumber(stored[3] or 0)
+  for place = at + values, at + values + further - 1, 4 do
+    local kind, new, offset, frame = unpack(ARGV, place, place + 3)
+    -- As `publish` does it, with one write for all that is stored in `state`.
+    number = number + 1
+    if kind == 'text' then
+      if not add(partial, '', new, offset) then
+        return 'behind'
+      end
+      redis.call('HSET', state, 'events', number, 'generated', ARGV[at + 4])
+    else
+      if not add(kind == 'calls' and partial_calls or partial_reasoning, fence .. ':', new, offset) then
+        return 'behind'
+      end
+      redis.call('HSET', state, 'events', number)
     end
-    redis.call('HSET', state, 'generated', ARGV[at + 10])
-  end
-  local calls, calls_offset, calls_frame = unpack(ARGV, at + 11, at + 13)
-  if calls ~= '' and not add(partial_calls, fence .. ':', calls, calls_offset, calls_frame) then
-    return 'behind'
+    publish_event(events, number .. ':\n' .. frame)
   end
   return 'on'
 end
 
 local answers = {}
-for at = named_arguments + 1, #ARGV, values do
-  local done, answer = pcall(report, at)
+local at = named_arguments + 1
+while at <= #ARGV do
+  local further = tonumber(ARGV[at + 5])
+  local done, answer = pcall(report, at, further)
   if not done then
     -- An error with a code is one of Redis as a whole, such as OOM. Any other is that of a damaged session, of which the
     -- next claim fails.
@@ -66,5 +72,6 @@ for at = named_arguments + 1, #ARGV, values do
     answer = 'lost'
   end
   answers[#answers + 1] = answer
+  at = at + values + further
 end
 return answers

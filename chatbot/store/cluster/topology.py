@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import random
@@ -247,9 +246,13 @@ def _poll(reference: weakref.ref[Topology]) -> None:
         topology = reference()
         if topology is None:
             return
-        with contextlib.suppress(redis.RedisError, OSError):
-            # While no node answers, what was known stays.
+        try:
             topology.discover()
+        except (redis.RedisError, OSError):
+            # What was known stays.
+            logger.debug("no node of the cluster answers")
+        except Exception:
+            logger.exception("the cluster's nodes could not be asked")
         del topology
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.web.commands.store_command import StoreCommand
 from chatbot.web.limits.rates import RateLimits
 
@@ -24,7 +24,7 @@ def session_commands(sessions: Sessions, rates: RateLimits) -> list[click.Comman
         """End all sessions of all users, as end-session does with one."""
         count = 0
         try:
-            for id, at in sessions.places():
+            for id, at in sessions.find_all():
                 count += sessions.end(id, rates.session_keys(id), at)
         finally:
             click.echo(f"{count} sessions ended")

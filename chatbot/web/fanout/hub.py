@@ -21,7 +21,7 @@ from chatbot.protocol.client_errors import SessionDamaged, SessionNotFound
 from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.events import Event
 from chatbot.sessions.ids import reply_id
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.sessions.snapshots import Snapshot
 from chatbot.store.listeners import Affected, open_listeners
 from chatbot.store.partitions import Node, Store, partitions_of
@@ -208,6 +208,10 @@ class Hub:
                 except (ChatbotError, OSError) as error:
                     # The client reconnects with `after` and misses nothing.
                     logger.warning("a socket could not be brought up to date: %s", error)
+                    subscriber.end(close_codes.OUT_OF_DATE)
+                except Exception:
+                    # The socket would wait for ever, and those behind it.
+                    logger.exception("a socket could not be brought up to date")
                     subscriber.end(close_codes.OUT_OF_DATE)
 
     def _resync(self, subscriber: Subscriber) -> None:

@@ -9,7 +9,7 @@ import time
 from collections import deque
 
 from chatbot.errors import StoreUnavailable
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,11 @@ class SocketLimit:
                 while not self._closed:
                     self._changed.wait()
                 batch = [self._closed.popleft() for _ in range(min(len(self._closed), _BATCH))]
-            failed = self._sessions.remove_sockets(batch)
+            try:
+                failed = self._sessions.remove_sockets(batch)
+            except Exception:
+                logger.exception("closed sockets could not be removed")
+                failed = batch
             if not failed:
                 failing = False
                 continue

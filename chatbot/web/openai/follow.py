@@ -24,7 +24,7 @@ from chatbot.web.openai.ids import ResponseId
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at whether the client is still there.
+#: Seconds between two checks of whether the client is still connected.
 TICK = 1.0
 #: Seconds without an event after which the stored state is read again: pub/sub may have lost one.
 _REREAD = 10.0

@@ -37,7 +37,7 @@ def new_request_id() -> str:
 
 
 def repeatable_id(digest: bytes) -> ResponseId:
-    """The id that a digest of 32 bytes stands for: nobody can guess it who does not know what was digested."""
+    """The id that a digest of 32 bytes stands for. It cannot be guessed without what was digested."""
     request = sha256(b"request" + digest).digest()[:_REQUEST_BYTES]
     return ResponseId(_text(digest), _text(request))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -54,7 +56,7 @@ def create() -> Response:
     steps = service()
     created = steps.create(asked, follows=asked.stream or not asked.background)
     if asked.stream:
-        return stream(steps, created, _chunks(steps, created, -1))
+        return stream(steps, created, _chunks(steps.follow_new(created), -1))
     if asked.background:
         return json_answer(resource(steps.view(created.known)), cache=False)
     return json_answer(resource_when_ended(steps, created), cache=False)
@@ -92,15 +94,11 @@ def stream(steps: ResponseService, created: Created, chunks: Generator[str | Non
     """The answer that streams `chunks`; the response is left when the client goes away, or at their end."""
     first = _first_chunk(steps, created, chunks)
 
-    def all_chunks() -> Iterator[str | None]:
-        yield first
-        yield from chunks
-
     def finish(whole: bool) -> None:
         chunks.close()
         leave(steps, created, done=whole)
 
-    return event_stream(all_chunks(), finish)
+    return event_stream(chain([first], chunks), finish)
 
 
 def _first_chunk(steps: ResponseService, created: Created, chunks: Generator[str | None, None, None]) -> str | None:
@@ -112,8 +110,9 @@ def _first_chunk(steps: ResponseService, created: Created, chunks: Generator[str
         raise
 
 
-def _chunks(steps: ResponseService, created: Created, after: int) -> Generator[str | None, None, None]:
-    with steps.follow_new(created) as follower:
+def _chunks(following: AbstractContextManager[Follower], after: int) -> Generator[str | None, None, None]:
+    """The events behind `after`, as the text of a stream; None for a second in which nothing came."""
+    with following as follower:
         for batch in batches(follower, after):
             yield "".join(map(event_text, batch)) if batch else None
         if not follower.leaving:
@@ -154,22 +153,10 @@ def get(id: str) -> Response:
     if request.args.get("stream", "").lower() not in ("true", "1"):
         return json_answer(resource(steps.view(known)), cache=False)
     after = _number("starting_after", -1, -1, 2**53)
-    chunks = _resumed(steps, known, after)
+    chunks = _chunks(steps.follow(known), after)
+    # What it raises has a status yet.
     first = next(chunks, None)
-
-    def all_chunks() -> Iterator[str | None]:
-        yield first
-        yield from chunks
-
-    return event_stream(all_chunks(), lambda _: chunks.close())
-
-
-def _resumed(steps: ResponseService, known: Any, after: int) -> Generator[str | None, None, None]:
-    with steps.follow(known) as follower:
-        for batch in batches(follower, after):
-            yield "".join(map(event_text, batch)) if batch else None
-        if not follower.leaving:
-            yield DONE
+    return event_stream(chain([first], chunks), lambda _: chunks.close())
 
 
 def delete(id: str) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, abort, g, request
+from flask import Blueprint, Response, g, request
 
 from chatbot.protocol.client_errors import ClientError
 from chatbot.web.answers import json_answer
@@ -12,7 +12,7 @@ from chatbot.web.openai.body import MAX_BODY
 from chatbot.web.openai.principal import principal
 from chatbot.web.openai.socket import ResponsesSocket
 from chatbot.web.services import network, services
-from chatbot.web.transports.websocket import WebSocket, create_sock
+from chatbot.web.transports.websocket import WebSocket, create_sock, require_handshake
 
 openai = Blueprint("openai", __name__, url_prefix="/v1")
 #: The routes whose answers wait for a reply.
@@ -38,8 +38,7 @@ def guard_websocket() -> None:
     """Refuses a request that is no handshake, or beyond the connections of its address."""
     if request.endpoint != "openai.responses_socket":
         return
-    if not request.headers.get("Sec-WebSocket-Key") or request.headers.get("Sec-WebSocket-Version") != "13":
-        abort(400, "GET on this address takes websocket connections only, of version 13")
+    require_handshake("GET on this address")
     services().address_limits.open_socket(network())
     g.responses_socket = network()
 

@@ -197,16 +197,17 @@ class ResponseService:
         buckets = (*services.rate_limits.messages(known.session, self._network), *self._principal.buckets)
 
         def step(charge: str) -> Accepted:
-            return services.sessions.accept(
-                known.session,
-                known.request,
-                request.text,
-                buckets,
-                self._network,
-                parent=parent,
-                extra=extra,
-                charge=charge,
-            )
+            with services.enqueuer.in_doubt(known.session, known.request):
+                return services.sessions.requests.accept(
+                    known.session,
+                    known.request,
+                    request.text,
+                    buckets,
+                    self._network,
+                    parent=parent,
+                    extra=extra,
+                    charge=charge,
+                )
 
         try:
             accepted = services.key_access.accept(

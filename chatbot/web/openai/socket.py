@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that a connection may last, as the specification has it; the client then opens another one.
 _LONGEST = 3600.0
-#: Seconds between two looks at how long the connection has lasted.
+#: Seconds between two checks of how long the connection has lasted.
 _WAIT = 10.0
 #: Bytes queued for a client at which sending pauses.
 _MAX_QUEUED = 256 * 1024

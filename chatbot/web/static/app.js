@@ -108,7 +108,10 @@ export class App {
         this.#list.close();
         this.#chatPage.open(token, name, false);
       },
-      failed: (problem) => (shownView() === 'start' ? this.#startPage.show({ problem }) : notice(problem)),
+      failed: (problem) => {
+        if (shownView() === 'start') page.importError.textContent = problem;
+        else notice(problem);
+      },
     });
     setUpThemes();
     setUpShortcuts({ stop: () => this.#chatPage.stopReply(), type: () => this.#chatPage.focus() });

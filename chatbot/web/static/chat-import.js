@@ -6,18 +6,21 @@ import { page } from './page.js';
 const LIMIT = 4 * 1024 * 1024; // bytes that the server takes
 const TOO_LARGE = 'This file is too large to be imported: it may have 4 MB.';
 
+const REMEDY = 'Choose one that “Export as JSON” has saved.';
+
 const holdsFile = (event) => event.dataTransfer?.types.includes('Files');
 
 function explain({ code, status, message, retryAfter }) {
   if (status === 413) return TOO_LARGE;
   if (code === 'rate_limited') return `Too many new chats. Try again in ${retryAfter ?? 'a few'} seconds.`;
   if (code === 'network') return 'The server cannot be reached, so nothing was imported. Try again in a moment.';
-  return `${message}.`;
+  return code === 'invalid_import' ? `${message}. ${REMEDY}` : `${message}.`;
 }
 
 /** `imported(session)` is called with the new session, `failed(text)` with what went wrong. */
 export function setUpImport({ imported, failed }) {
   async function take(file) {
+    page.importError.textContent = '';
     document.body.dataset.importing = 'busy';
     try {
       if (file.size > LIMIT) failed(TOO_LARGE);

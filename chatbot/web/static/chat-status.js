@@ -37,7 +37,9 @@ export class ChatStatus {
     const [kind, text] = statusOf(chat);
     page.state.dataset.kind = kind;
     if (page.stateText.textContent !== text) page.stateText.textContent = text;
-    page.tryNow.hidden = !['reconnecting', 'unreachable'].includes(chat.connection);
+    const canTry = ['reconnecting', 'unreachable'].includes(chat.connection);
+    if (!canTry && page.tryNow.matches(':focus-visible')) page.draft.focus();
+    page.tryNow.hidden = !canTry;
     this.#announce(chat.connection, text);
   }
 

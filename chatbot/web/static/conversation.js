@@ -5,7 +5,7 @@
  */
 
 import { afterStored, withNewest, withOlder } from './log-order.js';
-import { subjectOf, Turn } from './turn.js';
+import { errorOf, subjectOf, Turn } from './turn.js';
 import { TurnList } from './turn-list.js';
 
 export class Conversation extends TurnList {
@@ -218,7 +218,7 @@ export class Conversation extends TurnList {
     }
     const failure = this.#failures.get(turn.id);
     this.#failures.delete(turn.id);
-    if (failure) this.fail(turn, { code: failure.code, message: failure.message, until: null });
+    if (failure) this.fail(turn, errorOf(failure));
   }
 
   #finish(turn, frame) {
@@ -233,14 +233,15 @@ export class Conversation extends TurnList {
     if (expected) this.listener.finished?.(turn);
   }
 
-  #takeError(turn, { code, message, retry_after: retryAfter }) {
+  #takeError(turn, frame) {
+    const { code, message } = frame;
     if (turn.state === 'done') return;
     // Polls repeat failures.
     if (turn.state === 'failed' && turn.error.code === code && turn.error.message === message) return;
     turn.retrying = false;
     if (code === 'not_retryable') return;
     if (code === 'model_error') this.#store(turn, true);
-    this.fail(turn, { code, message, until: retryAfter ? Date.now() + retryAfter * 1000 : null });
+    this.fail(turn, errorOf(frame));
     this.listener.failed?.(turn);
   }
 

@@ -10,8 +10,10 @@ import { appendCode, blocksOf, nodesOf } from './markdown.js';
 const STEP = 2048; // read in one step
 const LONGEST = 4096; // of a block that is drawn again; longer ones are drawn in parts
 const MARK = 64; // after which the kind of a block is certain
+const ROWS = 400; // of one table; the next ones begin another, as all of a table is laid out again when it grows
 const OPENING = /^(`{3,}|~{3,})[^\n]*\n/;
 const UNDECIDED = /\n[ \t\n`~]*$/;
+const HEADING = /^ {0,3}\|([^\n]*?)\|?[ \t]*(?:\n[ \t|:-]*)?$/;
 
 const isHigh = (unit) => unit >= 0xd800 && unit <= 0xdbff;
 
@@ -33,6 +35,15 @@ function isDoubtful({ type, raw, rows }) {
   return type === 'table' ? rows.length === 0 : raw.length < MARK && !raw.includes('\n');
 }
 
+/** A paragraph that will be a table, as far as it can be seen: drawn as one, its bars are never shown as text. */
+function foreseen(block) {
+  const heading = block.type === 'paragraph' ? HEADING.exec(block.raw)?.[1] : null;
+  if (heading == null) return block;
+  const cells = heading.split(/(?<!\\)\|/);
+  const [table] = blocksOf(`|${heading}|\n|${'---|'.repeat(cells.length)}\n`);
+  return table.type === 'table' ? table : block;
+}
+
 /** A code block without its closing fence, or null. Text is appended to it without drawing it again. */
 function openFence({ type, raw }, prefix) {
   const opening = type === 'code' && !prefix ? OPENING.exec(raw) : null;
@@ -52,6 +63,7 @@ export class MarkdownText {
   #seen = 0; // end of the text that was read
   #drawn = 0; // end of the text whose nodes are final
   #prefix = ''; // what the rest must begin with to be a block of the same kind
+  #rows = null; // the body of the table that a long table's next rows go on in
   #last = []; // the nodes that are not final
   #fence = null; // the open code block at the end: {from, code, end, endAtLast}
   #closed = true; // the complete text is drawn
@@ -90,6 +102,7 @@ export class MarkdownText {
     this.#seen = 0;
     this.#drawn = 0;
     this.#prefix = '';
+    this.#rows = null;
     this.#last = [];
     this.#fence = null;
     this.#node.replaceChildren();
@@ -154,16 +167,20 @@ export class MarkdownText {
   #settle(blocks, length, prefix) {
     if (length > 0) {
       this.#removeLast();
-      if (blocks.length) this.#append(blocks);
+      const nodes = blocks.length ? this.#append(blocks) : [];
       this.#drawn += length - this.#prefix.length;
+      this.#rows ??= nodes.at(-1)?.querySelector('tbody');
+      if (this.#rows?.childElementCount > ROWS) this.#rows = null;
     }
+    if (!prefix) this.#rows = null;
     this.#prefix = prefix;
   }
 
   #drawLast(blocks) {
     const open = this.#last.map((node) => node.open === true);
     this.#removeLast();
-    this.#last = blocks.length ? this.#append(blocks) : [];
+    const shown = this.#final ? blocks : [...blocks.slice(0, -1), ...blocks.slice(-1).map(foreseen)];
+    this.#last = shown.length ? this.#append(shown) : [];
     for (const [index, node] of this.#last.entries()) if (open[index]) node.open = true;
   }
 
@@ -174,11 +191,16 @@ export class MarkdownText {
 
   #append(blocks) {
     const fragment = nodesOf(blocks);
+    const rows = this.#rows ? [...fragment.firstElementChild.querySelectorAll('tbody > tr')] : [];
+    if (this.#rows) {
+      this.#rows.append(...rows);
+      fragment.firstElementChild.remove();
+    }
     const nodes = [...fragment.children];
     for (const node of nodes) {
       if (!node.dir) node.dir = 'auto';
     }
     this.#node.append(...nodes);
-    return nodes;
+    return [...rows, ...nodes];
   }
 }

@@ -53,13 +53,18 @@ export class MessageView {
   /** The field for a reason is made when it is needed: an input in each of a thousand turns takes long to lay out. */
   #showOpinion(shown) {
     if (shown === Boolean(this.#opinion)) return;
+    if (this.#opinion?.contains(document.activeElement)) this.#foot.querySelector('[aria-pressed="true"]')?.focus();
     this.#opinion?.remove();
     this.#opinion = null;
     if (!shown) return;
     this.#row.after(document.importNode(template('opinion'), true));
     this.#opinion = this.#row.nextElementSibling;
     this.#opinion.addEventListener('keydown', (event) => {
-      if (event.key === 'Enter' && !event.isComposing) this.#opinion.querySelector('button').click();
+      const { key, isComposing, target } = event;
+      if (isComposing || !target.matches('input') || !['Enter', 'Escape'].includes(key)) return;
+      event.preventDefault();
+      if (key === 'Escape') target.value = ''; // the rating stays, without a reason
+      this.#opinion.querySelector('button').click();
     });
   }
 

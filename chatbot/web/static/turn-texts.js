@@ -9,10 +9,13 @@ const FAILURES = {
   empty_message: 'Not sent: the message is empty.',
   expired: 'The chat expired before this was answered.',
 };
-const EDITABLE = new Set(['message_too_long', 'empty_message', 'invalid_id', 'expired', 'session_damaged']);
+const EDITABLE = new Set(['message_too_long', 'empty_message', 'invalid_id', 'session_damaged']);
+
+/** What helps, where the server's message does not say it. */
+const REMEDIES = { context_length_exceeded: 'Make it shorter, and send it again.' };
 
 /** Whether a message that failed with this error can be sent again as it is. */
-export const isSendable = ({ code, until }) => !EDITABLE.has(code) && !secondsUntil(until);
+export const isSendable = ({ code, until }) => code !== 'expired' && !EDITABLE.has(code) && !secondsUntil(until);
 
 const ENDINGS = {
   length: 'Ended at the length limit',
@@ -36,12 +39,14 @@ export function failureOf({ state, error, stored }) {
   const wait = secondsUntil(error.until);
   let text = FAILURES[error.code] ?? (error.message || 'Something went wrong.');
   if (stored && error.code !== 'expired') {
-    const reason = error.code === 'model_error' ? error.message : '';
-    text = [FAILURES.model_error, reason].filter(Boolean).join(' ');
+    const why = error.code === 'model_error' ? error.message : '';
+    text = [FAILURES.model_error, why, REMEDIES[error.reason]].filter(Boolean).join(' ');
   }
-  if (!stored && error.code === 'expired') text = 'Not sent: the chat has expired.';
+  if (!stored && error.code === 'expired') text = 'Not sent: the chat has expired. A new chat begins with this text.';
   if (wait) text += ` You can try again in ${seconds(wait)}.`;
-  if (stored) return { text, wait, action: error.code === 'expired' ? '' : 'retry', label: 'Retry' };
+  if (error.code === 'expired') return { text, wait, action: '', label: '' };
+  if (stored && error.reason) return { text, wait, action: 'editSaid', label: 'Edit' };
+  if (stored) return { text, wait, action: 'retry', label: 'Retry' };
   if (EDITABLE.has(error.code)) return { text, wait, action: 'edit', label: 'Edit' };
   return { text, wait, action: 'sendAgain', label: 'Send again' };
 }

@@ -9,6 +9,14 @@ export function subjectOf(frame) {
   return frame.id ?? null;
 }
 
+/** The error of a turn, from a frame. */
+export const errorOf = ({ code, message, reason = null, retry_after: retryAfter }) => ({
+  code,
+  message,
+  reason,
+  until: retryAfter ? Date.now() + retryAfter * 1000 : null,
+});
+
 export class Turn {
   constructor(id, text, { stored = false, timestamp = null, of = id, parent = undefined, edits = null } = {}) {
     this.id = id; // of the request: the message's, or a regeneration's own
@@ -22,7 +30,7 @@ export class Turn {
     this.mentioned = false; // by a frame on this connection
     this.retrying = false; // a retry was requested, and no frame about it has arrived
     this.status = null; // {state, until}: what delays the reply, and until when, in epoch milliseconds
-    this.error = null; // {code, message, until}
+    this.error = null; // {code, message, reason, until}; with a `reason` the same request would fail again
     this.reply = null;
     this.sent = false; // by this page
     this.held = false; // not acknowledged, and there is no connection

@@ -43,6 +43,7 @@ class FrameHandler:
         A `subscriber` that gets the session's events on the same connection is not sent this client's own messages.
         """
         self._sessions = services.sessions
+        self._requests = services.sessions.requests
         self._enqueuer = services.enqueuer
         self._hub = services.hub
         self._metrics = services.metrics
@@ -87,7 +88,7 @@ class FrameHandler:
 
     def _execute(self, frame: ClientFrame) -> None:
         if frame.type == "stop":
-            if self._sessions.stop(self._session):
+            if self._requests.stop(self._session):
                 self._enqueuer.enqueue(self._session)
         elif frame.type == "select":
             self._sessions.select(self._session, frame.id or "")
@@ -105,7 +106,8 @@ class FrameHandler:
         given = frame.id or uuid.uuid4().hex
         with bound(message_id=given), accepting(frame.type, self._session, given):
             with self._acknowledged_first():
-                accepted = self._accept(frame, given)
+                with self._enqueuer.in_doubt(self._session, given):
+                    accepted = self._accept(frame, given)
                 self._renewed()
                 self._acknowledge(accepted)
             self._metrics.ack_time.observe(time.monotonic() - began)
@@ -141,12 +143,12 @@ class FrameHandler:
     def _store(self, frame: ClientFrame, given: str) -> Accepted:
         session, limits = self._session, self._limits
         if frame.type == "retry":
-            return self._sessions.retry(session, given, *limits)
+            return self._requests.retry(session, given, *limits)
         if frame.type == "regenerate":
-            return self._sessions.regenerate(session, frame.of, given, *limits, on_busy=frame.on_busy)
+            return self._requests.regenerate(session, frame.of, given, *limits, on_busy=frame.on_busy)
         if frame.type == "edit":
-            return self._sessions.edit(session, frame.of, given, frame.msg, *limits, on_busy=frame.on_busy)
-        return self._sessions.accept(session, given, frame.msg, *limits, parent=frame.parent, on_busy=frame.on_busy)
+            return self._requests.edit(session, frame.of, given, frame.msg, *limits, on_busy=frame.on_busy)
+        return self._requests.accept(session, given, frame.msg, *limits, parent=frame.parent, on_busy=frame.on_busy)
 
     def _acknowledge(self, accepted: Accepted) -> None:
         self._metrics.messages_accepted.inc()

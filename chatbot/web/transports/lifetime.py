@@ -6,7 +6,7 @@ import time
 
 from chatbot.config import Settings
 from chatbot.errors import StoreUnavailable
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 
 #: Seconds between two checks of whether the session still exists, at most.
 _CHECK_INTERVAL = 30.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from flask import Blueprint, Response, abort, g, request
+from flask import Blueprint, Response, g, request
 
 from chatbot.logs import bound
 from chatbot.protocol import frames
@@ -20,7 +20,7 @@ from chatbot.web.transports.connections import admit_address
 from chatbot.web.transports.event_stream import EventStream
 from chatbot.web.transports.frame_handler import MAX_FRAME, FrameHandler
 from chatbot.web.transports.long_poll import Poll
-from chatbot.web.transports.websocket import WebSocket, create_sock
+from chatbot.web.transports.websocket import WebSocket, create_sock, require_handshake
 
 #: Seconds that a poll may wait: proxies often cut a request after a minute.
 MAX_WAIT = 50.0
@@ -35,12 +35,8 @@ _sock = create_sock()
 
 @chat_socket.before_request
 def guard_websocket() -> None:
-    """Refuses a request that is not a handshake, or beyond the limits of its address.
-
-    Once simple-websocket has answered the handshake, HTTP statuses are not possible.
-    """
-    if not request.headers.get("Sec-WebSocket-Key") or request.headers.get("Sec-WebSocket-Version") != "13":
-        abort(400, "This address takes websocket connections only, of version 13")
+    """Refuses a request that is not a handshake, or beyond the limits of its address."""
+    require_handshake()
     admit_address(services(), network())
     g.socket_network = network()
 

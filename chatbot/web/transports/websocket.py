@@ -20,6 +20,7 @@ from typing import Any
 
 import flask_sock
 import simple_websocket
+from flask import abort, request
 from wsproto.connection import Connection
 from wsproto.events import CloseConnection, Event
 
@@ -53,6 +54,12 @@ def create_sock() -> flask_sock.Sock:
     # flask-sock has no option for the class: it calls the name `Server` of its module for each connection.
     flask_sock.Server = WebSocket
     return flask_sock.Sock()
+
+
+def require_handshake(where: str = "This address") -> None:
+    """Answers 400 to a request that is not a handshake: once simple-websocket has answered, no status is possible."""
+    if not request.headers.get("Sec-WebSocket-Key") or request.headers.get("Sec-WebSocket-Version") != "13":
+        abort(400, f"{where} takes websocket connections only, of version 13")
 
 
 class WebSocket(simple_websocket.Server):  # type: ignore[misc]

@@ -134,7 +134,7 @@ class _BalancedServer:
             self._probe = None
 
     def succeeded(self, call: Call) -> None:
-        """Closes the breaker after a successful probe. Other calls began before the failure and prove nothing."""
+        """Closes the breaker after a successful probe. Other calls may have begun before the failure."""
         if self._probe is call:
             self.breaker.reset()
             self._probe = None

@@ -55,6 +55,8 @@ class Call:
         self.impatient = False
         #: The loop in whose thread the call runs, if it does: see event_loop.py.
         self.loop: ModelLoop | None = None
+        #: Returns once more of the answer has arrived, or the call has ended. Reading waits by itself, too.
+        self.wait_for_more: Callable[[], None] = _return_at_once
         self._timeout = timeout
         self._lock = threading.Lock()
         self._end: Callable[[], None] | None = None
@@ -90,8 +92,13 @@ class Call:
         """Forgets the connection, which goes back to the pool: cancelling no longer ends it."""
         with self._lock:
             self._end = None
+        self.wait_for_more = _return_at_once
 
     def check(self) -> None:
         """Raises `CallCancelled` if the call has been ended."""
         if self._reason is not None:
             raise CallCancelled(self._reason)
+
+
+def _return_at_once() -> None:
+    """Waits for nothing: a thread reads the answer, or it has no connection."""

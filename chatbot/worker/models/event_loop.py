@@ -2,14 +2,14 @@
 
 A reply is written as if it blocked. It runs in a greenlet of this thread; while it waits for the model server or for
 Redis (`worker/pipelined_scripts.py`), other replies run. So no thread wakes up for a token or for an answer of Redis.
-libcurl takes HTTP apart and reports what arrived; one selector waits for all sockets.
+libcurl takes HTTP apart and reports what arrived. Tokens of many replies are gathered for up to 5 ms; the answers of
+Redis and what other threads post, which a reply needs before its first token, do not wait for that.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import selectors
 import socket
 import threading
 import time
@@ -22,17 +22,18 @@ from typing import Any, Protocol, TypeVar
 import greenlet
 import pycurl
 
+from chatbot.worker.models.loop_sockets import READ, WRITE, LoopSockets
+
 logger = logging.getLogger(__name__)
 
 #: Seconds between two checks of how long servers were silent.
 _CHECK_INTERVAL = 0.05
 #: Seconds to wait for an event at most: a bound, should libcurl forget a timer.
 _LONGEST_WAIT = 1.0
-#: Seconds between two looks for events at most, and for each transfer: what comes meanwhile is read together. Of a few
-#: transfers each event is read at once.
+#: Seconds between two looks at the model servers' sockets at most, and for each transfer: what comes meanwhile is read
+#: together. Of a few transfers each event is read at once.
 _PAUSE, _PAUSE_PER_TRANSFER, _FEW = 0.005, 0.00002, 10
-_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-_EVENTS = {pycurl.POLL_IN: _READ, pycurl.POLL_OUT: _WRITE, pycurl.POLL_INOUT: _READ | _WRITE}
+_EVENTS = {pycurl.POLL_IN: READ, pycurl.POLL_OUT: WRITE, pycurl.POLL_INOUT: READ | WRITE}
 
 T = TypeVar("T")
 
@@ -95,8 +96,10 @@ class ModelLoop:
         self._wakes, self._waker = socket.socketpair()
         for end in (self._wakes, self._waker):
             end.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._wakes, _READ)
+        self._sockets = LoopSockets()
+        self._sockets.watch(self._wakes, READ, urgent=True)
+        #: The monotonic time before which the model servers' sockets are not looked at.
+        self._paused_until = 0.0
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, slots)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
@@ -182,16 +185,11 @@ class ModelLoop:
 
     def watch(self, sock: socket.socket, on_event: Callable[[int], None], *, writing: bool = False) -> None:
         """Calls `on_event` with the selector's events while the socket can be read, or written to if `writing`."""
-        events = _READ | _WRITE if writing else _READ
-        try:
-            self._selector.modify(sock, events, on_event)
-        except KeyError:
-            self._selector.register(sock, events, on_event)
+        self._sockets.watch(sock, READ | WRITE if writing else READ, on_event, urgent=True)
 
     def forget(self, sock: socket.socket) -> None:
         """Ends `watch`."""
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(sock)
+        self._sockets.forget(sock)
 
     def after_step(self, step: Callable[[], Any]) -> None:
         """Runs `step` once all calls that have something to read now have read it."""
@@ -207,12 +205,12 @@ class ModelLoop:
                 logger.exception("reading from the model servers failed")
 
     def _step(self) -> None:
-        if len(self._transfers) > _FEW:
-            time.sleep(min(_PAUSE_PER_TRANSFER * len(self._transfers), _PAUSE))
+        pause = self._paused_until - time.monotonic()
         with self._lock:
             # From here on a step that is posted has to wake this thread.
             self._woken = bool(self._posted)
-        events = self._selector.select(0.0 if self._woken else self._wait())
+        wait = pause if pause > 0 else self._wait()
+        events = self._sockets.select(0.0 if self._woken or self._afterwards else wait, urgent=pause > 0)
         self._woken = True
         self.now = time.monotonic()
         for key, mask in events:
@@ -221,7 +219,7 @@ class ModelLoop:
             elif key.data is not None:
                 key.data(mask)
             else:
-                flags = (pycurl.CSELECT_IN if mask & _READ else 0) | (pycurl.CSELECT_OUT if mask & _WRITE else 0)
+                flags = (pycurl.CSELECT_IN if mask & READ else 0) | (pycurl.CSELECT_OUT if mask & WRITE else 0)
                 self._multi.socket_action(key.fd, flags)
         while self._posted:
             self._posted.popleft()()
@@ -239,6 +237,8 @@ class ModelLoop:
         afterwards, self._afterwards = self._afterwards, []
         for step in afterwards:
             step()
+        if pause <= 0 and len(self._transfers) > _FEW:
+            self._paused_until = time.monotonic() + min(_PAUSE_PER_TRANSFER * len(self._transfers), _PAUSE)
 
     def _check_times(self) -> None:
         for transfer in list(self._transfers.values()):
@@ -270,13 +270,9 @@ class ModelLoop:
     def _watch(self, what: int, fd: int, *_: Any) -> None:
         """Called by libcurl with the events for which it waits on a socket."""
         if what == pycurl.POLL_REMOVE:
-            with contextlib.suppress(KeyError, ValueError):
-                self._selector.unregister(fd)
-            return
-        try:
-            self._selector.modify(fd, _EVENTS[what])
-        except KeyError:
-            self._selector.register(fd, _EVENTS[what])
+            self._sockets.forget(fd)
+        else:
+            self._sockets.watch(fd, _EVENTS[what])
 
     def _set_timer(self, milliseconds: int) -> None:
         """Called by libcurl with the time after which it wants to be called; -1 for never."""

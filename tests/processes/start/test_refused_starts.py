@@ -102,7 +102,12 @@ WAYS = {
         {"CELERY_BROKER_URL": "redis://127.0.0.1:9/0?nonsense=1"},
     ),
     "Flower on a port in use": Way("is in use: .* or set FLOWER_PORT", FLOWER, {"FLOWER_PORT": "IN USE"}),
-    "Flower for all without a password": Way("set FLOWER_BASIC_AUTH", FLOWER, {"FLOWER_ADDRESS": "::"}),
+    "Flower for all without a password": Way(
+        "set FLOWER_BASIC_AUTH",
+        FLOWER,
+        {"FLOWER_ADDRESS": "0.0.0.0", "FLOWER_BASIC_AUTH": "", "FLOWER_UNAUTHENTICATED": "false"},
+    ),
+    "Flower at any address by its option": Way("set FLOWER_BASIC_AUTH", (*FLOWER, "--address=")),
     "web with a broken .env": Way(
         ".env is not UTF-8", (*GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"), {"PYTHONPATH": str(ROOT)}
     ),

@@ -18,7 +18,7 @@ from chatbot.protocol.client_errors import SessionNotFound
 from chatbot.queue.celery_app import create_celery
 from chatbot.queue.transport import celery_broker
 from chatbot.sessions.ids import session_id
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.client import connect
 from chatbot.store.scripts import REPLICATION_TIMEOUT
 from chatbot.store.sentinel import SentinelAddress
@@ -139,17 +139,17 @@ def test_a_message_is_on_the_replica_before_it_is_acknowledged(pair: Pair) -> No
         for number in range(50):
             if number % 8 == 0:
                 client.delete(f"chat:{{{session}}}:pending")
-            sessions.accept(session, f"m{number}", "hello")
+            sessions.requests.accept(session, f"m{number}", "hello")
             assert copy.snapshot(session, position=number, touch=False).length == number + 1
         # As after a restart: the client loads the script again.
         client.script_flush()
-        assert sessions.accept(session, "m49", "hello").id == "m49"
+        assert sessions.requests.accept(session, "m49", "hello").id == "m49"
         pair.processes[1].kill()
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
-            sessions.accept(session, "m50", "hello")
+            sessions.requests.accept(session, "m50", "hello")
         with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
-            sessions.accept(session, "m50", "a repetition, still on no replica")
+            sessions.requests.accept(session, "m50", "a repetition, still on no replica")
         with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
             sessions.create("Bob")
         assert time.monotonic() - began < 3 * REPLICATION_TIMEOUT / 1000 + 2
@@ -163,12 +163,12 @@ def test_a_connection_closes_when_its_redis_becomes_a_replica(pair: Pair) -> Non
         pair.follow(0, of=1)
         number = client.client_id()
         with pytest.raises(StoreUnavailable, match="no longer the master"):
-            sessions.accept(session, "m1", "hello")
+            sessions.requests.accept(session, "m1", "hello")
         assert client.client_id() != number
         pair.lead(0)
-        assert sessions.accept(session, "m1", "hello").id == "m1"
+        assert sessions.requests.accept(session, "m1", "hello").id == "m1"
         with pytest.raises(SessionNotFound):
-            sessions.accept("unknown", "m1", "hello")
+            sessions.requests.accept("unknown", "m1", "hello")
 
 
 def test_a_worker_survives_errors_of_its_broker(model: ModelServer, pair: Pair) -> None:

@@ -1,8 +1,7 @@
-"""`DELETE /token`, `end-sessions` and MAX_SESSION_AGE against real processes."""
+"""`DELETE /token` and MAX_SESSION_AGE against real processes."""
 
 from __future__ import annotations
 
-import subprocess
 import time
 
 import pytest
@@ -12,7 +11,6 @@ from chatbot.sessions.ids import session_id
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, new_session
 from devtools.harness.deployment import Deployment, eventually
-from devtools.paths import BIN, ROOT
 
 
 def end(url: str, token: str | None, **headers: str) -> requests.Response:
@@ -78,24 +76,6 @@ def test_ends_are_limited_by_the_rate_of_new_sessions(strict: Deployment) -> Non
     address = {"X-Forwarded-For": "192.0.2.70"}
     token = requests.post(strict.url() + "/token", json={"name": "Ada"}, headers=address, timeout=10).json()["token"]
     assert [end(strict.url(), token, **address).status_code for _ in range(5)] == [204, 400, 400, 400, 429]
-
-
-def test_the_commands_end_one_and_all_sessions(model: ModelServer) -> None:
-    with Deployment(model.url, workers=0) as deployment:
-
-        def flask(*arguments: str) -> subprocess.CompletedProcess[str]:
-            command = [str(BIN / "flask"), "--app", "wsgi", *arguments]
-            return subprocess.run(
-                command, check=False, cwd=ROOT, env=deployment.env, capture_output=True, text=True, timeout=60
-            )
-
-        one, *others = [ChatClient(deployment.url()) for _ in range(3)]
-        assert flask("end-session", session_id(one.token)).returncode == 0
-        assert one.closed().reason == "Session expired"
-        assert flask("end-session", session_id(one.token)).returncode == 1
-        assert flask("end-sessions").stdout.strip() == "2 sessions ended"
-        assert [client.closed().reason for client in others] == ["Session expired"] * 2
-        assert not list(deployment.client.scan_iter("chat:{*"))
 
 
 def test_a_session_ends_at_its_age_though_it_is_used(model: ModelServer) -> None:

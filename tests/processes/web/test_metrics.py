@@ -54,61 +54,68 @@ def processes(deployment: Deployment) -> float:
     return scrape(deployment.url(), Authorization="Bearer sesame")["chatbot_web_processes"]
 
 
-@pytest.fixture
-def fresh(model: ModelServer) -> Iterator[Deployment]:
-    """A deployment of its own: in a shared one, a worker may still hold counts of earlier tests."""
-    with Deployment(model.url, webs=2, workers=2, model_attempts=2) as deployment:
+@pytest.fixture(scope="module")
+def lone(model: ModelServer) -> Iterator[Deployment]:
+    """A process of each kind, which tests may stop and start. The worker reports its counts every second."""
+    with Deployment(model.url, worker_health_timeout=4) as deployment:
         yield deployment
 
 
-def final_counts(deployment: Deployment) -> list[dict[str, float]]:
-    """The metrics of each web process after the workers' shutdown, in which they report all their counts."""
-    for worker in deployment.workers:
-        worker.stop()
-    return [scrape(deployment.url(web)) for web in range(len(deployment.webs))]
-
-
-def test_a_reply_is_counted_once_and_shown_by_every_web_host(fresh: Deployment) -> None:
-    with ChatClient(fresh.url()) as client:
-        client.ask("!tokens=5 count me")
-        now = scrape(fresh.url())
-        assert now["chatbot_web_sockets"] == 1
-        assert now["chatbot_workers"] == 2
-        assert now["chatbot_expected_wait_seconds"] == now["chatbot_replies_in_progress"] == 0
-        # Each worker has 500 slots, and one for every eight besides.
-        eventually(lambda: scrape(fresh.url())["chatbot_worker_slots"] == 2 * 562, 15, "both record their load")
-        assert now["chatbot_web_redis_up"] == now["chatbot_web_broker_up"] == now["chatbot_web_processes"] == 1
-    one, other = final_counts(fresh)
-    for name in ("messages_accepted_total", "sessions_created_total"):
-        assert one[f"chatbot_web_{name}"] == 1
+def test_all_is_counted_once_and_shown_by_every_web_host(model: ModelServer) -> None:
+    # In a shared deployment, a worker may still hold counts of earlier tests.
+    with Deployment(model.url, webs=2, workers=2, model_attempts=2) as chat:
+        for path in ("/healthz", "/no/such/path", "/healthz"):
+            requests.get(chat.url() + path, timeout=20)
+        with ChatClient(chat.url()) as client:
+            client.ask("!tokens=5 count me", "m1")
+            now = scrape(chat.url())
+            assert now["chatbot_web_sockets"] == 1
+            assert now["chatbot_workers"] == 2
+            assert now["chatbot_expected_wait_seconds"] == now["chatbot_replies_in_progress"] == 0
+            assert now["chatbot_web_redis_up"] == now["chatbot_web_broker_up"] == now["chatbot_web_processes"] == 1
+            # Each worker has 500 slots, and one for every eight besides.
+            eventually(lambda: scrape(chat.url())["chatbot_worker_slots"] == 2 * 562, 15, "both record their load")
+            client.ask("!tokens=7 !fault=server_error*1 please")
+            client.send("!fault=unauthorized no", "m3")
+            client.until("error")
+            client.send("", "m4")
+            client.until("error")
+        check_http_times_and_memory(chat)
+        # Workers report all their counts at shutdown.
+        chat.workers[1].stop()
+        now = scrape(chat.url())
+        assert sum(key.startswith("chatbot_worker_memory_bytes") for key in now) == 1
+        chat.workers[0].stop()
+        one, other = (scrape(chat.url(web)) for web in (0, 1))
+    for name, count in (("messages_accepted_total", 3), ("sessions_created_total", 1)):
+        assert one[f"chatbot_web_{name}"] == count
         assert other[f"chatbot_web_{name}"] == 0
-    for name in (
-        "chatbot_replies_total{outcome=stop}",
-        "chatbot_reply_seconds_count",
-        "chatbot_reply_first_token_seconds_count",
-        "chatbot_reply_first_token_seconds_bucket{le=+Inf}",
+    assert one["chatbot_web_messages_refused_total{code=empty_message}"] == 1
+    for name, count in (
+        ("chatbot_replies_total{outcome=stop}", 2),
+        ("chatbot_replies_total{outcome=failed}", 1),
+        ("chatbot_reply_seconds_count", 2),
+        ("chatbot_reply_first_token_seconds_count", 2),
+        ("chatbot_reply_first_token_seconds_bucket{le=+Inf}", 2),
+        ("chatbot_reply_pieces_total", 12),
+        ("chatbot_model_errors_total{kind=server_error}", 1),
+        ("chatbot_model_errors_total{kind=unauthorized}", 1),
+        ("chatbot_retries_total{reason=error}", 1),
     ):
-        assert one[name] == other[name] == 1, name
-    assert one["chatbot_reply_pieces_total"] == other["chatbot_reply_pieces_total"] == 5
+        assert one[name] == other[name] == count, name
 
 
-def test_failures_and_retries_are_counted_by_kind(fresh: Deployment) -> None:
-    with ChatClient(fresh.url()) as client:
-        client.ask("!fault=server_error*1 please")
-        client.send("!fault=unauthorized no", "m2")
-        client.until("error")
-        client.send("", "m3")
-        client.until("error")
-    counts = final_counts(fresh)[0]
-    for name in (
-        "chatbot_model_errors_total{kind=server_error}",
-        "chatbot_model_errors_total{kind=unauthorized}",
-        "chatbot_retries_total{reason=error}",
-        "chatbot_replies_total{outcome=failed}",
-        "chatbot_replies_total{outcome=stop}",
-        "chatbot_web_messages_refused_total{code=empty_message}",
-    ):
-        assert counts[name] == 1, name
+def check_http_times_and_memory(chat: Deployment) -> None:
+    now = scrape(chat.url())
+    times = {key: value for key, value in now.items() if key.startswith("chatbot_web_request_seconds_count")}
+    assert times["chatbot_web_request_seconds_count{route=/healthz}"] == 2
+    assert times["chatbot_web_request_seconds_count{route=none}"] == 1
+    assert not any("/chat" in key or "no/such" in key for key in times)
+    web = [value for key, value in now.items() if key.startswith("chatbot_web_memory_bytes")]
+    workers = [value for key, value in now.items() if key.startswith("chatbot_worker_memory_bytes")]
+    assert (len(web), len(workers)) == (1, 2)
+    assert all(20e6 < value < 1e9 for value in (*web, *workers))
+    assert abs(now["chatbot_web_event_loop_ran_timestamp_seconds"] - time.time()) < 5
 
 
 def test_no_token_text_or_session_stands_in_metrics(chat: Deployment) -> None:
@@ -158,19 +165,9 @@ def test_processes_of_one_host_are_added_up_and_the_sockets_of_a_killed_one_are_
     assert counts["chatbot_web_sessions_created_total"] == 4
 
 
-def test_counts_end_with_gunicorn_and_leave_no_files(model: ModelServer) -> None:
-    with Deployment(model.url, workers=0) as chat:
-        temporary = chat.folder / "tmp"
-        temporary.mkdir()
-        web = chat.web(1, TMPDIR=str(temporary)).start()
-        chat.webs.append(web)
-        eventually(lambda: chat.ready(1), 30, "it serves")
-        assert list(temporary.iterdir())
-        web.stop()
-        assert not list(temporary.iterdir())
-
-
-def test_the_folder_of_a_killed_master_is_removed_and_no_other(model: ModelServer, tmp_path: Path) -> None:
+def test_the_folder_of_a_killed_master_is_removed_at_a_start_and_the_own_one_at_the_end(
+    model: ModelServer, tmp_path: Path
+) -> None:
     left, young, held = (tmp_path / f"chatbot-metrics-{name}" for name in ("left", "young", "held"))
     for folder in (left, young, held):
         folder.mkdir()
@@ -182,35 +179,61 @@ def test_the_folder_of_a_killed_master_is_removed_and_no_other(model: ModelServe
     with Deployment(model.url, workers=0, tmpdir=tmp_path) as chat:
         assert chat.ready()
         assert [folder.exists() for folder in (left, young, held)] == [False, True, True]
+        assert len(list(tmp_path.iterdir())) > 2
+        chat.webs[0].stop()
+        assert sorted(tmp_path.iterdir()) == sorted((young, held))
     os.close(descriptor)
 
 
-def test_without_redis_the_other_metrics_are_shown_in_time(model: ModelServer) -> None:
-    with Deployment(model.url, workers=0) as chat:
-        for fault in (signal.SIGSTOP, signal.SIGKILL):
-            chat.redis.signal(fault)
-            began = time.monotonic()
-            response = requests.get(chat.url() + "/metrics", timeout=30)
-            # A scraper waits for ten seconds.
-            assert time.monotonic() - began < 6
-            assert "chatbot_web_redis_up 0.0" in response.text
-            assert "chatbot_web_broker_up 0.0" in response.text
-            assert "chatbot_web_sockets 0.0" in response.text
-            assert "chatbot_workers " not in response.text
+def test_counts_survive_the_worker(lone: Deployment) -> None:
+    replies = "chatbot_replies_total{outcome=stop}"
+    with ChatClient(lone.url()) as client:
+        client.ask("one")
+        eventually(lambda: scrape(lone.url()).get(replies) == 1, 15, "the worker reports the reply")
+        lone.workers[0].restart()
+        # Recovery may answer before the worker is ready; a worker that ends before that reports nothing.
+        lone.wait_until_worker(0)
+        client.ask("two")
+        # A worker reports its counts on shutdown.
+        lone.workers[0].stop()
+    assert scrape(lone.url())[replies] == 2
 
 
-def test_counts_survive_the_worker(model: ModelServer) -> None:
-    with Deployment(model.url) as chat:
-        with ChatClient(chat.url()) as client:
-            client.ask("one")
-            eventually(lambda: scrape(chat.url())["chatbot_replies_total{outcome=stop}"] == 1, 15)
-            chat.workers[0].restart()
-            # Recovery may answer before the worker is ready; a worker that ends before that reports nothing.
-            chat.wait_until_worker(0)
-            client.ask("two")
-            # A worker reports its counts on shutdown.
-            chat.workers[0].stop()
-        assert scrape(chat.url())["chatbot_replies_total{outcome=stop}"] == 2
+def test_what_waits_for_a_worker_the_time_to_an_ack_and_the_lag_of_the_event_loop_are_shown(lone: Deployment) -> None:
+    lone.workers[0].kill()
+    with ChatClient(lone.url()) as client:
+        counts = scrape(lone.url())
+        acks = counts["chatbot_web_ack_seconds_count"]
+        assert counts["chatbot_queue_delay_seconds"] == counts["chatbot_ledger_sessions"] == 0
+        client.send("is anybody there?", "m1")
+        client.until("ack")
+        eventually(lambda: scrape(lone.url())["chatbot_web_ack_seconds_count"] == acks + 1)
+        # Ten samples a second, nearly all of them of a few ms.
+        eventually(lambda: scrape(lone.url())["chatbot_web_event_loop_lag_seconds_count"] > 10)
+        found = scrape(lone.url())
+        lag, samples = (found[f"chatbot_web_event_loop_lag_seconds_{name}"] for name in ("sum", "count"))
+        assert lag < samples
+        eventually(lambda: scrape(lone.url())["chatbot_queue_delay_seconds"] > 0.3)
+        assert scrape(lone.url())["chatbot_ledger_sessions"] == 1
+        lone.workers[0].start()
+        client.until("message", reply_to="m1")
+        eventually(lambda: scrape(lone.url())["chatbot_queue_delay_seconds"] == 0)
+        eventually(lambda: scrape(lone.url())["chatbot_ledger_sessions"] == 0)
+
+
+def test_without_redis_the_other_metrics_are_shown_in_time(lone: Deployment) -> None:
+    for fault in (signal.SIGSTOP, signal.SIGKILL):
+        lone.redis.signal(fault)
+        began = time.monotonic()
+        response = requests.get(lone.url() + "/metrics", timeout=30)
+        # A scraper waits for ten seconds.
+        assert time.monotonic() - began < 6
+        assert "chatbot_web_redis_up 0.0" in response.text
+        assert "chatbot_web_broker_up 0.0" in response.text
+        assert "chatbot_web_sockets 0.0" in response.text
+        assert "chatbot_workers " not in response.text
+    lone.redis.restart()
+    eventually(lone.ready, 30, "the web process is ready again")
 
 
 def test_a_label_holds_no_value_chosen_by_a_model_server(redis_client: redis.Redis) -> None:
@@ -227,43 +250,6 @@ def test_a_label_holds_no_value_chosen_by_a_model_server(redis_client: redis.Red
     assert found["chatbot_reply_seconds_bucket", "0.25"] == found["chatbot_reply_seconds_bucket", "120"] == 1
     assert found["chatbot_reply_seconds_count",] == 2
     assert found["chatbot_reply_seconds_sum",] == 1000.25
-
-
-def test_what_waits_for_a_worker_the_time_to_an_ack_and_the_lag_of_the_event_loop_are_shown(model: ModelServer) -> None:
-    with Deployment(model.url, workers=0) as chat, ChatClient(chat.url()) as client:
-        counts = scrape(chat.url())
-        assert counts["chatbot_queue_delay_seconds"] == counts["chatbot_ledger_sessions"] == 0
-        client.send("is anybody there?", "m1")
-        client.until("ack")
-        eventually(lambda: scrape(chat.url())["chatbot_web_ack_seconds_count"] == 1)
-        # Ten samples a second, nearly all of them of a few ms.
-        eventually(lambda: scrape(chat.url())["chatbot_web_event_loop_lag_seconds_count"] > 10)
-        assert scrape(chat.url())["chatbot_web_event_loop_lag_seconds_sum"] < 5
-        eventually(lambda: scrape(chat.url())["chatbot_queue_delay_seconds"] > 1)
-        assert scrape(chat.url())["chatbot_ledger_sessions"] == 1
-        chat.workers.append(chat.worker(0).start())
-        client.until("message", reply_to="m1")
-        eventually(lambda: scrape(chat.url())["chatbot_queue_delay_seconds"] == 0)
-        assert scrape(chat.url())["chatbot_ledger_sessions"] == 0
-
-
-def test_http_times_by_route_and_the_memory_of_each_process_are_shown(fresh: Deployment) -> None:
-    for path in ("/healthz", "/no/such/path", "/healthz"):
-        requests.get(fresh.url() + path, timeout=20)
-    with ChatClient(fresh.url()) as client:
-        client.ask("hello")
-    now = scrape(fresh.url())
-    times = {key: value for key, value in now.items() if key.startswith("chatbot_web_request_seconds_count")}
-    assert times["chatbot_web_request_seconds_count{route=/healthz}"] == 2
-    assert times["chatbot_web_request_seconds_count{route=none}"] == 1
-    assert not any("/chat" in key or "no/such" in key for key in times)
-    web = [value for key, value in now.items() if key.startswith("chatbot_web_memory_bytes")]
-    workers = [value for key, value in now.items() if key.startswith("chatbot_worker_memory_bytes")]
-    assert (len(web), len(workers)) == (1, 2)
-    assert all(20e6 < value < 1e9 for value in (*web, *workers))
-    assert abs(now["chatbot_web_event_loop_ran_timestamp_seconds"] - time.time()) < 5
-    fresh.workers[1].stop()
-    assert sum(key.startswith("chatbot_worker_memory_bytes") for key in scrape(fresh.url())) == 1
 
 
 OF_API_KEYS = ("chatbot_api_key_requests_total", "chatbot_api_key_tokens_total")

@@ -11,8 +11,8 @@ import requests
 from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import session_id
-from chatbot.sessions.messages import Sessions
 from chatbot.sessions.queue_delay import read_lines
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.partitions import partitions_of
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session
@@ -197,14 +197,14 @@ def test_a_message_takes_from_all_buckets_or_from_none(redis_client: redis.Redis
     session = session_id(sessions.create("Ada")["token"])
     small, large = Bucket("small", 60_000, 2), Bucket("large", 60_000, 3)
     for number in range(2):
-        sessions.accept(session, f"m{number}", "hello", (small, large))
+        sessions.requests.accept(session, f"m{number}", "hello", (small, large))
     for number in range(5):
         with pytest.raises(RateLimited) as refused:
-            sessions.accept(session, f"n{number}", "hello", (large, small))
+            sessions.requests.accept(session, f"n{number}", "hello", (large, small))
         assert refused.value.retry_after == pytest.approx(60, abs=2)
-    sessions.accept(session, "m2", "hello", (large,))
+    sessions.requests.accept(session, "m2", "hello", (large,))
     with pytest.raises(RateLimited):
-        sessions.accept(session, "m3", "hello", (large,))
+        sessions.requests.accept(session, "m3", "hello", (large,))
     assert len(stored_messages(sessions, session)) == 3
 
 

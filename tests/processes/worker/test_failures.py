@@ -12,7 +12,7 @@ import redis
 
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from devtools.fake_model import ModelServer
 from devtools.fake_model.faults import DIALECTS, FAULTS, LOADING
 from devtools.harness.chat_client import ChatClient, history, new_session
@@ -126,7 +126,9 @@ def test_a_message_that_is_too_long_for_the_model_has_an_error_of_its_own(
 ) -> None:
     with ChatClient(failing.url()) as client:
         client.send("!fault=invalid hello")
-        assert client.until("error")["message"] == "This message is too long for the model."
+        failure = client.until("error")
+    assert failure["message"] == "This message is too long for the model."
+    assert failure["reason"] == "context_length_exceeded"
 
 
 def test_a_reply_that_grows_beyond_the_context_is_cut_there() -> None:
@@ -194,7 +196,7 @@ def fill(client: redis.Redis, session: str, messages: int) -> None:
     sessions = Sessions(client, ttl=3600, max_pending=8)
     leases = Leases(client, ttl=3600, history_messages=1)
     for number in range(messages // 2):
-        sessions.accept(session, f"h{number}", f"question {number}, as long as questions are")
+        sessions.requests.accept(session, f"h{number}", f"question {number}, as long as questions are")
         work = leases.claim(session)
         assert work is not None
         leases.commit(work, f"reply {number}, as long as replies are", "stop", go_on=False)

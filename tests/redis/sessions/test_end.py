@@ -12,7 +12,7 @@ from chatbot.protocol.client_errors import SessionNotFound
 from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import LeaseLost, Leases, Progress
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import LEDGER, LINE, METRICS, PACE, SUFFIXES, WAITING, events_channel, session_keys
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import stored_messages
@@ -25,7 +25,7 @@ def test_nothing_of_an_ended_session_is_left(
     for each in (session, other):
         bucket = Bucket(f"chat:{{{each}}}:rate:0", 60_000, 5)
         for number in range(3):
-            sessions.accept(each, f"m{number}", "hello", [bucket])
+            sessions.requests.accept(each, f"m{number}", "hello", [bucket])
         sessions.add_socket(each, "process/1", 5)
         work = leases.claim(each)
         assert work is not None
@@ -39,13 +39,13 @@ def test_nothing_of_an_ended_session_is_left(
     # Another session is untouched.
     assert len(stored_messages(sessions, other)) == 3
     assert redis_client.exists(session_keys(other).lease)
-    assert {session for session, _ in sessions.places()} == {other}
+    assert {session for session, _ in sessions.find_all()} == {other}
 
 
 def test_a_worker_writes_nothing_after_the_end(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     work = leases.claim(session)
     assert work is not None
     sessions.end(session)
@@ -103,14 +103,14 @@ def busy(sessions: Sessions, leases: Leases, redis_client: redis.Redis) -> list[
     """Two sessions of one address that a worker has claimed once and that wait again, with all that sessions have."""
     found = [session_id(sessions.create(name)["token"]) for name in ("Ada", "Bob", "Cid")]
     for session in found:
-        sessions.accept(session, "m1", "hello", [Bucket(f"chat:{{{session}}}:rate:0", 60_000, 5)], "10.0.0.1")
+        sessions.requests.accept(session, "m1", "hello", [Bucket(f"chat:{{{session}}}:rate:0", 60_000, 5)], "10.0.0.1")
     for session in found[:2]:
         sessions.add_socket(session, "process/1", 5)
         work = leases.claim(session)
         assert work is not None
         leases.progress([Progress(work, "he", 0, {"type": "delta"})])
         leases.fail(work, "no", go_on=False)
-        sessions.accept(session, "m2", "hello", (), "10.0.0.1")
+        sessions.requests.accept(session, "m2", "hello", (), "10.0.0.1")
     redis_client.hset(METRICS, "replies", 3)
     assert redis_client.zcard(f"{LINE}10.0.0.1") == 3
     assert redis_client.exists(PACE)
@@ -169,7 +169,7 @@ def test_use_does_not_prolong_a_session_beyond_its_age(redis_client: redis.Redis
     assert aging.expires_in(session) <= 2
     for _ in range(3):
         time.sleep(0.2)
-        aging.accept(session, None, "hello")
+        aging.requests.accept(session, None, "hello")
         aging.read(session)
     work = leases.claim(session)
     assert work is not None

@@ -14,17 +14,17 @@ from chatbot.protocol.client_errors import ClientError
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress, SessionEnded
 from chatbot.sessions.ledger import Ledger
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import LEDGER, SUFFIXES, WAITING, session_keys
 from tests.support.ledger import end_session, sweep
 
 Step = Callable[[Sessions, Leases, Ledger, Assignment], object]
 
 STEPS: dict[str, Step] = {
-    "accept": lambda sessions, _, __, work: sessions.accept(work.session, "m3", "more"),
-    "repeat": lambda sessions, _, __, work: sessions.accept(work.session, "m1", "hello"),
-    "retry": lambda sessions, _, __, work: sessions.retry(work.session, "failed"),
-    "stop": lambda sessions, _, __, work: sessions.stop(work.session),
+    "accept": lambda sessions, _, __, work: sessions.requests.accept(work.session, "m3", "more"),
+    "repeat": lambda sessions, _, __, work: sessions.requests.accept(work.session, "m1", "hello"),
+    "retry": lambda sessions, _, __, work: sessions.requests.retry(work.session, "failed"),
+    "stop": lambda sessions, _, __, work: sessions.requests.stop(work.session),
     "read": lambda sessions, _, __, work: sessions.read(work.session),
     "snapshot": lambda sessions, _, __, work: sessions.snapshot(work.session, position=0),
     "add_socket": lambda sessions, _, __, work: sessions.add_socket(work.session, "channel/1", 5),
@@ -45,12 +45,12 @@ def without_expiry(client: redis.Redis) -> list[str]:
 @pytest.fixture
 def work(sessions: Sessions, leases: Leases, session: str) -> Assignment:
     """A session with one failed message and two unanswered ones, whose lease a worker that is dead by now holds."""
-    sessions.accept(session, "failed", "hello")
+    sessions.requests.accept(session, "failed", "hello")
     failed = leases.claim(session)
     assert failed is not None
     leases.fail(failed, "failed", go_on=False)
-    sessions.accept(session, "m1", "hello")
-    sessions.accept(session, "m2", "again")
+    sessions.requests.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m2", "again")
     work = leases.claim(session)
     assert work is not None
     return work
@@ -80,7 +80,7 @@ def test_no_step_leaves_a_key_without_expiry(
 
 def test_no_key_stays_of_sessions_that_expire_at_any_moment(redis_client: redis.Redis) -> None:
     sessions, ledger = Sessions(redis_client, ttl=60, max_pending=8), Ledger(redis_client)
-    sessions._ttl_ms = 15
+    sessions._ttl_ms = sessions.requests._ttl_ms = 15
     leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda _: "a channel without subscribers")
     leases._ttl_ms = 15
     chance = random.Random(3)
@@ -90,7 +90,7 @@ def test_no_key_stays_of_sessions_that_expire_at_any_moment(redis_client: redis.
         for _ in range(12):
             with contextlib.suppress(ClientError, LeaseLost):
                 if work is None:
-                    sessions.accept(session, None, "hello")
+                    sessions.requests.accept(session, None, "hello")
                     work = leases.claim(session)
                 redis_client.zadd(LEDGER, {session: 1})
                 if work is not None:

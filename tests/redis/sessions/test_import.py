@@ -14,7 +14,7 @@ from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.imports import UNANSWERED
 from chatbot.sessions.leases import Leases
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import session_keys
 from tests.redis.sessions.test_tree import Talk
 
@@ -36,8 +36,8 @@ def talk(sessions: Sessions, redis_client: redis.Redis, session: str) -> Talk:
 
 def test_a_tree_comes_back_as_it_was_and_goes_on_like_the_original(talk: Talk, redis_client: redis.Redis) -> None:
     talk.say("m1")
-    talk.sessions.regenerate(talk.session, "m1", "q1")
-    talk.sessions.accept(talk.session, "m2", "m2")  # follows a regeneration that has no reply yet
+    talk.sessions.requests.regenerate(talk.session, "m1", "q1")
+    talk.sessions.requests.accept(talk.session, "m2", "m2")  # follows a regeneration that has no reply yet
     talk.answer()
     talk.answer()
     talk.edit("m2", "m3")
@@ -56,19 +56,19 @@ def test_a_tree_comes_back_as_it_was_and_goes_on_like_the_original(talk: Talk, r
     assert 0 < redis_client.pttl(others.index) <= 60_000
     assert copy.say("new") == talk.say("new")
     assert copy.say("more", parent="m1") == talk.say("more", parent="m1")
-    copy.sessions.regenerate(copy.session, "m1", "q2")
+    copy.sessions.requests.regenerate(copy.session, "m1", "q2")
     assert copy.answer() == ["m1"]
 
 
 def test_a_message_without_a_reply_counts_as_failed_and_can_be_retried(talk: Talk) -> None:
     talk.say("m1")
-    talk.sessions.accept(talk.session, "m2", "m2")
+    talk.sessions.requests.accept(talk.session, "m2", "m2")
     talk.fail()
-    talk.sessions.accept(talk.session, "m3", "m3")
+    talk.sessions.requests.accept(talk.session, "m3", "m3")
     copy = imported(talk, exported(talk))
     snapshot = copy.sessions.snapshot(copy.session)
     assert (snapshot.failed, snapshot.pending) == (dict.fromkeys(("m2", "m3"), UNANSWERED), [])
-    copy.sessions.retry(copy.session, "m2")
+    copy.sessions.requests.retry(copy.session, "m2")
     assert copy.answer() == ["m1", "a:m1", "m2"]
     assert copy.leaf() == "m3"
 

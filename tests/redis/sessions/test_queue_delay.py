@@ -11,8 +11,8 @@ from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
-from chatbot.sessions.messages import Sessions
 from chatbot.sessions.queue_delay import read_lines, retry_after
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.client import connect
 from chatbot.store.keys import LEDGER, WAITING
 from chatbot.store.partitions import partitions_of
@@ -30,14 +30,14 @@ def test_a_message_waits_until_a_worker_takes_it(
     redis_client: redis.Redis, sessions: Sessions, leases: Leases, session: str
 ) -> None:
     assert read(redis_client) == (0, 0.0)
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     eventually(lambda: read(redis_client)[1] > 0.1)
     assert read(redis_client)[0] == 1
     work = leases.claim(session)
     assert work is not None
     assert read(redis_client) == (0, 0.0)
     # A message behind another one of its session does not wait for a worker.
-    sessions.accept(session, "m2", "hello")
+    sessions.requests.accept(session, "m2", "hello")
     assert read(redis_client) == (0, 0.0)
     # The worker shuts down and releases the lease.
     leases.commit(work, "hi", "stop", go_on=False)
@@ -51,7 +51,7 @@ def test_a_message_waits_until_a_worker_takes_it(
 def test_a_message_with_a_scheduled_retry_waits_from_its_due_time(
     redis_client: redis.Redis, sessions: Sessions, leases: Leases, session: str
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     work = leases.claim(session)
     assert work is not None
     leases.postpone(work, 0.3, loading=False)
@@ -61,14 +61,14 @@ def test_a_message_with_a_scheduled_retry_waits_from_its_due_time(
 
 def test_a_message_whose_worker_died_waits_again(redis_client: redis.Redis, sessions: Sessions, session: str) -> None:
     leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda _: "no-subscriber")
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     assert leases.claim(session) is not None
     assert overdue(redis_client) == [session]
     assert read(redis_client)[0] == 1
 
 
 def test_a_session_that_expired_does_not_wait(redis_client: redis.Redis, sessions: Sessions, session: str) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     end_session(redis_client, session)
     # Its due time is far away.
     redis_client.zadd(LEDGER, {session: 4e12})
@@ -80,18 +80,18 @@ def test_a_session_that_expired_does_not_wait(redis_client: redis.Redis, session
 def test_a_retry_waits_and_is_refused_like_a_message(
     redis_client: redis.Redis, sessions: Sessions, leases: Leases, session: str
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     work = leases.claim(session)
     assert work is not None
     leases.fail(work, "no", go_on=True)
     other = session_id(sessions.create("Bob")["token"])
-    sessions.accept(other, "m1", "hello")
+    sessions.requests.accept(other, "m1", "hello")
     # Redis counts whole ms here: a wait of just 0.1 s might not be longer than that to it.
     eventually(lambda: read(redis_client)[1] > 0.2)
     limited = Sessions(redis_client, ttl=60, max_pending=8, max_queue_age=0.1)
     steps: list[Callable[[], object]] = [
-        lambda: limited.retry(session, "m1"),
-        lambda: limited.accept(session, "m2", "hello"),
+        lambda: limited.requests.retry(session, "m1"),
+        lambda: limited.requests.accept(session, "m2", "hello"),
     ]
     for refused in steps:
         with pytest.raises(RateLimited) as error:
@@ -99,7 +99,7 @@ def test_a_retry_waits_and_is_refused_like_a_message(
         assert error.value.retry_after is not None
         assert 1 <= error.value.retry_after <= 60
     assert len(stored_messages(sessions, session)) == 1
-    sessions.retry(session, "m1")
+    sessions.requests.retry(session, "m1")
     assert read(redis_client)[0] == 2
 
 

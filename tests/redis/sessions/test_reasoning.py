@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from chatbot.sessions.leases import Assignment, Leases, Progress
-from chatbot.sessions.messages import Sessions
 from chatbot.sessions.pages import PAGE_BYTES
+from chatbot.sessions.sessions import Sessions
 from chatbot.store import scripts
 from chatbot.store.keys import session_keys
 from devtools.harness.histories import store_turns, stored_messages
@@ -19,7 +19,7 @@ FRAME: dict[str, Any] = {"type": "reasoning"}
 
 
 def claimed(sessions: Sessions, leases: Leases, session: str, message: str = "m1") -> Assignment:
-    sessions.accept(session, message, "hello")
+    sessions.requests.accept(session, message, "hello")
     work = leases.claim(session)
     assert work is not None
     return work

@@ -11,8 +11,8 @@ from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.openai.response import CANCELLED
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases, Progress
-from chatbot.sessions.messages import Sessions
 from chatbot.sessions.responses import Responses
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import session_keys
 
 CALL = {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"}
@@ -31,8 +31,8 @@ def session(sessions: Sessions) -> str:
 def test_the_state_of_a_request_follows_its_reply(
     responses: Responses, sessions: Sessions, leases: Leases, session: str
 ) -> None:
-    sessions.accept(session, "a", "hi", extra={"options": {"temperature": 0}})
-    sessions.accept(session, "b", "and?", parent="a", extra={"options": {}})
+    sessions.requests.accept(session, "a", "hi", extra={"options": {"temperature": 0}})
+    sessions.requests.accept(session, "b", "and?", parent="a", extra={"options": {}})
     waiting = responses.state(session, "a")
     assert (waiting.place, waiting.begun, waiting.reply) == (0, False, None)
     assert waiting.human["options"] == {"temperature": 0}
@@ -54,7 +54,7 @@ def test_a_request_with_options_gets_all_of_its_path_whatever_the_settings_say(
 ) -> None:
     parent = None
     for number in range(20):
-        sessions.accept(session, f"m{number}", f"text {number}", parent=parent, extra={"options": {}})
+        sessions.requests.accept(session, f"m{number}", f"text {number}", parent=parent, extra={"options": {}})
         work = leases.claim(session)
         assert work is not None
         assert len(work.messages) == 2 * number + 1
@@ -64,7 +64,7 @@ def test_a_request_with_options_gets_all_of_its_path_whatever_the_settings_say(
 
 def test_a_branch_has_a_path_of_its_own(responses: Responses, sessions: Sessions, leases: Leases, session: str) -> None:
     for request, parent in (("a", None), ("b", "a"), ("c", "a")):
-        sessions.accept(session, request, request, parent=parent, extra={"options": {}})
+        sessions.requests.accept(session, request, request, parent=parent, extra={"options": {}})
         work = leases.claim(session)
         assert work is not None
         leases.commit(work, f"to {request}", "stop", go_on=False)
@@ -77,7 +77,7 @@ def test_a_request_is_cancelled_where_it_stands(
     responses: Responses, sessions: Sessions, leases: Leases, session: str
 ) -> None:
     for request in "abc":
-        sessions.accept(session, request, request)
+        sessions.requests.accept(session, request, request)
     assert not responses.cancel(session, "b")
     assert responses.state(session, "b").failure == CANCELLED
     assert responses.cancel(session, "a")
@@ -93,13 +93,13 @@ def test_a_request_is_cancelled_where_it_stands(
 def test_a_forgotten_request_is_gone_and_what_follows_stays(
     responses: Responses, sessions: Sessions, leases: Leases, session: str
 ) -> None:
-    sessions.accept(session, "a", "my secret", extra={"options": {}, "items": [{"type": "message"}]})
+    sessions.requests.accept(session, "a", "my secret", extra={"options": {}, "items": [{"type": "message"}]})
     with pytest.raises(ClientError, match="response_in_progress"):
         responses.forget(session, "a")
     work = leases.claim(session)
     assert work is not None
     leases.commit(work, "your secret", "stop", go_on=False)
-    sessions.accept(session, "b", "next", parent="a", extra={"options": {}})
+    sessions.requests.accept(session, "b", "next", parent="a", extra={"options": {}})
     responses.forget(session, "a")
     with pytest.raises(ClientError, match="response_not_found"):
         responses.state(session, "a")
@@ -121,7 +121,7 @@ def test_an_unknown_request_is_not_found(
 def test_the_text_that_a_dead_worker_has_published_stays(
     responses: Responses, sessions: Sessions, leases: Leases, redis_client: redis.Redis, session: str
 ) -> None:
-    sessions.accept(session, "a", "hi", extra={"options": {}})
+    sessions.requests.accept(session, "a", "hi", extra={"options": {}})
     work = leases.claim(session)
     assert work is not None
     assert work.partial == ""
@@ -139,7 +139,7 @@ def test_the_text_that_a_dead_worker_has_published_stays(
 def test_the_text_of_other_requests_stays_unless_the_model_thought_before_it(
     sessions: Sessions, leases: Leases, session: str
 ) -> None:
-    sessions.accept(session, "a", "hi")
+    sessions.requests.accept(session, "a", "hi")
     work = leases.claim(session)
     assert work is not None
     leases.progress([Progress(work, "hel", 0, {"type": "delta"})])

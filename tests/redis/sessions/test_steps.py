@@ -15,7 +15,7 @@ from chatbot.protocol.events import Event
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress
 from chatbot.sessions.ledger import Ledger
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import LEDGER, SWEPT, WAITING, events_channel, session_keys
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import store_turns, stored_messages
@@ -43,7 +43,7 @@ def say(
 ) -> None:
     """One turn; `text` None when the message is pending already. `prompt` is what its prompt must hold."""
     if text is not None:
-        sessions.accept(session, text, text)
+        sessions.requests.accept(session, text, text)
     work = claimed(leases, session)
     assert prompt is None or [message["msg"] for message in work.messages] == prompt
     leases.commit(work, reply, "stop" if reply else "stopped", go_on=False)
@@ -56,7 +56,7 @@ def expire_lease(client: redis.Redis, session: str) -> None:
 def test_a_message_is_in_history_and_ledger_in_one_step(
     sessions: Sessions, session: str, redis_client: redis.Redis
 ) -> None:
-    accepted = sessions.accept(session, "m1", "hello")
+    accepted = sessions.requests.accept(session, "m1", "hello")
     assert accepted.wake
     assert stored_messages(sessions, session)[0]["msg"] == "hello"
     assert redis_client.zscore(LEDGER, session) is not None
@@ -66,22 +66,22 @@ def test_the_step_that_stores_a_message_enqueues_its_task_unless_a_worker_holds_
     redis_client: redis.Redis, leases: Leases, session: str
 ) -> None:
     sessions = Sessions(redis_client, ttl=60, max_pending=8, task=lambda name: ("celery", f"task of {name}"))
-    assert not sessions.accept(session, "m1", "hello").wake
+    assert not sessions.requests.accept(session, "m1", "hello").wake
     assert redis_client.lrange("celery", 0, -1) == [f"task of {session}"]
     work = claimed(leases, session)
-    assert not sessions.accept(session, "m2", "more").wake
+    assert not sessions.requests.accept(session, "m2", "more").wake
     assert redis_client.llen("celery") == 1
     leases.hand_back(work)
     redis_client.set("celery", "no list")
-    assert sessions.accept(session, "m3", "stored all the same").wake
+    assert sessions.requests.accept(session, "m3", "stored all the same").wake
     assert [message["id"] for message in stored_messages(sessions, session)] == ["m1", "m2", "m3"]
 
 
 def test_one_worker_at_a_time_holds_the_lease(sessions: Sessions, leases: Leases, session: str) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     work = claimed(leases, session)
     assert leases.claim(session) is None
-    assert not sessions.accept(session, "m2", "again").wake
+    assert not sessions.requests.accept(session, "m2", "again").wake
     assert leases.commit(work, "hi", "stop", go_on=True) is not None
 
 
@@ -89,7 +89,7 @@ def test_messages_are_answered_in_order_each_with_the_turns_before_it(
     sessions: Sessions, leases: Leases, session: str
 ) -> None:
     for n in range(1, 7):
-        sessions.accept(session, f"m{n}", f"q{n}")
+        sessions.requests.accept(session, f"m{n}", f"q{n}")
     work: Assignment | None = claimed(leases, session)
     prompts = []
     while work is not None:
@@ -103,25 +103,25 @@ def test_messages_are_answered_in_order_each_with_the_turns_before_it(
 
 def test_a_prompt_is_limited_however_long_the_history(sessions: Sessions, leases: Leases, session: str) -> None:
     for n in range(50):
-        sessions.accept(session, None, f"q{n}")
+        sessions.requests.accept(session, None, f"q{n}")
         assert leases.commit(claimed(leases, session), f"a{n}", "stop", go_on=True) is None
-    sessions.accept(session, None, "last")
+    sessions.requests.accept(session, None, "last")
     assert prompt(claimed(leases, session)) == ["q48", "a48", "q49", "a49", "last"]
 
 
 def test_a_session_without_unanswered_messages_leaves_the_ledger(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     leases.commit(claimed(leases, session), "hi", "stop", go_on=True)
     assert redis_client.zcard(LEDGER) == 0
-    assert sessions.accept(session, "m2", "more").wake
+    assert sessions.requests.accept(session, "m2", "more").wake
 
 
 def test_a_worker_that_lost_the_lease_can_write_nothing(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     frozen = claimed(leases, session)
     expire_lease(redis_client, session)
     successor = claimed(leases, session)
@@ -144,7 +144,7 @@ def test_a_worker_that_lost_the_lease_can_write_nothing(
 def test_an_expired_lease_that_no_worker_took_can_be_renewed(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     work = claimed(leases, session)
     expire_lease(redis_client, session)
     assert leases.progress([Progress(work, "he", 0, {"type": "delta"})]) == ["on"]
@@ -153,15 +153,15 @@ def test_an_expired_lease_that_no_worker_took_can_be_renewed(
 
 
 def test_progress_after_the_reply_is_rejected(sessions: Sessions, leases: Leases, session: str) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     work = claimed(leases, session)
     leases.commit(work, "hi", "stop", go_on=True)
     assert leases.progress([Progress(work, "hi", 0, {"type": "delta"})]) == ["lost"]
 
 
 def test_a_reply_is_stored_once_if_its_commit_is_repeated(sessions: Sessions, leases: Leases, session: str) -> None:
-    sessions.accept(session, "m1", "hello")
-    sessions.accept(session, "m2", "again")
+    sessions.requests.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m2", "again")
     work = claimed(leases, session)
     assert leases.commit(work, "hi", "stop", go_on=True) is not None
     with pytest.raises(LeaseLost):
@@ -172,7 +172,7 @@ def test_a_reply_is_stored_once_if_its_commit_is_repeated(sessions: Sessions, le
 def test_partial_text_grows_and_repeated_progress_does_not_double_it(
     sessions: Sessions, leases: Leases, session: str
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     work = claimed(leases, session)
     frame: dict[str, Any] = {"type": "delta"}
     assert leases.progress([Progress(work, "é1", 0, frame)]) == ["on"]
@@ -186,7 +186,7 @@ def test_partial_text_grows_and_repeated_progress_does_not_double_it(
 def test_progress_continues_after_redis_lost_its_scripts(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     work = claimed(leases, session)
     redis_client.script_flush()
     assert leases.progress([Progress(work, "a", 0, {"type": "delta"}), Progress(work)]) == ["on", "on"]
@@ -195,7 +195,7 @@ def test_progress_continues_after_redis_lost_its_scripts(
 def test_a_report_renews_the_lease_only_where_it_says_so(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     work = claimed(leases, session)
     expire_lease(redis_client, session)
     assert leases.progress([Progress(work, "a", 0, {"type": "delta"}, renew=False)]) == ["on"]
@@ -211,7 +211,7 @@ def test_a_damaged_session_among_those_reported_harms_only_itself(
     # More than one step of the script takes.
     for _ in range(120):
         found = session_id(sessions.create("Ada")["token"])
-        sessions.accept(found, "m1", "hello")
+        sessions.requests.accept(found, "m1", "hello")
         works.append(claimed(leases, found))
     reports = [Progress(work, "a", 0, {"type": "delta"}) for work in works]
     reports[50] = Progress(works[50], "b", 1, {"type": "delta"})
@@ -223,7 +223,7 @@ def test_a_damaged_session_among_those_reported_harms_only_itself(
 def test_a_report_that_a_full_redis_refuses_is_not_taken_for_a_damaged_session(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     work = claimed(leases, session)
     redis_client.config_set("maxmemory", 1)
     try:
@@ -237,10 +237,10 @@ def test_a_report_that_a_full_redis_refuses_is_not_taken_for_a_damaged_session(
 def test_stop_is_answered_to_the_next_progress_of_its_message_only(
     sessions: Sessions, leases: Leases, session: str
 ) -> None:
-    sessions.accept(session, "m1", "hello")
-    sessions.accept(session, "m2", "more")
+    sessions.requests.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m2", "more")
     work = claimed(leases, session)
-    assert sessions.stop(session) is False
+    assert sessions.requests.stop(session) is False
     assert leases.progress([Progress(work)]) == ["stop"]
     following = leases.commit(work, "he", "stopped", go_on=True)
     assert following is not None
@@ -249,48 +249,48 @@ def test_stop_is_answered_to_the_next_progress_of_its_message_only(
 
 
 def test_a_message_can_be_stopped_before_a_worker_claims_it(sessions: Sessions, leases: Leases, session: str) -> None:
-    sessions.accept(session, "m1", "hello")
-    assert sessions.stop(session) is True
+    sessions.requests.accept(session, "m1", "hello")
+    assert sessions.requests.stop(session) is True
     assert claimed(leases, session).stopped
 
 
 def test_stop_without_a_reply_is_refused(sessions: Sessions, session: str) -> None:
     with pytest.raises(ClientError, match="nothing_to_stop"):
-        sessions.stop(session)
+        sessions.requests.stop(session)
 
 
 def test_a_failure_is_recorded_and_can_be_retried_once(sessions: Sessions, leases: Leases, session: str) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     assert leases.fail(claimed(leases, session), "It broke.", go_on=True) is None
     snapshot = sessions.snapshot(session)
     assert snapshot.failed == {"m1": "It broke."}
     assert snapshot.pending == []
-    assert sessions.accept(session, "m1", "hello").failure == "It broke."
-    assert sessions.retry(session, "m1").wake
-    assert not sessions.retry(session, "m1").reply
+    assert sessions.requests.accept(session, "m1", "hello").failure == "It broke."
+    assert sessions.requests.retry(session, "m1").wake
+    assert not sessions.requests.retry(session, "m1").reply
     leases.commit(claimed(leases, session), "hi", "stop", go_on=True)
     assert sessions.snapshot(session).failed == {}
     with pytest.raises(ClientError, match="not_retryable"):
-        sessions.retry(session, "m1")
+        sessions.requests.retry(session, "m1")
 
 
 def test_a_retried_messages_prompt_holds_no_later_message(sessions: Sessions, leases: Leases, session: str) -> None:
-    sessions.accept(session, "m1", "q1")
+    sessions.requests.accept(session, "m1", "q1")
     leases.fail(claimed(leases, session), "It broke.", go_on=True)
-    sessions.accept(session, "m2", "q2")
+    sessions.requests.accept(session, "m2", "q2")
     work = claimed(leases, session)
     assert prompt(work) == ["q2"]
     leases.commit(work, "a2", "stop", go_on=True)
-    sessions.retry(session, "m1")
+    sessions.requests.retry(session, "m1")
     assert prompt(claimed(leases, session)) == ["q1"]
 
 
 def test_a_failed_message_is_in_prompts_once_it_was_answered(sessions: Sessions, leases: Leases, session: str) -> None:
     say(sessions, leases, session, "q1", "a1")
-    sessions.accept(session, "bad", "bad")
+    sessions.requests.accept(session, "bad", "bad")
     leases.fail(claimed(leases, session), "It broke.", go_on=True)
     say(sessions, leases, session, "q2", "a2", prompt=["q1", "a1", "q2"])
-    sessions.retry(session, "bad")
+    sessions.requests.retry(session, "bad")
     say(sessions, leases, session, None, "good", prompt=["q1", "a1", "bad"])
     say(sessions, leases, session, "q3", "a3", prompt=["q1", "a1", "bad", "good", "q2", "a2", "q3"])
 
@@ -300,7 +300,7 @@ def test_prompts_grow_and_are_then_cut_to_half_at_once(redis_client: redis.Redis
         session = session_id(sessions.create("Ada")["token"])
         sizes, texts = [], []
         for n in range(20):
-            sessions.accept(session, None, f"q{n}")
+            sessions.requests.accept(session, None, f"q{n}")
             # Each prompt comes from another worker.
             leases = Leases(redis_client, ttl=60, history_messages=history)
             work = claimed(leases, session)
@@ -321,7 +321,7 @@ def test_a_prompt_is_filled_with_turns_that_have_text(
     say(sessions, leases, session, "q1", "a1")
     say(sessions, leases, session, "q2", "a2")
     for number in range(skipped):
-        sessions.accept(session, f"bad{number}", f"bad{number}")
+        sessions.requests.accept(session, f"bad{number}", f"bad{number}")
         leases.fail(claimed(leases, session), "It broke.", go_on=True)
         say(sessions, leases, session, f"stopped{number}", "")
     say(sessions, leases, session, "q3", "a3", prompt=["q1", "a1", "q2", "a2", "q3"])
@@ -337,10 +337,10 @@ def test_a_prompt_skips_a_bounded_number_of_turns(
 def test_a_postponed_message_is_not_claimed_before_its_due_time(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     leases.postpone(claimed(leases, session), 100, loading=False)
     assert leases.claim(session) is None
-    assert not sessions.accept(session, "m2", "more").wake
+    assert not sessions.requests.accept(session, "m2", "more").wake
     assert overdue(redis_client) == []
     redis_client.hset(session_keys(session).state, "hold", 1)
     work = claimed(leases, session)
@@ -350,7 +350,7 @@ def test_a_postponed_message_is_not_claimed_before_its_due_time(
 def test_loading_is_counted_in_time_and_not_in_attempts(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     leases.postpone(claimed(leases, session), 0.001, loading=True)
     redis_client.hset(session_keys(session).state, mapping={"hold": 1, "loading": 1})
     work = claimed(leases, session)
@@ -361,14 +361,14 @@ def test_loading_is_counted_in_time_and_not_in_attempts(
 def test_a_message_that_is_handed_back_is_overdue_at_once(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     leases.hand_back(claimed(leases, session))
     assert overdue(redis_client) == [session]
     assert claimed(leases, session).attempts == 0
 
 
 def test_the_sweep_returns_an_overdue_session_once(sessions: Sessions, session: str, redis_client: redis.Redis) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     assert overdue(redis_client) == []
     redis_client.zadd(LEDGER, {session: 1})
     assert overdue(redis_client) == [session]
@@ -392,7 +392,7 @@ def test_what_a_worker_has_claimed_is_owed_and_what_none_has_is_not(
 ) -> None:
     first, second, third = (session_id(sessions.create("Ada")["token"]) for _ in range(3))
     for session in (first, second, third):
-        sessions.accept(session, "m1", "hello")
+        sessions.requests.accept(session, "m1", "hello")
     leases.hand_back(claimed(leases, first))
     leases.postpone(claimed(leases, second), 100, loading=False)
     redis_client.hset(session_keys(second).state, "hold", 1)
@@ -403,7 +403,7 @@ def test_what_a_worker_has_claimed_is_owed_and_what_none_has_is_not(
     assert found.unclaimed == [third]
     # Once it is answered, a session starts anew.
     leases.commit(claimed(leases, first), "hi", "stop", go_on=True)
-    sessions.accept(first, "m2", "again")
+    sessions.requests.accept(first, "m2", "again")
     redis_client.zadd(LEDGER, {first: 1})
     assert sweep(redis_client).unclaimed == [first]
 
@@ -413,7 +413,7 @@ def test_a_session_that_later_ones_have_overtaken_is_owed(
 ) -> None:
     ids = [session_id(sessions.create("Ada")["token"]) for _ in range(3)]
     for session in ids:
-        sessions.accept(session, "m1", "hello")
+        sessions.requests.accept(session, "m1", "hello")
     # The first has been ready for long; its task was lost.
     redis_client.zincrby(WAITING, -10_000, ids[0])
     claimed(leases, ids[1])
@@ -427,9 +427,9 @@ def test_a_session_that_later_ones_have_overtaken_is_owed(
 def test_a_stopped_retry_is_overdue_at_once(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     leases.postpone(claimed(leases, session), 100, loading=False)
-    sessions.stop(session)
+    sessions.requests.stop(session)
     assert sweep(redis_client).owed == [session]
 
 
@@ -440,7 +440,7 @@ def test_what_is_owed_is_enqueued_again_only_at_growing_intervals(
         redis_client.zadd(LEDGER, {session: 1})
         return next(name for name, found in sweep(redis_client)._asdict().items() if session in found)
 
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     assert checked() == "unclaimed"
     leases.hand_back(claimed(leases, session))
     assert [checked() for _ in range(7)] == ["owed", "queued", "owed", "queued", "queued", "queued", "owed"]
@@ -451,7 +451,7 @@ def test_what_is_owed_is_enqueued_again_only_at_growing_intervals(
 def test_concurrent_sweeps_return_each_session_once(sessions: Sessions, redis_client: redis.Redis) -> None:
     ids = [session_id(sessions.create("Ada")["token"]) for _ in range(30)]
     for each in ids:
-        sessions.accept(each, "m1", "hello")
+        sessions.requests.accept(each, "m1", "hello")
         redis_client.zadd(LEDGER, {each: 1})
     found: list[str] = []
 
@@ -472,7 +472,7 @@ def test_concurrent_sweeps_return_each_session_once(sessions: Sessions, redis_cl
 def test_the_sweep_skips_a_session_while_a_worker_holds_the_lease(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     claimed(leases, session)
     redis_client.zadd(LEDGER, {session: 1})
     assert overdue(redis_client) == []
@@ -485,7 +485,7 @@ def test_the_sweep_releases_the_lease_of_a_dead_worker(
     sessions: Sessions, session: str, redis_client: redis.Redis
 ) -> None:
     leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda _: "worker-channel")
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     pubsub = redis_client.pubsub()
     pubsub.subscribe("worker-channel")
     pubsub.get_message(timeout=5)
@@ -502,20 +502,20 @@ def test_the_sweep_releases_the_lease_of_a_dead_worker(
 
 
 def test_the_sweep_removes_expired_sessions(sessions: Sessions, session: str, redis_client: redis.Redis) -> None:
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     end_session(redis_client, session)
     redis_client.zadd(LEDGER, {session: 1})
     assert overdue(redis_client) == []
     assert redis_client.zcard(LEDGER) == 0
     with pytest.raises(SessionNotFound):
-        sessions.accept(session, "m2", "anybody?")
+        sessions.requests.accept(session, "m2", "anybody?")
 
 
 def test_all_keys_of_a_session_expire_together(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
-    sessions.accept(session, "m1", "hello")
-    sessions.accept(session, "m2", "hello")
+    sessions.requests.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m2", "hello")
     work = claimed(leases, session)
     leases.progress([Progress(work, "text", 0, {"type": "delta"})])
     following = leases.fail(work, "It broke.", go_on=True)
@@ -533,7 +533,7 @@ def test_events_have_a_number_and_the_position_that_they_complete(
     pubsub = redis_client.pubsub(ignore_subscribe_messages=True)
     pubsub.subscribe(events_channel(session))
     pubsub.get_message(timeout=5)
-    sessions.accept(session, "m1", "hello")
+    sessions.requests.accept(session, "m1", "hello")
     work = claimed(leases, session)
     leases.progress([Progress(work, "h", 0, {"type": "delta", "msg": "h"})])
     leases.commit(work, "hi", "stop", go_on=True)
@@ -548,7 +548,7 @@ def test_events_have_a_number_and_the_position_that_they_complete(
 
 def test_a_snapshot_resumes_after_any_message(sessions: Sessions, leases: Leases, session: str) -> None:
     for n in (1, 2):
-        sessions.accept(session, f"m{n}", f"q{n}")
+        sessions.requests.accept(session, f"m{n}", f"q{n}")
         leases.commit(claimed(leases, session), f"a{n}", "stop", go_on=True)
     after_first = sessions.snapshot(session, after="m1")
     assert after_first.recovered is True
@@ -562,6 +562,6 @@ def test_a_snapshot_resumes_after_any_message(sessions: Sessions, leases: Leases
 
 def test_control_characters_and_astral_text_survive_storage(sessions: Sessions, leases: Leases, session: str) -> None:
     text = 'a\0b\x7f\u2028 "quoted" \\ 👩🏽‍🚀 שלום'
-    sessions.accept(session, "m1", text)
+    sessions.requests.accept(session, "m1", text)
     leases.commit(claimed(leases, session), text, "stop", go_on=True)
     assert [m["msg"] for m in stored_messages(sessions, session)] == [text, text]

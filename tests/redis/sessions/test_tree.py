@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import pytest
@@ -15,10 +15,11 @@ from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.events import Event
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Assignment, Leases, Progress
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import events_channel, session_keys
 from devtools.harness.histories import store_turns, stored_messages
 from tests.support.ledger import overdue
+from tests.support.redis_time import processor_time
 from tests.support.windows import window_begin
 
 
@@ -31,15 +32,15 @@ class Talk:
     session: str
 
     def say(self, message_id: str, **place: Any) -> list[str]:
-        self.sessions.accept(self.session, message_id, message_id, **place)
+        self.sessions.requests.accept(self.session, message_id, message_id, **place)
         return self.answer()
 
     def edit(self, of: str, message_id: str) -> list[str]:
-        self.sessions.edit(self.session, of, message_id, message_id)
+        self.sessions.requests.edit(self.session, of, message_id, message_id)
         return self.answer()
 
     def regenerate(self, of: str, request: str) -> list[str]:
-        self.sessions.regenerate(self.session, of, request)
+        self.sessions.requests.regenerate(self.session, of, request)
         return self.answer()
 
     def answer(self) -> list[str]:
@@ -120,8 +121,8 @@ def test_a_regenerated_reply_is_a_sibling_and_the_conversation_goes_on_from_it(t
 
 def test_a_message_sent_while_a_reply_is_written_follows_that_reply(talk: Talk) -> None:
     talk.say("m1")
-    talk.sessions.regenerate(talk.session, "m1", "q1")
-    accepted = talk.sessions.accept(talk.session, "m2", "m2")
+    talk.sessions.requests.regenerate(talk.session, "m1", "q1")
+    accepted = talk.sessions.requests.accept(talk.session, "m2", "m2")
     assert accepted.about == {"parent": "q1"}
     assert talk.answer() == ["m1"]
     assert talk.answer() == ["m1", "a:q1", "m2"]
@@ -174,10 +175,10 @@ def test_the_steps_are_published_to_all_sockets(talk: Talk, redis_client: redis.
         frame: dict[str, Any] = json.loads(Event.decode(pubsub.get_message(timeout=5)["data"]).frame)
         return frame
 
-    talk.sessions.edit(talk.session, "m2", "m2b", "again")
+    talk.sessions.requests.edit(talk.session, "m2", "m2b", "again")
     edited = event()
     assert (edited["type"], edited["id"], edited["parent"]) == ("message", "m2b", talk.reply("m1"))
-    talk.sessions.regenerate(talk.session, "m2", "q1")
+    talk.sessions.requests.regenerate(talk.session, "m2", "q1")
     assert event() == {"type": "request", "id": "q1", "reply_to": "m2"}
     talk.sessions.select(talk.session, "m2")
     assert event() == {"type": "selected", "id": "m2"}
@@ -194,18 +195,18 @@ def test_a_repeated_edit_or_regeneration_is_not_a_second_one(talk: Talk) -> None
     talk.say("m1")
     talk.edit("m1", "m1b")
     talk.regenerate("m1", "q1")
-    edited = talk.sessions.edit(talk.session, "m1", "m1b", "other")
+    edited = talk.sessions.requests.edit(talk.session, "m1", "m1b", "other")
     assert (edited.reply or {})["msg"] == "a:m1b"
     assert edited.about == {"parent": None}
-    again = talk.sessions.regenerate(talk.session, "m1", "q1")
+    again = talk.sessions.requests.regenerate(talk.session, "m1", "q1")
     assert ((again.reply or {})["msg"], again.about) == ("a:q1", {"reply_to": "m1"})
     assert len(talk.stored()) == 5
     for taken in ("q1", talk.reply("m1")):
         with pytest.raises(ClientError, match="invalid_id"):
-            talk.sessions.accept(talk.session, taken, "text")
+            talk.sessions.requests.accept(talk.session, taken, "text")
     for taken in ("m1", talk.reply("m1")):
         with pytest.raises(ClientError, match="invalid_id"):
-            talk.sessions.regenerate(talk.session, "m1", taken)
+            talk.sessions.requests.regenerate(talk.session, "m1", taken)
 
 
 def test_steps_on_unknown_messages_are_refused(talk: Talk) -> None:
@@ -213,11 +214,11 @@ def test_steps_on_unknown_messages_are_refused(talk: Talk) -> None:
     talk.regenerate("m1", "q1")
     reply = talk.reply("m1")
     steps: tuple[Callable[[], object], ...] = (
-        lambda: talk.sessions.edit(talk.session, "none", "x", "text"),
-        lambda: talk.sessions.edit(talk.session, reply, "x", "text"),
-        lambda: talk.sessions.edit(talk.session, "q1", "x", "text"),
-        lambda: talk.sessions.regenerate(talk.session, "none", "x"),
-        lambda: talk.sessions.accept(talk.session, "x", "text", parent="none"),
+        lambda: talk.sessions.requests.edit(talk.session, "none", "x", "text"),
+        lambda: talk.sessions.requests.edit(talk.session, reply, "x", "text"),
+        lambda: talk.sessions.requests.edit(talk.session, "q1", "x", "text"),
+        lambda: talk.sessions.requests.regenerate(talk.session, "none", "x"),
+        lambda: talk.sessions.requests.accept(talk.session, "x", "text", parent="none"),
         lambda: talk.sessions.select(talk.session, "none"),
         lambda: talk.sessions.rate(talk.session, "none", "up", None),
         lambda: talk.sessions.rate(talk.session, "m1", "up", None),
@@ -230,13 +231,13 @@ def test_steps_on_unknown_messages_are_refused(talk: Talk) -> None:
 
 def test_a_failed_regeneration_can_be_retried_and_is_named(talk: Talk) -> None:
     talk.say("m1")
-    talk.sessions.regenerate(talk.session, "m1", "q1")
+    talk.sessions.requests.regenerate(talk.session, "m1", "q1")
     snapshot = talk.sessions.snapshot(talk.session)
     assert (snapshot.pending, snapshot.requests, snapshot.leaf) == (["q1"], {"q1": "m1"}, "m1")
     talk.fail()
     snapshot = talk.sessions.snapshot(talk.session)
     assert (list(snapshot.failed), snapshot.requests) == (["q1"], {"q1": "m1"})
-    assert talk.sessions.retry(talk.session, "q1").wake
+    assert talk.sessions.requests.retry(talk.session, "q1").wake
     assert talk.answer() == ["m1"]
     assert talk.messages()[talk.reply("q1")]["reply_to"] == "m1"
 
@@ -255,33 +256,35 @@ def test_feedback_is_stored_with_its_reply(talk: Talk, redis_client: redis.Redis
 
 def test_reject_stores_nothing_while_a_request_is_unanswered(talk: Talk) -> None:
     assert talk.say("m1", on_busy="reject") == ["m1"]
-    talk.sessions.accept(talk.session, "m2", "m2")
+    talk.sessions.requests.accept(talk.session, "m2", "m2")
     before = talk.stored()
     steps: tuple[Callable[[], object], ...] = (
-        lambda: talk.sessions.accept(talk.session, "m3", "m3", on_busy="reject"),
-        lambda: talk.sessions.edit(talk.session, "m1", "m3", "m3", on_busy="reject"),
-        lambda: talk.sessions.regenerate(talk.session, "m1", "m3", on_busy="reject"),
+        lambda: talk.sessions.requests.accept(talk.session, "m3", "m3", on_busy="reject"),
+        lambda: talk.sessions.requests.edit(talk.session, "m1", "m3", "m3", on_busy="reject"),
+        lambda: talk.sessions.requests.regenerate(talk.session, "m1", "m3", on_busy="reject"),
     )
     for step in steps:
         with pytest.raises(ClientError, match="busy"):
             step()
     assert talk.stored() == before
     # A repetition is acknowledged, whatever is busy.
-    assert talk.sessions.accept(talk.session, "m2", "m2", on_busy="reject").about == {"parent": talk.reply("m1")}
+    assert talk.sessions.requests.accept(talk.session, "m2", "m2", on_busy="reject").about == {
+        "parent": talk.reply("m1")
+    }
 
 
 @pytest.mark.parametrize("step", ["accept", "edit", "regenerate"])
 def test_interrupt_stops_what_runs_and_keeps_its_text_in_one_step(talk: Talk, step: str) -> None:
     talk.say("m1")
-    talk.sessions.accept(talk.session, "m2", "m2")
+    talk.sessions.requests.accept(talk.session, "m2", "m2")
     work = talk.claim()
-    talk.sessions.accept(talk.session, "m3", "m3")
+    talk.sessions.requests.accept(talk.session, "m3", "m3")
     if step == "accept":
-        talk.sessions.accept(talk.session, "m4", "m4", on_busy="interrupt")
+        talk.sessions.requests.accept(talk.session, "m4", "m4", on_busy="interrupt")
     elif step == "edit":
-        talk.sessions.edit(talk.session, "m2", "m4", "m4", on_busy="interrupt")
+        talk.sessions.requests.edit(talk.session, "m2", "m4", "m4", on_busy="interrupt")
     else:
-        talk.sessions.regenerate(talk.session, "m1", "m4", on_busy="interrupt")
+        talk.sessions.requests.regenerate(talk.session, "m1", "m4", on_busy="interrupt")
     assert talk.leases.progress([Progress(work, "so far", 0, {"type": "delta"})]) == ["stop"]
     following = talk.leases.commit(work, "so far", "stopped", go_on=True)
     # Messages that waited before keep their place, and their replies.
@@ -293,10 +296,10 @@ def test_interrupt_stops_what_runs_and_keeps_its_text_in_one_step(talk: Talk, st
 
 
 def test_interrupt_drops_a_scheduled_retry(talk: Talk, redis_client: redis.Redis) -> None:
-    talk.sessions.accept(talk.session, "m1", "m1")
+    talk.sessions.requests.accept(talk.session, "m1", "m1")
     talk.leases.postpone(talk.claim(), 30.0, loading=False)
     assert talk.leases.claim(talk.session) is None
-    accepted = talk.sessions.accept(talk.session, "m2", "m2", on_busy="interrupt")
+    accepted = talk.sessions.requests.accept(talk.session, "m2", "m2", on_busy="interrupt")
     assert accepted.wake
     assert overdue(redis_client) == [talk.session]
     first = talk.claim()
@@ -313,7 +316,7 @@ def test_all_replies_and_messages_of_a_trimmed_history_stay_in_order(redis_clien
         if number % 3 == 2:
             talk.edit(f"m{number - 1}", f"e{number}")
         if number % 4 == 3:
-            talk.sessions.regenerate(talk.session, f"m{number}", f"f{number}")
+            talk.sessions.requests.regenerate(talk.session, f"m{number}", f"f{number}")
             talk.fail()
         assert len(talk.stored()) <= 9
         messages = talk.messages()
@@ -366,10 +369,10 @@ def test_a_request_whose_message_is_old_keeps_it(redis_client: redis.Redis) -> N
     leases = Leases(redis_client, ttl=60, history_messages=20, max_history=4)
     talk = Talk(sessions, leases, session_id(sessions.create("Ada")["token"]))
     talk.say("m1")
-    talk.sessions.accept(talk.session, "m2", "m2")
-    talk.sessions.regenerate(talk.session, "m1", "q1")
+    talk.sessions.requests.accept(talk.session, "m2", "m2")
+    talk.sessions.requests.regenerate(talk.session, "m1", "q1")
     for number in range(4):
-        talk.sessions.accept(talk.session, f"n{number}", "n")
+        talk.sessions.requests.accept(talk.session, f"n{number}", "n")
     assert talk.answer() == ["m1", "a:m1", "m2"]
     assert talk.answer() == ["m1"]
     assert "m1" not in talk.messages()
@@ -390,29 +393,21 @@ def branched(client: redis.Redis, turns: int, branches: int) -> Talk:
     return talk
 
 
-@pytest.mark.alone
 def test_a_reply_costs_the_same_in_any_tree(redis_client: redis.Redis) -> None:
-    """Microseconds of Redis for the steps of a reply: in a line of ten, and in 10 000 messages with 500 branches."""
+    """In a line of ten, and in 10 000 messages with 500 branches."""
 
     def cost(talk: Talk) -> float:
-        spent = []
-        for number in range(120):
-            before = _script_time(redis_client)
-            talk.sessions.accept(talk.session, f"m{number}", "question")
+        numbers = count()
+
+        def reply() -> None:
+            talk.sessions.requests.accept(talk.session, f"m{next(numbers)}", "question")
             talk.leases.commit(talk.claim(), "answer", "stop", go_on=False)
-            spent.append(_script_time(redis_client) - before)
-        return sorted(spent)[60]
+
+        return processor_time(redis_client, reply, 120)
 
     ten, many = branched(redis_client, 5, 0), branched(redis_client, 5000, 500)
     for number in range(20):
         ten.say(f"warm{number}")
     costs = cost(ten), cost(many)
-    print(f"{costs[0]:.0f} µs in a line of ten, {costs[1]:.0f} µs in 10 000 messages with 500 branches")
     assert costs[1] < 2 * costs[0]
-    began = time.perf_counter()
-    many.sessions.select(many.session, "old7")
-    assert time.perf_counter() - began < 0.1
-
-
-def _script_time(client: redis.Redis) -> float:
-    return float(client.info("commandstats")["cmdstat_evalsha"]["usec"])
+    assert processor_time(redis_client, lambda: many.sessions.select(many.session, "old7"), 1) < 0.1

@@ -12,8 +12,8 @@ from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.events import Event
 from chatbot.protocol.openai.response import View
 from chatbot.sessions.leases import Leases, Progress
-from chatbot.sessions.messages import Sessions
 from chatbot.sessions.responses import RequestState, Responses
+from chatbot.sessions.sessions import Sessions
 from chatbot.web.openai import follow
 from chatbot.web.openai.follow import _MAX_HELD, Events, Follower
 from chatbot.web.openai.ids import ResponseId, new_request_id, parse_response_id
@@ -22,7 +22,7 @@ from chatbot.web.openai.ids import ResponseId, new_request_id, parse_response_id
 @pytest.fixture
 def known(sessions: Sessions) -> ResponseId:
     found = ResponseId(sessions.create("api")["token"], new_request_id())
-    sessions.accept(found.session, found.request, "hi", extra={"options": {"model": "m"}})
+    sessions.requests.accept(found.session, found.request, "hi", extra={"options": {"model": "m"}})
     return found
 
 

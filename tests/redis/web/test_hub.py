@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -17,8 +17,8 @@ from chatbot.config import RedisSettings, Settings
 from chatbot.protocol import close_codes
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases, Progress
-from chatbot.sessions.messages import Sessions
-from chatbot.sessions.requests import Accepted
+from chatbot.sessions.requests import Accepted, Requests
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.client import connect
 from chatbot.store.keys import events_channel, session_keys
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
@@ -71,7 +71,7 @@ def session(sessions: Sessions) -> str:
 
 
 def answer(sessions: Sessions, leases: Leases, session: str, number: int) -> None:
-    sessions.accept(session, f"m{number}", f"q{number}")
+    sessions.requests.accept(session, f"m{number}", f"q{number}")
     work = leases.claim(session)
     assert work is not None
     leases.progress([Progress(work, "a", 0, {"type": "delta", "reply_to": f"m{number}", "offset": 0, "msg": "a"})])
@@ -82,7 +82,7 @@ def send(socket: Socket, sessions: Sessions, message_id: str) -> None:
     """The socket's own message, like `chat_socket.py`."""
     socket.subscriber.hold()
     socket.subscriber.sending(message_id)
-    accepted = sessions.accept(socket.subscriber.session, message_id, "mine")
+    accepted = sessions.requests.accept(socket.subscriber.session, message_id, "mine")
     assert accepted.published
     socket.subscriber.release()
 
@@ -136,15 +136,14 @@ def test_a_message_goes_to_the_other_sockets_of_its_session_at_once(hub: Hub, se
     assert sender.subscriber.position == 2
 
 
-class _AnsweredAtOnce(Sessions):
+class _AnsweredAtOnce:
     """A worker replies before the web process has read that the message is stored."""
 
-    def __init__(self, client: redis.Redis, leases: Leases, other: Socket) -> None:
-        super().__init__(client, ttl=60, max_pending=8)
-        self._leases, self._other = leases, other
+    def __init__(self, requests: Requests, leases: Leases, other: Socket) -> None:
+        self._requests, self._leases, self._other = requests, leases, other
 
     def accept(self, session: str, *args: Any, **options: Any) -> Accepted:
-        accepted = super().accept(session, *args, **options)
+        accepted = self._requests.accept(session, *args, **options)
         work = self._leases.claim(session)
         assert work is not None
         self._leases.commit(work, "a", "stop", go_on=True)
@@ -159,7 +158,9 @@ def test_the_ack_of_a_message_goes_before_its_reply(
     for socket in (sender, other):
         socket.attach(sessions)
     services = create_app(Settings(redis=RedisSettings(url=redis_url, broker_url=redis_url))).extensions["chatbot"]
-    services = replace(services, hub=hub, sessions=_AnsweredAtOnce(redis_client, leases, other))
+    quick = Sessions(redis_client, ttl=60, max_pending=8)
+    quick.requests = cast(Requests, _AnsweredAtOnce(quick.requests, leases, other))
+    services = replace(services, hub=hub, sessions=quick)
     handler = FrameHandler(services, session, "127.0.0.1", sender.frames.append, subscriber=sender.subscriber)
     assert handler.handle('{"type":"message","msg":"q","id":"m1"}') is None
     eventually(lambda: [frame["type"] for frame in sender.frames] == ["ack", "message"])
@@ -171,7 +172,7 @@ def test_after_a_gap_a_socket_gets_others_messages_and_not_its_own(
     socket = Socket(hub, session)
     socket.attach(sessions)
     socket.subscriber.hold()
-    sessions.accept(session, "theirs", "from another tab")
+    sessions.requests.accept(session, "theirs", "from another tab")
     send(socket, sessions, "mine")
     eventually(lambda: len(socket.subscriber._held) == 2)
     del socket.subscriber._held[0]
@@ -179,7 +180,7 @@ def test_after_a_gap_a_socket_gets_others_messages_and_not_its_own(
     hub.resync([socket.subscriber])
     eventually(lambda: [f["id"] for f in socket.frames] == ["theirs"])
     send(socket, sessions, "mine too")
-    sessions.accept(session, "theirs too", "again")
+    sessions.requests.accept(session, "theirs too", "again")
     eventually(lambda: [f["id"] for f in socket.frames] == ["theirs", "theirs too"])
 
 
@@ -228,7 +229,7 @@ def test_a_socket_that_is_ahead_of_a_restored_redis_is_closed_so_that_its_client
     keys = [key for key in session_keys(session).own if redis_client.exists(key)]
     for key in keys:
         redis_client.copy(key, f"copy:{key}")
-    sessions.accept(session, "lost", "after the copy")
+    sessions.requests.accept(session, "lost", "after the copy")
     eventually(lambda: socket.frames[-1].get("id") == "lost")
     for key in session_keys(session).own:
         redis_client.delete(key)
@@ -329,8 +330,8 @@ def test_a_socket_never_gets_its_own_message_also_when_storing_it_failed(
     socket.attach(sessions)
     socket.subscriber.hold()
     socket.subscriber.sending("mine")
-    sessions.accept(session, "mine", "not replicated")
-    sessions.accept(session, "theirs", "from another tab")
+    sessions.requests.accept(session, "mine", "not replicated")
+    sessions.requests.accept(session, "theirs", "from another tab")
     eventually(lambda: len(socket.subscriber._held) == 2)
     # Then `accept` raises StoreUnavailable.
     assert socket.subscriber.release()
@@ -343,3 +344,18 @@ def test_a_process_that_goes_away_closes_connections_without_a_session_too(hub: 
     assert len(hub) == 1
     hub.go_away(0)
     assert closed == [close_codes.GOING_AWAY.code]
+
+
+def test_a_socket_that_an_unexpected_error_leaves_behind_is_closed_and_the_next_is_served(
+    hub: Hub, sessions: Sessions, leases: Leases, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Socket(hub, session), Socket(hub, session)
+    first.attach(sessions)
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions, "snapshot", lambda *_, **__: 1 / 0)
+        hub.resync([first.subscriber])
+        eventually(lambda: first.ended == [close_codes.OUT_OF_DATE.code])
+    second.attach(sessions)
+    hub.resync([second.subscriber])
+    answer(sessions, leases, session, 1)
+    eventually(lambda: second.replies() == ["a1"])

@@ -17,7 +17,7 @@ from chatbot.app import create_app
 from chatbot.config import Settings
 from chatbot.protocol.client_errors import ClientError
 from chatbot.sessions.ids import session_id
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.web.key_access import KeyAccess, add_limit_headers
 from chatbot.web.services import Services
 
@@ -116,7 +116,7 @@ def test_a_key_over_its_quota_gets_429_with_what_is_left_and_when(app: Flask, se
 
     def ask(message: str) -> None:
         access.accept(
-            key, session, message, "hi", lambda charge: sessions.accept(session, message, "hi", charge=charge)
+            key, session, message, "hi", lambda charge: sessions.requests.accept(session, message, "hi", charge=charge)
         )
 
     with app.test_request_context("/v1/responses"):
@@ -144,7 +144,7 @@ def test_an_image_reserves_tokens_whatever_its_size(app: Flask, sessions: Sessio
     access = services(app).key_access
     with app.test_request_context("/v1/responses"):
         image = "data:image/png;base64," + "A" * 90_000
-        step = partial(sessions.accept, session, "m1", "hi")
+        step = partial(sessions.requests.accept, session, "m1", "hi")
         access.accept(next(access.keys.all()), session, "m1", image + '"xy', lambda charge: step(charge=charge))
     shown = json.loads(run(app, "usage", "shop", "--json").splitlines()[0])
     assert shown["reserved_tokens"] == 1000 + 1 + 256
@@ -157,7 +157,7 @@ def test_a_request_that_is_not_accepted_takes_nothing(why: str, app: Flask, sess
     key = next(access.keys.all())
 
     def ask(where: str) -> None:
-        access.accept(key, where, "m1", "hi", lambda charge: sessions.accept(where, "m1", "hi", charge=charge))
+        access.accept(key, where, "m1", "hi", lambda charge: sessions.requests.accept(where, "m1", "hi", charge=charge))
 
     with app.test_request_context("/v1/responses"):
         ask(session)

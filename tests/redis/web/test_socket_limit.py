@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from chatbot.protocol.client_errors import SessionNotFound
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.client import connect
 from chatbot.store.partitions import Partitions
 from chatbot.web.limits import socket_limit

@@ -14,7 +14,7 @@ from chatbot.config import PYTHON, ModelSettings, Settings
 from chatbot.errors import StoreUnavailable
 from chatbot.sessions.ids import reply_id
 from chatbot.sessions.leases import Leases, Progress
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.telemetry.counters import Counts
 from chatbot.worker.bots.model import PythonModel
 from chatbot.worker.open_streams import OpenStreams
@@ -52,7 +52,7 @@ def test_a_bot_gets_the_facts_of_its_session_and_a_retry_is_another_attempt(
     # The backoff, so that the test need not wait.
     monkeypatch.setattr("chatbot.worker.retries._FIRST_BACKOFF", 0.01)
     replies = worker(reply)
-    sessions.accept(session, "m1", "question")
+    sessions.requests.accept(session, "m1", "question")
 
     replies.answer(session)
     assert sessions.snapshot(session).pending == ["m1"]
@@ -75,7 +75,7 @@ def test_a_bot_may_go_on_from_the_text_that_another_worker_has_left(
         yield context.partial
         yield " world"
 
-    sessions.accept(session, "m1", "question")
+    sessions.requests.accept(session, "m1", "question")
     other = leases.claim(session)
     assert other is not None
     leases.progress([Progress(other, "Hello", 0, {"type": "delta"})])
@@ -89,12 +89,12 @@ def test_a_bot_may_go_on_from_the_text_that_another_worker_has_left(
 def test_a_reply_that_is_stopped_while_no_worker_generates_it_keeps_its_text(
     sessions: Sessions, leases: Leases, session: str, worker: Callable[[Any], Replies]
 ) -> None:
-    sessions.accept(session, "m1", "question")
+    sessions.requests.accept(session, "m1", "question")
     other = leases.claim(session)
     assert other is not None
     leases.progress([Progress(other, "Hello", 0, {"type": "delta"})])
     leases.hand_back(other)
-    sessions.stop(session)
+    sessions.requests.stop(session)
     worker(lambda _: "never").answer(session)
     bot = stored_messages(sessions, session)[-1]
     assert (bot["msg"], bot["finish_reason"]) == ("Hello", "stopped")

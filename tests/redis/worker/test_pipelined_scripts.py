@@ -79,6 +79,27 @@ def test_replies_that_ask_together_share_a_connection_and_get_their_own_answers(
     assert steps.client.get("count") == str(1 + 10 * STEPS)
 
 
+def test_what_an_iteration_of_the_loop_asks_is_sent_together(steps: Steps) -> None:
+    done = threading.Semaphore(0)
+
+    def ask() -> None:
+        steps.step("a")
+        done.release()
+
+    def begin() -> None:
+        for _ in range(STEPS):
+            steps.loop.start(ask)
+
+    def reads() -> int:
+        return int(steps.client.info("stats")["total_reads_processed"])
+
+    before = reads()
+    steps.loop.post(begin)
+    assert all(done.acquire(timeout=10) for _ in range(STEPS))
+    # The second is that of the question itself.
+    assert reads() - before == 2
+
+
 def test_a_step_larger_than_the_buffers_of_a_socket_passes_and_those_behind_it_too(steps: Steps) -> None:
     large = "x" * 8_000_000
     with ThreadPoolExecutor(4) as threads:

@@ -13,7 +13,7 @@ from chatbot.queue.celery_app import create_celery
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import Ledger
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import SWEPT, WAITING
 from chatbot.store.partitions import Partitions
 from chatbot.telemetry.counters import Counts
@@ -49,7 +49,7 @@ def test_all_slots_answer_while_the_broker_is_away_and_the_first_are_served_firs
 ) -> None:
     waiting = [session_id(sessions.create("Ada")["token"]) for _ in range(MESSAGES)]
     for number, session in enumerate(waiting):
-        sessions.accept(session, "m1", "hello")
+        sessions.requests.accept(session, "m1", "hello")
         redis_client.zincrby(WAITING, number - MESSAGES, session)
     table, replies = Partitions.single(redis_client), Busy(leases)
     ledger = Ledger(table)

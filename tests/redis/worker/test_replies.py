@@ -13,7 +13,7 @@ import redis
 from chatbot.config import ModelAddress, ModelSettings, Settings
 from chatbot.protocol.events import Event
 from chatbot.sessions.leases import Leases
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import events_channel, session_keys
 from chatbot.telemetry.counters import TOKENS, Counts, sums
 from chatbot.web.fanout.hub import replay
@@ -71,7 +71,7 @@ class Talk:
     def send(self, text: str, **options: Any) -> str:
         self.count += 1
         extra = {"options": options} if options else None
-        self.sessions.accept(self.session, f"m{self.count}", text, extra=extra)
+        self.sessions.requests.accept(self.session, f"m{self.count}", text, extra=extra)
         return f"m{self.count}"
 
     def ask(self, text: str, *steps: Any, **options: Any) -> list[list[str]]:
@@ -129,7 +129,7 @@ def test_a_message_that_the_filter_refuses_alone_fails_and_is_left_out_until_it_
     assert talk.failures() == {"m2": REFUSED.public}
     assert "refused" in REFUSED.public
     assert talk.ask("q2", said("a2")) == [["q1", "a1", "q2"]]
-    talk.sessions.retry(talk.session, "m2")
+    talk.sessions.requests.retry(talk.session, "m2")
     assert talk.answer(said("good after all")) == [["q1", "a1", "bad"]]
     assert talk.ask("q3", said("a3")) == [["q1", "a1", "bad", "good after all", "q2", "a2", "q3"]]
 
@@ -230,7 +230,7 @@ def test_a_stop_during_thinking_commits_an_empty_reply_with_its_reasoning(talk: 
     eventually(lambda: talk.sessions.snapshot(talk.session).reasoning == "hm", 10, "the reasoning is stored")
     reconnected = list(replay(talk.session, talk.sessions.snapshot(talk.session)))
     assert [(f["type"], f["offset"], f["msg"], f["reply_to"]) for f in reconnected] == [("reasoning", 0, "hm", "m2")]
-    talk.sessions.stop(talk.session)
+    talk.sessions.requests.stop(talk.session)
     thread.join()
     reply = talk.last()
     assert (reply["msg"], reply["reasoning"], reply["finish_reason"]) == ("", "hm", "stopped")
@@ -246,7 +246,7 @@ def test_a_client_that_reconnects_gets_the_reasoning_and_then_the_text(talk: Tal
     eventually(lambda: talk.sessions.snapshot(talk.session).partial == "Hello", 10, "the text is stored")
     reconnected = list(replay(talk.session, talk.sessions.snapshot(talk.session)))
     assert [(f["type"], f["offset"], f["msg"]) for f in reconnected] == [("reasoning", 0, "hm"), ("delta", 0, "Hello")]
-    talk.sessions.stop(talk.session)
+    talk.sessions.requests.stop(talk.session)
     thread.join()
 
 
@@ -457,14 +457,14 @@ def test_a_stream_that_was_cut_goes_on_after_the_wait(talk: Talk) -> None:
 def test_a_reply_that_is_stopped_after_its_worker_died_is_what_was_shown(talk: Talk) -> None:
     talk.send("q1")
     die(talk, Piece("Hello"))
-    talk.sessions.stop(talk.session)
+    talk.sessions.requests.stop(talk.session)
     talk.worker(Continuing()).answer(talk.session)
     assert (talk.last()["msg"], talk.last()["finish_reason"]) == ("Hello", "stopped")
     assert talk.last()["usage"] == estimated("q1", "Hello")
 
 
 def test_a_reply_with_options_that_no_model_continues_counts_with_an_estimate(talk: Talk) -> None:
-    talk.sessions.accept(talk.session, "m1", "q1", extra={"options": {"truncation": "disabled"}})
+    talk.sessions.requests.accept(talk.session, "m1", "q1", extra={"options": {"truncation": "disabled"}})
     die(talk, Piece("Hello"))
     talk.worker(Script()).answer(talk.session)
     assert (talk.last()["msg"], talk.last()["finish_reason"]) == ("Hello", "interrupted")
@@ -476,11 +476,11 @@ def estimated(prompt: str, text: str) -> dict[str, Any]:
 
 
 def test_a_reply_with_options_goes_on_or_ends_but_never_changes(talk: Talk) -> None:
-    talk.sessions.accept(talk.session, "m1", "q1", extra={"options": {"truncation": "disabled"}})
+    talk.sessions.requests.accept(talk.session, "m1", "q1", extra={"options": {"truncation": "disabled"}})
     die(talk, Piece("Hello"))
     talk.worker(Continuing(said(" you"))).answer(talk.session)
     assert talk.last()["msg"] == "Hello you"
-    talk.sessions.accept(talk.session, "m2", "q2", extra={"options": {"truncation": "disabled"}})
+    talk.sessions.requests.accept(talk.session, "m2", "q2", extra={"options": {"truncation": "disabled"}})
     die(talk, Piece("Hello"))
     talk.worker(Continuing(CannotContinue("it does not"))).answer(talk.session)
     assert (talk.last()["msg"], talk.last()["finish_reason"]) == ("Hello", "interrupted")

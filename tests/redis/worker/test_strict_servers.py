@@ -12,7 +12,7 @@ import redis
 
 from chatbot.config import HUGGINGFACE, OPENAI_CHAT, OPENAI_COMPLETIONS, ModelAddress, ModelSettings, Settings
 from chatbot.sessions.leases import Leases
-from chatbot.sessions.messages import Sessions
+from chatbot.sessions.sessions import Sessions
 from chatbot.telemetry.counters import Counts
 from chatbot.worker.models import create_model
 from chatbot.worker.models.errors import ContentRefused
@@ -38,7 +38,7 @@ class Talk:
     def ask(self, text: str, while_answering: Callable[[], object] = lambda: None) -> dict[str, Any]:
         """The last message that is stored once all are settled."""
         self.count += 1
-        self.sessions.accept(self.session, f"m{self.count}", text)
+        self.sessions.requests.accept(self.session, f"m{self.count}", text)
         thread = threading.Thread(target=self.replies.answer, args=(self.session,))
         thread.start()
         while_answering()
@@ -46,7 +46,7 @@ class Talk:
         return stored_messages(self.sessions, self.session)[-1]
 
     def stop(self) -> None:
-        self.sessions.stop(self.session)
+        self.sessions.requests.stop(self.session)
         self.streams.stop(self.session)
 
     def failures(self) -> dict[str, str]:

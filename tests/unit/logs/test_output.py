@@ -1,4 +1,4 @@
-"""With LOG_FORMAT=json every line on the standard streams is JSON, whoever writes it; in text form none is forged."""
+"""With LOG_FORMAT=json every line on the standard streams is JSON, whatever writes it; in text form none is forged."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from chatbot.protocol.frame_schemas import (
     SessionFrame,
     StatusFrame,
 )
+from chatbot.protocol.openai import failures
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,7 @@ from chatbot.protocol.frame_schemas import (
         (ErrorFrame, frames.error(ClientError("empty_message", "The message is empty"))),
         (ErrorFrame, frames.error(RateLimited(1.23, "m1"))),
         (ErrorFrame, frames.failure("m1", "The model could not answer this message.")),
+        (ErrorFrame, frames.failure("m1", failures.TOO_LONG)),
     ],
 )
 def test_a_frame_has_the_fields_of_the_contract(schema: type[Schema], frame: dict[str, Any]) -> None:
@@ -57,3 +59,8 @@ def test_a_frame_has_the_fields_of_the_contract(schema: type[Schema], frame: dic
 def test_a_failure_has_the_id_of_its_message_and_no_retry_after() -> None:
     frame = frames.failure("m1", "It failed.")
     assert (frame["code"], frame["id"], frame["retry_after"]) == ("model_error", "m1", None)
+    assert "reason" not in frame
+
+
+def test_a_failure_that_a_retry_would_repeat_has_a_reason() -> None:
+    assert frames.failure("m1", failures.CONTENT)["reason"] == "content_filter"

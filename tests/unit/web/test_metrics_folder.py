@@ -9,8 +9,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.mmap_dict import MmapedDict
 
 from chatbot.web import metrics_folder
+from chatbot.web.metrics import WebMetrics
 from devtools.paths import ROOT
 
 #: Creates a folder, reports it, and ends after a line of input.
@@ -56,3 +59,22 @@ def test_gunicorns_own_folder_is_removed(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv(metrics_folder.VARIABLE, str(own))
     metrics_folder.remove()
     assert not own.exists()
+
+
+def test_a_scrape_waits_for_a_process_that_has_just_created_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(metrics_folder.VARIABLE, str(tmp_path))
+    file = tmp_path / "counter_1.db"
+    file.touch()
+    read = MmapedDict.read_all_values_from_file
+
+    def read_while_empty(name: str) -> object:
+        try:
+            return read(name)  # type: ignore[no-untyped-call]
+        finally:
+            os.truncate(file, 1 << 16)
+
+    monkeypatch.setattr(MmapedDict, "read_all_values_from_file", read_while_empty)
+    assert WebMetrics().exposition(CollectorRegistry()) == b""
+    assert file.stat().st_size

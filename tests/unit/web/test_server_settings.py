@@ -37,12 +37,8 @@ def failure(command: tuple[str, ...], folder: Path, **settings: str) -> str:
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("WEB_CONCURRENCY", "0", "must be from 1 to 1000, not 0"),
         ("WEB_CONCURRENCY", "5000", "must be from 1 to 1000, not 5000"),
-        ("PORT", "x", "must be a whole number, not 'x'"),
-        ("PORT", "70000", "must be from 1 to 65535, not 70000"),
         ("HOST", "a b", "must be a host name or an IP address, not 'a b'"),
-        ("HOST", "http://x", "must be a host name or an IP address, not 'http://x'"),
     ],
 )
 def test_gunicorn_names_an_invalid_setting(tmp_path: Path, name: str, value: str, problem: str) -> None:
@@ -58,11 +54,8 @@ def test_gunicorn_takes_its_settings_from_env_files_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
+        # Flower reads this one itself, too.
         ("FLOWER_PORT", "x", "must be a whole number, not 'x'"),
-        ("FLOWER_PORT", "0", "must be from 1 to 65535, not 0"),
-        ("FLOWER_ADDRESS", "a:b", "must be a host name or an IP address, not 'a:b'"),
-        ("FLOWER_MAX_TASKS", "many", "must be a whole number, not 'many'"),
-        ("FLOWER_PURGE_OFFLINE_WORKERS", "-1", "must be from 0 to 10000000, not -1"),
         ("FLOWER_UNAUTHENTICATED", "perhaps", "must be true or false, not 'perhaps'"),
     ],
 )

@@ -132,3 +132,12 @@ def test_the_first_text_is_reported_unless_the_reply_ends_with_what_was_read(wai
     loop.run(lambda: None)
     streams.close(stream)
     assert counting.reported == (["text"] if waits else [])
+
+
+def test_the_deadline_of_a_reply_that_begins_after_an_idle_time_counts() -> None:
+    streams, call = OpenStreams(cast(Leases, _NoRedis())), Call(0.01)
+    streams.close(streams.open(with_message(), Call(30)))
+    # Without replies nothing is checked.
+    eventually(lambda: streams._next_check > time.monotonic() + 60)
+    streams.open(with_message(), call)
+    eventually(lambda: call.cancelled == "deadline")

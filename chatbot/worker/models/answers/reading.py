@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -53,14 +53,16 @@ def read_reply(
 
     Raises `ModelError` and what the connection raises.
     """
-    reply = _Reply(prompt)
-    body = _Body(response)
+    reply, body = _Reply(prompt), _Body(response)
     try:
-        for piece in _together(_pieces(reply, body, streams_calls=response.streams_calls)):
-            if piece.text or piece.reasoning or piece.calls:
+        for piece in _pieces(reply, body, streams_calls=response.streams_calls):
+            said = piece.text or piece.reasoning or piece.calls
+            if said:
                 response.begun()
-                yield piece
+            # Before the chunk is passed on: who takes it may wait for the next one.
             response.quiet(_AFTER_REASON if reply.ended else None)
+            if said:
+                yield piece
     except ContentRefused:
         if not reply.texts:
             raise
@@ -78,28 +80,15 @@ def read_reply(
     yield Piece("", reply.reason or ("length" if by_length else "stop"), usage=reply.usage, calls=reply.calls.items())
 
 
-def _pieces(reply: _Reply, body: _Body, *, streams_calls: bool) -> Iterator[Piece | None]:
-    """The chunks of the body, and None after those that arrived together."""
-    for document in body.documents():
-        if document is None:
-            yield None
-            continue
-        reply.usage = usage_of(document, reply.usage)
-        called = reply.calls.read(document) and streams_calls
-        part = part_of(document)
-        if part is not None:
-            piece = reply.add(part)
-            yield piece._replace(calls=reply.calls.items(so_far=True)) if called else piece
-        elif not is_neutral(document):
-            body.unknown = True
-
-
-def _together(pieces: Iterator[Piece | None]) -> Iterator[Piece]:
-    """The chunks, those that arrived together as one: each costs as much as a token that comes alone."""
+def _pieces(reply: _Reply, body: _Body, *, streams_calls: bool) -> Iterator[Piece]:
+    """The chunks of the body, those that arrived together as one: each costs as much as a token that comes alone."""
     held: Piece | None = None
     try:
-        for piece in pieces:
-            if held is not None and (piece is None or held.reasoning or piece.reasoning):
+        for document in body.documents():
+            piece = None if document is None else reply.read(document, streams_calls=streams_calls)
+            if document is not None and piece is None and not is_neutral(document):
+                body.unknown = True
+            if held is not None and (document is None or (piece and (held.reasoning or piece.reasoning))):
                 yield held
                 held = None
             if piece is not None:
@@ -150,7 +139,17 @@ class _Reply:
         """Whether the reply's end has been read, so that what the connection does now is of no concern."""
         return (self.reason is not None or self.last) and not self._early
 
-    def add(self, part: Part) -> Piece:
+    def read(self, document: Mapping[str, Any], *, streams_calls: bool) -> Piece | None:
+        """The chunk in one object of the answer, or None for an object without one. Raises `ModelError`."""
+        self.usage = usage_of(document, self.usage)
+        called = self.calls.read(document) and streams_calls
+        part = part_of(document)
+        if part is None:
+            return None
+        piece = self._add(part)
+        return piece._replace(calls=self.calls.items(so_far=True)) if called else piece
+
+    def _add(self, part: Part) -> Piece:
         text = part.text
         if not self.texts and self._prompt:
             text = text.removeprefix(self._prompt)
@@ -225,6 +224,7 @@ class _Body:
     def _events(self, chunks: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
         for event in events(chunks):
             if event is None:
+                self._response.all_read = True
                 yield None
                 continue
             name, data = event.name.lower(), event.data.strip()

@@ -20,7 +20,8 @@ _ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
 
 def is_response(document: Mapping[str, Any]) -> bool:
     """Whether the object is an event of a response, or a whole response."""
-    return str(document.get("type")).startswith(EVENT) or document.get("object") == "response"
+    kind = document.get("type")
+    return (isinstance(kind, str) and kind.startswith(EVENT)) or document.get("object") == "response"
 
 
 def delta_of(event: Mapping[str, Any]) -> tuple[str, str]:

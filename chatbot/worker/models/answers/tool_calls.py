@@ -13,7 +13,7 @@ from typing import Any
 
 from chatbot.worker.models.answers.parts import first_choice
 from chatbot.worker.models.answers.reply_text import whole_characters
-from chatbot.worker.models.answers.response_events import call_part, output_items
+from chatbot.worker.models.answers.response_events import call_part, is_response, output_items
 
 #: Calls of one reply, and characters of a call's arguments.
 _MAX_CALLS, _MAX_ARGUMENTS = 128, 200_000
@@ -55,6 +55,8 @@ class ToolCalls:
     def read(self, document: Mapping[str, Any]) -> bool:
         """Adds what one object of an answer holds; returns whether it held some of a call."""
         held = False
+        if is_response(document):
+            return self._read_response(document)
         # Ollama's own protocol has no choices.
         choice = first_choice(document) or document
         for name in ("delta", "message"):
@@ -63,6 +65,11 @@ class ToolCalls:
                 for place, part in enumerate(_parts(said)):
                     self._add(part, place, whole=name == "message")
                     held = True
+        return held
+
+    def _read_response(self, document: Mapping[str, Any]) -> bool:
+        """The same for an event of a response, or a whole response."""
+        held = False
         if (begun := call_part(document)) is not None:
             place, part = begun
             self._add(part, place)

@@ -37,6 +37,8 @@ class ModelResponse(ABC):
         self._call = call
         self._silence = silence
         self._bound: float | None = None
+        #: Whether all that has arrived was read to its end, so that the next chunk of the reply has yet to arrive.
+        self.all_read = False
 
     def shows_end(self, *, chunked: bool) -> bool:
         """Whether a body that is cut shows as such. The HTTP clients accept the beginning of a compressed one."""
@@ -56,6 +58,7 @@ class ModelResponse(ABC):
         """The body, in chunks of whatever size arrives."""
         while True:
             chunk = self._read()
+            self.all_read = False
             self._call.check()
             if not chunk:
                 return

@@ -120,6 +120,7 @@ class StreamedResponse(ModelResponse):
         easy.setopt(pycurl.WRITEFUNCTION, self._add_chunk)
         easy.setopt(pycurl.PREREQFUNCTION, self._check_connection)
         call.on_cancel(self._cancel)
+        call.wait_for_more = self._wait_for_more
         loop.add(self)
 
     def wait_for_body(self) -> None:
@@ -159,6 +160,11 @@ class StreamedResponse(ModelResponse):
             self._waiting = greenlet.getcurrent()
             self._loop.pause()
         self._call.check()
+
+    def _wait_for_more(self) -> None:
+        if self.all_read and not (self._chunks or self._ended or self._call.cancelled):
+            self._waiting = greenlet.getcurrent()
+            self._loop.pause()
 
     def _cancel(self) -> None:
         """Called in any thread."""

@@ -67,17 +67,20 @@ class TextGenerationProtocol(ModelProtocol):
         if call.options is not None:
             given = _with_options(given, call.options)
         limited = remaining(given, "max_new_tokens", call.generated)
-        yield from self._adapted(
+        return self._adapted(
             lambda _, parameters: self._ask(prompt, parameters, call), limited, own=named(call.options)
         )
 
     def _ask(self, prompt: str, parameters: dict[str, Any], call: Call) -> Pieces:
         request = {"inputs": prompt, "parameters": parameters, "stream": True}
         if self._stream_url is None or time.monotonic() < self._plain_until:
-            yield from self._post(request, call, self._endpoint.url)
-            return
+            return self._post(request, call, self._endpoint.url)
+        return self._stream(request, call, self._stream_url)
+
+    def _stream(self, request: dict[str, Any], call: Call, url: str) -> Pieces:
+        """The chunks from the address that streams, or else from the other one."""
         try:
-            yield from self._post(request, call, self._stream_url)
+            yield from self._post(request, call, url)
             return
         except PermanentModelError as error:
             if error.kind != "not_found":

@@ -68,7 +68,7 @@ class OpenAIProtocol(ModelProtocol):
         if self._chat and call.session:
             # Routers keep a session at one server by it. A model's server takes it for a hint, or ignores it.
             given = {**given, "prompt_cache_key": call.session}
-        yield from self._adapted(
+        return self._adapted(
             lambda change, parameters: self._post(conversation, change, parameters, call, way),
             remaining(given, "max_tokens", call.generated),
             system=self._chat and (bool(self._system_prompt) or conversation[0].role == "system"),

@@ -57,7 +57,7 @@ class ResponsesProtocol(ModelProtocol):
             given = {name: value for name, value in given.items() if name not in _UNKNOWN}
         if call.session:
             given = {**given, "prompt_cache_key": call.session}
-        yield from self._adapted(lambda _, parameters: self._post(conversation, parameters, call), given)
+        return self._adapted(lambda _, parameters: self._post(conversation, parameters, call), given)
 
     def _post(self, conversation: Sequence[PromptMessage], parameters: Mapping[str, Any], call: Call) -> Pieces:
         instructions = self._instructions

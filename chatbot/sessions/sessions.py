@@ -1,6 +1,4 @@
-"""The web's side of a session: what users do with it. Create, import, read, resume, select, rate, end.
-
-What asks for a reply is in `requests.py`.
+"""Sessions, as web processes use them: create, import, read, resume, select, rate, end.
 
 A session is known by its id, a one-way hash of its token: ids in Redis, logs or Flower open no session.
 """
@@ -9,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,15 +20,18 @@ from chatbot.protocol.chat_files import ChatFile
 from chatbot.protocol.client_errors import RateLimited, SessionNotFound
 from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.documents import feedback, new_session
+from chatbot.sessions.admission import Admission
 from chatbot.sessions.buckets import Bucket, takes
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.imports import UNANSWERED, lay_out
 from chatbot.sessions.pages import PAGE_BYTES, PAGE_MESSAGES, Page, unknown_message
 from chatbot.sessions.refusals import refusal
 from chatbot.sessions.requests import Requests
+from chatbot.sessions.session_scripts import SessionScripts
 from chatbot.sessions.snapshots import Snapshot
+from chatbot.store.circuit_breakers import CircuitBreakers
 from chatbot.store.errors import store_errors
-from chatbot.store.partitions import Partition, Store
+from chatbot.store.partitions import Partition, Store, partitions_of
 from chatbot.store.scripts import Value
 
 logger = logging.getLogger(__name__)
@@ -43,15 +44,51 @@ _TOO_MANY_READS = "Too many reads of histories: ask again in a moment"
 _MOST_TOKENS = 20
 
 
-class Sessions(Requests):
-    """Every method raises `StoreUnavailable` when Redis fails, and `SessionDamaged`. What asks for a reply is in
-    `requests.py`."""
+class Sessions:
+    """Every method raises `StoreUnavailable` when Redis fails, and `SessionDamaged`."""
 
-    def __init__(self, store: Store, *, max_age: int = 0, **options: Any) -> None:
-        """`options` are those of `Requests`. A session ends `max_age` seconds after its start, however much it is used;
-        0 for no limit."""
-        super().__init__(store, **options)
+    def __init__(
+        self,
+        store: Store,
+        *,
+        ttl: int,
+        max_pending: int,
+        wait_replicas: int = 0,
+        max_history: int = 0,
+        max_history_bytes: int = 0,
+        max_queue_age: float = 0,
+        max_age: int = 0,
+        task: Callable[[str], tuple[str, str]] = lambda _: ("", ""),
+    ) -> None:
+        """`ttl` in seconds; a session has at most `max_pending` unanswered requests, and ends `max_age` seconds after
+        its start, however much it is used; 0 for no limit.
+
+        What is accepted is on `wait_replicas` replicas before a method returns it. A history keeps its
+        `max_history` newest messages that take `max_history_bytes` of Redis' memory, 0 for all, and every unanswered
+        one. A request whose expected wait exceeds `max_queue_age` seconds is refused; 0 for no limit.
+
+        Where the sessions' Redis is the broker too, `task` returns for a session the list and the element that enqueue
+        its task: the step that accepts a request enqueues it.
+        """
+        self._partitions = partitions_of(store)
+        self._scripts = SessionScripts(self._partitions, replicas=wait_replicas)
+        self._breakers = CircuitBreakers()
+        self._admission = Admission(self._partitions, self._breakers, max_queue_age)
+        self._ttl_ms = ttl * 1000
         self._max_age_ms = max_age * 1000
+        self._max_queue_age = max_queue_age
+        #: What asks for a reply.
+        self.requests = Requests(
+            self._partitions,
+            self._scripts,
+            self._admission,
+            ttl=ttl,
+            max_pending=max_pending,
+            max_history=max_history,
+            max_history_bytes=max_history_bytes,
+            max_queue_age=max_queue_age,
+            task=task,
+        )
 
     def create(self, name: str, *, max_age: float = 0, token: str = "") -> dict[str, Any]:
         """Creates a session: `{"token", "name", "messages": [], "session_start"}`. It lives `max_age` seconds at most
@@ -72,7 +109,7 @@ class Sessions(Requests):
     def _create(self, token: str, document: dict[str, Any], age: int) -> bool:
         content = to_json(document)
         arguments: dict[str, Value] = {"content": content, "ttl_ms": self._ttl_ms, "max_age_ms": age}
-        self._run_replicated("create", session_id(token), **arguments)
+        self._scripts.run_replicated("create", session_id(token), **arguments)
         return True
 
     def import_chat(self, chat: ChatFile, buckets: Sequence[Bucket] = ()) -> dict[str, Any]:
@@ -94,7 +131,7 @@ class Sessions(Requests):
         own, elsewhere = self._admission.split(session_id(token), buckets)
         if wait := self._admission.take(elsewhere, 1, content):
             raise RateLimited(wait / 1000, message=_TOO_MUCH_IMPORTED)
-        status, *rest = self._run_replicated(
+        status, *rest = self._scripts.run_replicated(
             "import",
             session_id(token),
             [bucket.key for bucket in own],
@@ -119,7 +156,7 @@ class Sessions(Requests):
         buckets, elsewhere = self._admission.split(session, buckets)
         if wait := self._admission.take(elsewhere, 1):
             raise RateLimited(wait / 1000, message=_TOO_MANY_READS)
-        status, *rest = self._run(
+        status, *rest = self._scripts.run(
             "read",
             session,
             [bucket.key for bucket in buckets],
@@ -144,11 +181,11 @@ class Sessions(Requests):
         not be its partition: it was there before REDIS_URL named another Redis.
         """
         at = at or self._partitions.of(session)
-        keys = (*at.keys(session), *further_keys)
-        return bool(self._scripts.run_replicated("end", at, keys, session=session, events=at.events(session)))
+        events = at.events(session)
+        return bool(self._scripts.run_replicated_at(at, "end", session, further_keys, session=session, events=events))
 
-    def places(self) -> Iterator[tuple[str, Partition]]:
-        """The ids of all sessions, and where each is; one that is created meanwhile may be missing.
+    def find_all(self) -> Iterator[tuple[str, Partition]]:
+        """The ids of all sessions, and the partition that has each; one that is created meanwhile may be missing.
 
         Raises `StoreUnavailable` for a Redis that fails, after those of the others.
         """
@@ -169,7 +206,7 @@ class Sessions(Requests):
         Raises `SessionNotFound`, and `ClientError` `message_not_found`.
         """
         events = self._partitions.of(session).events(session)
-        status, *_ = self._run("select", session, message=message_id, events=events, ttl_ms=self._ttl_ms)
+        status, *_ = self._scripts.run("select", session, message=message_id, events=events, ttl_ms=self._ttl_ms)
         if status != "selected":
             raise refusal(status, self._max_queue_age, message_id)
 
@@ -179,7 +216,7 @@ class Sessions(Requests):
         Raises `SessionNotFound`, and `ClientError` `message_not_found`.
         """
         text = text if rating else None
-        status, *_ = self._run(
+        status, *_ = self._scripts.run(
             "feedback",
             session,
             message=reply_id,
@@ -207,7 +244,7 @@ class Sessions(Requests):
         `SessionNotFound`.
         """
         buckets, elsewhere = self._admission.split(session, buckets)
-        answer = self._run(
+        answer = self._scripts.run(
             "snapshot",
             session,
             [bucket.key for bucket in buckets],
@@ -240,7 +277,7 @@ class Sessions(Requests):
         `field` is `<channel of the process>/<number>`. Adding a socket twice is adding it once. The sockets of
         processes that died do not count. Raises `SessionNotFound`.
         """
-        answer = self._run("add_socket", session, field=field, most=most)
+        answer = self._scripts.run("add_socket", session, field=field, most=most)
         if answer == "gone":
             raise SessionNotFound
         return bool(answer == "added")

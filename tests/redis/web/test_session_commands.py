@@ -1,0 +1,36 @@
+"""`chatbot end-session` and `end-sessions`, against a real Redis."""
+
+from __future__ import annotations
+
+import redis
+
+from chatbot.app import create_app
+from chatbot.config import Settings
+from chatbot.sessions.ids import session_id
+from chatbot.sessions.sessions import Sessions
+from chatbot.store.keys import events_channel
+from chatbot.web.services import Services
+from devtools.harness.deployment import eventually
+
+
+def test_the_commands_end_one_and_all_sessions(redis_url: str, sessions: Sessions, redis_client: redis.Redis) -> None:
+    app = create_app(Settings.from_env({"REDIS_URL": redis_url, "MODEL_NAME": "small"}))
+    run = app.test_cli_runner().invoke
+    one, *others = [session_id(sessions.create("Ada")["token"]) for _ in range(3)]
+    with redis_client.pubsub() as listening:
+        for session in (one, *others):
+            listening.subscribe(events_channel(session))
+            eventually(lambda: listening.get_message(timeout=1), what="Redis has subscribed")
+
+        def event() -> str:
+            return str(eventually(lambda: listening.get_message(timeout=1), what="an event comes")["channel"])
+
+        assert run(args=["end-session", one]).exit_code == 0
+        # Web processes close the sockets then.
+        assert event() == events_channel(one)
+        assert run(args=["end-session", one]).exit_code == 1
+        assert run(args=["end-sessions"]).stdout.strip() == "2 sessions ended"
+        assert {event(), event()} == {events_channel(session) for session in others}
+    assert not list(redis_client.scan_iter("chat:{*"))
+    services: Services = app.extensions["chatbot"]
+    services.client.connection_pool.disconnect()
