@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 _CHECK_INTERVAL = 0.05
 #: Seconds to wait for an event at most: a bound, should libcurl forget a timer.
 _LONGEST_WAIT = 1.0
-#: Seconds between two looks at the model servers' sockets at most, and for each transfer: what comes meanwhile is read
+#: Seconds between two checks of the model servers' sockets at most, and for each transfer: what comes meanwhile is read
 #: together. Of a few transfers each event is read at once.
 _PAUSE, _PAUSE_PER_TRANSFER, _FEW = 0.005, 0.00002, 10
 _EVENTS = {pycurl.POLL_IN: READ, pycurl.POLL_OUT: WRITE, pycurl.POLL_INOUT: READ | WRITE}
