@@ -41,6 +41,8 @@ _SOCKET_TIMEOUT = 5.0
 _HEALTH_CHECK_INTERVAL = 3
 #: Seconds between attempts to reconnect to the broker: at first, and at most.
 _FIRST_RETRY, _LONGEST_RETRY = 0.5, 1.0
+#: Publishing fails at once where it cannot connect: kombu would try for two seconds, in which the tasks behind wait.
+_PUBLISHING = {"max_retries": 0}
 #: Seconds between two heartbeats of a worker's connection to RabbitMQ: after two without one it counts as lost.
 HEARTBEAT = 5
 
@@ -93,6 +95,7 @@ def _redis(broker_url: str) -> dict[str, Any]:
         "broker_transport_options": {
             # The ledger has unfinished work: see transport.py.
             "ack_emulation": False,
+            **_PUBLISHING,
             "socket_connect_timeout": PUBLISH_TIMEOUT,
             "socket_timeout": _SOCKET_TIMEOUT,
             "socket_keepalive": True,
@@ -109,6 +112,7 @@ def _rabbitmq(broker_url: str) -> dict[str, Any]:
     return {
         "broker_url": broker_url,
         "broker_transport_options": {
+            **_PUBLISHING,
             # A task counts as published once RabbitMQ says that it has it.
             "confirm_publish": True,
             "confirm_timeout": PUBLISH_TIMEOUT,

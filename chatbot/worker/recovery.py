@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 #: Slots for recovery alone are one for so many others, and at least one.
 _SLOTS_PER_RECOVERY_SLOT = 8
-#: Seconds after which a failure is that of a frozen broker (one that is down refuses in two); seconds without it then.
+#: Seconds after which a failure is that of a frozen broker (one that is down refuses at once); seconds without it then.
 _SLOW_FAILURE, _BROKER_REST = 3.0, 5.0
 
 

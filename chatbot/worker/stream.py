@@ -75,9 +75,8 @@ class Stream:
         #: Tokens of the prompt, estimated.
         self.prompt_tokens = 0
         self.usage: Usage | None = None
-        #: Seconds until this attempt's first text, and until its end.
+        #: Seconds until this attempt's first text.
         self.first_after: float | None = None
-        self.took = 0.0
         # The function calls of a reply that is not streamed.
         self._whole_calls: Sequence[Mapping[str, Any]] = ()
         #: Set once another worker holds the lease, or the session has ended.
@@ -209,17 +208,17 @@ class Stream:
             calls = self._call_frames.encode(calls_offset, called)
         return Progress(
             self.assignment,
-            text,
-            byte_offset,
-            delta,
-            thought,
-            thought_byte_offset,
-            reasoning,
-            renew,
-            self.generated,
-            called,
-            calls_byte_offset,
-            calls,
+            text=text,
+            offset=byte_offset,
+            frame=delta,
+            reasoning=thought,
+            reasoning_offset=thought_byte_offset,
+            reasoning_frame=reasoning,
+            renew=renew,
+            generated=self.generated,
+            calls=called,
+            calls_offset=calls_byte_offset,
+            calls_frame=calls,
         )
 
     def renewal_due(self, now: float) -> bool:

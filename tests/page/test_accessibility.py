@@ -7,7 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from devtools.fake_model import ModelServer
-from devtools.harness.deployment import Deployment
+from devtools.harness.deployment import Deployment, eventually
 from tests.support.page_user import PageUser
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -136,6 +136,14 @@ def test_the_list_of_chats_on_a_phone_takes_the_focus_and_returns_it(chromium: B
     page.keyboard.press("Escape")
     expect(opener).to_be_focused()
     expect(page.get_by_role("navigation")).to_have_count(0)
+    # Back closes the list, and does nothing else after a refresh.
+    opener.click()
+    page.go_back()
+    expect(page.get_by_role("navigation")).to_have_count(0)
+    opener.click()
+    page.reload()
+    expect(user.state).to_have_text("Connected")
+    eventually(lambda: page.evaluate("window.history.state") is None, what="the list's entry of the history is gone")
     # An on-screen keyboard has no Shift + Enter.
     user.draft.fill("one")
     page.keyboard.press("Enter")

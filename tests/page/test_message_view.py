@@ -51,15 +51,17 @@ def test_the_page_shows_that_the_model_is_loading(ada: PageUser, model: ModelSer
 
 def test_messages_beyond_the_limit_of_pending_ones_can_be_sent_again(ada: PageUser, model: ModelServer) -> None:
     model.control(first=60_000)
-    for number in range(9):
+    for number in range(10):
         ada.send(f"message {number}")
-    expect(ada.page.locator(".failure:visible")).to_contain_text("earlier messages still wait")
-    expect(ada.messages.last).to_have_text("message 8")
+    expect(ada.page.locator(".failure:visible").last).to_contain_text("earlier messages still wait")
+    expect(ada.messages.last).to_have_text("message 9")
+    expect(ada.page.get_by_role("button", name="Send all 2 again")).to_be_visible()
     model.control(first=0)
     ada.page.locator("#stop").click()
     expect(ada.page.locator(".foot:visible")).to_have_count(8)
-    ada.page.get_by_role("button", name="Send again").click()
-    expect(ada.replies.last).to_contain_text("You said: message 8")
+    for number in (8, 9):
+        ada.page.get_by_role("button", name="Send again").first.click()
+        expect(ada.replies.filter(has_text=f"You said: message {number}")).to_have_count(1)
     ada.expect_history()
 
 

@@ -145,11 +145,13 @@ def test_an_expired_chat_can_still_be_read(eve: PageUser, site: Deployment) -> N
     expect(eve.state).to_have_text("Chat expired")
     expect(eve.replies).to_contain_text("You said: remember this")
     expect(eve.draft).to_have_value("half a thought")
+    expect(eve.draft).to_have_attribute("placeholder", "What you write begins a new chat")
     eve.page.get_by_role("button", name="Start a new chat").click()
     expect(eve.state).to_have_text("Connected")
     expect(eve.page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
     expect(eve.page.locator("#chats").get_by_role("link")).to_have_count(1)
     expect(eve.draft).to_have_value("half a thought")
+    expect(eve.draft).to_have_attribute("placeholder", "Write a message")
 
 
 def test_a_damaged_chat_says_so_instead_of_trying_for_ever(eve: PageUser, site: Deployment) -> None:

@@ -21,8 +21,8 @@ from tests.support import ledger
 PATIENCE = 30_000
 #: What Chromium itself writes to the console while a server is away.
 NO_CONNECTION = re.compile(r"net::ERR_|dynamically imported module|WebSocket connection to .* failed|status of 503")
-#: The same, and what shows when the page asks whether its chat still exists.
-NO_CONNECTION_OR_EXPIRED = re.compile(rf"{NO_CONNECTION.pattern}|status of 400 .*/refresh_token")
+#: The same, and what shows when the page asks whether its chat still exists, or connects to it without a websocket.
+NO_CONNECTION_OR_EXPIRED = re.compile(rf"{NO_CONNECTION.pattern}|status of 400 .*/(refresh_token|messages|events)\b")
 #: Milliseconds; users notice a task that takes longer.
 LONG_TASK = 50
 

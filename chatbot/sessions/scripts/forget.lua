@@ -1,4 +1,4 @@
--- Deletes what one request and its reply say; their places in the log stay, so that those behind them keep theirs. A
+-- Deletes what one request and its reply say; their positions in the log stay, and so do those of later messages. A
 -- request that waits for its reply is left as it is.
 if not exists() then
   return {'gone'}

@@ -1,14 +1,13 @@
 /** The chat page: opens one chat at a time, and draws all that depends on its state. */
 
-import { Branches } from './branches.js';
 import { Chat } from './chat.js';
 import { ChatStatus } from './chat-status.js';
-import { copy } from './clipboard.js';
 import { Composer } from './composer.js';
 import { ConversationView } from './conversation-view.js';
 import { loadExport } from './later.js';
 import { plainText } from './markdown.js';
 import { announce, notice, page, showView } from './page.js';
+import { TurnActions } from './turn-actions.js';
 import { isSendable } from './turn-texts.js';
 import { Unsent } from './unsent.js';
 
@@ -21,13 +20,14 @@ export class ChatPage {
   #parent;
   #composer = new Composer((text) => this.say(text));
   #view = new ConversationView(
-    (action, id, button) => this.#act(action, id, button),
+    (action, id, button) => this.#actions.act(action, id, button),
     () => this.#chat?.loadEarlier(),
   );
   #status = new ChatStatus();
   #unsent = new Unsent();
-  #branches = new Branches(this.#composer, () => this.#chat);
+  #actions = new TurnActions(this.#composer, () => this.#chat);
   #drawScheduled = false;
+  #sendableTimer = 0;
 
   /** `parent` has named(name), called with the user's name, and left(hint), called when there is no chat to show. */
   constructor(list, parent) {
@@ -57,7 +57,7 @@ export class ChatPage {
   /** Opens a chat instead of the shown one. A `fresh` chat's session was just created. */
   open(token, name, fresh, { replace = false } = {}) {
     this.#leave();
-    this.#branches.cancel();
+    this.#actions.cancel();
     this.#view.clear();
     this.#status.reset();
     notice('');
@@ -79,13 +79,13 @@ export class ChatPage {
     if (this.leaveForgotten()) return;
     notice('');
     this.#view.follow();
-    this.#chat.send(text, this.#branches.takeEdited());
+    this.#chat.send(text, this.#actions.takeEdited());
     this.#list.noteMessage();
   }
 
   /** Leaves an edit, or else stops the reply that is being generated. */
   stopReply() {
-    if (this.#branches.cancel()) return;
+    if (this.#actions.cancel()) return;
     if (!page.stop.hidden && !page.stop.disabled) this.#chat.stop();
   }
 
@@ -171,21 +171,6 @@ export class ChatPage {
     };
   }
 
-  #act(action, id, button) {
-    const turn = this.#chat.conversation.get(id);
-    if (action === 'copy') copy(turn.reply.text, button);
-    else if (this.#branches.act(action, turn, button)) return;
-    else if (action === 'copyCode') copy(button.closest('.code').querySelector('code').textContent, button);
-    else if (turn?.state !== 'failed') return;
-    else if (action === 'edit') {
-      this.#chat.conversation.remove(turn);
-      this.#composer.putBack(turn.text);
-    } else {
-      this.#composer.focusIfHandy();
-      this.#chat[action](turn);
-    }
-  }
-
   #draw() {
     this.#drawScheduled = false;
     const chat = this.#chat;
@@ -206,15 +191,25 @@ export class ChatPage {
     page.ended.hidden = !expired;
     page.endedReason.textContent = chat.damaged ? 'can no longer be loaded' : 'has expired';
     this.#composer.enabled = !expired;
+    page.draft.placeholder = expired ? 'What you write begins a new chat' : 'Write a message';
     page.empty.hidden = !empty || chat.connection !== 'online';
     page.exportChoices.hidden = empty;
     if (!empty) loadExport();
     this.#drawEarlier(chat.hasEarlier && !expired);
     page.forget.hidden = expired;
-    const refused = this.#refused.length;
-    page.sendAll.hidden = refused < 2 || expired;
-    page.sendAll.textContent = `Send all ${refused} again`;
+    this.#drawSendAll(!expired);
     this.#drawStop(chat.conversation.waiting.length > 0 && !expired);
+  }
+
+  #drawSendAll(canSend) {
+    const refused = this.#refused.length;
+    page.sendAll.hidden = refused < 2 || !canSend;
+    page.sendAll.textContent = `Send all ${refused} again`;
+    // Others can be sent later.
+    const waits = this.#chat.conversation.order.map(({ error }) => (error?.until ?? 0) - Date.now());
+    const next = Math.min(...waits.filter((wait) => wait > 0));
+    clearTimeout(this.#sendableTimer);
+    if (next < Infinity) this.#sendableTimer = setTimeout(() => this.#draw(), next + 10);
   }
 
   #drawTitle() {

@@ -5,16 +5,8 @@
  */
 
 import { afterStored, withNewest, withOlder } from './log-order.js';
-import { subjectOf, Turn } from './turn.js';
+import { errorOf, subjectOf, Turn } from './turn.js';
 import { TurnList } from './turn-list.js';
-
-/** The error of a turn, from a frame. */
-const errorOf = ({ code, message, reason = null, retry_after: retryAfter }) => ({
-  code,
-  message,
-  reason,
-  until: retryAfter ? Date.now() + retryAfter * 1000 : null,
-});
 
 export class Conversation extends TurnList {
   #alone = new Map(); // id of a message that is not loaded → the turn with its reply

@@ -1,4 +1,4 @@
-/** Parts of the page that are loaded when they are first needed: for code, for a formula, for what can be exported. */
+/** Parts of the page that are loaded when they are first needed: for code, a formula, an export, a search. */
 
 /** Calls the function `name` of a module: at once when it is loaded, else when it is. */
 function later(load, name) {
@@ -36,12 +36,19 @@ export function typeset(fragment) {
   if (nodes.length) typesetNow(nodes);
 }
 
-let exporting = null;
+/** A function that loads a module once, and returns it; undefined while it cannot be loaded. */
+function once(load) {
+  let loading = null;
+  return () => {
+    loading ??= load().catch(() => {
+      loading = null; // offline: the next call tries again
+    });
+    return loading;
+  };
+}
 
 /** The module export.js. Loaded with the first messages of a chat: it must be there when the server is not. */
-export function loadExport() {
-  exporting ??= import('./export.js').catch(() => {
-    exporting = null;
-  });
-  return exporting;
-}
+export const loadExport = once(() => import('./export.js'));
+
+/** The module message-search.js, for the first search. */
+export const loadSearch = once(() => import('./message-search.js'));

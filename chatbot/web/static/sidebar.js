@@ -1,7 +1,7 @@
 /** The list of chats: beside the conversation on wide screens, else a drawer over it. */
 
 import { chatPath } from './address.js';
-import { MessageSearch } from './message-search.js';
+import { loadSearch } from './later.js';
 import { sessionId } from './session-id.js';
 
 const side = document.getElementById('side');
@@ -37,7 +37,7 @@ function duration(seconds) {
 export class Sidebar {
   #drawn = ''; // as JSON
   #entries = [];
-  #messages = new MessageSearch();
+  #messages = null; // a MessageSearch, once there was a search
   #searching = 0;
 
   /** `open(token)` is called for the chat that the user chooses. */
@@ -58,6 +58,8 @@ export class Sidebar {
       if (event.key === 'Escape') this.close();
     });
     wide.addEventListener('change', () => this.close());
+    // The page was refreshed while the drawer was open.
+    if (window.history.state?.drawer) window.history.back();
   }
 
   /** `entries` are those of Chats, `current` is the token of the shown chat, `ttl` is in seconds. */
@@ -117,6 +119,9 @@ export class Sidebar {
 
   async #searchMessages(words) {
     const itemOf = (token) => list.querySelector(`[data-token="${CSS.escape(token)}"]`)?.closest('li');
+    const part = await loadSearch();
+    if (!part) return;
+    this.#messages ??= new part.MessageSearch();
     const rest = this.#entries.filter(({ token }) => itemOf(token)?.hidden);
     const done = await this.#messages.find(rest, words, (token) => {
       const item = itemOf(token);

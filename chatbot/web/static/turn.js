@@ -9,6 +9,14 @@ export function subjectOf(frame) {
   return frame.id ?? null;
 }
 
+/** The error of a turn, from a frame. */
+export const errorOf = ({ code, message, reason = null, retry_after: retryAfter }) => ({
+  code,
+  message,
+  reason,
+  until: retryAfter ? Date.now() + retryAfter * 1000 : null,
+});
+
 export class Turn {
   constructor(id, text, { stored = false, timestamp = null, of = id, parent = undefined, edits = null } = {}) {
     this.id = id; // of the request: the message's, or a regeneration's own

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import pytest
 import redis
 
 from chatbot.config import RedisSettings, Settings
-from chatbot.queue.celery_app import GENERATE_REPLY, NEW, OWED, create_celery, publish_reply
+from chatbot.queue.celery_app import BROKER_ERRORS, GENERATE_REPLY, NEW, OWED, create_celery, publish_reply
 from chatbot.queue.elements import task_elements
+from devtools.harness.deployment import free_port
 
 SESSION = "0123456789abcdef" * 2
 
@@ -51,4 +53,14 @@ def test_a_published_task_is_what_celery_would_send(redis_url: str, redis_client
             declare=(),
         )
         assert ours == published(redis_client)
+    celery.close()
+
+
+def test_publishing_fails_at_once_where_the_broker_refuses_connections() -> None:
+    celery = create_celery(Settings(redis=RedisSettings(broker_url=f"redis://127.0.0.1:{free_port()}/0")))
+    began = time.monotonic()
+    with celery.producer_pool.acquire(block=True) as producer, pytest.raises(BROKER_ERRORS):
+        publish_reply(celery, SESSION, producer)
+    # kombu would try for two seconds.
+    assert time.monotonic() - began < 1
     celery.close()
