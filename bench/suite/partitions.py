@@ -72,6 +72,7 @@ def _partitions(options: Options, model: PacedModel) -> Outcome:
                 await connect_all(clients[name], system.url)
                 await system.talk(clients[name], options.seconds(1), 0)
             for _ in range(options.runs):
+                await _measure_idle(options, systems, found)
                 for name, system in systems.items():
                     await _measure(options, model, system, clients[name], found[name])
             for name, system in systems.items():
@@ -82,13 +83,19 @@ def _partitions(options: Options, model: PacedModel) -> Outcome:
     return Outcome(rows=_rows(found, options), tables=[_costs(found), _commands(found)])
 
 
+async def _measure_idle(options: Options, systems: dict[str, ChatSystem], found: dict[str, _Found]) -> None:
+    """Measures all without load at once, for long: the kernel counts in hundredths of a second."""
+    for system in systems.values():
+        await system.calm()
+    meters = {name: system.meter() for name, system in systems.items()}
+    await asyncio.sleep(options.seconds(12))
+    for name, meter in meters.items():
+        found[name].idle.append(meter.lap())
+
+
 async def _measure(
     options: Options, model: PacedModel, system: ChatSystem, clients: Sequence[Client], found: _Found
 ) -> None:
-    await system.calm()
-    meter = system.meter()
-    await asyncio.sleep(options.seconds(4))
-    found.idle.append(meter.lap())
     for number, (load, (users, seconds)) in enumerate(_LOADS.items()):
         model.set(Pace(seconds))
         before = _statistics(system)

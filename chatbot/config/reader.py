@@ -35,6 +35,8 @@ from chatbot.store.sentinel import is_sentinel
 
 #: Read by OpenSSL and by `requests`, in every process.
 _AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+#: Celery would import the modules that they name, in web processes too.
+_OF_CELERY = ("CELERY_CONFIG_MODULE", "CELERY_LOADER")
 #: Docker's `--env-file` passes quotation marks on.
 _QUOTED = re.compile(r"""(["'])(?!.*\1.*\1).*\1\Z""", re.DOTALL)
 #: How much two names must have in common for one to count as a misspelling of the other.
@@ -101,6 +103,7 @@ def read_settings() -> Settings:
     """The settings in the environment, completed by `.env` in the working folder. Raises `ConfigurationError`."""
     load_env_file()
     check_authorities(os.environ)
+    _check_celery(os.environ)
     return Settings.from_env(os.environ)
 
 
@@ -141,6 +144,12 @@ def _read_env_file() -> dict[str, str]:
             raise ConfigurationError(f".env has no NAME=value in line {line}: correct that line")
     found = dotenv_values(stream=io.StringIO(text))
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _check_celery(environ: Mapping[str, str]) -> None:
+    for variable in _OF_CELERY:
+        if environ.get(variable):
+            raise ConfigurationError(f"{variable} has no use here, as all settings are variables: remove it")
 
 
 def check_authorities(environ: Mapping[str, str]) -> None:

@@ -71,7 +71,7 @@ def _celery(command: str, arguments: list[str]) -> None:
 
     if command == "worker":
         # Celery's own command would import another pool's packages, before it loads this program.
-        refuse_early(arguments, os.environ)
+        refuse_early(arguments)
     from celery.__main__ import main as celery
 
     sys.argv = ["celery", "-A", _WORKER, command, *arguments]

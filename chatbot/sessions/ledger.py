@@ -9,13 +9,16 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
+import hiredis
 import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.sessions.leases import GRACE, LEASE
+from chatbot.store.client import ask_packed, pool_of_key
 from chatbot.store.errors import store_errors
 from chatbot.store.partitions import Node, Partition, Store, partitions_of
 from chatbot.store.scripts import Scripts, Value
@@ -127,11 +130,9 @@ class Ledger:
         if not partitions[0].tag or seen.sums[0]:
             return partitions
         try:
-            with store_errors("ledger"), partitions[0].fail_fast_client.pipeline(transaction=False) as pipeline:
-                for partition in partitions:
-                    keys = partition.shared
-                    pipeline.exists(keys.ledger, keys.waiting, keys.outbox)
-                answers = pipeline.execute(raise_on_error=False)
+            with store_errors("ledger"):
+                pool = pool_of_key(partitions[0].fail_fast_client, partitions[0].shared.ledger)
+                answers = ask_packed(pool, _existence(tuple(partitions)), len(partitions))
         except StoreUnavailable:
             # A master is away: the sweeps of the others succeed.
             return partitions
@@ -181,6 +182,16 @@ class Ledger:
             "others": seen.others(partition) if self._partitions.several else "",
         }
         return (*partition.shared, partition.swept), (), arguments
+
+
+@cache
+def _existence(partitions: tuple[Partition, ...]) -> bytes:
+    """The commands that ask whether partitions have unanswered messages or charges."""
+    packed = b""
+    for each in (partition.shared for partition in partitions):
+        command: Any = ("EXISTS", each.ledger, each.waiting, each.outbox)
+        packed += hiredis.pack_command(command)
+    return packed
 
 
 class Seen:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import grp
 import pwd
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 #: Options of `celery` itself that have no use here, and what to do without them.
 _REFUSED = (
@@ -12,28 +13,37 @@ _REFUSED = (
     (("--result-backend",), "no results are stored: leave it out"),
     (("--config", "--loader"), "settings come from the environment: leave it out"),
 )
-_VARIABLES = ("CELERY_CONFIG_MODULE", "CELERY_LOADER")
+_MOST_SLOTS = 10_000
 
 
-def refuse_early(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+def refuse_early(arguments: Sequence[str]) -> None:
     """Ends the process for options over which Celery would end it with a traceback, or that would do harm."""
     refuse_pool(arguments)
+    if "worker" in arguments and (slots := chosen(arguments, "-c", "--concurrency")) is not None:
+        # Celery takes 0 for none given.
+        refuse_slots(slots)
     for names, sentence in _REFUSED:
         if chosen(_own(arguments), *names) is not None:
             raise SystemExit(f"{names[0]}: {sentence}")
-    for variable in _VARIABLES:
-        if environ.get(variable):
-            raise SystemExit(f"{variable} has no use here, as settings come from the environment: remove it")
-    for option, find in (("--uid", pwd.getpwnam), ("--gid", grp.getgrnam)):
+    for option, by_name, by_number in (
+        ("--uid", pwd.getpwnam, pwd.getpwuid),
+        ("--gid", grp.getgrnam, grp.getgrgid),
+    ):
         name = chosen(arguments, option)
-        if name and not name.isdecimal() and not _found(find, name):
+        if name and not (_found(by_number, int(name[:9])) if name.isdecimal() else _found(by_name, name)):
             raise SystemExit(f"{option} {name}: this machine has no such name, correct it")
 
 
 def refuse_pool(arguments: Sequence[str]) -> None:
-    """Ends the process if its arguments choose another pool than threads."""
+    """Ends the process if its arguments choose a pool of Celery's that is not replaced by this program's."""
     if chosen(arguments, "-P", "--pool") not in (None, "threads"):
-        raise SystemExit("-P: this program's workers are made for threads alone: leave -P out")
+        raise SystemExit("-P: all replies of a worker run in one process, in a pool of this program: leave -P out")
+
+
+def refuse_slots(number: str) -> None:
+    """Ends the process if a worker cannot generate so many replies at a time."""
+    if not (number.isascii() and number.isdecimal() and 1 <= int(number[:9]) <= _MOST_SLOTS):
+        raise SystemExit(f"-c is how many replies a worker generates at a time: write a number from 1 to {_MOST_SLOTS}")
 
 
 def chosen(arguments: Sequence[str], *names: str) -> str | None:
@@ -55,7 +65,7 @@ def _own(arguments: Sequence[str]) -> Sequence[str]:
     return arguments[: next((at for at, word in enumerate(arguments) if word in ("worker", "flower")), 0)]
 
 
-def _found(find: Callable[[str], object], name: str) -> bool:
+def _found(find: Callable[[Any], object], name: str | int) -> bool:
     try:
         find(name)
     except KeyError:

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 def create_worker(settings: Settings) -> Celery:
     """The app for `celery -A celery_worker worker` and `flower`."""
     refuse_beat()
-    refuse_early(sys.argv[1:], os.environ)
+    refuse_early(sys.argv[1:])
     logs.take_over_output(settings, streams=False)
     celery = create_celery(settings)
     # For `-P threads` too.

@@ -26,27 +26,27 @@ from chatbot.store.client import connect, database
 from chatbot.store.cluster.topology import is_cluster
 from chatbot.store.sentinel import is_sentinel
 from chatbot.telemetry import liveness
-from chatbot.worker.early_options import refuse_pool
+from chatbot.worker.early_options import refuse_pool, refuse_slots
 
 logger = logging.getLogger(__name__)
 
 NO_BEAT = "there is no Celery beat in this program, as workers send what is overdue: run celery -A celery_worker worker"
 _QUEUE = "celery"
-_MOST_THREADS = 10_000
 #: Bytes that are read of a file that should hold the number of a process.
 _LONGEST_PID = 32
 #: Seconds between two attempts to use Redis at start.
 _RETRY_INTERVAL = 1.0
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+_ONE_PROCESS = "has no effect, as all replies of a worker run in one process"
 #: Celery's names of options, and what to do without them.
 _REFUSED = {
-    "autoscale": "--autoscale does not work with threads: set WORKER_CONCURRENCY, or use -c",
+    "autoscale": f"--autoscale {_ONE_PROCESS}: set WORKER_CONCURRENCY, or use -c",
     "beat": f"-B: {NO_BEAT}, without -B",
-    "time_limit": "--time-limit has no effect on threads: set MODEL_TIMEOUT",
-    "soft_time_limit": "--soft-time-limit has no effect on threads: set MODEL_TIMEOUT",
-    "max_tasks_per_child": "--max-tasks-per-child has no effect on threads: leave it out",
-    "max_memory_per_child": "--max-memory-per-child has no effect on threads: leave it out",
-    "pool_start_method": "--pool-start-method has no effect on threads: leave it out",
+    "time_limit": f"--time-limit {_ONE_PROCESS}: set MODEL_TIMEOUT",
+    "soft_time_limit": f"--soft-time-limit {_ONE_PROCESS}: set MODEL_TIMEOUT",
+    "max_tasks_per_child": f"--max-tasks-per-child {_ONE_PROCESS}: leave it out",
+    "max_memory_per_child": f"--max-memory-per-child {_ONE_PROCESS}: leave it out",
+    "pool_start_method": f"--pool-start-method {_ONE_PROCESS}: leave it out",
     "disable_prefetch": "--disable-prefetch does not work with this program's queue: leave it out",
     "include": "-I: all tasks are this program's own: leave it out",
     "statedb": "--statedb has nothing to store, as this program revokes no tasks: leave it out",
@@ -70,7 +70,7 @@ def given(name: str) -> Any:
 
 
 def check_options() -> int | None:
-    """The number of threads that `-c` asks for, None without it. Ends the process for an option that is refused."""
+    """The replies at a time that `-c` asks for, None without it. Ends the process for an option that is refused."""
     for name, sentence in _REFUSED.items():
         if given(name) is not None:
             raise SystemExit(sentence)
@@ -82,12 +82,11 @@ def check_options() -> int | None:
         raise SystemExit(
             f"-Q and -X: this worker would answer no message, as all are in the queue {_QUEUE}: leave it out"
         )
-    threads = given("concurrency")
-    if threads is None:
+    slots = given("concurrency")
+    if slots is None:
         return None
-    if not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS:
-        raise SystemExit(f"-c must be a number of threads from 1 to {_MOST_THREADS}")
-    return threads
+    refuse_slots(str(slots))
+    return int(slots)
 
 
 def _check_pid_file(path: str | None) -> None:

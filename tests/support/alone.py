@@ -19,8 +19,9 @@ class Room:
     def __init__(self) -> None:
         run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
         folder = Path(tempfile.gettempdir())
-        # Both are open as long as the process lives.
-        self._files = [open(folder / f"chatbot-{run}-{name}", "a") for name in ("gate", "room")] if run else []  # noqa: SIM115
+        # Descriptors, which are open as long as the process lives.
+        create = os.O_CREAT | os.O_WRONLY
+        self._files = [os.open(folder / f"chatbot-{run}-{name}", create) for name in ("gate", "room")] if run else []
         self._held_alone = False
 
     @contextmanager

@@ -23,6 +23,7 @@ import simple_websocket
 from flask import abort, request
 from wsproto.connection import Connection
 from wsproto.events import CloseConnection, Event
+from wsproto.utilities import RemoteProtocolError
 
 from chatbot.protocol.close_codes import SLOW_CLIENT, TOO_BIG, Closing
 from chatbot.web.disconnects import has_ended
@@ -125,7 +126,10 @@ class WebSocket(simple_websocket.Server):  # type: ignore[misc]
 
     def handshake(self) -> None:
         """Called by simple-websocket before it starts its thread."""
-        super().handshake()
+        try:
+            super().handshake()
+        except UnicodeError:
+            raise RemoteProtocolError("a header of the handshake is not ASCII") from None
         self.sock.buffered = self.input_buffer
         if self.connected:
             # What parsed the handshake is as large as the rest of a connection, and of no use after it.

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _CHECK_INTERVAL = 0.05
 #: Seconds to wait for an event at most: a bound, should libcurl forget a timer.
 _LONGEST_WAIT = 1.0
-#: Seconds between two looks for events at most, and for each transfer: what comes meanwhile is read together. Of a few
+#: Seconds between two checks for events at most, and for each transfer: what comes meanwhile is read together. Of a few
 #: transfers each event is read at once.
 _PAUSE, _PAUSE_PER_TRANSFER, _FEW = 0.005, 0.00002, 10
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -41,6 +41,9 @@ class Transfer(Protocol):
     """A request under way. The loop calls these methods, in its thread."""
 
     easy: Any
+
+    def ending(self) -> None:
+        """The transfer ends; libcurl still knows its connection."""
 
     def finished(self, code: int) -> None:
         """The transfer ended, with a code of libcurl."""
@@ -100,6 +103,8 @@ class ModelLoop:
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._timer: float | None = None
         self._transfers: dict[Any, Transfer] = {}
+        #: Sockets of connections that had a response, by their local address.
+        self.sockets: dict[tuple[str, int], int] = {}
         self._ready: dict[Transfer, None] = {}
         self._afterwards: list[Callable[[], Any]] = []
         self._next_check = 0.0
@@ -258,6 +263,7 @@ class ModelLoop:
             for easy, code in [*((easy, 0) for easy in done), *((easy, code) for easy, code, _ in failed)]:
                 transfer = self._transfers.get(easy)
                 if transfer is not None:
+                    transfer.ending()
                     self.remove(transfer)
                     transfer.finished(code)
 

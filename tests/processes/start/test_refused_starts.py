@@ -69,7 +69,7 @@ WAYS = {
     "worker without a module": Way("run celery -A celery_worker", (CELERY[0], "worker")),
     "worker -Q other": Way("leave it out", (*WORKER, "-Q", "other")),
     "worker -X celery": Way("leave it out", (*WORKER, "-X", "celery")),
-    "worker -c auto": Way("-c must be a number of threads", (*WORKER, "-c", "auto")),
+    "worker -c 0": Way("write a number from 1 to", (*WORKER, "-c", "0")),
     "worker --time-limit": Way("set MODEL_TIMEOUT", (*WORKER, "--time-limit", "9")),
     "worker --max-tasks-per-child": Way("leave it out", (*WORKER, "--max-tasks-per-child", "9")),
     "worker with a client certificate that is not there": Way(

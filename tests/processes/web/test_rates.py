@@ -39,12 +39,8 @@ def test_new_sessions_of_one_address_are_limited_over_all_processes(strict: Depl
     assert [answer.status_code for answer in answers] == [200] * 4 + [429] * 2
     refused = answers[-1]
     assert refused.json()["error"]["code"] == "rate_limited"
-    wait = int(refused.headers["Retry-After"])
-    assert 1 <= wait <= 6
+    assert 1 <= int(refused.headers["Retry-After"]) <= 120
     assert create_session(strict, "192.0.2.2").status_code == 200
-    # A client that waits for `Retry-After` is admitted.
-    time.sleep(wait)
-    assert create_session(strict, "192.0.2.1").status_code == 200
 
 
 def test_the_bytes_of_imported_chats_are_limited(strict: Deployment) -> None:
@@ -63,19 +59,23 @@ def test_an_ipv6_network_of_one_customer_is_one_address(strict: Deployment) -> N
 
 def test_messages_of_one_session_are_limited_over_all_processes(strict: Deployment) -> None:
     with client_at(strict, "192.0.2.10") as one, client_at(strict, "192.0.2.11", 1, one.token) as other:
-        for number, client in enumerate((one, other, one)):
-            client.send("quick", f"m{number}")
-            client.until("ack", id=f"m{number}")
-        assert post(strict.url(), one.token, "too quick", **{"X-Forwarded-For": "192.0.2.12"}).status_code == 429
-        other.send("too quick", "m3")
-        error = other.until("error")
-        assert (error["code"], error["id"]) == ("rate_limited", "m3")
+        began = time.monotonic()
+        accepted = 0
+        while _accepted(client := (one, other)[accepted % 2], f"m{accepted}"):
+            accepted += 1
+        error = client.of_type("error")[-1]
+        assert (error["code"], error["id"]) == ("rate_limited", f"m{accepted}")
         assert 0 < error["retry_after"] <= 1
-        one.until("message", reply_to="m2")
-        assert [m["id"] for m in history(strict.url(), one.token) if m["source"] == "human"] == ["m0", "m1", "m2"]
+        # Three at once, and one more each second.
+        assert 3 <= accepted <= 4 + time.monotonic() - began
+        asked = [m["id"] for m in history(strict.url(), one.token) if m["source"] == "human"]
+        assert asked == [f"m{number}" for number in range(accepted)]
         time.sleep(error["retry_after"])
         # The same id, as it was not stored.
-        assert other.ask("too quick", "m3")["reply_to"] == "m3"
+        assert client.ask("too quick", f"m{accepted}")["reply_to"] == f"m{accepted}"
+    # Requests count like frames.
+    token, address = one.token, {"X-Forwarded-For": "192.0.2.12"}
+    eventually(lambda: post(strict.url(), token, "quick", **address).status_code == 429, what="a request is refused")
 
 
 def test_a_message_that_is_stored_already_is_acknowledged_without_being_counted(strict: Deployment) -> None:
@@ -121,7 +121,7 @@ def test_the_bytes_of_one_address_are_limited_over_all_its_sessions(strict: Depl
         refused = other.until("error")
         assert (refused["code"], refused["id"]) == ("rate_limited", "long")
         # 1000 bytes are missing, and 5000 come back in an hour.
-        assert refused["retry_after"] == pytest.approx(720, abs=5)
+        assert 600 < refused["retry_after"] <= 720
         assert other.ask("x" * 1000)["source"] == "bot"
 
 

@@ -370,6 +370,16 @@ def test_an_env_file_is_read_in_each_of_its_spellings(tmp_path: Path, monkeypatc
     assert (found.web.port, found.web.host, found.model.name, found.model.top_p) == (5001, "::1", "a b", None)
 
 
+@pytest.mark.parametrize("variable", ["CELERY_CONFIG_MODULE", "CELERY_LOADER"])
+def test_a_module_that_celery_would_import_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, "nowhere")
+    with pytest.raises(ConfigurationError, match=f"{variable} has no use here"):
+        read_settings()
+
+
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 def test_authorities_that_are_not_there_are_named(variable: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{variable} names a file that is not there"):

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 import websocket
+from wsproto.utilities import RemoteProtocolError
 
+from chatbot.web.transports.websocket import WebSocket
 from devtools.harness.deployment import eventually, free_port
 from devtools.paths import BIN, ROOT
 
@@ -137,3 +139,12 @@ def test_a_closed_socket_is_freed_without_the_garbage_collector(server: int, cut
         else:
             client.close()
     eventually(lambda: objects(server) == before, what="nothing of the sockets is left")
+
+
+def test_a_handshake_with_a_header_that_is_not_ascii_is_refused() -> None:
+    ours, theirs = socket.socketpair()
+    fields = {"HOST": "x", "CONNECTION": "Upgrade", "UPGRADE": "websocket", "SEC_WEBSOCKET_VERSION": "13"}
+    environ = {f"HTTP_{name}": value for name, value in fields.items()}
+    more = {"HTTP_SEC_WEBSOCKET_KEY": "x" * 22 + "==", "HTTP_SEC_WEBSOCKET_PROTOCOL": "caf\xe9"}
+    with ours, theirs, pytest.raises(RemoteProtocolError):
+        WebSocket({**environ, **more, "werkzeug.socket": ours})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from typing import Any
 
 import certifi
@@ -19,6 +20,8 @@ from chatbot.worker.models.server_errors.transfer_errors import ServerSilent, Tr
 
 #: Seconds to wait for the end of a body whose last event has been read: the end comes with that event, or never.
 _DRAIN_TIMEOUT = 0.01
+#: Connections of which the socket is remembered; of more all are forgotten.
+_MOST_SOCKETS = 1000
 
 
 class StreamClient:
@@ -37,16 +40,20 @@ class StreamClient:
 
         Raises `TransferFailed`, `ServerSilent` and `CallCancelled`.
         """
-        try:
-            response = StreamedResponse(self._handle(request), call, loop, silences, self._idle)
-        except pycurl.error as error:
-            raise TransferFailed(error.args[0], str(error.args[-1])) from error
-        try:
-            response.wait_for_body()
-        except BaseException:
-            response.close()
-            raise
-        return response
+        while True:
+            try:
+                response = StreamedResponse(self._handle(request), call, loop, silences, self._idle)
+            except pycurl.error as error:
+                raise TransferFailed(error.args[0], str(error.args[-1])) from error
+            try:
+                response.wait_for_body()
+            except BaseException:
+                response.close()
+                if response.unread:
+                    # That connection is closed now.
+                    continue
+                raise
+            return response
 
     def _handle(self, request: requests.PreparedRequest) -> Any:
         url = str(request.url)
@@ -100,6 +107,8 @@ class StreamedResponse(ModelResponse):
         self.headers = self._headers = CaseInsensitiveDict[str]()
         self._loop = loop
         self._idle = idle
+        #: Whether the request was not sent, as its connection held something unread.
+        self.unread = False
         self._began = self._heard = loop.now
         self._limit = silences[0]
         self._chunks: list[bytes] = []
@@ -109,6 +118,7 @@ class StreamedResponse(ModelResponse):
         self._waiting: greenlet.greenlet | None = None
         easy.setopt(pycurl.HEADERFUNCTION, self._add_header)
         easy.setopt(pycurl.WRITEFUNCTION, self._add_chunk)
+        easy.setopt(pycurl.PREREQFUNCTION, self._check_connection)
         call.on_cancel(self._cancel)
         call.wait_for_more = self._wait_for_more
         loop.add(self)
@@ -162,6 +172,15 @@ class StreamedResponse(ModelResponse):
 
     # Called by libcurl, where no greenlet may be switched to, and by the loop
 
+    def _check_connection(self, _remote: str, local: str, _remote_port: int, local_port: int) -> int:
+        """Refuses a connection on which a server has sent more than its response: it would be taken for the next one.
+
+        libcurl looks for that only on connections that were idle for more than a second.
+        """
+        known = self._loop.sockets.pop((local, local_port), -1)
+        self.unread = known >= 0 and _readable(known)
+        return int(pycurl.PREREQFUNC_ABORT if self.unread else pycurl.PREREQFUNC_OK)
+
     def _add_header(self, line: bytes) -> None:
         self._heard = self._loop.now
         name, colon, value = line.decode("latin-1").partition(":")
@@ -177,6 +196,13 @@ class StreamedResponse(ModelResponse):
         if self._drain_until is None:
             self._chunks.append(data)
             self._loop.ready(self)
+
+    def ending(self) -> None:
+        info = self.easy.getinfo
+        if (sock := info(pycurl.ACTIVESOCKET)) >= 0:
+            if len(self._loop.sockets) >= _MOST_SOCKETS:
+                self._loop.sockets.clear()
+            self._loop.sockets[info(pycurl.LOCAL_IP), info(pycurl.LOCAL_PORT)] = sock
 
     def finished(self, code: int) -> None:
         self._ended = True
@@ -214,7 +240,18 @@ class StreamedResponse(ModelResponse):
         if easy is not None:
             for callback in (pycurl.HEADERFUNCTION, pycurl.WRITEFUNCTION):
                 easy.setopt(callback, _ignore)
+            easy.setopt(pycurl.PREREQFUNCTION, _accept)
             self._idle.append(easy)
+
+
+def _readable(descriptor: int) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _accept(*_: Any) -> int:
+    return int(pycurl.PREREQFUNC_OK)
 
 
 def _ignore(_: bytes) -> None:

@@ -21,6 +21,8 @@ _QUOTES = frozenset({"input", "inputs", "prompt", "messages", "request", "body",
 _ANSWERS = frozenset({"choices", "generated_text", "token", "done", "candidates", "usage", "response"})
 #: A name that may be logged: too short and too plain to quote a request.
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+#: How access keys begin and look: some servers repeat them.
+_KEY = re.compile(r"^(sk|hf|gsk|xai|nvapi|pplx|bearer)[-_]|^(?=.*[A-Za-z])(?=(.*\d){6}).{20,}", re.IGNORECASE)
 #: Fields with types and codes of an error, and those that may stand beside it.
 _NAMES = ("type", "__type", "code", "status", "error_code", "status_code", "statusCode")
 _OUTER_NAMES = ("code", "type", "status_code", "statusCode")
@@ -232,4 +234,6 @@ def _parameters(*documents: dict[str, Any]) -> Iterator[str]:
 
 
 def _is_identifier(name: Any) -> bool:
-    return isinstance(name, (str, int)) and not isinstance(name, bool) and bool(_IDENTIFIER.fullmatch(str(name)))
+    if not isinstance(name, (str, int)) or isinstance(name, bool):
+        return False
+    return _IDENTIFIER.fullmatch(str(name)) is not None and _KEY.search(str(name)) is None

@@ -54,6 +54,37 @@ def test_the_connection_is_closed_when_a_model_goes_on_after_a_stop_sequence() -
     assert sent < 1000
 
 
+def test_what_a_server_sends_beyond_its_response_is_no_answer_to_the_next_request() -> None:
+    def answer(text: str) -> bytes:
+        body = json.dumps([{"generated_text": text}])
+        return f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+    def serve() -> None:
+        for place, text in enumerate(("one", "two")):
+            connection, _ = server.accept()
+            connections.append(connection)
+            connection.recv(65536)
+            connection.sendall(answer(text))
+            if place == 0:
+                answered.wait(10)
+                connection.sendall(answer("another user's"))
+                surplus.set()
+
+    connections: list[socket.socket] = []
+    answered, surplus = threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        model = at(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        assert ask(model, "first") == ("one", "stop")
+        answered.set()
+        assert surplus.wait(10)
+        assert ask(model, "second") == ("two", "stop")
+        thread.join(10)
+    for connection in connections:
+        connection.close()
+
+
 def test_the_server_gets_the_requests_id_in_a_header_of_any_name(make: ModelFactory, model: ModelServer) -> None:
     ask(make(), "one", Call(30, "session:one"))
     ask(make(request_id_header="X-Trace"), "two", Call(30, "session:two"))

@@ -164,7 +164,16 @@ def test_an_errors_code_type_and_length_are_logged_and_its_text_is_not(api: str)
 
 @pytest.mark.parametrize("status", ["200 OK", "422 Unprocessable Entity", "500 Internal Server Error"])
 @pytest.mark.parametrize(
-    "quote", ["my diary", "bad Basic YWRhOnBhc3Mtd29yZA==", "diary" * 13, ["diary"], {"my": "diary"}]
+    "quote",
+    [
+        "my diary",
+        "bad Basic YWRhOnBhc3Mtd29yZA==",
+        "diary" * 13,
+        ["diary"],
+        {"my": "diary"},
+        "sk-diary",
+        "diary123456YWRhabcde",
+    ],
 )
 def test_a_code_or_type_that_is_not_a_short_identifier_is_not_logged(status: str, quote: object) -> None:
     body = json.dumps(
