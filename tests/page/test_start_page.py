@@ -21,12 +21,12 @@ def test_the_start_page_asks_for_a_name_and_reports_an_unreachable_server(chromi
     # The form is there before the modules, and what is done with it then counts.
     user.page.get_by_role("button", name="Start chatting").click()
     held[0].continue_()
-    expect(user.page.get_by_role("alert")).to_have_text("Please write your name.")
+    expect(user.page.locator("#startError")).to_have_text("Please write your name.")
     expect(user.page.get_by_label("Your name")).to_be_focused()
     user.page.get_by_label("Your name").fill("Ada")
     user.context.set_offline(True)
     user.page.get_by_role("button", name="Start chatting").click()
-    expect(user.page.get_by_role("alert")).to_have_text("The server cannot be reached. Try again in a moment.")
+    expect(user.page.locator("#startError")).to_have_text("The server cannot be reached. Try again in a moment.")
     expect(user.page.get_by_label("Your name")).to_have_value("Ada")
     user.context.set_offline(False)
     user.page.get_by_role("button", name="Start chatting").click()
@@ -40,7 +40,7 @@ def test_the_start_page_explains_why_a_name_was_rejected(ada: PageUser) -> None:
     for name in ("A\u0007da", "\u200b"):
         ada.page.get_by_label("Your name").fill(name)
         ada.page.get_by_role("button", name="Start chatting").click()
-        expect(ada.page.get_by_role("alert")).to_have_text(
+        expect(ada.page.locator("#startError")).to_have_text(
             "This name cannot be used. Please write one of up to 64 ordinary characters."
         )
         ada.page.reload()
