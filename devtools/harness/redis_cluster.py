@@ -68,6 +68,8 @@ class RedisCluster:
         self._ports = list(self.nodes)
         self._by_announced = {proxy.port: port for port, proxy in self.encrypted.items()}
         self._clients: dict[int, redis.Redis] = {}
+        # They would answer after a timeout only.
+        self._frozen: set[int] = set()
         #: The masters of the first setup, in the order of their slots.
         self.first_masters = self._ports[:masters]
 
@@ -134,7 +136,7 @@ class RedisCluster:
 
     def owner(self, slot: int) -> int:
         """The port of the master that has the slot, as the nodes say that answer. Raises `LookupError`."""
-        for port in self._ports:
+        for port in self._awake():
             with contextlib.suppress(RedisError):
                 for first, last, master, *_ in self.ask(port, "CLUSTER", "SLOTS"):
                     if first <= slot <= last:
@@ -143,7 +145,7 @@ class RedisCluster:
 
     def masters(self) -> list[int]:
         """The ports of the nodes that have slots."""
-        for port in self._ports:
+        for port in self._awake():
             with contextlib.suppress(RedisError):
                 return list(dict.fromkeys(self._port(entry[2]) for entry in self.ask(port, "CLUSTER", "SLOTS")))
         return []
@@ -162,9 +164,14 @@ class RedisCluster:
 
     def freeze(self, port: int) -> None:
         self.nodes[port].signal(signal.SIGSTOP)
+        self._frozen.add(port)
 
     def wake(self, port: int) -> None:
         self.nodes[port].signal(signal.SIGCONT)
+        self._frozen.discard(port)
+
+    def _awake(self) -> list[int]:
+        return [port for port in self._ports if port not in self._frozen]
 
     def healthy(self) -> bool:
         """Whether all nodes see all slots covered, no node failed, and every replica linked."""
