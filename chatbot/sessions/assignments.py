@@ -61,6 +61,11 @@ class Assignment:
         return found
 
     @property
+    def sends_text(self) -> bool:
+        """Whether a client of OpenAI's interfaces gets the text as it is generated: what was sent cannot change."""
+        return bool((self.options or {}).get("stream"))
+
+    @property
     def regeneration(self) -> str | None:
         """The request's id if it is a regeneration: another reply to its message."""
         return None if self.message_id == self.reply_to else self.message_id

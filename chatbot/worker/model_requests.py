@@ -52,7 +52,7 @@ class ModelRequests:
                 yield from self._request(work, call, stream)
                 return
             except CannotContinue as error:
-                if work.options is not None:
+                if work.sends_text:
                     # Events were sent with the text: another attempt would change it.
                     raise
                 logger.info("the reply begins again: %s", error)

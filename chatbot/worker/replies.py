@@ -135,7 +135,7 @@ class Replies:
         """Settles one message."""
         if work.stopped:
             return self._commit(work, "stopped", None)
-        if work.partial and work.options is not None and not self._requests.continues(work):
+        if work.partial and work.sends_text and not self._requests.continues(work):
             logger.warning("the reply of another worker ends at %d characters, its events are sent", len(work.partial))
             return self._commit(work, "interrupted", None)
         request_id = f"{work.session}:{work.message_id}"
@@ -212,7 +212,7 @@ class Replies:
         if work.options is None:
             return False
         if stream.text:
-            return not again or not self._requests.continues(work)
+            return not again or (work.sends_text and not self._requests.continues(work))
         return stream.in_order and not again and bool(stream.reasoning or stream.call_text)
 
     def _commit(self, work: Assignment, finish_reason: str, stream: Stream | None) -> _Settled:

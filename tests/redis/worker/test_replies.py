@@ -316,7 +316,7 @@ BROKEN = TransientModelError("cut_off", "the stream ended")
 
 
 def test_a_reply_with_options_ends_where_it_was_sent_instead_of_beginning_again(talk: Talk) -> None:
-    talk.ask("q1", [Piece("half of "), BROKEN], truncation="disabled")
+    talk.ask("q1", [Piece("half of "), BROKEN], truncation="disabled", stream="events")
     assert (talk.last()["msg"], talk.last()["finish_reason"]) == ("half of ", "interrupted")
     assert talk.failures() == {}
 
@@ -464,11 +464,21 @@ def test_a_reply_that_is_stopped_after_its_worker_died_is_what_was_shown(talk: T
 
 
 def test_a_reply_with_options_that_no_model_continues_counts_with_an_estimate(talk: Talk) -> None:
-    talk.sessions.requests.accept(talk.session, "m1", "q1", extra={"options": {"truncation": "disabled"}})
+    talk.sessions.requests.accept(talk.session, "m1", "q1", extra={"options": {"stream": "events"}})
     die(talk, Piece("Hello"))
     talk.worker(Script()).answer(talk.session)
     assert (talk.last()["msg"], talk.last()["finish_reason"]) == ("Hello", "interrupted")
     assert talk.last()["usage"] == estimated("q1", "Hello")
+
+
+@pytest.mark.parametrize(
+    "model", [Script(said("Good day")), Continuing(CannotContinue("it does not"), said("Good day"))]
+)
+def test_a_whole_reply_with_options_begins_again_where_no_model_continues_it(talk: Talk, model: Model) -> None:
+    talk.sessions.requests.accept(talk.session, "m1", "q1", extra={"options": {"truncation": "disabled"}})
+    die(talk, Piece("Hello"))
+    talk.worker(model).answer(talk.session)
+    assert (talk.last()["msg"], talk.last()["finish_reason"]) == ("Good day", "stop")
 
 
 def estimated(prompt: str, text: str) -> dict[str, Any]:
@@ -476,11 +486,11 @@ def estimated(prompt: str, text: str) -> dict[str, Any]:
 
 
 def test_a_reply_with_options_goes_on_or_ends_but_never_changes(talk: Talk) -> None:
-    talk.sessions.requests.accept(talk.session, "m1", "q1", extra={"options": {"truncation": "disabled"}})
+    talk.sessions.requests.accept(talk.session, "m1", "q1", extra={"options": {"stream": "events"}})
     die(talk, Piece("Hello"))
     talk.worker(Continuing(said(" you"))).answer(talk.session)
     assert talk.last()["msg"] == "Hello you"
-    talk.sessions.requests.accept(talk.session, "m2", "q2", extra={"options": {"truncation": "disabled"}})
+    talk.sessions.requests.accept(talk.session, "m2", "q2", extra={"options": {"stream": "events"}})
     die(talk, Piece("Hello"))
     talk.worker(Continuing(CannotContinue("it does not"))).answer(talk.session)
     assert (talk.last()["msg"], talk.last()["finish_reason"]) == ("Hello", "interrupted")
