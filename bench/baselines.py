@@ -21,7 +21,8 @@ from flask_sock import Sock
 
 from bench.line_process import LineProcess
 from bench.meter import cpu_seconds
-from devtools.harness.deployment import Process, eventually, free_port
+from devtools.harness.deployment import Process, eventually
+from devtools.harness.ports import free_port
 from devtools.paths import BIN
 
 DONE = "bench:done"

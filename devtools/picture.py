@@ -9,7 +9,8 @@ import sys
 from playwright.sync_api import expect
 
 from devtools.harness.browser import browser, find
-from devtools.harness.deployment import Deployment, Process, eventually, free_port
+from devtools.harness.deployment import Deployment, Process, eventually
+from devtools.harness.ports import free_port
 from devtools.local.plan import SYSTEM_PROMPT
 from devtools.paths import ROOT
 

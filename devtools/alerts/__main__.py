@@ -14,7 +14,8 @@ from pathlib import Path
 from devtools.alerts.prometheus import RULES, Prometheus
 from devtools.alerts.triggers import MAX_SOCKETS, TRIGGERS, LiveChat
 from devtools.fake_model import ModelServer
-from devtools.harness.deployment import Deployment, Process, eventually, free_port
+from devtools.harness.deployment import Deployment, Process, eventually
+from devtools.harness.ports import free_port
 from devtools.local.redis_server import redis_command
 
 #: Seconds to wait for an alert to fire, and for all alerts to end.

@@ -11,7 +11,8 @@ from typing import Any, Self
 
 import requests
 
-from devtools.harness.deployment import Process, eventually, free_port
+from devtools.harness.deployment import Process, eventually
+from devtools.harness.ports import free_port
 from devtools.paths import ROOT
 
 RULES = ROOT / "docs" / "monitoring" / "alerts.yml"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from chatbot.config.reader import ALIASES, variables
 from chatbot.store.access import LEAST_ACL
 from chatbot.store.client import connect
 from chatbot.store.partitions import Partitions, partitions_of
+from devtools.harness.ports import free_port
 from devtools.local.redis_server import redis_command
 from devtools.paths import BIN, PARENT_WATCH, ROOT
 
@@ -39,19 +39,6 @@ _NO_EMPTY_VALUE = frozenset({"WEB_CONCURRENCY", *(name for name in _SETTINGS if 
 #: The user of the docs' "A user with few rights", as arguments of redis-server.
 USER, USER_PASSWORD = "chat", "few-rights"
 USER_ARGUMENTS = ("--user", USER, "on", f">{USER_PASSWORD}", *LEAST_ACL.split())
-
-_returned_ports: set[int] = set()
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on; another one at each call, as the last may not be in use yet."""
-    while True:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = int(sock.getsockname()[1])
-        if port not in _returned_ports:
-            _returned_ports.add(port)
-            return port
 
 
 def eventually(true: Callable[[], Any], timeout: float = 20.0, what: str = "") -> Any:

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from devtools.harness.deployment import Process, eventually, free_port
+from devtools.harness.deployment import Process, eventually
+from devtools.harness.ports import free_port
 
 #: Seconds in which a server loads its model and listens; vLLM takes about 25 on two cores.
 LOAD_TIMEOUT = 180.0

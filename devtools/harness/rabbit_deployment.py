@@ -7,7 +7,8 @@ import shutil
 import socket
 from typing import Any
 
-from devtools.harness.deployment import START_TIMEOUT, CannotRun, Deployment, Process, eventually, free_port
+from devtools.harness.deployment import START_TIMEOUT, CannotRun, Deployment, Process, eventually
+from devtools.harness.ports import free_port
 from devtools.local.ports import LOOPBACK
 
 #: Where Debian's package puts the server; the one on PATH would change the user.

@@ -14,7 +14,8 @@ from typing import Any, Self
 import redis
 from redis.exceptions import RedisError, ResponseError
 
-from devtools.harness.deployment import START_TIMEOUT, USER, USER_PASSWORD, Process, eventually, free_port
+from devtools.harness.deployment import START_TIMEOUT, USER, USER_PASSWORD, Process, eventually
+from devtools.harness.ports import free_port
 from devtools.harness.tls_proxy import TlsProxy
 from devtools.local.ports import LOOPBACK
 from devtools.local.redis_server import redis_command

@@ -9,7 +9,8 @@ from typing import Any
 
 import redis
 
-from devtools.harness.deployment import START_TIMEOUT, Deployment, Process, eventually, free_port
+from devtools.harness.deployment import START_TIMEOUT, Deployment, Process, eventually
+from devtools.harness.ports import free_port
 from devtools.local.ports import LOOPBACK
 from devtools.local.redis_server import redis_command
 

@@ -18,8 +18,8 @@ from devtools.harness.deployment import (
     Deployment,
     Process,
     eventually,
-    free_port,
 )
+from devtools.harness.ports import free_port
 from devtools.local.redis_server import redis_command
 
 

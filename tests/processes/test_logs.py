@@ -24,7 +24,8 @@ from chatbot.sessions.ids import session_id
 from chatbot.store.keys import session_keys
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient
-from devtools.harness.deployment import Deployment, Process, eventually, free_port
+from devtools.harness.deployment import Deployment, Process, eventually
+from devtools.harness.ports import free_port
 from devtools.paths import BIN, ROOT
 
 PASSWORD, MODEL_TOKEN, TEXT = "made-up-password", "hf_MadeUpToken", "unmistakably mine"

@@ -18,7 +18,8 @@ from chatbot.store.client import connect
 from chatbot.web.contracts.openai_operations import OPENAI_OPERATIONS
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, new_session
-from devtools.harness.deployment import Deployment, Process, eventually, free_port
+from devtools.harness.deployment import Deployment, Process, eventually
+from devtools.harness.ports import free_port
 from devtools.local.redis_server import redis_command
 from tests.support.http_transports import post
 

@@ -6,7 +6,8 @@ import requests
 
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history, texts
-from devtools.harness.deployment import Deployment, Process, eventually, free_port
+from devtools.harness.deployment import Deployment, Process, eventually
+from devtools.harness.ports import free_port
 from devtools.paths import BIN
 
 

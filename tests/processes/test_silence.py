@@ -14,7 +14,8 @@ import websocket
 from devtools.fake_model import ModelServer
 from devtools.fake_model.faults import ERRORS
 from devtools.harness.chat_client import ChatClient, Closed
-from devtools.harness.deployment import Deployment, Process, eventually, free_port
+from devtools.harness.deployment import Deployment, Process, eventually
+from devtools.harness.ports import free_port
 from devtools.paths import BIN
 
 #: A word in every message of users and of the model.

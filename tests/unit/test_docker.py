@@ -15,7 +15,8 @@ import yaml
 
 from chatbot.config import Settings
 from chatbot.worker.recovery import recovery_slots
-from devtools.harness.deployment import eventually, free_port
+from devtools.harness.deployment import eventually
+from devtools.harness.ports import free_port
 from devtools.local.redis_server import redis_command
 from devtools.package import ENTRY_FILES
 from devtools.paths import BIN, ROOT

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import redis
 
-from devtools.harness.deployment import free_port
+from devtools.harness.ports import free_port
 from devtools.local import llama_server, probes, redis_server
 from devtools.local.redis_server import RedisNotFound, redis_command
 from devtools.paths import ROOT

@@ -24,7 +24,8 @@ from chatbot.store.scripts import REPLICATION_TIMEOUT
 from chatbot.store.sentinel import SentinelAddress
 from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient, history
-from devtools.harness.deployment import Deployment, Process, eventually, free_port, running_redis
+from devtools.harness.deployment import Deployment, Process, eventually, running_redis
+from devtools.harness.ports import free_port
 from devtools.local.redis_server import redis_command
 from devtools.paths import BIN, ROOT
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import requests
 
-from devtools.harness.deployment import Deployment, Process, eventually, free_port
+from devtools.harness.deployment import Deployment, Process, eventually
+from devtools.harness.ports import free_port
 from devtools.paths import BIN
 
 

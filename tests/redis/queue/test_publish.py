@@ -13,7 +13,7 @@ import redis
 from chatbot.config import RedisSettings, Settings
 from chatbot.queue.celery_app import BROKER_ERRORS, GENERATE_REPLY, NEW, OWED, create_celery, publish_reply
 from chatbot.queue.elements import task_elements
-from devtools.harness.deployment import free_port
+from devtools.harness.ports import free_port
 
 SESSION = "0123456789abcdef" * 2
 

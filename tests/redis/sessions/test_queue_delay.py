@@ -16,8 +16,9 @@ from chatbot.sessions.sessions import Sessions
 from chatbot.store.client import connect
 from chatbot.store.keys import LEDGER, WAITING
 from chatbot.store.partitions import partitions_of
-from devtools.harness.deployment import eventually, free_port
+from devtools.harness.deployment import eventually
 from devtools.harness.histories import stored_messages
+from devtools.harness.ports import free_port
 from tests.support.ledger import end_session, overdue
 
 

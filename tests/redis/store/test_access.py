@@ -21,7 +21,8 @@ from chatbot.store.access import (
 from chatbot.store.client import connect
 from chatbot.telemetry.liveness import WorkerAges
 from chatbot.worker import health
-from devtools.harness.deployment import Process, eventually, free_port, running_redis
+from devtools.harness.deployment import Process, eventually, running_redis
+from devtools.harness.ports import free_port
 from devtools.local.redis_server import redis_command
 from devtools.paths import ROOT
 

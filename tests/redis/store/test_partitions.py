@@ -25,7 +25,8 @@ from chatbot.store.partition_table import open_partitions
 from chatbot.store.partitions import Partition, Partitions
 from chatbot.web.fanout.hub import Hub
 from chatbot.web.readiness import readiness
-from devtools.harness.deployment import Process, eventually, free_port
+from devtools.harness.deployment import Process, eventually
+from devtools.harness.ports import free_port
 from devtools.local.redis_server import redis_command
 
 #: Seconds that a message may wait.

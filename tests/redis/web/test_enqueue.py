@@ -14,7 +14,8 @@ from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import LEDGER, WAITING
 from chatbot.store.partitions import Partitions
 from chatbot.web.enqueue import Enqueuer
-from devtools.harness.deployment import eventually, free_port
+from devtools.harness.deployment import eventually
+from devtools.harness.ports import free_port
 
 
 def test_a_session_whose_task_the_broker_does_not_take_is_due_at_once(

@@ -19,7 +19,8 @@ from chatbot.store.partitions import Partitions
 from chatbot.telemetry.counters import Counts
 from chatbot.worker.recovery import Recovery
 from chatbot.worker.replies import Replies
-from devtools.harness.deployment import eventually, free_port
+from devtools.harness.deployment import eventually
+from devtools.harness.ports import free_port
 
 #: Slots of the worker, one of them for recovery alone.
 SLOTS = 4

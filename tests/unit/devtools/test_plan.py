@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from devtools.harness.deployment import free_port
+from devtools.harness.ports import free_port
 from devtools.local import llama_server, plan, probes, redis_server
 from devtools.local.plan import CannotRun, Ports, child_environment, hide_secrets, make_plan, read_ports
 from devtools.local.ports import why_unusable

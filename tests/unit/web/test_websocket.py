@@ -16,7 +16,8 @@ import websocket
 from wsproto.utilities import RemoteProtocolError
 
 from chatbot.web.transports.websocket import WebSocket
-from devtools.harness.deployment import eventually, free_port
+from devtools.harness.deployment import eventually
+from devtools.harness.ports import free_port
 from devtools.paths import BIN, ROOT
 
 FRAMES, FRAME_SIZE = 60, 200_000

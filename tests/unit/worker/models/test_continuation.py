@@ -16,7 +16,7 @@ from chatbot.worker.models.http.endpoint import ModelEndpoint
 from chatbot.worker.models.protocols.openai import OpenAIProtocol
 from chatbot.worker.prompts import PromptMessage
 from devtools.fake_model import ModelServer
-from devtools.harness.deployment import free_port
+from devtools.harness.ports import free_port
 from tests.support.models import PATHS, ModelFactory, answer, answering, ask, at
 
 REPLY = "You said: how are you today? ."
