@@ -145,6 +145,7 @@ def _set_up_threads(
         services.recovery_slots,
         services.load,
         services.partitions,
+        lambda: getattr(getattr(instance, "consumer", None), "connection", None) is not None,
     )
     # Without waiting for the broker, which recovery does not need.
     recovery.start()

@@ -11,8 +11,8 @@ PHONE = {"width": 390, "height": 844}
 MATHS = r"\(x^2\) and $a*b*c$, not $5 and $10.\n\n$$\nE = mc^2\n$$\n\n\[ \frac12 \]"
 TAGS = (
     "H<sub>2</sub>O x<sup>*2*</sup> <kbd>Esc</kbd> a<br>b\\n\\n"
-    "<details><summary><b>More</b></summary>\\n\\nHidden **text**\\n\\n<details><summary>Deeper</summary>\\n\\nDeepest\\n\\n"
-    "</details>\\n\\nStill hidden\\n\\n</details>\\n\\nAfter"
+    "<details><summary><b>More</b></summary>\\n\\nHidden **text**\\n\\n<details><summary>Deeper</summary>\\n\\nDeepest"
+    "\\n\\n</details>\\n\\nStill hidden\\n\\n</details>\\n\\nAfter"
 )
 HOSTILE = [
     r"\(\href{javascript:alert(1)}{x}\) \(\htmlStyle{color:red}{x}\) $\includegraphics{https://evil.example/a.png}$",
