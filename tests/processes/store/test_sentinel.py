@@ -148,6 +148,7 @@ def test_a_message_is_on_the_replica_before_it_is_acknowledged(pair: Pair) -> No
         # As after a restart: the client loads the script again.
         client.script_flush()
         assert sessions.requests.accept(session, "m49", "hello").id == "m49"
+        sessions.create("Bob")
         pair.processes[1].kill()
         before = waits(client)
         with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
@@ -155,7 +156,7 @@ def test_a_message_is_on_the_replica_before_it_is_acknowledged(pair: Pair) -> No
         with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
             sessions.requests.accept(session, "m50", "a repetition, still on no replica")
         with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
-            sessions.create("Bob")
+            sessions.create("Cid")
         # One each: none is tried again.
         assert waits(client) == before + 3
 
