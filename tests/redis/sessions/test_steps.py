@@ -403,6 +403,15 @@ def test_one_of_many_workers_sweeps_each_second(redis_client: redis.Redis) -> No
     assert [ledger.overdue() is None for ledger in ledgers] == [False, True, True, True, True]
 
 
+def test_a_worker_that_sweeps_more_often_waits_for_no_other(redis_client: redis.Redis) -> None:
+    seldom, often, other = (Ledger(redis_client) for _ in range(3))
+    assert seldom.overdue() is not None
+    assert often.overdue(interval=60) is None
+    assert often.overdue(interval=0.2) is not None
+    assert redis_client.pttl(SWEPT) <= 200
+    assert other.overdue() is None
+
+
 def test_what_a_worker_has_claimed_is_owed_and_what_none_has_is_not(
     sessions: Sessions, leases: Leases, redis_client: redis.Redis
 ) -> None:
