@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two sweeps, over all processes.
 SWEEP_INTERVAL = 1.0
+#: The same while a worker cannot fetch tasks: sweeps alone find new messages then.
+OUTAGE_INTERVAL = 0.2
 #: Seconds for which the figures of a partition count after they were read.
 FIGURES_LIFE = 5.0
 #: Milliseconds between two checks of a session that no worker takes: at first, and at most after doubling each time.
@@ -65,20 +67,21 @@ class Ledger:
         if len(missed) < SWEEP_SIZE:
             missed.add(session)
 
-    def overdue(self, node: Node | None = None) -> Overdue | None:
+    def overdue(self, node: Node | None = None, interval: float = SWEEP_INTERVAL) -> Overdue | None:
         """The sessions that need a worker, of one node or of all; None when another process has just swept them all.
 
-        Each becomes due again later, and the leases of dead workers are released.
+        `interval` is the time in seconds until this process sweeps again. Each session becomes due again later, and the
+        leases of dead workers are released.
         """
         partitions = self._partitions.all if node is None else self._partitions.of_node(node)
         again = self._found((node,) if node else self._partitions.nodes)
         swept: list[tuple[Partition, list[Any]]] = []
         seen, failure = self._figures.seen(), None
-        for places in self._partitions.by_client(partitions):
-            busy = self._busy([partitions[place] for place in places], seen)
+        for indexes in self._partitions.by_client(partitions):
+            busy = self._busy([partitions[index] for index in indexes], seen)
             if not busy:
                 continue
-            calls = [self._call(partition, seen) for partition in busy]
+            calls = [self._call(partition, seen, interval) for partition in busy]
             try:
                 answers = self._scripts.run_many("sweep", busy[0], calls)
             except StoreUnavailable as error:
@@ -159,6 +162,8 @@ class Ledger:
             try:
                 with store_errors("ledger"):
                     ready = client.zscore(partition.shared.waiting, session)
+                    # Checks that found no worker free say nothing of a task: the later ones come no rarer.
+                    client.hdel(partition.keys(session).state, "looks")
                     # Only where the session still is in the ledger.
                     client.zadd(partition.shared.ledger, {session: ready or 0}, xx=True, lt=True)
             except StoreUnavailable:
@@ -171,10 +176,12 @@ class Ledger:
         with store_errors("ledger"):
             return sum(int(partition.client.zcard(partition.shared.ledger)) for partition in partitions)
 
-    def _call(self, partition: Partition, seen: Seen) -> tuple[tuple[str, ...], tuple[()], dict[str, Value]]:
+    def _call(
+        self, partition: Partition, seen: Seen, interval: float
+    ) -> tuple[tuple[str, ...], tuple[()], dict[str, Value]]:
         arguments: dict[str, Value] = {
             "limit": SWEEP_SIZE,
-            "interval_ms": int(SWEEP_INTERVAL * 900),
+            "interval_ms": int(interval * 900),
             "lease_ms": LEASE,
             "grace_ms": GRACE,
             "first_wait_ms": FIRST_WAIT,
@@ -200,7 +207,7 @@ class Seen:
 
     def __init__(self, figures: dict[Partition, list[float]]) -> None:
         self._figures = figures
-        self.sums = [sum(each[place] for each in figures.values()) for place in range(3)]
+        self.sums = [sum(each[index] for each in figures.values()) for index in range(3)]
         self._delays = sorted((each[3] for each in figures.values()), reverse=True)[:2]
 
     def others(self, partition: Partition) -> str:

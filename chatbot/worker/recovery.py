@@ -4,6 +4,9 @@ A session is owed a reply when a worker claimed it and died, or postponed the re
 worker process sweeps the ledger, one of them each second. Owed sessions take slots that no new message can take; what
 these slots cannot hold goes into the queue, ahead of all new messages. So recovery waits neither behind the traffic nor
 for the broker.
+
+While the broker is away no task can be published: the sweeps, then five a second, find every new message, and each gets
+any slot that is free.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from chatbot.api_keys.charges import Charges
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.queue.celery_app import BROKER_ERRORS, NEW, OWED, PUBLISH_TIMEOUT, publish_reply
-from chatbot.sessions.ledger import SWEEP_INTERVAL, Ledger
+from chatbot.sessions.ledger import OUTAGE_INTERVAL, SWEEP_INTERVAL, Ledger
 from chatbot.store.partitions import Node, Partitions
 from chatbot.telemetry.counters import SWEEPS, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.replies import Replies
@@ -52,10 +55,12 @@ class Recovery:
         slots: int,
         load: Callable[[], tuple[int, int]],
         partitions: Partitions,
+        connected: Callable[[], bool],
     ) -> None:
         """`ledger`, `charges` and `replies` are called in the threads, after a fork if there is one.
 
-        `slots` are those for recovery alone; `load` returns the replies in progress, and all slots of the worker.
+        `slots` are those for recovery alone; `load` returns the replies in progress, and all slots of the worker;
+        `connected` whether the worker can fetch tasks from the broker.
         """
         self._celery = celery
         self._ledger = ledger
@@ -65,6 +70,7 @@ class Recovery:
         self._partitions = partitions
         self._slots = slots
         self._load = load
+        self._connected = connected
         self._lock = threading.Lock()
         self._answering = 0
         self._ending = threading.Event()
@@ -72,7 +78,7 @@ class Recovery:
         self._publish_after: float | None = None
 
     def start(self) -> None:
-        """Sweeps now, and then each second."""
+        """Sweeps now, and then each second, or more often while the broker is away."""
         for node in self._partitions.nodes:
             threading.Thread(target=self._run, args=(node,), name="recovery", daemon=True).start()
 
@@ -89,23 +95,30 @@ class Recovery:
                 logger.warning("could not sweep: %s", error)
             except Exception:
                 logger.exception("a sweep failed")
-            self._ending.wait(SWEEP_INTERVAL)
+            due = time.monotonic() + SWEEP_INTERVAL
+            while not self._ending.wait(OUTAGE_INTERVAL) and self._connected() and time.monotonic() < due:
+                pass
+
+    def _interval(self) -> float:
+        return SWEEP_INTERVAL if self._connected() else OUTAGE_INTERVAL
 
     def sweep(self, node: Node) -> None:
         """Gives each overdue session of a node a worker, and settles the charges there. Raises `StoreUnavailable`."""
-        overdue = self._ledger().overdue(node)
+        overdue = self._ledger().overdue(node, self._interval())
         if overdue is None:
             return
         self._counts.add(SWEEPS)
-        for session in overdue.queued:
-            self._answer(session)
-        owed = [session for session in overdue.owed if not self._answer(session)]
-        new = overdue.unclaimed
-        if self._publish_after is not None:
-            # Publishing may take seconds. Its tasks take no slots meanwhile, so any that is free will do.
-            owed, new = (
-                [session for session in some if not self._answer(session, any_slot=True)] for some in (owed, new)
-            )
+        away = self._publish_after is not None or not self._connected()
+        owed, new = overdue.owed, overdue.unclaimed
+        if away:
+            # Tasks in the queue are out of reach, those of `queued` too, and take no slots: any that is free will do.
+            owed = [*overdue.queued, *owed]
+        else:
+            for session in overdue.queued:
+                self._answer(session)
+        owed = [session for session in owed if not self._answer(session, any_slot=away)]
+        if away:
+            new = [session for session in new if not self._answer(session, any_slot=True)]
         if unpublished := self._publish([*((session, OWED) for session in owed), *((session, NEW) for session in new)]):
             left = [session for session in unpublished if not self._answer(session, any_slot=True)]
             self._ledger().check_next(left)

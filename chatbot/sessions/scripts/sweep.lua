@@ -19,6 +19,10 @@ local function figures()
   return {ready_sessions(), string.format('%.6g', claims), string.format('%.6g', rate), queue_delay()}
 end
 
+-- A mark that lasts longer than the interval is that of a process that sweeps less often.
+if redis.call('PTTL', swept) > tonumber(interval_ms) then
+  redis.call('DEL', swept)
+end
 if not redis.call('SET', swept, 1, 'NX', 'PX', interval_ms) then
   return {'swept already', figures(), 0}
 end

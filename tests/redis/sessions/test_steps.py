@@ -53,6 +53,22 @@ def expire_lease(client: redis.Redis, session: str) -> None:
     client.delete(session_keys(session).lease)
 
 
+def test_the_messages_of_a_prompt_are_read_together(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    """Its own, and those before it in one or two pieces."""
+
+    def reads() -> int:
+        return int(redis_client.info("commandstats").get("cmdstat_json.get", {"calls": 0})["calls"])
+
+    for turn in range(12):
+        say(sessions, leases, session, f"m{turn}", f"r{turn}")
+    sessions.requests.accept(session, "last", "last")
+    before = reads()
+    assert len(claimed(leases, session).messages) > 4
+    assert reads() - before <= 3
+
+
 def test_a_message_is_in_history_and_ledger_in_one_step(
     sessions: Sessions, session: str, redis_client: redis.Redis
 ) -> None:
@@ -385,6 +401,15 @@ def test_the_sweep_returns_an_overdue_session_once(sessions: Sessions, session: 
 def test_one_of_many_workers_sweeps_each_second(redis_client: redis.Redis) -> None:
     ledgers = [Ledger(redis_client) for _ in range(5)]
     assert [ledger.overdue() is None for ledger in ledgers] == [False, True, True, True, True]
+
+
+def test_a_worker_that_sweeps_more_often_waits_for_no_other(redis_client: redis.Redis) -> None:
+    seldom, often, other = (Ledger(redis_client) for _ in range(3))
+    assert seldom.overdue() is not None
+    assert often.overdue(interval=60) is None
+    assert often.overdue(interval=0.2) is not None
+    assert redis_client.pttl(SWEPT) <= 200
+    assert other.overdue() is None
 
 
 def test_what_a_worker_has_claimed_is_owed_and_what_none_has_is_not(

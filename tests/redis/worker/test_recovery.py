@@ -12,10 +12,10 @@ from chatbot.config import RedisSettings, Settings
 from chatbot.queue.celery_app import create_celery
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
-from chatbot.sessions.ledger import Ledger
+from chatbot.sessions.ledger import OUTAGE_INTERVAL, SWEEP_INTERVAL, Ledger, Overdue
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import SWEPT, WAITING
-from chatbot.store.partitions import Partitions
+from chatbot.store.partitions import Node, Partitions
 from chatbot.telemetry.counters import Counts
 from chatbot.worker.recovery import Recovery
 from chatbot.worker.replies import Replies
@@ -64,6 +64,7 @@ def test_all_slots_answer_while_the_broker_is_away_and_the_first_are_served_firs
         1,
         lambda: (len(replies.begun) - len(replies.done), SLOTS),
         table,
+        lambda: False,
     )
 
     def sweep() -> None:
@@ -81,3 +82,36 @@ def test_all_slots_answer_while_the_broker_is_away_and_the_first_are_served_firs
     sweep()
     eventually(lambda: sorted(replies.done) == sorted(waiting), 5)
     assert ledger.size() == 0
+
+
+def test_a_worker_without_the_broker_sweeps_more_often(redis_client: redis.Redis, leases: Leases) -> None:
+    connected = True
+    intervals: list[float] = []
+
+    class Noted(Ledger):
+        def overdue(self, node: Node | None = None, interval: float = SWEEP_INTERVAL) -> Overdue | None:
+            intervals.append(interval)
+            return super().overdue(node, interval)
+
+    table = Partitions.single(redis_client)
+    recovery = Recovery(
+        create_celery(Settings(redis=RedisSettings(broker_url=f"redis://127.0.0.1:{free_port()}/0"))),
+        lambda: Noted(table),
+        lambda: Charges(table),
+        lambda: cast("Replies", Busy(leases)),
+        Counts(),
+        1,
+        lambda: (0, SLOTS),
+        table,
+        lambda: connected,
+    )
+    recovery.start()
+    try:
+        eventually(lambda: intervals, 5)
+        connected = False
+        eventually(lambda: intervals.count(OUTAGE_INTERVAL) > 1, 10)
+        connected = True
+        eventually(lambda: intervals[-1] == SWEEP_INTERVAL, 10)
+    finally:
+        recovery.stop()
+    assert intervals[0] == SWEEP_INTERVAL

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from chatbot.worker.models.answers.response_events import (
     delta_of,
+    done_text,
     ended_response,
     is_response,
     output_items,
@@ -116,7 +117,7 @@ def is_neutral(document: Mapping[str, Any]) -> bool:
 def first_choice(document: Mapping[str, Any]) -> dict[str, Any] | None:
     """The choice that the reply is made of, or None: requests ask for one, and some servers send others beside it."""
     choices = document.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
+    for choice in choices if isinstance(choices, list) else (choices,):
         if isinstance(choice, dict) and choice.get("index") in (None, 0, "0"):
             return choice
     return None
@@ -167,8 +168,8 @@ def _response(document: Mapping[str, Any]) -> Part:
     if ended is None:
         ended = unnamed_end(document)
     if ended is None:
-        # Of an item whose text was not streamed.
-        item = "".join(_said(item)[0] for item in whole if item.get("type") == "message")
+        # Of what was not streamed.
+        item = "".join(_said(item)[0] for item in whole if item.get("type") == "message") or done_text(document)
         return Part(item, whole=True) if item else Part(text, reasoning)
     raise_for_error(ended)
     text = "".join(_said(item)[0] for item in whole if item.get("type") == "message") or _text(ended.get("output_text"))
@@ -207,9 +208,11 @@ def _contents(content: Any) -> tuple[str, str]:
             reasoning += next((_contents(part[name])[0] for name in _INNER if part.get(name)), "")
         elif part.get("type") == "refusal":
             text += _text(part.get("refusal"))
+        elif (thought := part.get("reasoningContent")) is not None:
+            reasoning += _contents(thought)[0]
         else:
-            value = part.get("text", part.get("content"))
-            text += _text(value.get("value") if isinstance(value, dict) else value)
+            value = part.get("text", part.get("content", part.get("reasoningText")))
+            text += _text(value.get("value", value.get("text")) if isinstance(value, dict) else value)
     return text, reasoning
 
 

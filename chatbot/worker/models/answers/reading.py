@@ -18,7 +18,7 @@ import urllib3
 from chatbot.worker.models.answers.json_documents import json_documents, loads, not_json, objects
 from chatbot.worker.models.answers.parts import Part, is_neutral, part_of
 from chatbot.worker.models.answers.piece import Piece, Pieces
-from chatbot.worker.models.answers.response_events import EVENT
+from chatbot.worker.models.answers.response_events import EVENT, begins_again
 from chatbot.worker.models.answers.sse import events
 from chatbot.worker.models.answers.tool_calls import ToolCalls
 from chatbot.worker.models.answers.usage import Usage, usage_of
@@ -85,6 +85,9 @@ def _pieces(reply: _Reply, body: _Body, *, streams_calls: bool) -> Iterator[Piec
     held: Piece | None = None
     try:
         for document in body.documents():
+            if document is not None and reply.last and begins_again(document):
+                # Some proxies ask again behind the end of an answer.
+                break
             piece = None if document is None else reply.read(document, streams_calls=streams_calls)
             if document is not None and piece is None and not is_neutral(document):
                 body.unknown = True

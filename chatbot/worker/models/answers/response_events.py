@@ -34,6 +34,17 @@ def delta_of(event: Mapping[str, Any]) -> tuple[str, str]:
     return (delta, "") if kind in _TEXT else ("", delta) if kind in _REASONING else ("", "")
 
 
+def done_text(event: Mapping[str, Any]) -> str:
+    """The text of a part that ends with this event, "" for another event. Some servers send no deltas before it."""
+    text = event.get("text") if event.get("type") == "response.output_text.done" else None
+    return text if isinstance(text, str) else ""
+
+
+def begins_again(document: Mapping[str, Any]) -> bool:
+    """Whether the object is the first event of a response."""
+    return document.get("type") == "response.created"
+
+
 def ended_response(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The response that has ended, if the object holds one. Of a failed one all but its error is left out."""
     found = document.get("response") if str(document.get("type")).startswith(EVENT) else document

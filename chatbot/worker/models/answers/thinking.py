@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-#: How thinking begins and ends; special tokens of models, as servers without a reasoning parser send them.
+from chatbot.worker.models.answers.channels import Channels, in_channels
+
+#: How thinking begins and ends, in lower case: special tokens of models, as servers without a reasoning parser send
+#: them. Harmony's channels are divided in channels.py.
 _TAGS = (
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),
     ("<reasoning>", "</reasoning>"),
+    ("<reasoning_scratchpad>", "</reasoning_scratchpad>"),
     ("<seed:think>", "</seed:think>"),
-    ("[THINK]", "[/THINK]"),
+    ("[think]", "[/think]"),
     ("◁think▷", "◁/think▷"),
-    ("<|channel|>analysis<|message|>", "<|start|>assistant<|channel|>final<|message|>"),
+    # OpenThinker, and Gemma 4.
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|channel>thought", "<channel|>"),
 )
 
 
@@ -38,6 +44,8 @@ class Thinking:
     def __init__(self, said: str = "") -> None:
         """`said` is the beginning of a reply that is continued."""
         self._held = ""
+        #: Where the reply is in channels.
+        self._channels: Channels | None = None
         #: The tag that ends the thinking; None before the first text and after the thinking.
         self._end: str | None = None
         #: Whether the reply has begun: an opening tag in it is text.
@@ -49,29 +57,37 @@ class Thinking:
 
     def feed(self, chunk: str) -> Split:
         """What `chunk` and what was held back are."""
+        if self._channels is not None:
+            return Split(*self._channels.feed(chunk))
         text, self._held = self._held + chunk, ""
         if self._replying:
             return self._reply(text)
         if self._end is None:
             start = text.lstrip()
-            if any(begin.startswith(start) for begin, _ in _TAGS):
+            lower = start.lower()
+            if in_channels(start):
+                self._channels = Channels()
+                return Split(*self._channels.feed(start))
+            if in_channels(start, so_far=True) or any(begin.startswith(lower) for begin, _ in _TAGS):
                 self._held = text
                 return Split()
-            tags = next((pair for pair in _TAGS if start.startswith(pair[0])), None)
+            tags = next((pair for pair in _TAGS if lower.startswith(pair[0])), None)
             if tags is None:
                 self._replying = True
                 return self._reply(text)
             self._end, self._said = tags[1], None
-            text = start.removeprefix(tags[0])
-        thought, tag, reply = text.partition(self._end)
-        if tag:
+            text = start[len(tags[0]) :]
+        at = text.lower().find(self._end)
+        if at >= 0:
             self._replying = True
-            return Split(reply, thought)
+            return Split(text[at + len(self._end) :], text[:at])
         self._held = _partial(text, self._end)
         return Split("", text.removesuffix(self._held))
 
     def end(self) -> Split:
         """What was held back is, once no more chunks come."""
+        if self._channels is not None:
+            return Split(*self._channels.end())
         held, self._held = self._held, ""
         if self._end is not None and not self._replying:
             return Split("", held)
@@ -112,6 +128,7 @@ class Thinking:
 
 def _partial(text: str, tag: str) -> str:
     """The end of the text that may be the beginning of the tag."""
-    if text[-1:] not in tag:
+    lower = text[-len(tag) :].lower()
+    if lower[-1:] not in tag:
         return ""
-    return next((tag[:n] for n in range(len(tag) - 1, 0, -1) if text.endswith(tag[:n])), "")
+    return next((text[-n:] for n in range(len(tag) - 1, 0, -1) if lower.endswith(tag[:n])), "")

@@ -98,7 +98,8 @@ class ToolCalls:
         """Adds a part of a call; a `whole` one replaces what was streamed of it."""
         function = part.get("function")
         function = function if isinstance(function, dict) else part
-        given, name = part.get("id"), _text(function.get("name"))
+        # Some servers leave special tokens of Harmony behind the name.
+        given, name = part.get("id"), _text(function.get("name")).partition("<|")[0]
         given = str(given) if type(given) is int else _text(given)
         arguments = _arguments(function.get("arguments"))
         call = self._call(part.get("index"), place, given, name, arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import threading
 import time
@@ -24,6 +25,10 @@ from chatbot.worker.models.server_errors.http_errors import causes
 _READ_SIZE = 65536
 #: Seconds to wait for the end of a body whose last event has been read: the end comes with that event, or never.
 _DRAIN_TIMEOUT = 0.01
+
+#: Headers of a response, most of which a chain of proxies adds; Python's limit is 100, and cannot be set otherwise.
+_MAX_HEADERS = 1000
+http.client._MAXHEADERS = _MAX_HEADERS  # type: ignore[attr-defined]
 
 T = TypeVar("T")
 

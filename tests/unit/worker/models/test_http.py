@@ -26,6 +26,14 @@ def test_the_token_is_sent_with_every_request(make: ModelFactory, model: ModelSe
     assert {r.headers["authorization"] for r in requests[-3:]} == {"Bearer hf_secret-secret"}
 
 
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_proxies_may_add_many_headers(*, in_loop: bool) -> None:
+    headers = "".join(f"X-Debug-{n}: {n}\r\n" for n in range(300))
+    body = '[{"generated_text": "Hello."}]'
+    with answering(f"HTTP/1.1 200 OK\r\n{headers}Content-Length: {len(body)}\r\n\r\n{body}".encode()) as url:
+        assert ask(at(url, in_loop=in_loop), "hi") == ("Hello.", "stop")
+
+
 def test_the_connection_is_closed_when_a_model_goes_on_after_a_stop_sequence() -> None:
     sent = 0
 

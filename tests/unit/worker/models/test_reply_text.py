@@ -1,6 +1,7 @@
 """The text shown of a reply: white space, stop sequences, split characters."""
 
 import random
+import time
 
 from chatbot.worker.models.answers.reply_text import ReplyText
 from chatbot.worker.prompts import STOP_SEQUENCES
@@ -45,6 +46,22 @@ def test_text_is_shown_as_soon_as_no_stop_sequence_can_begin_with_it() -> None:
     assert text.feed("you") == " you"
 
 
+def test_special_tokens_are_dropped_at_the_end_alone() -> None:
+    assert shown("Hello", "<|im_", "end|>\n", "<|im_end|>", "</s> ", stop=()) == ["Hello"]
+    assert "".join(shown("ChatML ends it with <|im_end|>, and", " a <", "b>", stop=())).endswith(
+        "<|im_end|>, and a <b>"
+    )
+    assert "".join(shown("Hello <|im_e", stop=())) == "Hello <|im_e"
+    assert "".join(shown("Hello.<", "/s>", stop=())) == "Hello."
+    assert "".join(shown("Now 3, <", "s", ">not 4", "</s>", stop=())) == "Now 3, <s>not 4</s>"
+
+
+def test_a_long_text_of_tags_is_read_in_time() -> None:
+    began = time.process_time()
+    assert "".join(shown("<td></td>" * 30_000, "<|EOT|>\n" * 30_000, "x", stop=())).endswith("<|EOT|>\nx")
+    assert time.process_time() - began < 2
+
+
 def test_surrogates_of_one_character_are_joined() -> None:
     assert shown("a\ud83d", "\ude00b", stop=()) == ["a", "😀b"]
 
@@ -55,7 +72,7 @@ def test_a_lone_surrogate_becomes_a_replacement_character() -> None:
 
 def test_the_same_is_shown_however_a_text_is_split() -> None:
     rng = random.Random(7)
-    alphabet = ["\n", " ", "Human", ":", "Bot", "Hu", "man", "x", "\nHuman:", "\nBo"]
+    alphabet = ["\n", " ", "Human", ":", "Bot", "Hu", "man", "x", "\nHuman:", "\nBo", "<", "</s>", "<eos>"]
     for _ in range(2000):
         text = "".join(rng.choices(alphabet, k=rng.randint(1, 8)))
         expected = "".join(shown(text))

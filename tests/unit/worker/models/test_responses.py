@@ -108,6 +108,11 @@ def test_the_last_event_says_why_the_reply_ended(server: ByteServer, last: str, 
             "Hello there.",
         ),
         ([text("Hello there."), "data: [DONE]\n\n"], "Hello there."),
+        ([named("output_text.done", text="Hello there."), named("completed")], "Hello there."),
+        # A router closes the part after the first delta.
+        ([text("Hello"), named("output_text.done", text="Hello"), text(" there."), named("completed")], "Hello there."),
+        # A proxy asks again behind the end.
+        ([*said("Hello there."), named("completed"), *said("Hello there."), named("completed")], "Hello there."),
     ],
 )
 def test_servers_that_know_the_protocol_in_part_are_read(server: ByteServer, events: list[str], expected: str) -> None:

@@ -453,6 +453,12 @@ ODD: dict[str, bytes] = {
         *(event({"choices": [{"message": {"content": text}}]}) for text in ("Hello", " there.")),
         event({"choices": [{"message": {"content": "Hello there."}, "finish_reason": "stop"}]}),
     ),
+    "a choice that is not in a list": response(
+        '{"choices": {"message": {"content": "Hello there."}, "finish_reason": "stop"}}'
+    ),
+    "special tokens at the end": chunked(
+        *CHAT.hello()[:2], event(CHAT.delta("<|im_")), event(CHAT.delta("end|>\n<|endoftext|>\n")), event(CHAT.end())
+    ),
     "another choice": chunked(event({"choices": [{"index": 1, "delta": {"content": "No."}}]}), *CHAT.hello()),
     "Ollama's own protocol": chunked(
         '{"message": {"role": "assistant", "content": "Hello"}, "done": false}\n',
@@ -468,6 +474,13 @@ def test_chat_servers_differ(server: ByteServer, case: str) -> None:
     assert reply(CHAT.model(server)) == HELLO
 
 
+#: As gpt-oss writes, where the server has no parser for it.
+HARMONY = (
+    "<|channel|>analysis<|message|>Let me",
+    " see.<|end|><|start|>assistant<|channel|>commentary to=functions.x <|constrain|>json<|message|> Yes.<|call|>",
+    "<|start|>assistant<|channel|>final<|message|>Hello",
+    " there.<|return|>",
+)
 THOUGHTS: dict[str, list[dict[str, Any]]] = {
     "reasoning_content": [
         {"reasoning_content": "Let me see. "},
@@ -488,6 +501,20 @@ THOUGHTS: dict[str, list[dict[str, Any]]] = {
     "tags": [{"content": "<think>Let me see. Yes.</think>\n\nHello there."}],
     "split tags": [{"content": c} for c in "\n<think>\nLet me see. Yes.\n</think>\n\nHello there."],
     "Gemini's tags": [{"content": "<thought>Let me see."}, {"content": " Yes.</thought>Hello there."}],
+    "other tags, in any case": [{"content": "<Thou"}, {"content": "ght>Let me see. Yes.</thought>\n\nHello there."}],
+    "OpenThinker's tags": [{"content": "<|begin_of_thought|>\nLet me see. Yes.<|end_of_thought|>\n\nHello there."}],
+    "Gemma's tags": [
+        {"content": c} for c in ("<|chan", "nel>thought\nLet me see.", " Yes.\n<chan", "nel|>Hello there.<turn|>")
+    ],
+    "Harmony": [{"content": c} for c in HARMONY],
+    "Harmony by the character": [{"content": c} for c in "".join(HARMONY)],
+    "Bedrock's": [
+        {"reasoning_content": {"reasoningText": {"text": "Let me see. Yes.", "signature": "x"}}},
+        {"content": "Hello there."},
+    ],
+    "parts of Bedrock": [
+        {"content": [{"reasoningContent": {"reasoningText": {"text": "Let me see. Yes."}}}, {"text": "Hello there."}]}
+    ],
     "Mistral's tags": [{"content": "[THINK]Let me see. Yes.[/THINK]Hello there."}],
 }
 
