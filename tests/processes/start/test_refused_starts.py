@@ -24,7 +24,7 @@ CELERY = (str(BIN / "celery"), "-A", "celery_worker")
 WORKER = (*CELERY, "worker")
 FLOWER = (*CELERY, "flower")
 PYTHON = (str(BIN / "python"),)
-FLASK = (str(BIN / "flask"), "--app", "wsgi")
+FLASK = str(BIN / "flask")
 
 #: Seconds for one start; a refusal takes about one on an idle machine.
 TIMEOUT = 60.0
@@ -55,7 +55,7 @@ WAYS = {
     ),
     "gunicorn at the address of another machine": Way("not an address of this machine", APP, {"HOST": "192.0.2.1"}),
     "gunicorn below a path that is not one": Way("SCRIPT_NAME must be a path", APP, {"SCRIPT_NAME": "chat app"}),
-    "flask run": Way("start gunicorn wsgi:app", (*FLASK, "run")),
+    "flask run": Way("start gunicorn wsgi:app", (FLASK, "--app", "chatbot.app", "run"), {"PYTHONPATH": str(ROOT)}),
     "python wsgi.py": Way("run gunicorn wsgi:app", (*PYTHON, "wsgi.py")),
     "python celery_worker.py": Way("run celery -A celery_worker worker", (*PYTHON, "celery_worker.py")),
     "celery beat": Way("there is no Celery beat in this program", (*CELERY, "beat")),

@@ -54,6 +54,22 @@ def expire_lease(client: redis.Redis, session: str) -> None:
     client.delete(session_keys(session).lease)
 
 
+def test_the_messages_of_a_prompt_are_read_together(
+    sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    """Its own, and those before it in one or two pieces."""
+
+    def reads() -> int:
+        return int(redis_client.info("commandstats").get("cmdstat_json.get", {"calls": 0})["calls"])
+
+    for turn in range(12):
+        say(sessions, leases, session, f"m{turn}", f"r{turn}")
+    sessions.requests.accept(session, "last", "last")
+    before = reads()
+    assert len(claimed(leases, session).messages) > 4
+    assert reads() - before <= 3
+
+
 def test_a_message_is_in_history_and_ledger_in_one_step(
     sessions: Sessions, session: str, redis_client: redis.Redis
 ) -> None:
