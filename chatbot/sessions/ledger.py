@@ -18,7 +18,8 @@ import redis
 
 from chatbot.errors import StoreUnavailable
 from chatbot.sessions.leases import GRACE, LEASE
-from chatbot.store.client import ask_packed, pool_of_key
+from chatbot.store.client import pool_of_key
+from chatbot.store.connections import ask_packed
 from chatbot.store.errors import store_errors
 from chatbot.store.partitions import Node, Partition, Store, partitions_of
 from chatbot.store.scripts import Scripts, Value
