@@ -149,7 +149,7 @@ def _ids() -> dict[str, str]:
     """The ids that a line belongs to; Celery's own lines about a task get them too."""
     ids = dict(_context.get() or {})
     if (span := current()) is not None:
-        ids["trace_id"], ids["span_id"], _ = span.context
+        ids["trace_id"], ids["span_id"] = span.trace_id, span.span_id
     # Not imported: gunicorn.conf.py uses this module before gevent has patched the modules that Celery imports.
     celery = sys.modules.get("celery._state")
     task = celery.get_current_task() if celery is not None else None

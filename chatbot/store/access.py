@@ -13,6 +13,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 
 from chatbot.store.cluster.client import ClusterClient
 from chatbot.store.keys import session_keys
+from chatbot.store.sentinel import is_sentinel
 
 _SECTION = '"A user with few rights"'
 #: The rules of a user of Redis that is used for nothing else.
@@ -51,6 +52,25 @@ JSON_MISSING = "RedisJSON is missing: use Redis 8, or load the module"
 #: Commands whose key stands behind a part of their name.
 _TWO_WORDS = ("JSON.DEBUG MEMORY", "PUBSUB NUMSUB", "SCRIPT LOAD", "CLUSTER SLOTS", "CLUSTER INFO")
 _REFUSED = "Redis refuses the user or the password: correct {}, or REDIS_USER and REDIS_PASSWORD"
+_UNKNOWN = "this Redis does not know {}: remove the rename-command of its configuration"
+_DISK = (
+    "Redis takes no writes, as it cannot save its data: see its log, and make room on its disk or correct its rights"
+)
+#: What an error of redis-py's means for whoever set the variable, by a part of its text.
+_MEANINGS = (
+    ("loading", "Redis is still loading its data"),
+    ("DB index", "Redis has no database of this number: end {} with /0"),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "Redis' certificate is not accepted: name its authority with ?ssl_ca_certs=FILE in {}",
+    ),
+    (
+        ("reset by peer", "Broken pipe", "closed by server"),
+        "Redis hangs up: if it has TLS, begin {} with rediss://; if it is in protected mode, it needs a password, or "
+        "to be reached at 127.0.0.1",
+    ),
+)
+_NO_TLS = " (if this Redis has no TLS, begin {} with redis://)"
 
 
 def queue_commands(db: int, prefix: str = "") -> str:
@@ -81,6 +101,16 @@ def find_problem(client: redis.Redis, commands: str, variable: str) -> str | Non
     return None
 
 
+def unreachable(error: redis.RedisError, url: str, variable: str) -> str:
+    """A sentence for an error that `find_problem` raised for a client of this URL, which `variable` names."""
+    text = str(error)
+    for parts, sentence in _MEANINGS:
+        if any(part in text for part in ((parts,) if isinstance(parts, str) else parts)):
+            return sentence.format(variable)
+    hint = _NO_TLS.format(variable) if url.startswith("rediss:") else ""
+    return f"no {'master' if is_sentinel(url) else 'Redis'} answers where {variable} says: {text}{hint}"
+
+
 def _find_problem(client: redis.Redis, commands: str, variable: str, *, cluster: bool = False) -> str | None:
     try:
         answers, info = _ask(client, [command.split(" ") for command in commands.split("|")])
@@ -88,44 +118,63 @@ def _find_problem(client: redis.Redis, commands: str, variable: str, *, cluster:
         return f"the user of {variable} may not use MULTI; give it the rights of docs/operations.md, {_SECTION}"
     except AuthenticationError:
         return _REFUSED.format(variable)
+    except ResponseError as error:
+        if "unknown command" not in str(error):
+            raise
+        return _UNKNOWN.format("MULTI")
     except redis.ConnectionError as error:
         if "no longer the master" in str(error):
             return f"Redis takes no writes: it is a replica ({variable} must name the master), or lacks replicas"
         raise
     if not cluster and "cluster" in (info.get("redis_mode"), info.get("server_mode")):
         return f"Redis is part of a Redis Cluster: begin {variable} with redis+cluster:// (rediss+cluster:// for TLS)"
+    return _refusal(list(zip(commands.split("|"), answers, strict=True)), variable)
+
+
+def _refusal(answers: Sequence[tuple[str, Any]], variable: str) -> str | None:
+    """A sentence about the commands that Redis refused when it queued them; None if it refused none for good."""
     missing: dict[str, list[str]] = {}
-    for command, answer in zip(commands.split("|"), answers, strict=True):
+    unknown = set()
+    for command, answer in answers:
         if isinstance(answer, NoPermissionError):
             name, subject = _name(command, str(answer))
             missing.setdefault(subject, []).append(name)
+        elif isinstance(answer, ResponseError) and "unknown command" in str(answer):
+            unknown.add(command.partition(" ")[0])
     if missing:
         listed = "; ".join(f"{subject} {', '.join(names)}" for subject, names in missing.items())
         listed += f"; give it those of docs/operations.md, {_SECTION}"
         return f"the user of {variable} lacks rights: {listed}"
-    if any(isinstance(answer, ResponseError) and "unknown command" in str(answer) for answer in answers):
-        return JSON_MISSING
+    if unknown:
+        only_json = all(name.startswith("JSON.") for name in unknown)
+        return JSON_MISSING if only_json else _UNKNOWN.format(", ".join(sorted(unknown)))
+    if any(isinstance(answer, ResponseError) and str(answer).startswith("MISCONF") for _, answer in answers):
+        return _DISK
     return None
 
 
 def _ask(client: redis.Redis, commands: Sequence[Sequence[str]]) -> tuple[list[Any], dict[str, Any]]:
-    """The answers of a transaction that queues `commands`, errors included, and INFO's, {} without the right to it."""
+    """The answers of a transaction that queues `commands`, errors included, and INFO's, {} without the right to it.
+
+    Raises the `ResponseError` of a Redis that begins none, as the commands would run.
+    """
     pool = client.connection_pool
     connection = pool.get_connection()
     try:
-        connection.send_packed_command(connection.pack_commands([("MULTI",), *commands, ("DISCARD",)]))
-        answers = [_read(connection) for _ in range(len(commands) + 2)]
+        connection.send_command("MULTI")
+        if isinstance(begun := _read(connection), ResponseError):
+            raise begun
+        connection.send_packed_command(connection.pack_commands([*commands, ("DISCARD",)]))
+        answers = [_read(connection) for _ in range(len(commands) + 1)][:-1]
     except BaseException:
         connection.disconnect()
         raise
     finally:
         pool.release(connection)
-    if isinstance(answers[0], NoPermissionError):
-        raise answers[0]
     try:
-        return answers[1:-1], client.info("server")
+        return answers, client.info("server")
     except ResponseError:
-        return answers[1:-1], {}
+        return answers, {}
 
 
 def _read(connection: Any) -> Any:

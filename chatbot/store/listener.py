@@ -153,18 +153,21 @@ class Listener:
     def _run(self) -> None:
         delay = _FIRST_DELAY
         broken = False
+        said = ""
         while not self._closed:
             try:
                 self._connect()
                 if broken:
                     logger.info("the listener receives again")
                     self._on_break()
-                broken, delay = True, _FIRST_DELAY
+                broken, delay, said = True, _FIRST_DELAY, ""
                 self._listen()
             except (redis.RedisError, OSError, ValueError) as error:
                 # ValueError: another thread found the connection broken, and closed it.
-                if not self._closed:
-                    logger.warning("the listener lost Redis: %s: %s", type(error).__name__, error)
+                found = f"{type(error).__name__}: {error}"
+                if not self._closed and found != said:
+                    said = found
+                    logger.warning("the listener lost Redis, and tries again: %s", found)
             except Exception:
                 logger.exception("the listener failed and starts again")
             with self._changed:

@@ -8,13 +8,12 @@ and password are those of Redis. Those of the Sentinels stand in the query, as `
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import threading
-import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -29,16 +28,13 @@ from redis.sentinel import (
 )
 
 from chatbot.store.connections import FollowsMaster, PollsSocket
+from chatbot.store.polling import poll
 from chatbot.store.url_parts import host_and_port, redis_options
-
-logger = logging.getLogger(__name__)
 
 SENTINEL_SCHEMES = ("sentinel", "sentinels")
 SENTINEL_PORT = 26379
 #: Seconds. A Sentinel answers from memory: after this time it counts as down, and the next one is asked.
 _SENTINEL_TIMEOUT = 1.0
-#: Seconds between two queries for the master.
-_POLL_INTERVAL = 1.0
 
 
 @dataclass(frozen=True)
@@ -133,25 +129,7 @@ class Sentinels(Sentinel):
             self._connections.add(connection)
             start, self._polling = not self._polling, True
         if start:
-            arguments = (weakref.ref(self), service)
-            threading.Thread(target=_poll_master, args=arguments, name="sentinel", daemon=True).start()
-
-
-def _poll_master(reference: weakref.ref[Sentinels], service: str) -> None:
-    """Discovers the master every second, until the `Sentinels` are garbage-collected."""
-    while True:
-        time.sleep(_POLL_INTERVAL)
-        sentinels = reference()
-        if sentinels is None:
-            return
-        try:
-            sentinels.discover_master(service)
-        except (redis.RedisError, OSError):
-            # Connections stay open.
-            logger.debug("no Sentinel answers")
-        except Exception:
-            logger.exception("Sentinel could not be asked")
-        del sentinels
+            poll(self, methodcaller("discover_master", service), "sentinel")
 
 
 class MasterPool(SentinelConnectionPool):

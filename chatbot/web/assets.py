@@ -13,9 +13,11 @@ from flask import Blueprint, Flask, Response, abort, request
 FOLDER = Path(__file__).parent / "static"
 #: A URL with a version means the same bytes for ever.
 _FOR_EVER = "public, max-age=31536000, immutable"
-#: Scripts that are no module, or that the page loads for a formula, code, an export or a search, or when no websocket
-#: connects.
+#: Scripts that are no module, or that the page loads for a formula, code, copying, a file or a search, or when no
+#: websocket connects.
 _LOADED_LATER = (
+    "chat-import.js",
+    "clipboard.js",
     "code-colours.js",
     "export.js",
     "maths.js",

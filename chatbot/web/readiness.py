@@ -13,6 +13,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.store.access import JSON_MISSING, SESSION_COMMANDS, find_problem
 from chatbot.store.partitions import Node, Partitions
 from chatbot.telemetry import liveness, redis_memory
+from chatbot.telemetry.redis_use import check_use
 from chatbot.web.fanout.hub import Hub
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,17 @@ def readiness(partitions: Partitions, hub: Hub, worker_timeout: float) -> tuple[
             logger.warning("readyz: %s", error)
     ready = any(map(_works, states))
     return ready, {"status": "ready" if ready else "not ready", **parts}
+
+
+def report_redis(urls: Sequence[str]) -> None:
+    """Logs what keeps each Redis from being used: web processes accept no messages for it, and go on."""
+    for number, url in enumerate(urls, 1):
+        use = check_use(url, SESSION_COMMANDS, "REDIS_URL")
+        which = f" of Redis {number} of {len(urls)}" if len(urls) > 1 else ""
+        if use.problem:
+            logger.error("no messages%s are accepted: %s", which, use.problem)
+        elif use.advice:
+            logger.warning("messages%s may be lost: %s", which, use.advice)
 
 
 def _states(partitions: Partitions, hub: Hub) -> list[dict[str, str]]:

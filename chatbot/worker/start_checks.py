@@ -21,11 +21,11 @@ from chatbot.config.broker_urls import is_amqp
 from chatbot.errors import StoreUnavailable
 from chatbot.queue.celery_app import BROKER_ERRORS, PUBLISH_TIMEOUT
 from chatbot.queue.transport import CLUSTER_PREFIX
-from chatbot.store.access import SESSION_COMMANDS, find_problem, queue_commands
-from chatbot.store.client import connect, database
+from chatbot.store.access import SESSION_COMMANDS, queue_commands
+from chatbot.store.client import database
 from chatbot.store.cluster.topology import is_cluster
-from chatbot.store.sentinel import is_sentinel
 from chatbot.telemetry import liveness
+from chatbot.telemetry.redis_use import check_use
 from chatbot.worker.early_options import refuse_pool, refuse_slots
 
 logger = logging.getLogger(__name__)
@@ -148,30 +148,24 @@ def _wait(commands: Mapping[str, str], variable: str, *, needed: bool = True) ->
     """Waits until one of several Redis, by URL, can be used for its commands."""
     reported: dict[str, str | None] = {}
     while True:
-        problems = {url: _problem(url, wanted, variable, needed=needed) for url, wanted in commands.items()}
-        usable = None in problems.values()
+        found = {url: check_use(url, wanted, variable) for url, wanted in commands.items()}
+        problems = {url: use.problem if needed or use.answers else None for url, use in found.items()}
         for number, (url, problem) in enumerate(problems.items(), 1):
             if problem and problem != reported.get(url):
-                which = f" for Redis {number} of {len(commands)}" if len(commands) > 1 else ""
-                logger.error("this worker waits%s: %s", which, problem)
-        if usable:
+                logger.error("this worker waits%s: %s", _which(number, len(commands)), problem)
+        if None in problems.values():
             break
         reported.update(problems)
         time.sleep(_RETRY_INTERVAL)
+    for number, use in enumerate(found.values(), 1):
+        if use.advice:
+            logger.warning("messages may be lost%s: %s", _which(number, len(commands)), use.advice)
     if reported:
         logger.info("this worker can use Redis now")
 
 
-def _problem(url: str, commands: str, variable: str, *, needed: bool) -> str | None:
-    client = connect(url, 1, retries=0)
-    try:
-        return find_problem(client, commands, variable)
-    except redis.RedisError as error:
-        if not needed:
-            return None
-        return f"no {'master' if is_sentinel(url) else 'Redis'} answers where {variable} says: {error}"
-    finally:
-        client.connection_pool.disconnect()
+def _which(number: int, count: int) -> str:
+    return f" for Redis {number} of {count}" if count > 1 else ""
 
 
 def warn_of_namesake(client: redis.Redis, node: str, timeout: float) -> None:

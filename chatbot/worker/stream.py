@@ -157,8 +157,8 @@ class Stream:
             self._calls.text = text
             self._enqueue()
 
-    def _with_carried_id(self, place: int, call: Mapping[str, Any]) -> Mapping[str, Any]:
-        carried = self._carried_calls[place : place + 1]
+    def _with_carried_id(self, index: int, call: Mapping[str, Any]) -> Mapping[str, Any]:
+        carried = self._carried_calls[index : index + 1]
         same = carried and carried[0]["name"] == call["name"]
         return {**call, "call_id": carried[0]["call_id"]} if same else call
 

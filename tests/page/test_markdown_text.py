@@ -18,7 +18,7 @@ async ([base, documents]) => {
     }
     drawn.set(text, true);
     while (drawn.behind) drawn.step();
-    return node.innerHTML.replaceAll('\\n</p>', '</p>');
+    return node.innerHTML.replace(/\\s+(?=<[/]p>|<[^/])|(?<=>)\\s+/g, '');
   };
   return documents.filter((text) => [1, 2, 3, 7, 50].some((size) => draw(text, size) !== draw(text, text.length)));
 }
@@ -31,6 +31,8 @@ DOCUMENTS = [
     "para\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n\nnext\n---\nTitle?\n===\n",
     "* * *\n*em* and **b\n\nold** x\r\ny\r\n",
     "> a\nlazy\n> - b\n\n> c\n\n# H\n## I\n<div>\n\n</div>\n[r]: http://x.y\n[r]\n",
+    "a\n<details>\n<summary>One <b>b</b></summary>\n\n- x\n\n<details><summary>Two</summary>\nin\n\n```html\n"
+    "<details>\n</details>\n```\n</details>\n\nrest</details>\n\n<details>\nnone\n</details>after\n<details><summary>open\n\nend",
     "````md\n```\ninner\n```\n````\n```\n```\n\n- [ ] t\n- 🙂é مرحبا\n\n    code\n\n\tcode",
 ]
 
@@ -66,12 +68,18 @@ def test_a_growing_table_shows_no_bars_and_is_one_table_when_it_is_long(ada: Pag
 
 @pytest.mark.parametrize(
     ("line", "count", "selector"),
-    [("- item N\n", 4000, "li"), ("| N | b |\n", 4000, "tbody tr"), ("code N\n", 8000, None), ("word N ", 9000, None)],
+    [
+        ("- item N\n", 4000, "li"),
+        ("| N | b |\n", 4000, "tbody tr"),
+        ("code N\n", 8000, None),
+        ("word N ", 9000, None),
+        ("para N\n\n", 3000, "details > p"),
+    ],
 )
 def test_a_long_block_is_drawn_in_parts_and_loses_nothing(
     ada: PageUser, line: str, count: int, selector: str | None
 ) -> None:
-    before = {"|": "| a | b |\n|---|---|\n", "c": "```\n"}.get(line[0], "")
+    before = {"|": "| a | b |\n|---|---|\n", "c": "```\n", "p": "<details><summary>x</summary>\n"}.get(line[0], "")
     text = before + "".join(line.replace("N", str(number)) for number in range(count))
     drawn = ada.page.evaluate(
         """async ([base, text, selector]) => {

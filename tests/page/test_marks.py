@@ -11,7 +11,8 @@ PHONE = {"width": 390, "height": 844}
 MATHS = r"\(x^2\) and $a*b*c$, not $5 and $10.\n\n$$\nE = mc^2\n$$\n\n\[ \frac12 \]"
 TAGS = (
     "H<sub>2</sub>O x<sup>*2*</sup> <kbd>Esc</kbd> a<br>b\\n\\n"
-    "<details><summary>More</summary>\\n\\nHidden **text**\\n\\n</details>"
+    "<details><summary><b>More</b></summary>\\n\\nHidden **text**\\n\\n<details><summary>Deeper</summary>\\n\\nDeepest"
+    "\\n\\n</details>\\n\\nStill hidden\\n\\n</details>\\n\\nAfter"
 )
 HOSTILE = [
     r"\(\href{javascript:alert(1)}{x}\) \(\htmlStyle{color:red}{x}\) $\includegraphics{https://evil.example/a.png}$",
@@ -19,6 +20,8 @@ HOSTILE = [
     r"\(\text{<img src=x onerror=alert(1)>}\) \(\def\x{\x\x}\x\)",
     "<sub onclick=alert(1)>x</sub> <sup><img src=x onerror=alert(1)></sup> <kbd style=x>x</kbd>",
     "<details ontoggle=alert(1) open><summary>x</summary>y</details>",
+    "<details><summary><img src=x onerror=alert(1)></summary><b onclick=alert(1)>y</b></details>",
+    "<details>\\n" * 600,
     "```xml\\n<img src=x onerror=alert(1)><script>alert(1)</script>\\n```",
 ]
 LIVE = "script, img, a, [style], [onclick], [onerror], [ontoggle], [href]:not(use)"
@@ -37,12 +40,12 @@ def test_code_is_coloured_without_markup_and_only_in_known_languages(ada: PageUs
     reply = ada.ask('!interval=20 !say=```python\\ndef f():\\n    return "text"\\n```\\n\\n```nonsense\\ndef f\\n```')
     # wait_for_function would need eval, which the security policy forbids, for all but its first look.
     sizes = "['keyword', 'string'].map((kind) => CSS.highlights.get(kind)?.size)"
-    eventually(lambda: ada.page.evaluate(sizes) == [2, 1], 30, "the code is coloured")
+    eventually(lambda: ada.page.evaluate(sizes) == [2, 1], what="the code is coloured")
     expect(reply.locator("pre").first.locator("span span")).to_have_count(0)
     expect(reply.locator("pre")).to_have_text(['def f():\n    return "text"', "def f"])
     # With forced colours a highlight would be a block of the selection's colour.
     ada.page.emulate_media(forced_colors="active")
-    eventually(lambda: ada.page.evaluate(sizes) == [0, 0], 30, "the code is not coloured")
+    eventually(lambda: ada.page.evaluate(sizes) == [0, 0], what="the code is not coloured")
 
 
 def test_the_libraries_are_loaded_only_when_a_reply_needs_them(ada: PageUser) -> None:
@@ -55,12 +58,17 @@ def test_the_libraries_are_loaded_only_when_a_reply_needs_them(ada: PageUser) ->
 
 def test_tags_that_models_write_are_shown_as_what_they_mean(ada: PageUser) -> None:
     reply = ada.ask(f"!say={TAGS}")
-    for name, text in {"sub": "2", "sup": "2", "kbd": "Esc", "summary": "More"}.items():
+    for name, text in {"sub": "2", "sup": "2", "kbd": "Esc", "summary b": "More"}.items():
         expect(reply.locator(name)).to_have_text(text)
     expect(reply.locator("p br")).to_have_count(1)
     expect(reply.get_by_text("Hidden text")).to_be_hidden()
-    reply.locator("summary").click()
+    reply.locator("summary").first.click()
     expect(reply.get_by_text("Hidden text")).to_be_visible()
+    expect(reply.get_by_text("Deepest")).to_be_hidden()
+    reply.get_by_text("Deeper").click()
+    expect(reply.get_by_text("Deepest")).to_be_visible()
+    expect(reply.locator("details > details + p")).to_have_text("Still hidden")
+    expect(reply).not_to_contain_text("<")
 
 
 def test_hostile_maths_tags_and_code_are_text(ada: PageUser) -> None:

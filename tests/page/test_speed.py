@@ -18,7 +18,7 @@ REPLY = (
     "```python\nprint('three')\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |"
 )
 #: The machine may be busy, but not every time.
-ROUNDS = 5
+ROUNDS = 8
 
 
 def assert_smooth(user: PageUser, act: Callable[[], None]) -> None:
@@ -62,8 +62,12 @@ def test_twenty_tokens_a_second_stay_smooth_in_a_chat_of_500_messages(reader: Pa
 
 @pytest.mark.parametrize(
     ("order", "end"),
-    [("!tokens=19000", " w18995"), ("!tokens=19000 \n```\nlet", " w18994")],
-    ids=["100 KB in one paragraph", "100 KB in one line of code"],
+    [
+        ("!tokens=19000", " w18995"),
+        ("!tokens=19000 \n```\nlet", " w18994"),
+        ("!say=" + " ".join(f"$x_{{{number}}}$" for number in range(800)) + " end", " end"),
+    ],
+    ids=["100 KB in one paragraph", "100 KB in one line of code", "800 formulas"],
 )
 def test_a_long_reply_is_shown_completely_and_smoothly(ada: PageUser, order: str, end: str) -> None:
     assert_smooth(ada, lambda: expect(ada.ask(order)).to_contain_text(end))

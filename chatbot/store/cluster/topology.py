@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import threading
@@ -23,9 +22,8 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from chatbot.store.connections import Connection, SSLConnection
+from chatbot.store.polling import poll
 from chatbot.store.url_parts import host_and_port, redis_options
-
-logger = logging.getLogger(__name__)
 
 CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
 CLUSTER_PORT = 6379
@@ -33,8 +31,8 @@ _FORM = "redis+cluster://host1:6379,host2:6379,host3:6379"
 SLOTS = 16384
 #: Seconds. A node answers from memory: after this time it counts as down, and the next one is asked.
 _ASK_TIMEOUT = 1.0
-#: Seconds between two queries for the owners of the slots: at most, and at least.
-_POLL_INTERVAL, _SHORTEST_INTERVAL = 1.0, 0.1
+#: Seconds between two queries for the owners of the slots, at least.
+_SHORTEST_INTERVAL = 0.1
 
 
 class ClusterNode(NamedTuple):
@@ -120,7 +118,7 @@ class Topology:
         return found
 
     def master_number(self, slot: int) -> int:
-        """The place of the slot's owner among all masters, by their slots; 0 while it is unknown. It does not block.
+        """The number of the slot's owner among all masters, by their slots; 0 while it is unknown. It does not block.
 
         It stays the same over a failover: the new owner has all slots of the former one.
         """
@@ -221,7 +219,7 @@ class Topology:
             if (firsts, owners, nodes) != (self._firsts, self._owners, self._nodes) or self._moved:
                 self._firsts, self._owners, self._nodes = firsts, owners, nodes
                 self._moved.clear()
-                self._numbers = {owner: place for place, owner in enumerate(dict.fromkeys(filter(None, owners)))}
+                self._numbers = {owner: number for number, owner in enumerate(dict.fromkeys(filter(None, owners)))}
                 self._note_change()
         return True
 
@@ -236,24 +234,7 @@ class Topology:
             with self._lock:
                 start, self._polling = not self._polling, True
             if start:
-                threading.Thread(target=_poll, args=(weakref.ref(self),), name="cluster", daemon=True).start()
-
-
-def _poll(reference: weakref.ref[Topology]) -> None:
-    """Asks the nodes every second, until the `Topology` is garbage-collected."""
-    while True:
-        time.sleep(_POLL_INTERVAL)
-        topology = reference()
-        if topology is None:
-            return
-        try:
-            topology.discover()
-        except (redis.RedisError, OSError):
-            # What was known stays.
-            logger.debug("no node of the cluster answers")
-        except Exception:
-            logger.exception("the cluster's nodes could not be asked")
-        del topology
+                poll(self, Topology.discover, "cluster")
 
 
 #: By process id and address.

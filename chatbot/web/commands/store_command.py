@@ -9,7 +9,7 @@ import redis
 
 from chatbot.config import load_settings
 from chatbot.errors import StoreUnavailable
-from chatbot.store.access import SESSION_COMMANDS, find_problem
+from chatbot.store.access import SESSION_COMMANDS, find_problem, unreachable
 from chatbot.store.client import connect
 
 
@@ -36,6 +36,6 @@ def _problem(url: str) -> str | None:
     try:
         return find_problem(client, SESSION_COMMANDS, "REDIS_URL")
     except redis.RedisError as found:
-        return f"no Redis answers where REDIS_URL says: {found}"
+        return unreachable(found, url, "REDIS_URL")
     finally:
         client.connection_pool.disconnect()

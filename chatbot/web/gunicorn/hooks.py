@@ -64,6 +64,12 @@ def post_worker_init(worker: Any) -> None:
     services = worker.wsgi.extensions["chatbot"]
     hub = services.hub
     hub.start()
+    if worker.age == 1:
+        # One of several processes reports it.
+        from chatbot.web.readiness import report_redis
+
+        urls = services.settings.redis.urls
+        threading.Thread(target=report_redis, args=(urls,), name="redis report", daemon=True).start()
     services.key_access.bind(worker.cfg.address)
     garbage_collection.tune()
     threading.Thread(target=_attend, args=(worker, hub, services.metrics), name="attendant", daemon=True).start()

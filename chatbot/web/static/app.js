@@ -1,11 +1,11 @@
 /** Connects the start page, the chat page and the list of chats, and handles the window's events. */
 
 import { idInAddress, showAddress } from './address.js';
-import { setUpImport } from './chat-import.js';
 import { ChatList } from './chat-list.js';
 import { setUpChatMenu } from './chat-menu.js';
 import { ChatPage } from './chat-page.js';
 import { endSession } from './client/api.js';
+import { setUpImport } from './file-choice.js';
 import { notice, page, shownView } from './page.js';
 import { setUpShortcuts } from './shortcuts.js';
 import { applyTheme, setUpThemes } from './theme-menu.js';

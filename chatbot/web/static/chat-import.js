@@ -1,14 +1,11 @@
-/** Imports a chat that was exported as JSON: chosen as a file, or dropped anywhere on the page. */
+/** Imports a chat that was exported as JSON. */
 
-import { importChat } from './client/api.js';
-import { page } from './page.js';
+import { request } from './client/api.js';
 
 const LIMIT = 4 * 1024 * 1024; // bytes that the server takes
 const TOO_LARGE = 'This file is too large to be imported: it may have 4 MB.';
 
 const REMEDY = 'Choose one that “Export as JSON” has saved.';
-
-const holdsFile = (event) => event.dataTransfer?.types.includes('Files');
 
 function explain({ code, status, message, retryAfter }) {
   if (status === 413) return TOO_LARGE;
@@ -17,47 +14,14 @@ function explain({ code, status, message, retryAfter }) {
   return code === 'invalid_import' ? `${message}. ${REMEDY}` : `${message}.`;
 }
 
-/** `imported(session)` is called with the new session, `failed(text)` with what went wrong. */
-export function setUpImport({ imported, failed }) {
-  async function take(file) {
-    page.importError.textContent = '';
-    document.body.dataset.importing = 'busy';
-    try {
-      if (file.size > LIMIT) failed(TOO_LARGE);
-      else imported(await importChat(file));
-    } catch (error) {
-      if (!error.code) throw error;
-      failed(explain(error));
-    } finally {
-      delete document.body.dataset.importing;
-    }
+/** Creates a session with the messages of a file. Returns {session}, or {problem}, a text for the user. */
+export async function importChat(file) {
+  if (file.size > LIMIT) return { problem: TOO_LARGE };
+  try {
+    const options = { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: file };
+    return { session: await request('import', options) };
+  } catch (error) {
+    if (!error.code) throw error;
+    return { problem: explain(error) };
   }
-
-  for (const button of [page.importHere, page.importFirst]) {
-    button.addEventListener('click', () => {
-      page.menu.hidePopover();
-      page.importFile.click();
-    });
-    button.disabled = false;
-  }
-  page.importFile.addEventListener('change', () => {
-    const [file] = page.importFile.files;
-    if (file) take(file);
-    page.importFile.value = ''; // the same file may be chosen again
-  });
-  document.addEventListener('dragover', (event) => {
-    if (!holdsFile(event)) return;
-    event.preventDefault();
-    document.body.dataset.importing = 'over';
-  });
-  document.addEventListener('dragleave', (event) => {
-    if (event.relatedTarget === null) delete document.body.dataset.importing;
-  });
-  document.addEventListener('drop', (event) => {
-    if (!holdsFile(event)) return;
-    event.preventDefault();
-    delete document.body.dataset.importing;
-    const [file] = event.dataTransfer.files;
-    if (file && !document.querySelector('dialog[open]')) take(file);
-  });
 }

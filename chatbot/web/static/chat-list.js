@@ -1,9 +1,8 @@
 /** The list of this browser's chats: which one to open first, and removal of chats whose sessions have ended. */
 
-import { showAddress } from './address.js';
+import { sessionId, showAddress } from './address.js';
 import { Chats, titleOf } from './chats.js';
 import { checkSession } from './client/api.js';
-import { sessionId } from './session-id.js';
 import { Sidebar } from './sidebar.js';
 import { browserStorage, tabStorage } from './storage.js';
 

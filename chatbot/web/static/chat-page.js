@@ -4,7 +4,7 @@ import { Chat } from './chat.js';
 import { ChatStatus } from './chat-status.js';
 import { Composer } from './composer.js';
 import { ConversationView } from './conversation-view.js';
-import { loadExport } from './later.js';
+import { loadClipboard, loadExport } from './later.js';
 import { plainText } from './markdown.js';
 import { announce, notice, page, showView } from './page.js';
 import { TurnActions } from './turn-actions.js';
@@ -194,7 +194,7 @@ export class ChatPage {
     page.draft.placeholder = expired ? 'What you write begins a new chat' : 'Write a message';
     page.empty.hidden = !empty || chat.connection !== 'online';
     page.exportChoices.hidden = empty;
-    if (!empty) loadExport();
+    if (!empty) for (const load of [loadExport, loadClipboard]) load();
     this.#drawEarlier(chat.hasEarlier && !expired);
     page.forget.hidden = expired;
     this.#drawSendAll(!expired);

@@ -1,6 +1,6 @@
 /** The chats of this browser, in its storage: the most recently used first. Every tab reads and writes them. */
 
-import { sessionId } from './session-id.js';
+import { sessionId } from './address.js';
 import { browserStorage } from './storage.js';
 
 const KEY = 'chat.chats';

@@ -1,5 +1,7 @@
 /** A chat as a file. */
 
+import { loadMessages } from './client/api.js';
+import { notice } from './page.js';
 import { quoted } from './thinking.js';
 
 /** The messages of a conversation, in the format of docs/protocol.md. */
@@ -91,8 +93,31 @@ export function toMarkdown({ name, begun, conversation }, messages, title) {
   return `${parts.filter(Boolean).join('\n\n')}\n`;
 }
 
+/** The server's messages; those that this page has loaded when the server cannot be asked. */
+async function messagesToExport({ token, conversation, connection, hasEarlier }) {
+  if (connection === 'online') {
+    if (hasEarlier) notice('Loading the earlier messages…');
+    try {
+      const messages = await loadMessages(token);
+      if (hasEarlier) notice('');
+      return messages;
+    } catch (error) {
+      if (!error.code) throw error;
+    }
+  }
+  if (hasEarlier) notice('The server cannot be asked for the earlier messages: the file has those shown here.');
+  return messagesOf(conversation);
+}
+
+/** Downloads a chat as a file; `format` is markdown or json. */
+export async function exportChat(chat, title, format) {
+  const messages = await messagesToExport(chat);
+  if (format === 'json') download(title, 'json', 'application/json', toJson(chat, messages));
+  else download(title, 'md', 'text/markdown', toMarkdown(chat, messages, title));
+}
+
 /** Downloads a text as a file, whose name comes from a title. */
-export function download(title, suffix, type, text) {
+function download(title, suffix, type, text) {
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
   link.download = fileName(title, suffix);

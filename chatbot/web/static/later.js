@@ -1,4 +1,4 @@
-/** Parts of the page that are loaded when they are first needed: for code, a formula, an export, a search. */
+/** Parts of the page that are loaded when they are first needed: for code, a formula, copying, files, a search. */
 
 /** Calls the function `name` of a module: at once when it is loaded, else when it is. */
 function later(load, name) {
@@ -49,6 +49,12 @@ function once(load) {
 
 /** The module export.js. Loaded with the first messages of a chat: it must be there when the server is not. */
 export const loadExport = once(() => import('./export.js'));
+
+/** The module clipboard.js; loaded with the first messages, too. */
+export const loadClipboard = once(() => import('./clipboard.js'));
+
+/** The module chat-import.js. */
+export const loadImport = once(() => import('./chat-import.js'));
 
 /** The module message-search.js, for the first search. */
 export const loadSearch = once(() => import('./message-search.js'));

@@ -9,10 +9,16 @@ const DISPLAYED = /^(?:\$\$((?:(?!\n\n|\$\$)[\s\S])+)\$\$|\\\[((?:(?!\n\n|\\\])[
 const PARENTHESES = /^\\\(((?:(?!\n\n|\\\))[\s\S])+)(?:\\\)|$)/;
 // A price is no formula: no space inside, and no letter or digit after it.
 const DOLLARS = /^\$(?![\s$])((?:\\.|[^\\$\n])*?[^\s\\$])\$(?![\w$])/;
-const PAIR = /^<(sub|sup|kbd)>([^<\n]+|(?:(?!<\/?\1>)[^\n])+)<\/\1>/i;
+const PAIRS = 'sub|sup|kbd|b|strong|i|em|u|code|mark';
+const PAIR = new RegExp(`^<(${PAIRS})>([^<\\n]+|(?:(?!</?\\1>)[^\\n])+)</\\1>`, 'i');
 const BREAK = /^<br\s*\/?>/i;
 const DETAILS =
-  /^ {0,3}<details(?: open)?>\s*(?:<summary>([^\n]*?)<\/summary>)?((?:(?!<\/?details)[\s\S])*)(?:<\/details>|$)[ \t]*(?:\n|$)/i;
+  /^ {0,3}<details(?: open)?>\s*(?:(<summary>)((?:(?!\n[ \t]*\n|<\/?(?:summary|details))[\s\S])*)(<\/summary>)?)?/i;
+const DETAILS_TAG = /(?<=^[ \t]*|>[ \t]*)<details\b|<\/details>(?:[ \t]*\n)?/gim;
+const MAY_BE_SUMMARY = /^(?:<(?:s(?:u(?:m.*)?)?)?)?$/i;
+
+/** `details` in others; deeper ones are shown as text. */
+export const MAX_DEPTH = 8;
 
 const beginOf = (pattern) => (source) => {
   const index = source.search(pattern);
@@ -52,7 +58,7 @@ export function extensions(escapeHtml) {
     {
       name: 'pair',
       level: 'inline',
-      start: beginOf(/<(?:sub|sup|kbd)>/i),
+      start: beginOf(new RegExp(`<(?:${PAIRS})>`, 'i')),
       tokenizer(source) {
         const found = PAIR.exec(source);
         if (!found) return undefined;
@@ -76,16 +82,58 @@ export function extensions(escapeHtml) {
   ];
 }
 
+/** The end tag of `details` whose content begins at `from`: {index, length}; null without one. */
+export function endOfDetails(source, from) {
+  DETAILS_TAG.lastIndex = from;
+  let depth = 1;
+  for (let tag = DETAILS_TAG.exec(source); tag; tag = DETAILS_TAG.exec(source)) {
+    depth += tag[0].startsWith('</') ? -1 : 1;
+    if (depth === 0) return { index: tag.index, length: tag[0].length };
+  }
+  return null;
+}
+
+/**
+ * The `details` that a text begins with: {summary, head, end, length, closed, begun}. `head` is where its content begins,
+ * `begun` whether there is some. Null when the text begins otherwise.
+ */
+export function detailsOf(source) {
+  const found = DETAILS.exec(source);
+  if (!found) return null;
+  const [{ length: head }, opened, summary, ended] = found;
+  const end = endOfDetails(source, head);
+  return {
+    summary: summary?.trim(),
+    head,
+    end: end?.index ?? source.length,
+    length: end ? end.index + end.length : source.length,
+    closed: end !== null,
+    begun: opened ? Boolean(ended) : !MAY_BE_SUMMARY.test(source.slice(head)),
+  };
+}
+
 function detailsExtension() {
+  let depth = 0;
   return {
     name: 'details',
     level: 'block',
     start: beginOf(/\n {0,3}<details/i),
     tokenizer(source) {
-      const found = DETAILS.exec(source);
+      const found = depth < MAX_DEPTH ? detailsOf(source) : null;
       if (!found) return undefined;
-      const summary = this.lexer.inlineTokens((found[1] ?? 'Details').trim());
-      return { type: 'details', raw: found[0], summary, tokens: this.lexer.blockTokens(found[2].trim(), []) };
+      const { summary, head, end, length } = found;
+      depth += 1;
+      try {
+        const tokens = this.lexer.blockTokens(source.slice(head, end).trim(), []);
+        return {
+          type: 'details',
+          raw: source.slice(0, length),
+          summary: this.lexer.inlineTokens(summary || 'Details'),
+          tokens,
+        };
+      } finally {
+        depth -= 1;
+      }
     },
     renderer({ summary, tokens }) {
       const head = `<summary>${this.parser.parseInline(summary)}</summary>`;

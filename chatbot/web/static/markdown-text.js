@@ -3,16 +3,15 @@
  * A step takes a bounded time, whatever the length of the text.
  */
 
-import { colour } from './later.js';
-import { appendCode, blocksOf, nodesOf } from './markdown.js';
+import { blocksOf, nodesOf } from './markdown.js';
+import { MAX_DEPTH } from './markdown-marks.js';
+import { openingOf } from './open-blocks.js';
 
 // Characters.
-const STEP = 2048; // read in one step
+const STEP = 1024; // read in one step
 const LONGEST = 4096; // of a block that is drawn again; longer ones are drawn in parts
 const MARK = 64; // after which the kind of a block is certain
 const ROWS = 400; // of one table; the next ones begin another, as all of a table is laid out again when it grows
-const OPENING = /^(`{3,}|~{3,})[^\n]*\n/;
-const UNDECIDED = /\n[ \t\n`~]*$/;
 const HEADING = /^ {0,3}\|([^\n]*?)\|?[ \t]*(?:\n[ \t|:-]*)?$/;
 
 const isHigh = (unit) => unit >= 0xd800 && unit <= 0xdbff;
@@ -44,33 +43,24 @@ function foreseen(block) {
   return table.type === 'table' ? table : block;
 }
 
-/** A code block without its closing fence, or null. Text is appended to it without drawing it again. */
-function openFence({ type, raw }, prefix) {
-  const opening = type === 'code' && !prefix ? OPENING.exec(raw) : null;
-  if (!opening) return null;
-  const [line, mark] = opening;
-  const language = line.slice(mark.length).trim().split(/\s/, 1)[0];
-  const end = `\\n {0,3}${mark[0]}{${mark.length},}[ \\t]*`;
-  if (new RegExp(`${end}(?:\\n|$)`).test(raw.slice(line.length - 1))) return null;
-  return { language, head: line.length, end: new RegExp(`${end}\\n`), endAtLast: new RegExp(`${end}$`) };
-}
-
 export class MarkdownText {
   #node;
+  #depth; // of `details` around it
   #text = '';
-  #final = true; // the text is complete
+  #final = false; // the text is complete
   #reset = false; // the text no longer begins with what is drawn
   #seen = 0; // end of the text that was read
   #drawn = 0; // end of the text whose nodes are final
   #prefix = ''; // what the rest must begin with to be a block of the same kind
   #rows = null; // the body of the table that a long table's next rows go on in
   #last = []; // the nodes that are not final
-  #fence = null; // the open code block at the end: {from, code, end, endAtLast}
+  #open = null; // the block at the end that grows by itself: see open-blocks.js
   #closed = true; // the complete text is drawn
 
   /** The text is drawn into `node`. */
-  constructor(node) {
+  constructor(node, depth = 0) {
     this.#node = node;
+    this.#depth = depth;
   }
 
   /** Sets the text; a `final` text is complete. */
@@ -85,7 +75,7 @@ export class MarkdownText {
 
   /** Whether there is more to draw. */
   get behind() {
-    return this.#reset || this.#seen < this.#text.length || (this.#final && !this.#closed);
+    return this.#reset || this.#seen < this.#text.length || (this.#final && !this.#closed) || this.#isOpenBehind;
   }
 
   /** Draws the next part. */
@@ -93,8 +83,17 @@ export class MarkdownText {
     if (this.#reset) this.#begin();
     this.#seen = Math.min(this.#text.length, this.#seen + STEP);
     if (isHigh(this.#text.charCodeAt(this.#seen - 1))) this.#seen = Math.min(this.#text.length, this.#seen + 1);
-    if (!this.#fence || this.#growFence()) this.#growBlocks();
-    this.#closed = this.#final && this.#seen === this.#text.length;
+    if (!this.#open || this.#growOpen()) this.#growBlocks();
+    this.#closed = this.#isLast && !this.#isOpenBehind;
+  }
+
+  /** All of the text was read, and it is complete. */
+  get #isLast() {
+    return this.#final && this.#seen === this.#text.length;
+  }
+
+  get #isOpenBehind() {
+    return this.#open?.behind ?? false;
   }
 
   #begin() {
@@ -104,7 +103,7 @@ export class MarkdownText {
     this.#prefix = '';
     this.#rows = null;
     this.#last = [];
-    this.#fence = null;
+    this.#open = null;
     this.#node.replaceChildren();
   }
 
@@ -118,7 +117,7 @@ export class MarkdownText {
       return;
     }
     const block = blocks[last];
-    if (this.#final && this.#seen === this.#text.length && block.raw.length <= LONGEST) {
+    if (this.#isLast && block.raw.length <= LONGEST) {
       this.#settle(blocks, source.length, '');
       return;
     }
@@ -127,39 +126,30 @@ export class MarkdownText {
     const doneLength = done.reduce((sum, { raw }) => sum + raw.length, 0);
     this.#settle(done, doneLength, done.length ? '' : this.#prefix);
 
-    this.#drawLast(blocks.slice(done.length, last + 1));
-    const fence = openFence(block, this.#prefix);
-    if (fence) {
-      const code = this.#last[0].querySelector('code');
-      code.replaceChildren();
-      this.#fence = { ...fence, code, from: this.#drawn + fence.head - 1, empty: true };
-      this.#drawn += fence.head;
-      this.#last = [];
-      if (this.#growFence()) this.#growBlocks();
-    } else if (block.raw.length > LONGEST) {
+    const opening = this.#prefix || this.#depth > MAX_DEPTH || isDoubtful(block) ? null : openingOf(block, LONGEST);
+    if (opening) this.#beginOpen(block, opening);
+    else if (block.raw.length > LONGEST) {
       const { length, prefix } = partOf(block);
       this.#settle(blocksOf(block.raw.slice(0, length)), length, prefix);
       this.#drawLast(blocksOf(this.#prefix + this.#text.slice(this.#drawn, this.#seen)));
-    }
+    } else this.#drawLast(blocks.slice(done.length, last + 1));
   }
 
-  /** Appends to the open code block. Returns whether it has ended. */
-  #growFence() {
-    const fence = this.#fence;
-    const more = this.#text.slice(fence.from, this.#seen);
-    const final = this.#final && this.#seen === this.#text.length;
-    const end = fence.end.exec(more) ?? (final ? fence.endAtLast.exec(more) : null);
-    // The last line may become the closing fence, and blank lines before that are not shown.
-    const doubtful = end || final ? null : UNDECIDED.exec(more);
-    const taken = more.slice(0, (end ?? doubtful)?.index);
-    const shown = end || final ? taken.replace(/\n+$/, '') : taken;
-    appendCode(fence.code, fence.empty ? shown.slice(1) : shown);
-    if (taken) colour(fence.code, fence.language);
-    fence.empty &&= taken === '';
-    fence.from += taken.length;
-    if (!end) return false;
-    this.#drawn = fence.from + end[0].length;
-    this.#fence = null;
+  /** Draws the beginning of a block that grows by itself from then on. */
+  #beginOpen({ raw }, { head, open }) {
+    this.#drawLast(blocksOf(raw.slice(0, head)));
+    this.#drawn += head;
+    this.#open = open(this.#last[0], this.#drawn, (node) => new MarkdownText(node, this.#depth + 1));
+    this.#last = [];
+    if (this.#growOpen()) this.#growBlocks();
+  }
+
+  /** Lets the open block grow. Returns whether it has ended. */
+  #growOpen() {
+    const end = this.#open.grow(this.#text, this.#seen, this.#isLast);
+    if (end === null) return false;
+    this.#drawn = end;
+    this.#open = null;
     return true;
   }
 

@@ -11,7 +11,7 @@ import './vendor/purify.min.js'; // defines DOMPurify
 const SAFE_LINK = /^(?:https?:\/\/|mailto:)/i;
 const HEADING_OFFSET = 1; // the page itself has the h1
 const TAGS =
-  'a blockquote br code del details div em h2 h3 h4 h5 h6 hr kbd li ol p pre strong sub summary sup table tbody td th thead tr ul';
+  'a b blockquote br code del details div em h2 h3 h4 h5 h6 hr i kbd li mark ol p pre strong sub summary sup table tbody td th thead tr u ul';
 const ALLOWED = {
   ALLOWED_TAGS: TAGS.split(' '),
   ALLOWED_ATTR: ['align', 'data-language', 'data-maths', 'href', 'start'],
@@ -75,7 +75,7 @@ export function nodesOf(blocks) {
     table.replaceWith(frame);
     frame.append(table);
   }
-  for (const list of fragment.querySelectorAll('ul, ol, blockquote')) list.dir = 'auto';
+  for (const node of fragment.querySelectorAll('ul, ol, blockquote, details > *')) node.dir ||= 'auto';
   return fragment;
 }
 

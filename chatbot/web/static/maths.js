@@ -1,7 +1,8 @@
 /** Formulas as MathML, which browsers draw and screen readers read. KaTeX is loaded when the first formula appears. */
 
 const MAX_TEX = 4_000; // characters of one formula
-const MAX_CACHED = 500;
+const MAX_CACHED = 1_000;
+const DRAW_LIMIT = 6; // milliseconds in one task
 const DELIMITERS = /^(?:\$\$?|\\[([])|(?:\$\$?|\\[)\]])$/g;
 const OPTIONS = { output: 'mathml', throwOnError: true, strict: 'ignore', trust: false, maxExpand: 200, maxSize: 20 };
 // MathML without links, styles and actions.
@@ -23,11 +24,25 @@ let katex = null; // its file sets a global of this name, unless an element has 
 let loading = null;
 const cache = new Map(); // mode and TeX → the drawn formula, or null for one that is not valid
 
-/** Replaces these formulas, at once when KaTeX is there and else when it is. */
+/** Replaces these formulas: known ones at once when KaTeX is there, others within a bounded time or in later tasks. */
 export function typeset(nodes) {
-  if (katex) for (const node of nodes) draw(node);
-  else load().then(() => nodes.forEach(draw));
+  if (katex) drawSome(nodes);
+  else load().then(() => drawSome(nodes));
 }
+
+function drawSome(nodes) {
+  const deadline = performance.now() + DRAW_LIMIT;
+  const rest = [];
+  for (const node of nodes) {
+    if (cache.has(keyOf(node)) || performance.now() < deadline) draw(node);
+    else rest.push(node);
+  }
+  // A block that grows is drawn again meanwhile, with other nodes.
+  if (rest.length) setTimeout(() => drawSome(rest.filter((node) => node.isConnected)));
+}
+
+const texOf = (node) => node.textContent.replace(DELIMITERS, '').trim();
+const keyOf = (node) => `${node.dataset.maths} ${texOf(node)}`;
 
 function load() {
   loading ??= import('./vendor/katex.min.js').then(
@@ -44,11 +59,10 @@ function load() {
 function draw(node) {
   if (!katex || !node.parentNode) return;
   const { maths } = node.dataset;
-  const tex = node.textContent.replace(DELIMITERS, '').trim();
-  const key = `${maths} ${tex}`;
+  const key = keyOf(node);
   if (!cache.has(key)) {
-    if (cache.size >= MAX_CACHED) cache.clear();
-    cache.set(key, drawn(tex, maths === 'block'));
+    if (cache.size >= MAX_CACHED) cache.delete(cache.keys().next().value); // the oldest
+    cache.set(key, drawn(texOf(node), maths === 'block'));
   }
   const formula = cache.get(key);
   if (!formula) return;

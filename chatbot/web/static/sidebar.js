@@ -1,8 +1,7 @@
 /** The list of chats: beside the conversation on wide screens, else a drawer over it. */
 
-import { chatPath } from './address.js';
+import { chatPath, sessionId } from './address.js';
 import { loadSearch } from './later.js';
-import { sessionId } from './session-id.js';
 
 const side = document.getElementById('side');
 const stage = document.getElementById('stage');

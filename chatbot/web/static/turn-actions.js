@@ -1,7 +1,7 @@
 /** What the buttons of a turn do: copies, edits and other versions, ratings, and what follows a failure. */
 
 import { newId } from './client/api.js';
-import { copy } from './clipboard.js';
+import { loadClipboard } from './later.js';
 import { notice, page } from './page.js';
 
 const NOT_CONNECTED = 'That needs a connection to the server. Try again when there is one.';
@@ -28,8 +28,8 @@ export class TurnActions {
     const chat = this.#shown();
     const turn = chat.conversation.get(id);
     const actions = {
-      copy: () => copy(turn.reply.text, button),
-      copyCode: () => copy(button.closest('.code').querySelector('code').textContent, button),
+      copy: () => this.#copy(turn.reply.text, button),
+      copyCode: () => this.#copy(button.closest('.code').querySelector('code').textContent, button),
       editSaid: () => this.#edit(turn),
       other: () => this.#showOther(button.dataset.other, button.closest('.said') !== null),
       regenerate: () => this.#sendOnce({ type: 'regenerate', of: turn.of, id: newId() }),
@@ -40,6 +40,12 @@ export class TurnActions {
       edit: () => this.#answerFailure(turn, () => this.#putBack(turn)),
     };
     actions[action]();
+  }
+
+  async #copy(text, button) {
+    const part = await loadClipboard();
+    if (part) part.copy(text, button);
+    else notice(NOT_CONNECTED);
   }
 
   /** The id of the message that the next one replaces, or null; it is then no longer edited. */

@@ -15,11 +15,15 @@ from chatbot.store.access import (
     JSON_MISSING,
     LEAST_ACL,
     SESSION_COMMANDS,
+    _refusal,
     find_problem,
     queue_commands,
+    unreachable,
 )
 from chatbot.store.client import connect
 from chatbot.telemetry.liveness import WorkerAges
+from chatbot.telemetry.redis_use import RedisUse, check_use
+from chatbot.web.readiness import report_redis
 from chatbot.worker import health
 from devtools.harness.deployment import Process, eventually, running_redis
 from devtools.harness.ports import free_port
@@ -134,6 +138,63 @@ def test_a_redis_without_json_is_named(tmp_path: Path) -> None:
     finally:
         client.connection_pool.disconnect()
         process.kill()
+
+
+def test_a_redis_without_transactions_is_named_and_runs_nothing() -> None:
+    with running_redis("--rename-command", "MULTI", "") as url:
+        client = connect(url, 1)
+        client.rpush("celery", "a task")
+        problem = find_problem(client, ALL, "REDIS_URL")
+        assert problem == "this Redis does not know MULTI: remove the rename-command of its configuration"
+        assert client.keys() == ["celery"]
+
+
+def test_other_commands_that_are_missing_are_not_taken_for_the_module() -> None:
+    error = redis.ResponseError("unknown command 'X', with args beginning with: ")
+    assert _refusal([("JSON.GET x", error), ("GET x", "QUEUED")], "REDIS_URL") == JSON_MISSING
+    assert "does not know EVALSHA" in str(_refusal([("JSON.GET x", "QUEUED"), ("EVALSHA 0", error)], "REDIS_URL"))
+    disk = redis.ResponseError("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to")
+    assert "cannot save its data" in str(_refusal([("SET x 1", disk)], "REDIS_URL"))
+
+
+def test_a_redis_that_may_lose_messages_or_takes_none_is_named(admin: redis.Redis, own_redis: str) -> None:
+    def found() -> RedisUse:
+        return check_use(own_redis, ALL, "REDIS_URL")
+
+    assert found() == RedisUse()
+    try:
+        admin.config_set("maxmemory-policy", "volatile-lru")
+        admin.config_set("maxmemory", "1gb")
+        assert found().problem is None
+        assert "set its maxmemory-policy to noeviction" in str(found().advice)
+        admin.config_set("maxmemory", "1")
+        assert "full" in str(found().problem)
+    finally:
+        admin.config_set("maxmemory", "0")
+        admin.config_set("maxmemory-policy", "noeviction")
+
+
+def test_a_web_process_says_at_its_start_that_it_accepts_no_messages(
+    own_redis: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    report_redis([f"{own_redis[:-2]}/999", own_redis])
+    assert [record.getMessage() for record in caplog.records] == [
+        "no messages of Redis 1 of 2 are accepted: Redis has no database of this number: end REDIS_URL with /0"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "url", "said"),
+    [
+        ("Connection reset by peer", "redis://h", "if it has TLS, begin REDIS_URL with rediss://"),
+        ("Timeout connecting to server", "rediss://h", "has no TLS, begin REDIS_URL with redis://"),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] x", "rediss://h", "?ssl_ca_certs=FILE"),
+        ("Redis is loading the dataset in memory", "redis://h", "still loading"),
+        ("Name or service not known", "redis://h", "no Redis answers where REDIS_URL says: Name or"),
+    ],
+)
+def test_why_a_redis_does_not_answer(error: str, url: str, said: str) -> None:
+    assert said in unreachable(redis.ConnectionError(error), url, "REDIS_URL")
 
 
 def test_of_two_workers_under_one_name_a_frozen_one_does_not_count_as_alive(

@@ -60,9 +60,11 @@ def worker_with(hub: Hub) -> Any:
     metrics = Metrics()
     bound: list[Any] = []
     access = SimpleNamespace(bind=bound.append, bound=bound)
-    wsgi = SimpleNamespace(extensions={"chatbot": SimpleNamespace(hub=hub, metrics=metrics, key_access=access)})
+    settings = SimpleNamespace(redis=SimpleNamespace(urls=()))
+    services = SimpleNamespace(hub=hub, metrics=metrics, key_access=access, settings=settings)
+    wsgi = SimpleNamespace(extensions={"chatbot": services})
     cfg = SimpleNamespace(address=[("127.0.0.1", 5000)])
-    return SimpleNamespace(alive=True, booted=True, wsgi=wsgi, cfg=cfg)
+    return SimpleNamespace(alive=True, booted=True, age=1, wsgi=wsgi, cfg=cfg)
 
 
 def test_a_process_listens_trims_its_memory_and_closes_its_sockets_on_shutdown(trims: list[str]) -> None:

@@ -50,16 +50,10 @@ export async function request(path, options) {
   });
 }
 
-const post = (path, body) => request(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
-
 /** Creates a session and returns it. Throws an ApiError. */
 export function createSession(name) {
-  return post('token', JSON.stringify({ name }));
-}
-
-/** Creates a session with the messages of an exported chat, a Blob or a text, and returns it without them. Throws an ApiError. */
-export function importChat(file) {
-  return post('import', file);
+  const headers = { 'Content-Type': 'application/json' };
+  return request('token', { method: 'POST', headers, body: JSON.stringify({ name }) });
 }
 
 /**
