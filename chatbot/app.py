@@ -32,6 +32,7 @@ from chatbot.web.routes import add_routes
 from chatbot.web.routes.sessions import MAX_BODY
 from chatbot.web.services import Services
 from chatbot.web.shared_metrics import SharedMetrics
+from chatbot.web.start_checks import check_app
 from chatbot.web.transports.frame_handler import MAX_FRAME
 from chatbot.web.transports.routes import WEBSOCKET
 
@@ -40,8 +41,13 @@ _MAX_CONNECTIONS = 50
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The application; settings come from the environment unless given. It connects to Redis when first used."""
-    settings = settings or load_settings()
+    """The application; settings come from the environment unless given. It connects to Redis when first used.
+
+    Ends a process without the server that it needs, unless settings are given.
+    """
+    if settings is None:
+        check_app()
+        settings = load_settings()
     logs.configure(settings)
     celery = create_celery(settings)
     services = _create_services(settings, celery)

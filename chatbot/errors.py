@@ -11,7 +11,11 @@ class ChatbotError(Exception):
 
 
 class ConfigurationError(ChatbotError):
-    """An invalid setting; the message names the variable and the values that are valid."""
+    """Invalid settings; each problem names the variable and the values that are valid."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class StoreUnavailable(ChatbotError):

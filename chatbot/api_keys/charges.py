@@ -185,17 +185,17 @@ class Charges:
         """Releases those of no accepted request. What is unanswered, or in the outbox, stays."""
         parsed = [(charge, Charge.parse(charge)) for charge in charges]
         partitions = [self._partitions.of(c.session) for _, c in parsed]
-        for places in self._partitions.by_client(partitions):
+        for indexes in self._partitions.by_client(partitions):
             states = self._scripts.run_many(
                 "check_charge",
-                partitions[places[0]],
+                partitions[indexes[0]],
                 [
-                    (partitions[place].keys(c.session), (), {"message": c.message, "charge": charge})
-                    for place, (charge, c) in ((place, parsed[place]) for place in places)
+                    (partitions[index].keys(c.session), (), {"message": c.message, "charge": charge})
+                    for index, (charge, c) in ((index, parsed[index]) for index in indexes)
                 ],
             )
             # That of a damaged session stays until the session ends.
-            none = [charges[place] for place, state in zip(places, states, strict=True) if state == "none"]
+            none = [charges[index] for index, state in zip(indexes, states, strict=True) if state == "none"]
             self._settle([(charge, charged("released")) for charge in none])
 
     def _settle(self, entries: Iterable[tuple[str, str]]) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,11 +77,16 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """The settings in `environ`, defaults for the rest.
 
-        Raises `ConfigurationError`, naming the variable, for a value that makes no sense.
+        Raises `ConfigurationError`, naming the variables, for values that make no sense.
         """
-        given = {name: _read_group(group, environ) for name, group in GROUPS.items()}
-        _derive_redis(given["redis"])
-        _derive_model(given["model"])
+        problems: list[str] = []
+        given = {name: _read_group(group, environ, problems) for name, group in GROUPS.items()}
+        if not problems:
+            for derive, group in ((_derive_redis, "redis"), (_derive_model, "model")):
+                with _collecting(problems):
+                    derive(given[group])
+        if problems:
+            raise ConfigurationError(*problems)
         return cls(**{name: GROUPS[name](**values) for name, values in given.items()})
 
 
@@ -102,9 +108,24 @@ def load_settings() -> Settings:
 def read_settings() -> Settings:
     """The settings in the environment, completed by `.env` in the working folder. Raises `ConfigurationError`."""
     load_env_file()
-    check_authorities(os.environ)
-    _check_celery(os.environ)
-    return Settings.from_env(os.environ)
+    problems: list[str] = []
+    for check in (check_authorities, _check_celery):
+        with _collecting(problems):
+            check(os.environ)
+    with _collecting(problems):
+        settings = Settings.from_env(os.environ)
+    if problems:
+        raise ConfigurationError(*problems)
+    return settings
+
+
+@contextmanager
+def _collecting(problems: list[str]) -> Iterator[None]:
+    """Adds the problems of a `ConfigurationError` to a list, so that the others are found too."""
+    try:
+        yield
+    except ConfigurationError as error:
+        problems += error.problems
 
 
 def load_env_file() -> None:
@@ -136,12 +157,15 @@ def _read_env_file() -> dict[str, str]:
         raise ConfigurationError(".env is not UTF-8: save it as UTF-8") from None
     if "\0" in text:
         raise ConfigurationError(".env holds a zero byte: save it as UTF-8")
+    wrong = []
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
             before, _, _ = binding.original.string.partition(binding.original.string.strip())
-            line = binding.original.line + before.count("\n")
-            # Not repeated, as it may hold a password.
-            raise ConfigurationError(f".env has no NAME=value in line {line}: correct that line")
+            wrong.append(str(binding.original.line + before.count("\n")))
+    if wrong:
+        # Not repeated, as they may hold a password.
+        lines = f"lines {', '.join(wrong)}: correct them" if len(wrong) > 1 else f"line {wrong[0]}: correct that line"
+        raise ConfigurationError(f".env has no NAME=value in {lines}")
     found = dotenv_values(stream=io.StringIO(text))
     return {name: value for name, value in found.items() if value is not None}
 
@@ -181,18 +205,20 @@ def misspelled(environ: Mapping[str, str]) -> list[tuple[str, str]]:
     return found
 
 
-def _read_group(group: type[Any], environ: Mapping[str, str]) -> dict[str, Any]:
+def _read_group(group: type[Any], environ: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    """The valid values of a group; `problems` gets a sentence for each of the others."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(group):
         variable = field.metadata["variable"]
         raw = environ.get(variable, "").strip() or environ.get(ALIASES.get(variable, variable), "").strip()
         if raw:
             if _QUOTED.match(raw):
-                raise ConfigurationError(f"{variable} is in quotation marks: leave them out")
+                problems.append(f"{variable} is in quotation marks: leave them out")
+                continue
             try:
                 values[field.name] = field.metadata["check"].deserialize(raw)
             except ValidationError as error:
-                raise ConfigurationError(f"{variable} {error.messages[0]}") from None
+                problems.append(f"{variable} {error.messages[0]}")
     return values
 
 

@@ -6,9 +6,12 @@ this process.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 USAGE = """\
@@ -36,7 +39,8 @@ def main() -> None:
     """Runs the command that the arguments of this process name, until it ends."""
     name, *arguments = sys.argv[1:] or [""]
     if name in ("", "help", "-h", "--help"):
-        print(USAGE)
+        with _writing():
+            print(USAGE, flush=True)
         raise SystemExit(0 if name else 2)
     if name in _WITH_BOT and arguments and not arguments[0].startswith("-"):
         if not _BOT.match(arguments[0]):
@@ -47,10 +51,26 @@ def main() -> None:
     elif name in ("worker", "flower"):
         _celery(name, arguments)
     elif name in FLASK_COMMANDS:
-        _flask([name, *arguments])
+        with _writing():
+            _flask([name, *arguments])
     else:
         print(f"chatbot has no command {name}", USAGE, sep="\n\n", file=sys.stderr)
         raise SystemExit(2)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Ends the process without a traceback if its output cannot be written: its reader is gone, or the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        # What is still buffered would be written at the end, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(
+            1 if error.errno == errno.EPIPE else f"the output cannot be written: {error.strerror}"
+        ) from None
 
 
 def _gunicorn(arguments: list[str]) -> None:

@@ -1,5 +1,7 @@
 """The configuration of Flower: without a password it listens on loopback only."""
 
+from logging import getLogger
+
 from tornado.options import options
 
 from chatbot import logs
@@ -36,6 +38,8 @@ def _protect() -> None:
 
 
 options.add_parse_callback(_protect)
+# Flower asks workers at its start, and warns four times if none answers yet.
+getLogger("flower.inspector").addFilter(lambda record: record.msg != "Inspect method %s failed")
 
 # Tornado adds no log handler of its own where there is one.
 logs.configure(_settings)

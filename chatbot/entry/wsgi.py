@@ -1,7 +1,5 @@
 """The entry point of web processes and of the operator's commands: `gunicorn` and `flask --app` load `app`."""
 
 from chatbot.app import create_app
-from chatbot.web.start_checks import check_app
 
-check_app()
 app = create_app()

@@ -58,7 +58,7 @@ class _QoS(virtual.QoS):
                 self.channel._restore(task)
             except Exception as error:  # noqa: BLE001 - after any error the ledger has them
                 left = len(tasks) - done
-                logger.warning("%d tasks did not go back into the queue, the sweep enqueues them: %s", left, error)
+                logger.warning("tasks that the sweep must enqueue, as they did not return: %d: %s", left, error)
                 break
         return []
 

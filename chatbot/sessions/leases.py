@@ -18,7 +18,7 @@ from chatbot.sessions.assignments import Assignment, Progress, assignment_of
 from chatbot.store.errors import store_errors
 from chatbot.store.partitions import Partition, Store, partitions_of
 from chatbot.store.scripts import Scripts, SendsScripts, Value
-from chatbot.tracing import new_span_id, traceparent
+from chatbot.tracing import new_span_id, stored_context
 
 __all__ = [
     "DAMAGED",
@@ -122,13 +122,13 @@ class Leases:
         answers = ["unavailable"] * len(reports)
         failures: list[StoreUnavailable] = []
         groups = self._partitions.by_client(partitions)
-        for places in groups:
+        for indexes in groups:
             try:
-                for first in range(0, len(places), _MOST_REPORTS):
-                    part = places[first : first + _MOST_REPORTS]
-                    found = self._report([(partitions[place], reports[place]) for place in part])
-                    for place, answer in zip(part, found, strict=True):
-                        answers[place] = answer
+                for first in range(0, len(indexes), _MOST_REPORTS):
+                    part = indexes[first : first + _MOST_REPORTS]
+                    found = self._report([(partitions[index], reports[index]) for index in part])
+                    for index, answer in zip(part, found, strict=True):
+                        answers[index] = answer
             except StoreUnavailable as error:
                 failures.append(error)
         if failures and len(failures) == len(groups):
@@ -137,19 +137,19 @@ class Leases:
 
     def _report(self, reports: Sequence[tuple[Partition, Progress]]) -> list[str]:
         """The answers to reports of one client, in one round trip."""
-        places: dict[Partition, list[int]] = {}
-        for place, (partition, _) in enumerate(reports):
-            places.setdefault(partition, []).append(place)
+        indexes: dict[Partition, list[int]] = {}
+        for index, (partition, _) in enumerate(reports):
+            indexes.setdefault(partition, []).append(index)
         calls = []
-        for partition, of_partition in places.items():
-            values = [value for place in of_partition for value in reports[place][1].values()]
+        for partition, of_partition in indexes.items():
+            values = [value for index in of_partition for value in reports[index][1].values()]
             calls.append((partition.shared, values, self._lease(partition)))
         found = self._scripts.run_many("progress", reports[0][0], calls)
         answers = ["unavailable"] * len(reports)
-        for of_partition, answer in zip(places.values(), found, strict=True):
+        for of_partition, answer in zip(indexes.values(), found, strict=True):
             if not isinstance(answer, StoreUnavailable):
-                for place, each in zip(of_partition, answer, strict=True):
-                    answers[place] = each
+                for index, each in zip(of_partition, answer, strict=True):
+                    answers[index] = each
         return answers
 
     def give_up(self, session: str, damage: DamagedSession) -> bool:
@@ -250,7 +250,7 @@ class Leases:
             go_on=int(go_on),
             prompt_size=self._prompt_size,
             ttl_ms=self._ttl_ms,
-            trace=traceparent(),
+            trace=stored_context(),
             attempt=attempt,
             **self._fenced(work, frame),
             **self._lease(self._partitions.of(work.session)),

@@ -77,8 +77,8 @@ class Ledger:
         again = self._found((node,) if node else self._partitions.nodes)
         swept: list[tuple[Partition, list[Any]]] = []
         seen, failure = self._figures.seen(), None
-        for places in self._partitions.by_client(partitions):
-            busy = self._busy([partitions[place] for place in places], seen)
+        for indexes in self._partitions.by_client(partitions):
+            busy = self._busy([partitions[index] for index in indexes], seen)
             if not busy:
                 continue
             calls = [self._call(partition, seen, interval) for partition in busy]
@@ -207,7 +207,7 @@ class Seen:
 
     def __init__(self, figures: dict[Partition, list[float]]) -> None:
         self._figures = figures
-        self.sums = [sum(each[place] for each in figures.values()) for place in range(3)]
+        self.sums = [sum(each[index] for each in figures.values()) for index in range(3)]
         self._delays = sorted((each[3] for each in figures.values()), reverse=True)[:2]
 
     def others(self, partition: Partition) -> str:

@@ -36,8 +36,8 @@ def read_lines(partitions: Sequence[Partition]) -> list[Line]:
     """The line of each of the partitions, in any order. Raises `StoreUnavailable`."""
     found: list[Line] = []
     with store_errors("queue delay"):
-        for places in Partitions.by_client(partitions):
-            group = [partitions[place] for place in places]
+        for indexes in Partitions.by_client(partitions):
+            group = [partitions[index] for index in indexes]
             client = group[0].client
             now = clock(client.time()) * 1000
             with client.pipeline(transaction=False) as pipeline:

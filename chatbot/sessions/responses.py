@@ -70,7 +70,7 @@ class Responses:
         """The session's name, and the stored messages of the path to the request, its own and its reply included."""
         answer = self._scripts.run("path", session, message=request, prompt_size=MAX_PATH, ttl_ms=self._ttl_ms)
         name, *messages = self._found(answer)
-        return json.loads(name), [json.loads(message) for message in messages]
+        return json.loads(name), json.loads(f"[{','.join(messages)}]")
 
     def cancel(self, session: str, request: str) -> bool:
         """Stops the reply to a request, if it is owed. True when a task must be enqueued: no worker holds the lease."""

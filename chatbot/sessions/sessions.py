@@ -286,14 +286,14 @@ class Sessions:
         """Removes sockets, each a session and a field; returns those whose Redis failed. Unknown ones do no harm."""
         partitions = [self._partitions.of(session) for session, _ in sockets]
         failed: list[tuple[str, str]] = []
-        for places in self._partitions.by_client(partitions):
+        for indexes in self._partitions.by_client(partitions):
             try:
-                with partitions[places[0]].client.pipeline(transaction=False) as pipeline:
-                    for place in places:
-                        session, field = sockets[place]
-                        pipeline.hdel(partitions[place].keys(session).sockets, field)
+                with partitions[indexes[0]].client.pipeline(transaction=False) as pipeline:
+                    for index in indexes:
+                        session, field = sockets[index]
+                        pipeline.hdel(partitions[index].keys(session).sockets, field)
                     pipeline.execute()
             except redis.RedisError as error:
                 logger.debug("closed sockets still count: %s", error)
-                failed += [sockets[place] for place in places]
+                failed += [sockets[index] for index in indexes]
         return failed

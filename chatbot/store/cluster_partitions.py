@@ -32,7 +32,7 @@ def tags() -> tuple[str, ...]:
     while len(found) < BUCKETS:
         found.setdefault(slot_of(f"{{{number}}}") * BUCKETS // SLOTS, str(number))
         number += 1
-    return tuple(found[place] for place in range(BUCKETS))
+    return tuple(found[bucket] for bucket in range(BUCKETS))
 
 
 class Clients:
@@ -83,14 +83,14 @@ class ClusterPartitions(Partitions):
         ]
         partitions = [
             ClusterPartition(
-                place,
-                nodes[place // size],
+                bucket,
+                nodes[bucket // size],
                 tag,
-                slot=slots[place],
+                slot=slots[bucket],
                 clients=clients,
                 fail_fast_clients=fail_fast_clients,
             )
-            for place, tag in enumerate(tags())
+            for bucket, tag in enumerate(tags())
         ]
         super().__init__(partitions, partitions)
         self._names = ", ".join(map(str, ClusterAddress.parse(url).nodes))

@@ -48,21 +48,21 @@ def server_name(url: str) -> str:
 
 
 def share_out(names: Sequence[str]) -> list[int]:
-    """For each bucket the place of its server in `names`, whose order makes no other difference.
+    """For each bucket the index of its server in `names`, whose order makes no other difference.
 
     The highest of all scores of a bucket and a server are served first, up to an equal share for each server.
     """
     scores = sorted(
-        ((_score(bucket, name), bucket, place) for bucket in range(BUCKETS) for place, name in enumerate(names)),
+        ((_score(bucket, name), bucket, index) for bucket in range(BUCKETS) for index, name in enumerate(names)),
         reverse=True,
     )
     most = math.ceil(BUCKETS / len(names))
     owners: dict[int, int] = {}
     taken: Counter[int] = Counter()
-    for _, bucket, place in scores:
-        if bucket not in owners and taken[place] < most:
-            owners[bucket] = place
-            taken[place] += 1
+    for _, bucket, index in scores:
+        if bucket not in owners and taken[index] < most:
+            owners[bucket] = index
+            taken[index] += 1
     return [owners[bucket] for bucket in range(BUCKETS)]
 
 

@@ -44,6 +44,9 @@ _NO_WORKER = "this module has no worker: run celery -A celery_worker worker"
 _DEVELOPMENT_SERVER = "flask run serves no websockets of this program: start gunicorn wsgi:app"
 WITHOUT_SERVER = "this file is started by a server: run gunicorn wsgi:app"
 
+#: Modules of servers that would load the application, and answer a part of its requests.
+_OTHER_SERVERS = ("waitress", "uwsgi", "uvicorn", "hypercorn", "daphne", "granian", "mod_wsgi", "cheroot", "bjoern")
+
 #: What the master of a gunicorn has done; its processes inherit it.
 _done: set[str] = set()
 
@@ -95,6 +98,8 @@ def check_master(cfg: Any) -> None:
     _check_worker_class(cfg.settings["worker_class"].get())
     if cfg.workers < 1:
         raise SystemExit(f"with {cfg.workers} processes gunicorn serves nothing: start it without -w")
+    if cfg.worker_connections < 1:
+        raise SystemExit("with --worker-connections 0 gunicorn accepts no connection: leave it out")
     check_temporary_folder()
     if cfg.worker_tmp_dir and not os.access(cfg.worker_tmp_dir, os.W_OK | os.X_OK):
         raise SystemExit(f"--worker-tmp-dir {cfg.worker_tmp_dir} is no folder that can be written to: leave it out")
@@ -155,6 +160,8 @@ def check_app() -> None:
         raise SystemExit(_DEVELOPMENT_SERVER)
     if command is not None and command.find_root().command.name == "celery":
         raise SystemExit(_NO_WORKER)
+    if other := next((name for name in _OTHER_SERVERS if name in sys.modules), None):
+        raise SystemExit(f"{other} cannot hold the chat's websockets: start gunicorn wsgi:app")
     if "gunicorn.arbiter" in sys.modules and not _done & {"started", "loads for a check"}:
         if "configured" in _done:
             raise SystemExit(_PRELOAD)

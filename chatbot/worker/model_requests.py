@@ -103,7 +103,7 @@ class ModelRequests:
                     raise
                 room = self._less(conversation, room) if too_long else 0
                 conversation = fit(history, room)
-                logger.warning("retrying with the last %d messages: %s", len(conversation), error)
+                logger.warning("retrying with the newest messages alone, %d: %s", len(conversation), error)
 
     @staticmethod
     def _less(refused: Sequence[PromptMessage], room: int) -> int:
@@ -131,7 +131,7 @@ class ModelRequests:
                 if options.get("truncation") != "auto" or len(messages) == 1:
                     raise
                 messages = newest(messages)
-                logger.warning("retrying with the last %d messages: %s", len(messages), error)
+                logger.warning("retrying with the newest messages alone, %d: %s", len(messages), error)
 
     def _estimated(self, conversation: Sequence[PromptMessage]) -> int:
         return self._instructions + sum(map(estimated_size, conversation))

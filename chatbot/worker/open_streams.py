@@ -186,7 +186,7 @@ class OpenStreams:
             except StoreUnavailable as error:
                 self._counts.add(WORKER_REDIS_ERRORS)
                 self._counts.add(REPORT_FAILURES, amount=len(ready))
-                logger.warning("%d replies could not be reported: %s", len(ready), error)
+                logger.warning("replies that could not be reported: %d: %s", len(ready), error)
                 self._requeue(ready)
                 return False
             except Exception:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from celery import Celery, concurrency, signals
-from celery.exceptions import CPendingDeprecationWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.utils.nodenames import node_format
 
 from chatbot import logs, tracing
@@ -98,8 +98,10 @@ def _set_up_output(settings: Settings, *, sender: str, options: dict[str, Any], 
         raise SystemExit(f"-f {file} cannot be written: {error.strerror}") from None
     logs.take_over_output(settings)
     log_notices(settings)
-    # At each loss of the broker Celery warns that tasks will be redelivered; here the ledger does that.
-    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+    if os.geteuid() == 0:
+        logger.warning("this worker runs as root, which it does not need: start it as another user, or with --uid")
+    # Celery says so in several lines.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
 
 
 def _set_up_logging(**_: Any) -> None:
@@ -120,6 +122,9 @@ def _set_up_threads(
     celery: Celery, services: WorkerServices, settings: Settings, *, sender: str, instance: Any, **_: Any
 ) -> None:
     """Adds the canary's queue before the worker starts; `sender` is the node's name, `instance` the worker."""
+    # At each loss of the broker Celery warns that tasks will be redelivered; here the ledger does that. Celery enables
+    # these warnings when it sets up its logging.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     tracing.start("worker")
     wait_until_usable(settings)
     services.partitions.announce()

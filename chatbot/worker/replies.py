@@ -126,7 +126,7 @@ class Replies:
                     logger.info("another worker has taken over")
                     if attempt is not None:
                         # That worker records it.
-                        attempt.drop()
+                        attempt.sampled = False
                     return
             claimed = None
             yield failed

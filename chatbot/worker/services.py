@@ -132,4 +132,4 @@ class WorkerServices:
             time.sleep(0.05)
         handed_back = self.streams.cancel_all("shutdown")
         if handed_back:
-            logger.warning("handed %d messages back to other workers", handed_back)
+            logger.warning("unfinished replies that go back to other workers: %d", handed_back)

@@ -14,13 +14,12 @@ FIRST, END = 20_000, 32_700
 #: How many ports a process reserves at once.
 _BLOCK = 100
 
-# A UDP socket on the first port of a block reserves the block as long as the process lives. TCP servers can listen on
-# the same number.
-_reservations: list[socket.socket] = []
-
 
 def _reserved_ports() -> Iterator[int]:
-    """The ports of one block after another, each block reserved for this process."""
+    """The ports of one block after another, each block reserved for this process.
+
+    A UDP socket on its first port reserves a block. TCP servers can listen on the same number.
+    """
     blocks = list(range(FIRST, END, _BLOCK))
     random.shuffle(blocks)
     for first in blocks:
@@ -31,7 +30,7 @@ def _reserved_ports() -> Iterator[int]:
             # Another process has the block.
             reservation.close()
             continue
-        _reservations.append(reservation)
+        reservation.detach()  # Open as long as the process lives.
         yield from range(first, first + _BLOCK)
 
 

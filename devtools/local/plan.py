@@ -186,12 +186,12 @@ def read_ports(env: Environment, problems: list[str]) -> Ports:
 
 
 def invalid_settings(env: Environment) -> list[str]:
-    """Return a line for the first invalid setting; the ports that ``read_ports`` checks are left out."""
+    """Return a line for each invalid setting; the ports that ``read_ports`` checks are left out."""
     checked_elsewhere = default_ports(env)
     try:
         Settings.from_env({name: value for name, value in env.items() if name not in checked_elsewhere})
     except ConfigurationError as error:
-        return [str(error)]
+        return list(error.problems)
     return []
 
 

@@ -8,9 +8,12 @@ put events into its queue. It is also the only thread that starts processes, bec
 tied to the thread that started it.
 """
 
+import io
 import queue
+import select
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -87,8 +90,9 @@ class Supervisor:
         self._when_ready = when_ready
         self._restarts = restarts or Restarts()
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()  # put() is safe in a signal handler
+        self._out = out or sys.stdout
         self._log = LogStream(
-            out or sys.stdout,
+            self._out,
             [*self._children, OWN_NAME],
             on_gone=lambda: self._events.put(_OutputGone()),
             file=log_file,
@@ -103,6 +107,7 @@ class Supervisor:
         giving up. A SIGINT while stopping hurries: all services get SIGTERM at once and HURRIED_GRACE seconds;
         another one kills them.
         """
+        threading.Thread(target=self._watch_output, name="output", daemon=True).start()
         with self._signals():
             try:
                 status = self._keep_running()
@@ -262,6 +267,19 @@ class Supervisor:
 
     def _say(self, text: str) -> None:
         self._log.say(OWN_NAME, text)
+
+    def _watch_output(self) -> None:
+        """Ends everything once the terminal or pipe of the output is closed.
+
+        The kernel signals a closed terminal to its first process alone; GNU make then waits for this one.
+        """
+        poller = select.poll()
+        try:
+            poller.register(self._out.fileno(), 0)
+        except io.UnsupportedOperation:
+            return
+        if poller.poll()[0][1] & (select.POLLHUP | select.POLLERR):
+            self._events.put(_OutputGone())
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,25 @@ def test_a_command_that_cannot_work_is_refused_in_one_line(
     monkeypatch.setattr(sys, "argv", ["chatbot", *arguments])
     with pytest.raises(SystemExit, match=says):
         main()
+
+
+def test_output_that_cannot_be_written_ends_a_command_without_a_traceback() -> None:
+    reader, pipe = os.pipe()
+    os.close(reader)
+    with open(pipe, "wb") as unread, open("/dev/full", "wb") as full:
+        for output, says in (
+            (unread, ""),
+            (full, "the output cannot be written: No space left on device\n"),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-m", "chatbot", "--help"],
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert (done.returncode, done.stderr) == (1, says)
 
 
 @pytest.mark.parametrize("number", ["many", "1.5", "-1"])

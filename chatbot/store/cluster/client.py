@@ -121,14 +121,14 @@ class ClusterPipeline(Pipeline):
             nonlocal left
             self._round(commands, left, answers)
             # WAIT counts for the command before it: both go again.
-            left = [group for group in left if any(passes(answers[place]) for place in group)]
-            for place in (place for group in left for place in group):
-                if isinstance(answers[place], MovedError):
+            left = [group for group in left if any(passes(answers[index]) for index in group)]
+            for index in (index for group in left for index in group):
+                if isinstance(answers[index], MovedError):
                     self.connection_pool.topology.moved(
-                        answers[place].slot_id, ClusterNode(answers[place].host, answers[place].port)
+                        answers[index].slot_id, ClusterNode(answers[index].host, answers[index].port)
                     )
             if left:
-                raise next(answers[place] for group in left for place in group if passes(answers[place]))
+                raise next(answers[index] for group in left for index in group if passes(answers[index]))
             return answers
 
         try:
@@ -140,25 +140,25 @@ class ClusterPipeline(Pipeline):
 
     @staticmethod
     def _groups(commands: Sequence[Any]) -> list[list[int]]:
-        """The places of the commands; those without a key are with the one before them."""
+        """The indexes of the commands; those without a key are with the one before them."""
         groups: list[list[int]] = []
-        for place, (args, _) in enumerate(commands):
+        for index, (args, _) in enumerate(commands):
             if groups and slot_of_command(args) is None:
-                groups[-1].append(place)
+                groups[-1].append(index)
             else:
-                groups.append([place])
+                groups.append([index])
         return groups
 
     def _round(self, commands: Sequence[Any], groups: Iterable[list[int]], answers: list[Any]) -> None:
-        """Sends the groups to their nodes, and writes each answer or exception to its place."""
-        places: dict[ClusterNode, list[int]] = {}
+        """Sends the groups to their nodes, and writes each answer or exception to its index."""
+        indexes: dict[ClusterNode, list[int]] = {}
         for group in groups:
             node = self.connection_pool.node(slot_of_command(commands[group[0]][0], self._slots))
-            places.setdefault(node, []).extend(group)
+            indexes.setdefault(node, []).extend(group)
         sent: list[tuple[Any, Any, list[int]]] = []
         try:
-            for node, own in places.items():
-                self._send(node, [commands[place] for place in own], own, answers, sent)
+            for node, own in indexes.items():
+                self._send(node, [commands[index] for index in own], own, answers, sent)
         finally:
             for pool, connection, own in sent:
                 self._receive(pool, connection, commands, own, answers)
@@ -170,32 +170,32 @@ class ClusterPipeline(Pipeline):
         try:
             connection = pool.get_connection()
         except (redis.RedisError, OSError) as error:
-            for place in own:
-                answers[place] = error
+            for index in own:
+                answers[index] = error
             return
         try:
             connection.send_packed_command(connection.pack_commands([args for args, _ in commands]))
         except (redis.RedisError, OSError) as error:
             connection.disconnect()
             pool.release(connection)
-            for place in own:
-                answers[place] = error
+            for index in own:
+                answers[index] = error
             return
         sent.append((pool, connection, own))
 
     def _receive(self, pool: Any, connection: Any, commands: Sequence[Any], own: list[int], answers: list[Any]) -> None:
         done = 0
         try:
-            for place in own:
-                args, options = commands[place]
+            for index in own:
+                args, options = commands[index]
                 try:
-                    answers[place] = self.parse_response(connection, args[0], **options)  # type: ignore[no-untyped-call]
+                    answers[index] = self.parse_response(connection, args[0], **options)  # type: ignore[no-untyped-call]
                 except ResponseError as error:
-                    answers[place] = error
+                    answers[index] = error
                 done += 1
         except (redis.RedisError, OSError) as error:
-            for place in own[done:]:
-                answers[place] = error
+            for index in own[done:]:
+                answers[index] = error
         finally:
             if done < len(own):
                 connection.disconnect()

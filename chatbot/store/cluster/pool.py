@@ -58,8 +58,8 @@ def _slot_of_key(arguments: Sequence[Any]) -> int | None:
     if words[0] == "SCAN":
         # For the names of one slot, whose pattern has their hash tag.
         return slot_of(str(arguments[list(arguments).index("MATCH") + 1])) if "MATCH" in arguments else None
-    place = 2 if words[0] in _TWO_WORDS and len(words) == 1 else 1
-    return slot_of(str(arguments[place])) if len(arguments) > place else None
+    index = 2 if words[0] in _TWO_WORDS and len(words) == 1 else 1
+    return slot_of(str(arguments[index])) if len(arguments) > index else None
 
 
 class ClusterPool(redis.ConnectionPool):

@@ -118,7 +118,7 @@ class Topology:
         return found
 
     def master_number(self, slot: int) -> int:
-        """The place of the slot's owner among all masters, by their slots; 0 while it is unknown. It does not block.
+        """The number of the slot's owner among all masters, by their slots; 0 while it is unknown. It does not block.
 
         It stays the same over a failover: the new owner has all slots of the former one.
         """
@@ -219,7 +219,7 @@ class Topology:
             if (firsts, owners, nodes) != (self._firsts, self._owners, self._nodes) or self._moved:
                 self._firsts, self._owners, self._nodes = firsts, owners, nodes
                 self._moved.clear()
-                self._numbers = {owner: place for place, owner in enumerate(dict.fromkeys(filter(None, owners)))}
+                self._numbers = {owner: number for number, owner in enumerate(dict.fromkeys(filter(None, owners)))}
                 self._note_change()
         return True
 

@@ -188,7 +188,7 @@ class Hub:
                     self._resyncing.add(subscriber)
             count = len(self._resyncing)
         if idle and count:
-            logger.info("bringing %d sockets up to date", count)
+            logger.info("sockets that are brought up to date: %d", count)
             for _ in range(min(_RESYNC_THREADS, count)):
                 threading.Thread(target=self._resync_some, name="resync", daemon=True).start()
 

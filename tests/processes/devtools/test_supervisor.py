@@ -287,6 +287,24 @@ def test_each_stop_signal_ends_everything_with_status_0(start: Start, signum: in
     assert not alive(pid)
 
 
+def test_a_terminal_that_closes_ends_everything_though_nothing_is_written_and_no_signal_comes(tmp_path: Path) -> None:
+    controller, terminal = os.openpty()
+    code = f"CHILD = {CHILD!r}\n{SUPERVISOR}\nsys.exit(Supervisor([steady()]).run())"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        stdout=terminal,
+        stderr=terminal,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as running:
+        os.close(terminal)
+        with open(controller, "rb", buffering=0) as screen:
+            seen = b""
+            while b"steady is ready" not in seen:
+                seen += screen.read(4096)
+        assert running.wait(PATIENCE) == 0
+
+
 def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(start: Start) -> None:
     running = start(f"sys.exit(Supervisor([child('web', {IGNORES_SIGTERM!r}, grace=0.2)]).run())")
     running.sees(r"\| ignores$")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from chatbot.config.reader import variables
+from devtools.harness.ports import free_port
 from devtools.paths import BIN, ROOT
 
 GUNICORN = (str(BIN / "gunicorn"),)
@@ -23,7 +24,7 @@ CELERY = (str(BIN / "celery"), "-A", "celery_worker")
 WORKER = (*CELERY, "worker")
 FLOWER = (*CELERY, "flower")
 PYTHON = (str(BIN / "python"),)
-FLASK = (str(BIN / "flask"), "--app", "wsgi")
+FLASK = str(BIN / "flask")
 
 #: Seconds for one start; a refusal takes about one on an idle machine.
 TIMEOUT = 60.0
@@ -54,7 +55,7 @@ WAYS = {
     ),
     "gunicorn at the address of another machine": Way("not an address of this machine", APP, {"HOST": "192.0.2.1"}),
     "gunicorn below a path that is not one": Way("SCRIPT_NAME must be a path", APP, {"SCRIPT_NAME": "chat app"}),
-    "flask run": Way("start gunicorn wsgi:app", (*FLASK, "run")),
+    "flask run": Way("start gunicorn wsgi:app", (FLASK, "--app", "chatbot.app", "run"), {"PYTHONPATH": str(ROOT)}),
     "python wsgi.py": Way("run gunicorn wsgi:app", (*PYTHON, "wsgi.py")),
     "python celery_worker.py": Way("run celery -A celery_worker worker", (*PYTHON, "celery_worker.py")),
     "celery beat": Way("there is no Celery beat in this program", (*CELERY, "beat")),
@@ -122,7 +123,7 @@ def ends() -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
     """How each way ended; all run at the same time, two by two."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        socket.create_server(("127.0.0.1", 0)) as taken,
+        socket.create_server(("127.0.0.1", free_port())) as taken,
         ThreadPoolExecutor(2) as pool,
     ):
         (Path(folder) / ".env").write_bytes("MODEL_NAME=caf\u00e9".encode("latin-1"))
@@ -134,7 +135,7 @@ def ends() -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
             env |= {
                 "REDIS_URL": "redis://127.0.0.1:9/0",
                 "MODEL_URL": "http://127.0.0.1:9/v1",
-                "PORT": "18998",
+                "PORT": str(free_port()),
                 **way.env,
             }
             return subprocess.run(

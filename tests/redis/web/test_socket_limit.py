@@ -95,7 +95,7 @@ def test_thousands_of_sockets_are_removed_in_a_moment(
         assert field is not None
         limit.release(session, field)
     assert time.thread_time() - began < 0.5
-    eventually(lambda: not fields(redis_client, session), 5)
+    eventually(lambda: not fields(redis_client, session))
 
 
 def test_sockets_that_close_while_redis_is_away_are_removed_once_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,5 +116,5 @@ def test_sockets_that_close_while_redis_is_away_are_removed_once_it_is_back(monk
         time.sleep(0.3)
         assert fields(client, session)
         found._partitions = real
-        eventually(lambda: not fields(client, session), 5)
+        eventually(lambda: not fields(client, session))
         client.connection_pool.disconnect()

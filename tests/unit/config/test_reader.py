@@ -342,6 +342,7 @@ def _unusable_env(folder: Path, problem: str) -> None:
         ('{"REDIS_PASSWORD": "secret"}', ".env has no NAME=value in line 1: correct that line$"),
         ('MODEL_NAME="secret\nPORT=1\n', ".env has no NAME=value in line 1: correct that line$"),
         ("=secret\n", ".env has no NAME=value in line 1: correct that line$"),
+        ("PORT: 5000\n=secret\n", ".env has no NAME=value in lines 1, 2: correct them$"),
     ],
 )
 def test_an_unusable_env_file_is_named(
@@ -368,6 +369,18 @@ def test_an_env_file_is_read_in_each_of_its_spellings(tmp_path: Path, monkeypatc
     (tmp_path / ".env").write_bytes("\r\n".join(lines).encode("utf-8-sig"))
     found = read_settings()
     assert (found.web.port, found.web.host, found.model.name, found.model.top_p) == (5001, "::1", "a b", None)
+
+
+def test_all_that_is_wrong_is_named_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"SESSION_TTL": "x", "PORT": "'1'", "SSL_CERT_FILE": "/no", "REDIS_URL": "http://x"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings()
+    assert [problem.partition(" ")[0] for problem in caught.value.problems] == [
+        *("SSL_CERT_FILE", "REDIS_URL", "SESSION_TTL", "PORT")
+    ]
+    assert str(caught.value) == "; ".join(caught.value.problems)
 
 
 @pytest.mark.parametrize("variable", ["CELERY_CONFIG_MODULE", "CELERY_LOADER"])

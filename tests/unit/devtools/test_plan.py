@@ -258,7 +258,7 @@ def test_an_unusable_env_file_ends_the_run_with_one_line(tmp_path: Path) -> None
 
 def test_another_run_in_the_folder_is_named_rather_than_the_ports_that_it_uses(tmp_path: Path) -> None:
     (tmp_path / ".data").mkdir()
-    with (tmp_path / ".data" / "lock").open("a") as lock, socket.create_server(("127.0.0.1", 0)) as web:
+    with (tmp_path / ".data" / "lock").open("a") as lock, socket.create_server(("127.0.0.1", free_port())) as web:
         fcntl.flock(lock, fcntl.LOCK_EX)
         ended = run(tmp_path, **ELSEWHERE, PORT=str(web.getsockname()[1]))
     assert ended.returncode == 1
@@ -299,7 +299,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 def web_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(Answers, "status", 200)
     monkeypatch.setattr(Answers, "body", {})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), Answers) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
         yield server.server_address[1]
         server.shutdown()

@@ -128,7 +128,7 @@ def test_a_summary_comes_though_no_line_follows() -> None:
     lines = collect(Summaries(dict, 0.05))
     for _ in range(LIMIT + 3):
         web.warning("once")
-    eventually(lambda: lines.repeated == [3], 10)
+    eventually(lambda: lines.repeated == [3])
 
 
 def test_the_next_interval_counts_anew() -> None:
@@ -136,7 +136,7 @@ def test_the_next_interval_counts_anew() -> None:
     lines = collect(summaries)
     for _ in range(LIMIT + 1):
         web.warning("again")
-    eventually(lambda: lines.repeated, 10)
+    eventually(lambda: lines.repeated)
     web.warning("again")
     assert lines.texts[-1] == "again"
 

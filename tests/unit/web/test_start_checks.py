@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import resource
 import socket
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from chatbot.app import create_app
 from chatbot.config import open_files
 from chatbot.web import start_checks
 
@@ -49,7 +51,14 @@ def test_other_options_are_left_to_gunicorn() -> None:
 
 def master(address: Any = ("127.0.0.1", 0), **changes: Any) -> Any:
     chosen = {"worker_class": SimpleNamespace(get=lambda: start_checks._WORKER_CLASS)}
-    given = {"workers": 1, "worker_tmp_dir": None, "certfile": None, "keyfile": None, "address": [address]}
+    given = {
+        "workers": 1,
+        "worker_connections": 9,
+        "worker_tmp_dir": None,
+        "certfile": None,
+        "keyfile": None,
+        "address": [address],
+    }
     return SimpleNamespace(settings=chosen, **{**given, **changes})
 
 
@@ -86,11 +95,18 @@ def test_an_address_at_which_gunicorn_can_listen_is_not(tmp_path: Path, monkeypa
         ({"certfile": __file__, "keyfile": __file__}, "must name a certificate and its key"),
         ({"worker_tmp_dir": "/nowhere"}, "--worker-tmp-dir /nowhere"),
         ({"workers": 0}, "start it without -w"),
+        ({"worker_connections": 0}, "accepts no connection: leave it out"),
     ],
 )
 def test_other_settings_that_cannot_work_are_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(SystemExit, match=says):
         start_checks.check_master(master(**changes))
+
+
+def test_other_servers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "waitress", ModuleType("waitress"))
+    with pytest.raises(SystemExit, match="waitress cannot hold the chat's websockets: start gunicorn wsgi:app"):
+        create_app()
 
 
 def test_a_limit_of_open_files_that_is_too_small_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
