@@ -47,7 +47,7 @@ _SESSION = re.compile(r"[0-9a-f]{32}\Z")
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
 )
-_TOKEN = re.compile(r"(token=|Bearer\s+|hf_|sk-|resp_)[\w.~+/=-]{8,}", re.IGNORECASE)
+_TOKEN = re.compile(r"(token=|Bearer\s+|hf_|sk-|resp_|(?:msg|rs|fc)_(?=[\w-]{59}))[\w.~+/=-]{8,}", re.IGNORECASE)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import json
 from collections.abc import Iterator
@@ -82,8 +83,16 @@ def test_a_response_is_continued_from_any_process_and_from_an_earlier_one(
     asked = model.requests()[-1].body
     assert [message["content"] for message in asked["messages"]] == ["one", said("one"), "three"]
     assert (asked["temperature"], asked["max_tokens"]) == (0.5, 2)
-    items = client(served).responses.input_items.list(third.id, order="asc")
-    assert [item.role for item in items] == ["user", "assistant", "user"]
+    api = client(served).responses
+    for order in ("asc", "desc"):
+        items = list(api.input_items.list(third.id, order=order, limit=1))
+        assert [item.role for item in items] == ["user", "assistant", "user"]
+    with pytest.raises(openai.BadRequestError, match="after is the id of none"):
+        api.input_items.list(third.id, after=first.output[0].id)
+    # As the AI SDK goes on with a conversation.
+    referred: Any = [{"role": "user", "content": "one"}, {"id": first.output[0].id}, {"role": "user", "content": "two"}]
+    assert api.create(model="m", input=referred).output_text == said("two")
+    assert (model.requests()[-1].messages or [])[1:2] == [{"role": "assistant", "content": said("one")}]
 
 
 def test_a_function_is_called_and_its_output_is_answered(served: Deployment) -> None:
@@ -114,6 +123,19 @@ def test_a_response_in_the_background_is_cancelled(served: Deployment, model: Mo
     with pytest.raises(openai.BadRequestError, match="background"):
         api.cancel(waited_for.id)
     model.wait_until(lambda records: all(record.outcome for record in records))
+
+
+def test_a_response_is_deleted_while_its_reply_is_generated(served: Deployment) -> None:
+    api = client(served).responses
+    first = api.create(model="m", input="one")
+    text = "!tokens=1000 !interval=20 for long"
+    running = [api.create(model="m", input=text, background=True, previous_response_id=first.id) for _ in range(3)]
+    eventually(lambda: api.retrieve(running[0].id).output_text)
+    for begun in running:
+        api.delete(begun.id)
+        with pytest.raises(openai.NotFoundError):
+            api.retrieve(begun.id)
+    assert api.create(model="m", input="two", previous_response_id=first.id).output_text == said("two")
 
 
 @pytest.mark.parametrize("path", ["responses", "chat/completions"])
@@ -297,6 +319,9 @@ def test_errors_have_the_form_of_openai(served: Deployment, chat: Deployment) ->
     assert unsupported.value.param == "tools"
     refused = requests.get(f"{served.url()}/v1/responses", timeout=30)
     assert (refused.status_code, refused.json()["error"]["type"]) == (405, "invalid_request_error")
+    packed = {"Content-Encoding": "gzip"}
+    refused = requests.post(f"{served.url()}/v1/responses", data=gzip.compress(b"{}"), headers=packed, timeout=5)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "Content-Encoding")
     foreign = {"Origin": "https://elsewhere.example"}
     assert (
         requests.post(f"{served.url()}/v1/responses", json={"input": "x"}, headers=foreign, timeout=30).status_code
