@@ -21,6 +21,9 @@ from chatbot.web.transports.connections import Refused
 
 logger = logging.getLogger(__name__)
 
+#: Werkzeug's own sentences are for people who type addresses.
+_SENTENCES = {404: "There is nothing at this address", 413: "The request is larger than this address takes"}
+
 
 def add_error_answers(app: Flask) -> None:
     """Registers the answer to each kind of error."""
@@ -97,6 +100,10 @@ def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     _log_refusal(str(status))
     message = error.description or error.name
+    if message == type(error).description:
+        message = _SENTENCES.get(status, message)
+    if status == 413 and request.max_content_length:
+        message += f": at most {request.max_content_length} bytes"
     if isinstance(error, WebsocketMismatch):
         upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
         message = (

@@ -103,7 +103,11 @@ def test_every_http_error_is_json(chat: Deployment, method: str, path: str, stat
     response = requests.request(method, chat.url() + path, timeout=30)
     assert response.status_code == status
     assert set(response.json()["error"]) == {"code", "message"}
-    said = {"/chat": "is a websocket", "/token": "takes DELETE and POST"}
+    said = {
+        "/chat": "is a websocket",
+        "/token": "takes DELETE and POST",
+        "/nothing": "There is nothing at this address",
+    }
     assert said.get(path, "") in response.json()["error"]["message"]
 
 

@@ -77,7 +77,11 @@ def test_a_bad_frame_gets_the_fields_of_its_error_frame(
 
 
 def test_a_body_that_is_too_large_is_not_read(chat: Deployment, token: str) -> None:
-    assert post(chat.url(), token, "x" * 70_000).status_code == 413
+    too_long = post(chat.url(), token, "x" * 70_000)
+    assert (too_long.status_code, too_long.json()["error"]["message"]) == (
+        413,
+        "The request is larger than this address takes: at most 65536 bytes",
+    )
 
 
 def test_a_repeated_message_gets_its_ack_and_its_reply(chat: Deployment, token: str) -> None:

@@ -26,7 +26,7 @@ def test_nothing_of_an_ended_session_is_left(
         bucket = Bucket(f"chat:{{{each}}}:rate:0", 60_000, 5)
         for number in range(3):
             sessions.requests.accept(each, f"m{number}", "hello", [bucket])
-        sessions.add_socket(each, "process/1", 5)
+        sessions.sockets.add(each, "process/1", 5)
         work = leases.claim(each)
         assert work is not None
         leases.progress([Progress(work, "he", 0, {"type": "delta"})])
@@ -105,7 +105,7 @@ def busy(sessions: Sessions, leases: Leases, redis_client: redis.Redis) -> list[
     for session in found:
         sessions.requests.accept(session, "m1", "hello", [Bucket(f"chat:{{{session}}}:rate:0", 60_000, 5)], "10.0.0.1")
     for session in found[:2]:
-        sessions.add_socket(session, "process/1", 5)
+        sessions.sockets.add(session, "process/1", 5)
         work = leases.claim(session)
         assert work is not None
         leases.progress([Progress(work, "he", 0, {"type": "delta"})])
