@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import redis
 
@@ -26,6 +27,10 @@ _PATIENCE = 0.5
 _SILENT = {"redis": "does not answer", "redisjson": "unknown", "listener": "unknown"}
 #: What a Redis is for: each is `ok`, or has a problem.
 _PARTS = ("redis", "redisjson", "listener")
+
+
+#: What was wrong with a Redis when it was last asked.
+_reported: WeakKeyDictionary[Node, str] = WeakKeyDictionary()
 
 
 def readiness(partitions: Partitions, hub: Hub, worker_timeout: float) -> tuple[bool, dict[str, Any]]:
@@ -85,18 +90,27 @@ def _state(hub: Hub, node: Node) -> dict[str, str]:
     try:
         problem = find_problem(node.client, SESSION_COMMANDS, "REDIS_URL")
         if problem:
-            logger.warning("readyz: %s", problem)
+            _report(node, problem)
             found["redisjson" if problem == JSON_MISSING else "redis"] = problem
             if problem != JSON_MISSING:
                 found["redisjson"] = "unknown"
         elif redis_memory.read_memory(node.client).full:
             found["redis"] = redis_memory.FULL
+        else:
+            _reported.pop(node, None)
     except (redis.RedisError, StoreUnavailable) as error:
-        logger.warning("readyz: %s", error)
+        _report(node, str(error))
         found.update(redis=_SILENT["redis"], redisjson="unknown")
     if not hub.wait_until_hearing(_FIRST_HEARTBEAT if found["redis"] == "ok" else 0.1, node):
         found["listener"] = _DEAF
     return found
+
+
+def _report(node: Node, problem: str) -> None:
+    """Logs a problem once: probes ask several times a second."""
+    if _reported.get(node) != problem:
+        _reported[node] = problem
+        logger.warning("readyz: %s", problem)
 
 
 def _summary(states: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ import pytest
 
 from devtools.harness.ports import free_port
 from devtools.local import llama_server, plan, probes, redis_server
+from devtools.local.__main__ import locked
 from devtools.local.plan import CannotRun, Ports, child_environment, hide_secrets, make_plan, read_ports
 from devtools.local.ports import why_unusable
 from devtools.paths import BIN, ROOT
@@ -53,6 +54,14 @@ def test_everything_is_started_by_default(ports_env: dict[str, str], tmp_path: P
     assert f"http://127.0.0.1:{ports_env['PORT']}\n" in planned.welcome
     assert f"http://127.0.0.1:{ports_env['FLOWER_PORT']}\n" in planned.welcome
     assert "Ctrl-C ends everything" in planned.welcome
+
+
+def test_a_folder_that_cannot_be_written_is_named(ports_env: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for folder, call in ((file / "data", lambda f: make_plan(ports_env, f)), (file, lambda f: locked(f).__enter__())):
+        with pytest.raises(CannotRun, match=f"{folder} cannot be written .*: set LOCAL_DATA_DIR to another folder"):
+            call(folder)
 
 
 def test_the_commands_come_from_this_python_installation(ports_env: dict[str, str], tmp_path: Path) -> None:
