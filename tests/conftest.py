@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,15 +17,23 @@ from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.client import connect
 from devtools.fake_model import ModelServer
-from devtools.harness.deployment import USER_ARGUMENTS, Deployment, running_redis
+from devtools.harness.deployment import SETTINGS, USER_ARGUMENTS, Deployment, running_redis
 from devtools.harness.redis_cluster import RedisCluster, running_cluster
 from tests.support.alone import Room
 from tests.support.contracts import Contracts, documented, install
 
+ROOM = pytest.StashKey[Room]()
 #: What all clients of this process have received.
 CONTRACTS = Contracts()
 install(CONTRACTS)
-ROOM = Room()
+#: What a developer or a machine has in its environment changes no test: neither settings nor proxies.
+for _name in {*SETTINGS, *(name for name in os.environ if name.lower().endswith("_proxy"))}:
+    os.environ.pop(_name, None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # pytest removes the folder of a run after some later ones.
+    config.stash[ROOM] = Room(Path(config.option.basetemp).parent if hasattr(config, "workerinput") else None)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +53,7 @@ def no_summary_of_earlier_lines() -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
     """Outside the timeout of the test, which begins when it may run."""
-    with ROOM.test(alone=_alone(item), next_alone=nextitem is not None and _alone(nextitem)):
+    with item.config.stash[ROOM].test(alone=_alone(item), next_alone=nextitem is not None and _alone(nextitem)):
         return (yield)
 
 

@@ -47,7 +47,7 @@ _SESSION = re.compile(r"[0-9a-f]{32}\Z")
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
 )
-_TOKEN = re.compile(r"(token=|Bearer\s+|hf_|sk-|resp_)[\w.~+/=-]{8,}", re.IGNORECASE)
+_TOKEN = re.compile(r"(token=|Bearer\s+|hf_|sk-|resp_|(?:msg|rs|fc)_(?=[\w-]{59}))[\w.~+/=-]{8,}", re.IGNORECASE)
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def _ids() -> dict[str, str]:
     """The ids that a line belongs to; Celery's own lines about a task get them too."""
     ids = dict(_context.get() or {})
     if (span := current()) is not None:
-        ids["trace_id"], ids["span_id"], _ = span.context
+        ids["trace_id"], ids["span_id"] = span.trace_id, span.span_id
     # Not imported: gunicorn.conf.py uses this module before gevent has patched the modules that Celery imports.
     celery = sys.modules.get("celery._state")
     task = celery.get_current_task() if celery is not None else None

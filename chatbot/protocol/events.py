@@ -5,7 +5,7 @@ Pub/sub may lose an event; what is stored in Redis is complete. A web process th
 An event is a text: a header line `<number>:<position>`, then the frame as it is sent to clients. `position` is the
 length of the session's log once it contains the frame's message, and empty for other frames. The events of a session
 are numbered without gaps, so that a subscriber knows which ones a snapshot includes, and whether one is missing. With
-traces on, the header of an event that ends a reply is `<number>:<position>:<traceparent>`.
+traces on, the header of an event that ends a reply is `<number>:<position>:<trace>`.
 """
 
 from __future__ import annotations

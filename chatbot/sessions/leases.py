@@ -18,7 +18,7 @@ from chatbot.sessions.assignments import Assignment, Progress, assignment_of
 from chatbot.store.errors import store_errors
 from chatbot.store.partitions import Partition, Store, partitions_of
 from chatbot.store.scripts import Scripts, SendsScripts, Value
-from chatbot.tracing import new_span_id, traceparent
+from chatbot.tracing import new_span_id, stored_context
 
 __all__ = [
     "DAMAGED",
@@ -250,7 +250,7 @@ class Leases:
             go_on=int(go_on),
             prompt_size=self._prompt_size,
             ttl_ms=self._ttl_ms,
-            trace=traceparent(),
+            trace=stored_context(),
             attempt=attempt,
             **self._fenced(work, frame),
             **self._lease(self._partitions.of(work.session)),

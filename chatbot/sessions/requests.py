@@ -23,7 +23,7 @@ from chatbot.sessions.refusals import refusal
 from chatbot.sessions.session_scripts import SessionScripts
 from chatbot.store.partitions import Partitions
 from chatbot.store.scripts import Value
-from chatbot.tracing import traceparent
+from chatbot.tracing import stored_context
 
 #: Milliseconds until the first check of a message that no worker has taken. The queue takes a few: by then the task was
 #: lost, or waits behind others, where a second task does no harm.
@@ -242,7 +242,7 @@ class Requests:
             on_busy=request.on_busy,
             stop_channel=STOP_CHANNEL,
             charge=request.charge,
-            trace=traceparent(),
+            trace=stored_context(),
             elsewhere=elsewhere,
             queue=queue,
             task=task,

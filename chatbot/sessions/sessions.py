@@ -5,7 +5,6 @@ A session is known by its id, a one-way hash of its token: ids in Redis, logs or
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -29,12 +28,11 @@ from chatbot.sessions.refusals import refusal
 from chatbot.sessions.requests import Requests
 from chatbot.sessions.session_scripts import SessionScripts
 from chatbot.sessions.snapshots import Snapshot
+from chatbot.sessions.sockets import Sockets
 from chatbot.store.circuit_breakers import CircuitBreakers
 from chatbot.store.errors import store_errors
 from chatbot.store.partitions import Partition, Store, partitions_of
 from chatbot.store.scripts import Value
-
-logger = logging.getLogger(__name__)
 
 #: 256 bits.
 _TOKEN_BYTES = 32
@@ -77,6 +75,8 @@ class Sessions:
         self._ttl_ms = ttl * 1000
         self._max_age_ms = max_age * 1000
         self._max_queue_age = max_queue_age
+        #: The sockets that are open.
+        self.sockets = Sockets(self._partitions, self._scripts)
         #: What asks for a reply.
         self.requests = Requests(
             self._partitions,
@@ -270,30 +270,3 @@ class Sessions:
         partition = self._partitions.of(session)
         with store_errors("expires_in"):
             return max(int(partition.client.pttl(partition.keys(session).document)), 0) / 1000
-
-    def add_socket(self, session: str, field: str, most: int) -> bool:
-        """Adds a socket, named by `field`, to a session; false when `most` are open in all web processes together.
-
-        `field` is `<channel of the process>/<number>`. Adding a socket twice is adding it once. The sockets of
-        processes that died do not count. Raises `SessionNotFound`.
-        """
-        answer = self._scripts.run("add_socket", session, field=field, most=most)
-        if answer == "gone":
-            raise SessionNotFound
-        return bool(answer == "added")
-
-    def remove_sockets(self, sockets: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Removes sockets, each a session and a field; returns those whose Redis failed. Unknown ones do no harm."""
-        partitions = [self._partitions.of(session) for session, _ in sockets]
-        failed: list[tuple[str, str]] = []
-        for indexes in self._partitions.by_client(partitions):
-            try:
-                with partitions[indexes[0]].client.pipeline(transaction=False) as pipeline:
-                    for index in indexes:
-                        session, field = sockets[index]
-                        pipeline.hdel(partitions[index].keys(session).sockets, field)
-                    pipeline.execute()
-            except redis.RedisError as error:
-                logger.debug("closed sockets still count: %s", error)
-                failed += [sockets[index] for index in indexes]
-        return failed

@@ -12,7 +12,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, Token
 from typing import NamedTuple, Protocol, Self
@@ -36,9 +36,12 @@ GRPC = "there are no traces: they are sent by http/protobuf alone, and OTEL_EXPO
 #: Later versions may add fields behind those of version 00; ff is none.
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?\Z")
 
+#: An older version stores a `traceparent`.
+_STORED = re.compile(r"[0-9a-f]{48}[01]\Z")
+
 
 class Context(NamedTuple):
-    """What names a span to other processes. Ids are in hexadecimal, 32 and 16 digits."""
+    """What names a span of a client. Ids are in hexadecimal, 32 and 16 digits."""
 
     trace_id: str
     span_id: str
@@ -51,10 +54,6 @@ class Context(NamedTuple):
         if not found or (found[1] == "00" and found[5]):
             return None
         return cls(found[2], found[3], bool(int(found[4], 16) & 1))
-
-    @property
-    def traceparent(self) -> str:
-        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
 
 
 class Recorder(Protocol):
@@ -73,46 +72,43 @@ class Recorder(Protocol):
 class Span:
     """A step of a trace. As a context it is the current span, and ends with it; an exception makes it a failed one."""
 
-    __slots__ = ("_token", "context", "describe", "end", "error", "kind", "links", "name", "parent", "start")
+    __slots__ = (
+        *("_token", "attributes", "end", "error", "kind", "links", "name"),
+        *("parent_id", "sampled", "span_id", "start", "trace_id"),
+    )
 
-    def __init__(
-        self,
-        name: str,
-        context: Context,
-        parent: Context | None,
-        *,
-        kind: str = INTERNAL,
-        start: int | None = None,
-        links: tuple[Context, ...] = (),
-    ) -> None:
-        """`start` in epoch nanoseconds, now by default."""
-        self.name, self.context, self.parent, self.kind, self.links = name, context, parent, kind, links
-        self.start = time.time_ns() if start is None else start
+    def __init__(self, name: str, kind: str, trace_id: str, span_id: str, parent_id: str = "", start: int = 0) -> None:
+        """A sampled one. `parent_id` is '' for the first of a trace; `start` in epoch nanoseconds, 0 for now."""
+        self.name, self.kind = name, kind
+        self.trace_id, self.span_id, self.parent_id = trace_id, span_id, parent_id
+        self.sampled = True
+        self.start = start or time.time_ns()
         self.end = 0
-        #: Returns the attributes, once, at the end of a sampled span.
-        self.describe: Callable[[], Mapping[str, Attribute]] = dict
+        #: As `otlp.py` encodes them: nothing where the span is not sampled.
+        self.attributes = b""
+        #: The ids of traces and spans, each pair in a text.
+        self.links: tuple[str, ...] = ()
         #: The class of the error with which the step ended.
         self.error: str | None = None
         self._token: Token[Span | None] | None = None
 
-    def child(self, name: str, *, kind: str = INTERNAL, start: int | None = None) -> Span:
-        """A step of this one."""
-        above = self.context
-        return Span(name, Context(above.trace_id, _new_span_id(), above.sampled), above, kind=kind, start=start)
+    @property
+    def traceparent(self) -> str:
+        """What stands for the span in a header."""
+        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
+
+    def child(self, name: str, kind: str = INTERNAL, start: int = 0) -> Span:
+        """A step of this one, which is sampled."""
+        return Span(name, kind, self.trace_id, _new_span_id(), self.span_id, start)
 
     def sibling(self, name: str, start: int) -> Span:
         """A step beside this one."""
-        beside = self.context
-        return Span(name, Context(beside.trace_id, _new_span_id(), beside.sampled), self.parent, start=start)
+        return Span(name, INTERNAL, self.trace_id, _new_span_id(), self.parent_id, start)
 
-    def drop(self) -> None:
-        """Has the span not recorded: another process records it."""
-        self.context = self.context._replace(sampled=False)
-
-    def finish(self, end: int | None = None) -> None:
-        """Ends the span, now or at `end`, in epoch nanoseconds."""
-        if self.context.sampled and _recorder is not None:
-            self.end = max(time.time_ns() if end is None else end, self.start)
+    def finish(self, end: int = 0) -> None:
+        """Ends the span at `end`, in epoch nanoseconds, 0 for now."""
+        if self.sampled and _recorder is not None:
+            self.end = max(end or time.time_ns(), self.start)
             _recorder.record(self)
 
     def __enter__(self) -> Self:
@@ -145,47 +141,48 @@ def current() -> Span | None:
     return _current.get()
 
 
-def traceparent() -> str:
-    """What stands for the current span in another process; '' without one."""
+def stored_context() -> str:
+    """What stands for the current span in Redis; '' without one.
+
+    The 32 digits of its trace, the 16 of its own, and 1 where the trace is sampled, else 0. With a time behind it, it
+    fits into the compact form that Redis has for hashes with values of at most 64 bytes.
+    """
     span = _current.get()
-    return span.context.traceparent if span is not None else ""
+    return "" if span is None else f"{span.trace_id}{span.span_id}{'1' if span.sampled else '0'}"
 
 
-def root(
-    name: str,
-    *,
-    kind: str = SERVER,
-    parent: str | None = None,
-    link: str | None = None,
-    describe: Callable[[], Mapping[str, Attribute]] = dict,
-) -> Opened:
-    """A span that begins a trace in this program. `parent` and `link` are the client's, as `traceparent` has them."""
+def root(name: str, *, parent: str | None = None, link: str | None = None) -> Span | None:
+    """A span that begins a trace in this program, None where there are no traces.
+
+    `parent` and `link` are the client's, as `traceparent` has them.
+    """
     if _recorder is None:
-        return NOTHING
-    above = Context.parse(parent)
+        return None
+    above, linked = Context.parse(parent), Context.parse(link)
     trace_id = above.trace_id if above else f"{random.getrandbits(128) or 1:032x}"
-    context = Context(trace_id, _new_span_id(), _recorder.samples(trace_id, above, name))
-    linked = Context.parse(link)
-    span = Span(name, context, above, kind=kind, links=(linked,) if linked else ())
-    span.describe = describe
+    span = Span(name, SERVER, trace_id, _new_span_id(), above.span_id if above else "")
+    span.sampled = _recorder.samples(trace_id, above, name)
+    if linked is not None:
+        span.links = (linked.trace_id + linked.span_id,)
     return span
 
 
-def continued(traceparent: str, name: str, span_id: str = "", *, kind: str = CONSUMER) -> Span | None:
+def continued(stored: str, name: str, span_id: str = "") -> Span | None:
     """A span below one of another process of this program, which has decided whether the trace is sampled.
 
-    None where there are no traces. `span_id` is its id, if that is fixed.
+    None where there are no traces. `stored` is what `stored_context` returned there, `span_id` an id that is fixed.
     """
-    parent = Context.parse(traceparent) if _recorder is not None else None
-    if parent is None:
+    if _recorder is None or not _STORED.match(stored):
         return None
-    return Span(name, Context(parent.trace_id, span_id or _new_span_id(), parent.sampled), parent, kind=kind)
+    span = Span(name, CONSUMER, stored[:32], span_id or _new_span_id(), stored[32:48])
+    span.sampled = stored[48] == "1"
+    return span
 
 
-def child(name: str, *, kind: str = INTERNAL) -> Opened:
+def child(name: str) -> Opened:
     """A step of the current span; none where there is no current one, or its trace is not sampled."""
     span = _current.get()
-    return NOTHING if span is None or not span.context.sampled else span.child(name, kind=kind)
+    return NOTHING if span is None or not span.sampled else span.child(name)
 
 
 def new_span_id() -> str:
@@ -237,4 +234,4 @@ def _asked_for(environ: Mapping[str, str]) -> str | None:
 
 
 def _new_span_id() -> str:
-    return f"{random.getrandbits(64) or 1:016x}"
+    return "%016x" % (random.getrandbits(64) or 1)

@@ -21,6 +21,11 @@ from chatbot.web.transports.connections import Refused
 
 logger = logging.getLogger(__name__)
 
+#: Werkzeug's own sentences are for people who type addresses.
+_SENTENCES = {404: "There is nothing at this address", 413: "The request is larger than this address takes"}
+#: What OpenAI's clients ask for when their base URL lacks `/v1`.
+_WITHOUT_BASE = ("/responses", "/chat/completions", "/models")
+
 
 def add_error_answers(app: Flask) -> None:
     """Registers the answer to each kind of error."""
@@ -97,11 +102,17 @@ def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     _log_refusal(str(status))
     message = error.description or error.name
+    if message == type(error).description:
+        message = _SENTENCES.get(status, message)
+    if status == 413 and request.max_content_length:
+        message += f": at most {request.max_content_length} bytes"
     if isinstance(error, WebsocketMismatch):
         upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
         message = (
             "This address is no websocket" if upgrade else "This address is a websocket: connect by ws:// or wss://"
         )
+    if status == 404 and request.path.startswith(_WITHOUT_BASE):
+        message += f": the base URL of OpenAI's clients ends in {OPENAI.rstrip('/')}"
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         message = f"This address takes {' and '.join(sorted({*error.valid_methods} - {'HEAD', 'OPTIONS'}))}"
     response = _error(error.name.lower().replace(" ", "_"), message, status)

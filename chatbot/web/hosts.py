@@ -52,8 +52,10 @@ def host_allowed(host: str, served: Sequence[str]) -> bool:
 def request_allowed(request: Request, served: Sequence[str]) -> bool:
     """Whether all hosts that the request names are served: its own, and the one that a trusted proxy forwards.
 
-    A request without a Host header does not come from a browser, and is allowed.
+    A request without a Host header does not come from a browser. HTTP/1.0, as of health checks, needs none.
     """
+    if "HTTP_HOST" not in request.environ and request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
+        return False
     # Middleware of proxies.py replaces the host. A page can send X-Forwarded-Host, but not choose its Host.
     original = request.environ.get("werkzeug.proxy_fix.orig", {})
     named = (original.get("HTTP_HOST"), request.environ.get("HTTP_HOST"))

@@ -6,11 +6,15 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import redis
 
+from chatbot.config.broker_urls import is_amqp
 from chatbot.errors import StoreUnavailable
+from chatbot.queue.transport import CLUSTER_PREFIX
 from chatbot.store.access import JSON_MISSING, SESSION_COMMANDS, find_problem
+from chatbot.store.cluster.topology import is_cluster
 from chatbot.store.partitions import Node, Partitions
 from chatbot.telemetry import liveness, redis_memory
 from chatbot.telemetry.redis_use import check_use
@@ -26,6 +30,10 @@ _PATIENCE = 0.5
 _SILENT = {"redis": "does not answer", "redisjson": "unknown", "listener": "unknown"}
 #: What a Redis is for: each is `ok`, or has a problem.
 _PARTS = ("redis", "redisjson", "listener")
+
+
+#: What was wrong with a Redis when it was last asked.
+_reported: WeakKeyDictionary[Node, str] = WeakKeyDictionary()
 
 
 def readiness(partitions: Partitions, hub: Hub, worker_timeout: float) -> tuple[bool, dict[str, Any]]:
@@ -64,6 +72,16 @@ def report_redis(urls: Sequence[str]) -> None:
             logger.warning("messages%s may be lost: %s", which, use.advice)
 
 
+def report_broker(url: str, variable: str) -> None:
+    """Logs what keeps Flower from using its broker, if that is Redis: it goes on, and shows nothing."""
+    if is_amqp(url):
+        return
+    # Celery's transport writes the name of Flower's queue there.
+    binding = f"{CLUSTER_PREFIX if is_cluster(url) else ''}_kombu.binding.celeryev"
+    if problem := check_use(url, f"SADD {binding} x", variable).problem:
+        logger.error("Flower shows no worker and no task: %s", problem)
+
+
 def _states(partitions: Partitions, hub: Hub) -> list[dict[str, str]]:
     """The state of each node. Once one works, none is waited for longer than `_PATIENCE`: a probe has a time limit."""
     pool = ThreadPoolExecutor(len(partitions.nodes), "readiness")
@@ -85,18 +103,27 @@ def _state(hub: Hub, node: Node) -> dict[str, str]:
     try:
         problem = find_problem(node.client, SESSION_COMMANDS, "REDIS_URL")
         if problem:
-            logger.warning("readyz: %s", problem)
+            _report(node, problem)
             found["redisjson" if problem == JSON_MISSING else "redis"] = problem
             if problem != JSON_MISSING:
                 found["redisjson"] = "unknown"
         elif redis_memory.read_memory(node.client).full:
             found["redis"] = redis_memory.FULL
+        else:
+            _reported.pop(node, None)
     except (redis.RedisError, StoreUnavailable) as error:
-        logger.warning("readyz: %s", error)
+        _report(node, str(error))
         found.update(redis=_SILENT["redis"], redisjson="unknown")
     if not hub.wait_until_hearing(_FIRST_HEARTBEAT if found["redis"] == "ok" else 0.1, node):
         found["listener"] = _DEAF
     return found
+
+
+def _report(node: Node, problem: str) -> None:
+    """Logs a problem once: probes ask several times a second."""
+    if _reported.get(node) != problem:
+        _reported[node] = problem
+        logger.warning("readyz: %s", problem)
 
 
 def _summary(states: Sequence[str]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from flask import request
 
 from chatbot import tracing
-from chatbot.tracing import NOTHING, Attribute, Opened
+from chatbot.tracing import NOTHING, Opened
+from chatbot.tracing.otlp import attribute, text_attribute
+
+_SESSION, _MESSAGE = text_attribute("session.id"), text_attribute("chatbot.message.id")
 
 
 def accepting(what: str, session: str, message_id: str) -> Opened:
@@ -20,22 +21,19 @@ def accepting(what: str, session: str, message_id: str) -> Opened:
         return NOTHING
     environ = request.environ
     given, socket = environ.get("HTTP_TRACEPARENT"), "HTTP_SEC_WEBSOCKET_KEY" in environ
-    return tracing.root(
-        f"accept {what}",
-        parent=None if socket else given,
-        link=given if socket else None,
-        describe=partial(_acceptance, session, message_id, "websocket" if socket else "http"),
-    )
-
-
-def _acceptance(session: str, message_id: str, transport: str) -> dict[str, Attribute]:
-    return {"session.id": session, "chatbot.message.id": message_id, "chatbot.transport": transport}
+    span = tracing.root(f"accept {what}", parent=None if socket else given, link=given if socket else None)
+    if span is None:
+        return NOTHING
+    if span.sampled:
+        transport = attribute("chatbot.transport", "websocket" if socket else "http")
+        span.attributes = _SESSION(session) + _MESSAGE(message_id) + transport
+    return span
 
 
 def delivering(trace: str, sockets: int) -> Opened:
     """The span of passing the end of a reply on to `sockets` of this process; `trace` came with the event."""
     span = tracing.continued(trace, "deliver") if trace else None
-    if span is None or not span.context.sampled:
+    if span is None or not span.sampled:
         return NOTHING
-    span.describe = partial(dict, {"chatbot.sockets": sockets})
+    span.attributes = attribute("chatbot.sockets", sockets)
     return span

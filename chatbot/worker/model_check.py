@@ -100,7 +100,7 @@ def _continues(model: ModelProtocol, settings: Settings, text: str) -> str:
     """Whether the server continues a reply that was cut off in the middle, and how."""
     if settings.model.continuing == "off":
         return "not asked, MODEL_CONTINUE is off"
-    half = [PromptMessage("user", QUESTION), PromptMessage("assistant", text[: len(text) // 2].rstrip())]
+    half = [PromptMessage("user", QUESTION), PromptMessage("assistant", text[: len(text) // 2].rstrip(), begins=True)]
     if not half[1].text:
         return "not asked, the reply is too short"
     call = Call(settings.model.timeout, loading_timeout=settings.model.loading_timeout)

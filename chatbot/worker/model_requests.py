@@ -78,7 +78,7 @@ class ModelRequests:
 
     def _ask(self, conversation: Sequence[PromptMessage], call: Call, stream: Stream) -> Pieces:
         stream.prompt_tokens = self._estimated(conversation)
-        begun = [PromptMessage("assistant", stream.text)] if stream.carried else []
+        begun = [PromptMessage("assistant", stream.text, begins=True)] if stream.carried else []
         return self._model.generate([*conversation, *begun], call)
 
     def _with_fitting_history(self, work: Assignment, call: Call, stream: Stream) -> Pieces:

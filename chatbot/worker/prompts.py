@@ -29,6 +29,8 @@ class PromptMessage:
     #: Function calls of the assistant, as chat completions have them; and the call that a message of a tool answers.
     calls: tuple[Mapping[str, Any], ...] = ()
     call_id: str = ""
+    #: Whether it is the beginning of the reply, which the model is to continue: the assistant's, and the last.
+    begins: bool = False
 
 
 def prompt_messages(messages: Sequence[Mapping[str, Any]], keep_reasoning: bool = False) -> list[PromptMessage]:
@@ -112,7 +114,7 @@ def completion_prompt(conversation: Sequence[PromptMessage]) -> str:
     A text cannot forge a message: a label inside a text gets a space before its colon.
     """
     lines = [_line(message) for message in conversation]
-    return "\n".join(lines if conversation[-1].role == "assistant" else [*lines, BOT])
+    return "\n".join(lines if conversation[-1].begins else [*lines, BOT])
 
 
 def _line(message: PromptMessage) -> str:

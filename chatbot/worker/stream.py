@@ -9,7 +9,7 @@ from typing import Any
 
 from chatbot.protocol import frames
 from chatbot.protocol.compact_json import to_json
-from chatbot.protocol.openai.calls import decode_calls, encode_calls, ended_calls
+from chatbot.protocol.openai.calls import decode_calls, encode_calls, ended_calls, in_sequence
 from chatbot.sessions.leases import RENEW, Assignment, Progress
 from chatbot.worker.models.answers.usage import Usage
 from chatbot.worker.models.call import Call
@@ -150,7 +150,10 @@ class Stream:
         if not self.streamed:
             self._whole_calls = calls
             return
-        text, published = encode_calls(map(self._with_carried_id, range(len(calls)), calls)), self._calls.text
+        published = self._calls.text
+        if not last:
+            calls = in_sequence(calls, published)
+        text = encode_calls(map(self._with_carried_id, range(len(calls)), calls))
         if not text.startswith(published) and (last or not published.startswith(text)):
             raise CannotContinue("the model calls another function, or with other arguments")
         if len(text) > len(published):

@@ -7,13 +7,14 @@ records it when the worker died. Source of a model call's attributes: OpenTeleme
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from chatbot import tracing
 from chatbot.config import OPENAI_CHAT, OPENAI_COMPLETIONS, PYTHON, Settings
 from chatbot.sessions.assignments import Assignment
-from chatbot.tracing import CLIENT, CONSUMER, INTERNAL, NOTHING, Attribute, Opened, Span
+from chatbot.tracing import CLIENT, CONSUMER, INTERNAL, NOTHING, Opened, Span
+from chatbot.tracing.otlp import attribute, float_attribute, text_attribute
 from chatbot.worker.models.answers.usage import Usage
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import CallCancelled, ModelError
@@ -23,8 +24,9 @@ from chatbot.worker.stream import Stream
 WORKER_LOST = "worker_lost"
 #: What the conventions call the providers of these protocols; of others the protocol's name stands there.
 _PROVIDERS = {OPENAI_CHAT: "openai", OPENAI_COMPLETIONS: "openai"}
-_ASKED = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.conversation.id")
 _MS = 1_000_000
+_MESSAGE, _SESSION = text_attribute("chatbot.message.id"), text_attribute("gen_ai.conversation.id")
+_FIRST_CHUNK = float_attribute("gen_ai.response.time_to_first_chunk")
 
 
 def attempt(work: Assignment, claimed: int | None) -> Opened:
@@ -32,12 +34,10 @@ def attempt(work: Assignment, claimed: int | None) -> Opened:
 
     `claimed` is when the claim began, in epoch nanoseconds; None for a request that followed another one.
     """
-    traceparent, _, accepted = work.trace.partition(" ")
-    span = tracing.continued(traceparent, "attempt", work.attempt)
-    if span is None or not work.attempt:
-        return NOTHING
-    if not span.context.sampled:
-        return span
+    stored, _, accepted = work.trace.partition(" ")
+    span = tracing.continued(stored, "attempt", work.attempt) if work.attempt else None
+    if span is None or not span.sampled:
+        return span or NOTHING
     now, since, number = span.start, int(accepted) * _MS, 1
     span.start = claimed or now
     if work.attempt_before:
@@ -45,7 +45,7 @@ def attempt(work: Assignment, claimed: int | None) -> Opened:
     span.sibling("wait for a worker", min(since, span.start)).finish(span.start)
     if claimed:
         span.child("claim", start=claimed).finish(now)
-    span.describe = partial(_attempted, work.message_id, number)
+    span.attributes = _attempted(work.message_id, number)
     return span
 
 
@@ -57,17 +57,16 @@ def _follow(span: Span, work: Assignment) -> tuple[int, int]:
     before, _, ready = work.attempt_before.partition(" ")
     since = int(float(ready)) * _MS if ready else span.start
     span_id, began, number, *recorded = before.split(":")
-    context = span.context._replace(span_id=span_id)
-    span.links = (context,)
+    span.links = (span.trace_id + span_id,)
     if not recorded:
-        lost = Span("attempt", context, span.parent, kind=CONSUMER, start=int(began) * _MS)
-        lost.describe, lost.error = partial(_attempted, work.message_id, int(number)), WORKER_LOST
+        lost = Span("attempt", CONSUMER, span.trace_id, span_id, span.parent_id, int(began) * _MS)
+        lost.attributes, lost.error = _attempted(work.message_id, int(number)), WORKER_LOST
         lost.finish(since)
     return since, int(number) + 1
 
 
-def _attempted(message_id: str, number: int) -> dict[str, Attribute]:
-    return {"chatbot.message.id": message_id, "chatbot.attempt": number}
+def _attempted(message_id: str, number: int) -> bytes:
+    return _MESSAGE(message_id) + attribute("chatbot.attempt", number)
 
 
 def failed(kind: str) -> None:
@@ -81,14 +80,14 @@ def model_call(settings: Settings, call: Call, stream: Stream, generate: Callabl
     attempt = tracing.current()
     if attempt is None:
         return generate()
-    if not attempt.context.sampled:
-        call.traceparent = attempt.context.traceparent
+    if not attempt.sampled:
+        call.traceparent = attempt.traceparent
         return generate()
     api = settings.model.servers[0].api if settings.model.servers else PYTHON
     operation = "chat" if api in (OPENAI_CHAT, PYTHON) else "text_completion"
     ends: tuple[str, ...] = ()
-    with attempt.child(f"{operation} {settings.model.name}", kind=INTERNAL if api == PYTHON else CLIENT) as span:
-        call.traceparent = span.context.traceparent
+    with attempt.child(f"{operation} {settings.model.name}", INTERNAL if api == PYTHON else CLIENT) as span:
+        call.traceparent = span.traceparent
         try:
             finish_reason = generate()
             ends = (finish_reason,)
@@ -100,27 +99,35 @@ def model_call(settings: Settings, call: Call, stream: Stream, generate: Callabl
             span.error = error.kind
             raise
         finally:
-            asked = (operation, _PROVIDERS.get(api, api), settings.model.name, call.session)
-            span.describe = partial(_called, asked, ends, call.server, stream.first_after, stream.usage)
+            asked = _asked(operation, _PROVIDERS.get(api, api), settings.model.name) + _SESSION(call.session)
+            span.attributes = asked + _answered(ends, call.server, stream.first_after, stream.usage)
     return finish_reason
 
 
-def _called(
-    asked: tuple[str, str, str, str], ends: tuple[str, ...], server: str, first: float | None, usage: Usage | None
-) -> dict[str, Attribute]:
-    """The attributes of a model call; `asked` are its operation, its provider, the model and the session."""
-    attributes: dict[str, Attribute] = dict(zip(_ASKED, asked, strict=True))
+@lru_cache(maxsize=4)
+def _asked(operation: str, provider: str, model: str) -> bytes:
+    """The attributes of a model call that all have."""
+    names = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model")
+    return b"".join(attribute(*pair) for pair in zip(names, (operation, provider, model), strict=True))
+
+
+def _answered(ends: tuple[str, ...], server: str, first: float | None, usage: Usage | None) -> bytes:
+    """The attributes of a model call that are known at its end."""
+    found = _address(server) if server else b""
     if ends:
-        attributes["gen_ai.response.finish_reasons"] = ends
+        found += attribute("gen_ai.response.finish_reasons", ends)
     if first is not None:
-        attributes["gen_ai.response.time_to_first_chunk"] = first
-    if server:
-        parts = urlsplit(server)
-        attributes["server.address"] = parts.hostname or ""
-        attributes["server.port"] = parts.port or (443 if parts.scheme == "https" else 80)
+        found += _FIRST_CHUNK(first)
     if usage is not None and not usage.estimated:
-        attributes["gen_ai.usage.input_tokens"] = usage.prompt or 0
-        attributes["gen_ai.usage.output_tokens"] = usage.completion or 0
+        found += attribute("gen_ai.usage.input_tokens", usage.prompt or 0)
+        found += attribute("gen_ai.usage.output_tokens", usage.completion or 0)
         if usage.cached:
-            attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cached
-    return attributes
+            found += attribute("gen_ai.usage.cache_read.input_tokens", usage.cached)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _address(server: str) -> bytes:
+    parts = urlsplit(server)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return attribute("server.address", parts.hostname or "") + attribute("server.port", port)

@@ -14,7 +14,8 @@ images says how many there were.
 
 In a reply, ``<think>…</think>`` is reasoning, as servers without a reasoning parser send it.
 
-``PUT /control`` gives the same orders for every request, and makes the server strict about turns or contents.
+``PUT /control`` gives the same orders for every request, makes the server strict about turns or contents, and holds
+streams after some tokens until that is lifted.
 ``GET /requests`` returns the requests and their outcomes.
 """
 

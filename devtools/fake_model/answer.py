@@ -17,6 +17,7 @@ from devtools.fake_model.protocols import UNLIMITED, OpenAIRequest, TextGenerati
 from devtools.fake_model.state import FAULT, Controls, Record
 
 BURST = 32  # tokens sent in a row without an interval before other streams continue
+HELD_INTERVAL = 0.005  # seconds between two looks at whether a reply may go on
 ENDLESS_INTERVAL = 0.005  # seconds: a faster endless stream would take a whole core
 NO_PREFILL = "This model does not support assistant message prefill. The conversation must end with a user message."
 STREAM = {"content-type": SSE, "cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -28,6 +29,8 @@ class Bookkeeping(Protocol):
 
     def sent(self, record: Record, tokens: int) -> None: ...
     def end(self, record: Record | None, outcome: str) -> None: ...
+    def held(self, record: Record) -> bool: ...
+    def changed(self) -> None: ...
 
 
 class Answer:
@@ -115,11 +118,13 @@ class Answer:
                 continue
             if breaks and record.tokens >= self.settings.after:
                 break
-            if (delay := due - time.monotonic()) > 0:
+            if (delay := due - time.monotonic()) > 0 or self.server.held(record):
                 if pending:
                     connection.send(pending)
                     pending = b""
-                gevent.sleep(delay)
+                gevent.sleep(max(delay, 0))
+                if self.server.held(record):
+                    self.wait_while_held()
             elif record.tokens % BURST == BURST - 1:
                 gevent.sleep(0)
             due += interval
@@ -134,6 +139,11 @@ class Answer:
         elif self.fault == "broken_json":
             pending += chunk(self.ask.broken())
         return connection.send(pending + LAST_CHUNK)
+
+    def wait_while_held(self) -> None:
+        self.server.changed()
+        while self.server.held(self.record):
+            gevent.sleep(HELD_INTERVAL)
 
     def stop_short(self, data: bytes) -> None:
         self.connection.send(data)

@@ -62,6 +62,10 @@ class Server:
             record.outcome, record.ended_at = outcome, time.time()
             self.changed()
 
+    def held(self, record: Record) -> bool:
+        """Whether the reply has to wait before its next token."""
+        return self.settings.hold is not None and record.tokens >= self.settings.hold
+
     def changed(self) -> None:
         self.version += 1
         while self.waiting:

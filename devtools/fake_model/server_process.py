@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from devtools.fake_model.state import Record
+from devtools.harness.ports import free_port
 from devtools.paths import ROOT
 
 
@@ -21,9 +22,9 @@ class ModelServer:
     ``stop()`` and then ``start()`` restart it at the same address, without its records and settings.
     """
 
-    def __init__(self, *, port: int = 0, record: bool = True, **options: str | float) -> None:
+    def __init__(self, *, port: int | None = None, record: bool = True, **options: str | float) -> None:
         """``options`` are those of the command line: first, interval, tokens, model."""
-        self.port = port
+        self.port = port or free_port()
         self.options = [f"--{name}={value}" for name, value in options.items()]
         self.options += [] if record else ["--no-record"]
         self.process: subprocess.Popen[str] | None = None
@@ -81,8 +82,8 @@ class ModelServer:
         """The stored records in the order of arrival, with a number greater than ``since``."""
         return [Record(**item) for item in self._call("GET", f"/requests?since={since}")[0]]
 
-    def wait_until(self, true: Callable[[list[Record]], bool], *, since: int = 0, timeout: float = 10) -> list[Record]:
-        """The records as soon as ``true(records)``, checked whenever one arrives, sends its first token or ends.
+    def wait_until(self, true: Callable[[list[Record]], bool], *, since: int = 0, timeout: float = 30) -> list[Record]:
+        """The records as soon as ``true(records)``, checked whenever one arrives, sends a first token, is held or ends.
 
         ``true`` is first called with the first record: it may take ``records[-1]``.
         """
@@ -97,7 +98,7 @@ class ModelServer:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not true within {timeout} s of {records[-5:]}")
 
-    def _call(self, method: str, path: str, body: Any = None, timeout: float = 10) -> tuple[Any, int]:
+    def _call(self, method: str, path: str, body: Any = None, timeout: float = 30) -> tuple[Any, int]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         with contextlib.closing(connection):
             connection.request(method, path, None if body is None else json.dumps(body))

@@ -37,6 +37,7 @@ class Controls:
     first: float = 0
     interval: float = 0
     tokens: int = 0  # the minimum: the repeated message is never cut short
+    hold: int | None = None  # after so many tokens every streamed reply waits until this is raised or None
     fault: str | None = None
     count: int | None = None  # how many requests the fault affects; None: all
     after: int = 3  # tokens before a fault within a stream

@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from devtools.harness.deployment import eventually
+from devtools.harness.ports import free_port
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Collector(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", free_port()), _Handler)
         self.spans: list[Received] = []
 
     @property

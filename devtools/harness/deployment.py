@@ -27,21 +27,24 @@ from devtools.local.redis_server import redis_command
 from devtools.paths import BIN, PARENT_WATCH, ROOT
 
 #: Seconds for a process to start on a busy machine.
-START_TIMEOUT = 60.0
+START_TIMEOUT = 120.0
 #: Seconds for a process to end after SIGTERM.
 STOP_TIMEOUT = 30.0
 
+#: Seconds for a condition that must come true: generous, as the machine may be busy.
+PATIENCE = 30.0
+
 #: Every variable that the chat reads.
-_SETTINGS = frozenset({*(name for name, _, _ in variables()), *ALIASES.values()})
+SETTINGS = frozenset({*(name for name, _, _ in variables()), *ALIASES.values()})
 #: Read by gunicorn and Flower themselves, which take no empty value.
-_NO_EMPTY_VALUE = frozenset({"WEB_CONCURRENCY", *(name for name in _SETTINGS if name.startswith("FLOWER_"))})
+_NO_EMPTY_VALUE = frozenset({"WEB_CONCURRENCY", *(name for name in SETTINGS if name.startswith("FLOWER_"))})
 
 #: The user of the docs' "A user with few rights", as arguments of redis-server.
 USER, USER_PASSWORD = "chat", "few-rights"
 USER_ARGUMENTS = ("--user", USER, "on", f">{USER_PASSWORD}", *LEAST_ACL.split())
 
 
-def eventually(true: Callable[[], Any], timeout: float = 20.0, what: str = "") -> Any:
+def eventually(true: Callable[[], Any], timeout: float = PATIENCE, what: str = "") -> Any:
     """The first true value of `true()`, which is called repeatedly. Raises `AssertionError` after `timeout` seconds.
 
     An element that is still missing (`LookupError`, as of `frames[-1]` before the first frame) counts as not yet true.
@@ -98,6 +101,11 @@ class Process:
     def log(self) -> str:
         return self.log_path.read_text("utf-8", "replace")
 
+    @property
+    def lines(self) -> list[str]:
+        """The lines of the log, without one that is being written."""
+        return self.log.rpartition("\n")[0].splitlines()
+
     def signal(self, number: int) -> None:
         """Sends a signal to the process and its children."""
         with contextlib.suppress(ProcessLookupError):
@@ -149,7 +157,7 @@ class Deployment:
         self.folder = Path(self._folder.name)
         self.redis_port = free_port()
         self.redis_url = f"redis://127.0.0.1:{self.redis_port}/0"
-        clean = {k: v for k, v in os.environ.items() if k not in _SETTINGS}
+        clean = {k: v for k, v in os.environ.items() if k not in SETTINGS}
         self.env = {
             **clean,
             # The user with few rights, unless a login is given. Tests and tools are the default user, who may do all.
@@ -157,7 +165,7 @@ class Deployment:
             "MODEL_URL": model_url,
             "PYTHONUNBUFFERED": "1",
             # An empty value counts as unset, and a developer's .env does not override it.
-            **dict.fromkeys(_SETTINGS - _NO_EMPTY_VALUE - {"REDIS_URL", "MODEL_URL"}, ""),
+            **dict.fromkeys(SETTINGS - _NO_EMPTY_VALUE - {"REDIS_URL", "MODEL_URL"}, ""),
             # All clients share one address here. Tests of the rates and of the limit turn them on.
             "RATELIMIT_ENABLED": "false",
             "MAX_SOCKETS_PER_ADDRESS": "0",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from devtools.harness.ports import free_port
 from devtools.local.ports import LOOPBACK
 
 _CHUNK = 65536
@@ -58,7 +59,7 @@ class LoopbackServer:
         self._loop.close()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._accept, LOOPBACK, 0, backlog=512)
+        server = await asyncio.start_server(self._accept, LOOPBACK, free_port(), backlog=512)
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._stopping.wait()

@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from devtools.harness.ports import free_port
+
 #: Seconds for a thread of the relay to end once its sockets are shut down.
 _JOIN_TIMEOUT = 10.0
 
@@ -44,7 +46,7 @@ class Recorder:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._target = (parts.hostname, parts.port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", free_port()))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}{parts.path}"
         self.exchanges: list[Exchange] = []
         self._threads = [threading.Thread(target=self._accept)]

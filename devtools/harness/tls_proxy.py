@@ -8,6 +8,7 @@ import ssl
 import threading
 from pathlib import Path
 
+from devtools.harness.ports import free_port
 from devtools.local.ports import LOOPBACK
 
 _CHUNK = 65536
@@ -26,7 +27,7 @@ class TlsProxy:
         self._target = target
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
-        self._listening = socket.create_server((LOOPBACK, 0), backlog=512)
+        self._listening = socket.create_server((LOOPBACK, free_port()), backlog=512)
         self._listening.setblocking(False)
         self.port = int(self._listening.getsockname()[1])
         #: Connections with TLS so far.

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 #: Seconds to wait for an answer: some cases get none.
 _PATIENCE = 0.5
+#: The same for a handshake, which is answered.
+_HANDSHAKE = 30.0
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
@@ -35,12 +37,14 @@ class Attack:
             if reset:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    def read(self, sock: socket.socket, patience: float = _PATIENCE) -> bytes:
+    def read(self, sock: socket.socket, patience: float = _PATIENCE, first: float = _PATIENCE) -> bytes:
+        """Waits `first` seconds for an answer, and `patience` seconds for each further part of it."""
         answer = b""
-        sock.settimeout(patience)
+        sock.settimeout(first)
         with contextlib.suppress(OSError):
             while len(answer) < 100_000 and (chunk := sock.recv(65536)):
                 answer += chunk
+                sock.settimeout(patience)
                 if b"\r\n\r\n" in answer and b"101 Switching" not in answer[:40]:
                     head, _, body = answer.partition(b"\r\n\r\n")
                     length = head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]
@@ -57,7 +61,7 @@ class Attack:
             sock.sendall(self.handshake())
             with contextlib.suppress(OSError):
                 sock.sendall(frames)
-            self.read(sock, 0.05)
+            self.read(sock, 0.05, _HANDSHAKE)
             if reset:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from chatbot.config.reader import load_env_file
 from chatbot.errors import ConfigurationError
-from devtools.local.plan import CannotRun, LocalSettings, make_plan
+from devtools.local.plan import CannotRun, LocalSettings, make_plan, writing
 from devtools.local.supervisor import Supervisor
 
 
@@ -22,10 +22,12 @@ from devtools.local.supervisor import Supervisor
 def locked(data_dir: Path) -> Iterator[None]:
     """Lock ``data_dir``, made if missing, for this process alone: two Redis servers in it would ruin its data.
 
-    Raises CannotRun when another process holds the lock.
+    Raises CannotRun when another process holds the lock, or this one cannot write there.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "lock").open("a") as lock:
+    with writing(data_dir):
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = (data_dir / "lock").open("a")
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -48,7 +50,9 @@ def main() -> int:
         with locked(data_dir):
             for remark in plan.remarks:
                 print(remark, flush=True)
-            with plan.log.open("w", encoding="utf-8") as log_file:
+            with writing(data_dir):
+                log_file = plan.log.open("w", encoding="utf-8")
+            with log_file:
                 shown = plan.log.relative_to(folder) if plan.log.is_relative_to(folder) else plan.log
                 print(f"Starting: it takes some seconds. The log is in {shown}", flush=True)
                 supervisor = Supervisor(

@@ -18,7 +18,7 @@ _SERIOUS = re.compile(
 )
 #: Warnings about which the user of a laptop or a container can do nothing, or need do nothing.
 _NOISE = re.compile(
-    "Memory overcommit|Transparent Huge Pages|TCP backlog|Failed to unload module|ready to exit|superuser privileges",
+    "Memory overcommit|Transparent Huge Pages|TCP backlog|Failed to unload module|ready to exit|runs as root",
     re.I,
 )
 

@@ -2,7 +2,8 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,16 @@ class CannotRun(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+@contextmanager
+def writing(data_dir: Path) -> Iterator[None]:
+    """Raises CannotRun where something below ``data_dir`` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"{data_dir} cannot be written ({error.strerror}): set LOCAL_DATA_DIR to another folder"
+        raise CannotRun([problem]) from None
 
 
 @dataclass(frozen=True)
@@ -91,9 +102,10 @@ def make_plan(env: Environment, data_dir: Path) -> Plan:
             problems.append(str(error))
     if problems:
         raise CannotRun(problems)
-    redis_data.mkdir(parents=True, exist_ok=True)
     log = data_dir / "logs" / "run.log"
-    log.parent.mkdir(exist_ok=True)
+    with writing(data_dir):
+        redis_data.mkdir(parents=True, exist_ok=True)
+        log.parent.mkdir(exist_ok=True)
 
     child_env = child_environment(env, chosen)
     flower_host = child_env["FLOWER_ADDRESS"] if child_env["FLOWER_ADDRESS"] != "0.0.0.0" else ports.LOOPBACK  # noqa: S104 - compared, not bound

@@ -180,9 +180,15 @@ def test_every_chat_has_an_address_that_back_and_forward_follow(ada: PageUser) -
     ada.page.goto(first)
     expect(ada.replies).to_contain_text("You said: the first chat")
     expect(ada.state).to_have_text("Connected")
-    ada.page.goto(f"{ada.url.rstrip('/')}/c/{'0' * 32}")
-    expect(ada.page.get_by_text("This browser does not have that chat.")).to_be_visible()
+    for unknown in ("0" * 32, "nonsense"):
+        ada.page.goto(f"{ada.url.rstrip('/')}/c/{unknown}")
+        expect(ada.page.get_by_text("That chat is not on this device.")).to_be_visible()
     expect(chats(ada)).to_have_text(["the second chat", "the first chat"])
+    ada.page.get_by_role("button", name="Open your newest chat").click()
+    expect(ada.replies).to_contain_text("You said: the second chat")
+    expect(ada.page).to_have_url(address())
+    ada.page.go_back()
+    expect(ada.page.get_by_role("button", name="Start chatting")).to_be_visible()
 
 
 def test_a_chat_can_be_renamed_and_found_by_its_title_and_its_messages(ada: PageUser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
+from devtools.harness.deployment import eventually
 from tests.support.page_user import PageUser
 
 
@@ -14,7 +15,7 @@ def test_the_view_follows_the_text_until_the_user_scrolls_up(ada: PageUser) -> N
     ada.ask("!tokens=2000 fill the page")
     ada.send("!interval=20 !say=" + "line\\n\\n" * 60)
     expect(ada.replies.last).to_contain_text("line")
-    assert ada.page.evaluate(left) < 50
+    eventually(lambda: ada.page.evaluate(left) < 50, what="the view follows")
     ada.page.locator("#scroller").hover()
     ada.page.mouse.wheel(0, -600)
     jump = ada.page.get_by_role("button", name="Jump to latest")
@@ -23,4 +24,4 @@ def test_the_view_follows_the_text_until_the_user_scrolls_up(ada: PageUser) -> N
     assert ada.page.evaluate(left) > 400
     jump.click()
     expect(jump).to_be_hidden()
-    assert ada.page.evaluate(left) < 50
+    eventually(lambda: ada.page.evaluate(left) < 50, what="the latest is shown")

@@ -40,12 +40,12 @@ def test_code_is_coloured_without_markup_and_only_in_known_languages(ada: PageUs
     reply = ada.ask('!interval=20 !say=```python\\ndef f():\\n    return "text"\\n```\\n\\n```nonsense\\ndef f\\n```')
     # wait_for_function would need eval, which the security policy forbids, for all but its first look.
     sizes = "['keyword', 'string'].map((kind) => CSS.highlights.get(kind)?.size)"
-    eventually(lambda: ada.page.evaluate(sizes) == [2, 1], 30, "the code is coloured")
+    eventually(lambda: ada.page.evaluate(sizes) == [2, 1], what="the code is coloured")
     expect(reply.locator("pre").first.locator("span span")).to_have_count(0)
     expect(reply.locator("pre")).to_have_text(['def f():\n    return "text"', "def f"])
     # With forced colours a highlight would be a block of the selection's colour.
     ada.page.emulate_media(forced_colors="active")
-    eventually(lambda: ada.page.evaluate(sizes) == [0, 0], 30, "the code is not coloured")
+    eventually(lambda: ada.page.evaluate(sizes) == [0, 0], what="the code is not coloured")
 
 
 def test_the_libraries_are_loaded_only_when_a_reply_needs_them(ada: PageUser) -> None:

@@ -88,7 +88,7 @@ def test_a_message_written_while_the_server_is_down_is_sent_later(eve: PageUser,
 def test_a_message_that_could_not_be_stored_is_sent_again_by_itself(eve: PageUser, site: Deployment) -> None:
     site.redis.kill()
     eve.send("is anybody there?")
-    eventually(lambda: "a frame could not be carried out" in site.webs[0].log, 30, "the message was refused")
+    eventually(lambda: "a frame could not be carried out" in site.webs[0].log, what="the message was refused")
     site.redis.start()
     expect(eve.replies).to_contain_text("You said: is anybody there?")
     expect(eve.page.locator(".failure:visible")).to_have_count(0)
@@ -128,8 +128,8 @@ def test_a_computer_that_slept_catches_up(eve: PageUser, chromium: Browser, site
         os.kill(pid, signal.SIGSTOP)
     try:
         site.webs[0].restart()
-        eventually(site.ready, 30, "the web process is ready")
-        eventually(lambda: len(history(site.url(), token)) == 2, 30, "the reply is complete")
+        eventually(site.ready, what="the web process is ready")
+        eventually(lambda: len(history(site.url(), token)) == 2, what="the reply is complete")
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)

@@ -72,8 +72,9 @@ def test_scrolling_up_loads_earlier_messages_and_moves_nothing_on_the_screen(rea
         requests.append(route)
 
     reader.page.route("**/refresh_token?before=*", hold_back)
-    scroll_to(reader, 1500)
-    scroll_to(reader, 300)
+    with reader.page.expect_request("**/refresh_token?before=*"):
+        scroll_to(reader, 1500)
+        scroll_to(reader, 300)
     before = reader.page.evaluate(FIRST_VISIBLE)
     expect(turns(reader)).to_have_count(100)
     assert len(requests) == 1

@@ -18,7 +18,7 @@ REPLY = (
     "```python\nprint('three')\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |"
 )
 #: The machine may be busy, but not every time.
-ROUNDS = 5
+ROUNDS = 8
 
 
 def assert_smooth(user: PageUser, act: Callable[[], None]) -> None:

@@ -49,8 +49,6 @@ def test_no_secret_and_no_text_of_users_or_the_model_is_logged_or_shown_by_flowe
         huggingface_inference_token=SECRETS["the model's token"],
         model_attempts=2,
         worker_shutdown_timeout=1,
-        model_read_timeout=1,
-        model_timeout=3,
     )
     chat.redis_url = chat.redis_url.replace("redis://", f"redis://:{password}@")
     flower_url = f"http://127.0.0.1:{free_port()}"
@@ -59,12 +57,14 @@ def test_no_secret_and_no_text_of_users_or_the_model_is_logged_or_shown_by_flowe
     try:
         with chat:
             flower.start()
-            eventually(lambda: answers(f"{flower_url}/healthcheck"), 30, "Flower answers")
+            eventually(lambda: answers(f"{flower_url}/healthcheck"), what="Flower answers")
             with ChatClient(chat.url()) as client:
                 # Events sent before Flower subscribes to them are lost.
-                eventually(lambda: asked_and_listed(client, flower_url), 30, "Flower lists a task")
+                eventually(lambda: asked_and_listed(client, flower_url), what="Flower lists a task")
                 converse(client, chat, model)
-                eventually(lambda: asked_and_listed(client, flower_url), 30, "Flower lists a task of after the restart")
+                eventually(
+                    lambda: asked_and_listed(client, flower_url), what="Flower lists a task of after the restart"
+                )
                 token = client.token
             pages = flower_pages(flower_url)
             logs = {p.name: p.log for p in (*chat.webs, *chat.workers)}
@@ -93,7 +93,7 @@ def converse(client: ChatClient, chat: Deployment, model: ModelServer) -> None:
     client.send(f"{SAID} without Redis", "lost")
     client.until("error")
     chat.redis.start()
-    eventually(chat.ready, 30, "the web process is ready again")
+    eventually(chat.ready, what="the web process is ready again")
 
 
 def asked_and_listed(client: ChatClient, flower_url: str) -> bool:
@@ -102,18 +102,18 @@ def asked_and_listed(client: ChatClient, flower_url: str) -> bool:
     client.ask(f"{SAID}, please")
     with contextlib.suppress(AssertionError):
         # A worker sends its events every two seconds.
-        return bool(eventually(lambda: set(flower_tasks(flower_url)) - before, 3))
+        return bool(eventually(lambda: set(flower_tasks(flower_url)) - before, 5))
     return False
 
 
 def flower_tasks(url: str) -> dict[str, Any]:
-    tasks: dict[str, Any] = requests.get(f"{url}/api/tasks", auth=LOGIN, timeout=10).json()
+    tasks: dict[str, Any] = requests.get(f"{url}/api/tasks", auth=LOGIN, timeout=30).json()
     return tasks
 
 
 def answers(url: str) -> bool:
     with contextlib.suppress(requests.RequestException):
-        return requests.get(url, timeout=5).ok
+        return requests.get(url, timeout=30).ok
     return False
 
 
@@ -127,9 +127,9 @@ def misbehave(chat: Deployment, token: str) -> None:
     """Sends requests and frames that make a web server complain, each with a token in it."""
     port = int(chat.webs[0].env["PORT"])
     for path in ("/refresh_token", "/nowhere", "/chat", "/token", "/"):
-        requests.get(f"{chat.url()}{path}", params={"token": GUESS}, timeout=10)
-        requests.get(f"{chat.url()}{path}", headers={"Authorization": f"Bearer {GUESS}"}, timeout=10)
-    requests.post(f"{chat.url()}/token", params={"name": SAID + "\0"}, data=b"\xff", timeout=10)
+        requests.get(f"{chat.url()}{path}", params={"token": GUESS}, timeout=30)
+        requests.get(f"{chat.url()}{path}", headers={"Authorization": f"Bearer {GUESS}"}, timeout=30)
+    requests.post(f"{chat.url()}/token", params={"name": SAID + "\0"}, data=b"\xff", timeout=30)
     for line in (
         f"GET /chat?token={token} HTTP/9.9\r\n\r\n",
         f"GET /chat?token={token}\r\n\r\n",
@@ -154,9 +154,9 @@ def misbehave(chat: Deployment, token: str) -> None:
 
 def flower_pages(url: str) -> list[str]:
     """The pages that show tasks and workers, and what they fetch."""
-    assert requests.get(f"{url}/workers", timeout=10).status_code == 401
-    workers = eventually(lambda: requests.get(f"{url}/api/workers?refresh=1", auth=LOGIN, timeout=20).json(), 30)
+    assert requests.get(f"{url}/workers", timeout=30).status_code == 401
+    workers = eventually(lambda: requests.get(f"{url}/api/workers?refresh=1", auth=LOGIN, timeout=30).json())
     paths = ["/workers", "/tasks", "/broker", "/api/workers?refresh=1", "/api/tasks", "/api/queues/length", "/metrics"]
     paths += [f"/worker/{name}" for name in workers]
     paths += [f"/task/{task}" for task in list(flower_tasks(url))[:20]]
-    return [requests.get(url + path, auth=LOGIN, timeout=20).text for path in paths]
+    return [requests.get(url + path, auth=LOGIN, timeout=30).text for path in paths]

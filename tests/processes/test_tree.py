@@ -15,15 +15,19 @@ from devtools.harness.deployment import Deployment, eventually
 
 def test_edit_regenerate_select_and_feedback_reach_both_clients(chat: Deployment, model: ModelServer) -> None:
     with ChatClient(chat.url(0)) as one, ChatClient(chat.url(1), one.token) as other:
-        assert other.receive()["leaf"] is None
+        assert one.receive()["leaf"] is other.receive()["leaf"] is None
         first = one.ask("the first", "m1")
         one.send_frame(type="edit", of="m1", msg="edited", id="m1b")
         assert one.until("ack") == {"type": "ack", "id": "m1b", "parent": None}
         edited = one.until("message", reply_to="m1b")
         assert other.until("message", id="m1b")["parent"] is None
+        # A reply whose chunks all come at once has no delta.
+        model.control(hold=2)
         one.send_frame(type="regenerate", of=edited["id"], id="q1")
         assert one.until("ack") == {"type": "ack", "id": "q1", "reply_to": "m1b"}
         assert other.until("request") == {"type": "request", "id": "q1", "reply_to": "m1b"}
+        one.until("delta", request="q1")
+        model.control(hold=None)
         again = one.until("message", request="q1")
         assert (again["reply_to"], again["parent"]) == ("m1b", "m1b")
         assert {delta["request"] for delta in one.of_type("delta") if delta["id"] == again["id"]} == {"q1"}
@@ -42,8 +46,6 @@ def test_edit_regenerate_select_and_feedback_reach_both_clients(chat: Deployment
 def test_feedback_is_replayed_and_withdrawn_and_a_regeneration_thinks_and_fails_under_its_own_id(
     chat: Deployment, model: ModelServer
 ) -> None:
-    # A reply whose chunks all come at once has its thinking in the message alone.
-    model.control(interval=100)
     with ChatClient(chat.url()) as client:
         reply = client.ask("!say=<think>so</think>Done", "m1")
         client.send_frame(type="feedback", id=reply["id"], rating="down", text=None)
@@ -52,8 +54,11 @@ def test_feedback_is_replayed_and_withdrawn_and_a_regeneration_thinks_and_fails_
             assert again.until("message", id=reply["id"])["feedback"] == {"rating": "down", "text": None}
         client.send_frame(type="feedback", id=reply["id"], rating=None)
         assert client.until("feedback")["rating"] is None
+        # A reply whose chunks all come at once has its thinking in the message alone.
+        model.control(hold=3)
         client.send_frame(type="regenerate", of=reply["id"], id="q1")
         assert client.until("reasoning", request="q1")["reply_to"] == "m1"
+        model.control(hold=None)
         client.until("message", request="q1")
         model.fault("unauthorized", 1)
         client.send_frame(type="regenerate", of=reply["id"], id="q2")
@@ -63,7 +68,7 @@ def test_feedback_is_replayed_and_withdrawn_and_a_regeneration_thinks_and_fails_
 
 
 def test_interrupt_keeps_what_was_said_and_reject_stores_nothing(chat: Deployment, model: ModelServer) -> None:
-    model.control(interval=50, tokens=200)
+    model.control(tokens=200, hold=100)
     with ChatClient(chat.url()) as client:
         client.send("talk on and on", "m1")
         client.until("delta")
@@ -71,6 +76,7 @@ def test_interrupt_keeps_what_was_said_and_reject_stores_nothing(chat: Deploymen
         assert client.until("error")["code"] == "busy"
         client.send_frame(type="message", msg="!say=now", id="m3", on_busy="interrupt")
         stopped = client.until("message", reply_to="m1")
+        model.control(hold=None)
         assert stopped["finish_reason"] == "stopped"
         assert stopped["msg"]
         assert client.until("message", reply_to="m3")["msg"] == "now"
@@ -107,12 +113,14 @@ def test_one_reply_per_request_and_the_tree_intact_though_a_part_is_killed(
     with ChatClient(mortal.url(0)) as client:
         token = client.token
         first = client.ask("the first", "m1")
-        model.control(interval=30, tokens=30)
+        # In progress until a part is killed.
+        model.control(tokens=30, hold=5)
         client.send_frame(type="edit", of="m1", msg="edited", id="m1b")
         client.send_frame(type="regenerate", of=first["id"], id="q1")
         client.until("ack", id="q1")
         client.until("delta")
         kill(mortal)
+        model.control(hold=None)
 
     def replies() -> Counter[str]:
         found = history(mortal.url(1), token)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +15,11 @@ from pathlib import Path
 class Room:
     """The lock of one process of a parallel run."""
 
-    def __init__(self) -> None:
-        run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
-        folder = Path(tempfile.gettempdir())
+    def __init__(self, folder: Path | None) -> None:
+        """`folder` is one that all processes of the run have in common; None where there is one process."""
         # Descriptors, which are open as long as the process lives.
         create = os.O_CREAT | os.O_WRONLY
-        self._files = [os.open(folder / f"chatbot-{run}-{name}", create) for name in ("gate", "room")] if run else []
+        self._files = [os.open(folder / name, create) for name in ("gate", "room")] if folder else []
         self._held_alone = False
 
     @contextmanager

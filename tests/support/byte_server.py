@@ -15,6 +15,7 @@ from chatbot.config import HUGGINGFACE, OPENAI_CHAT, OPENAI_COMPLETIONS
 from chatbot.worker.models.base import Model
 from chatbot.worker.models.call import Call
 from chatbot.worker.prompts import PromptMessage
+from devtools.harness.ports import free_port
 from tests.support.models import at
 
 Answer = bytes | Callable[[socket.socket], None]
@@ -28,7 +29,7 @@ class ByteServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", free_port()), _Handler)
         self.answers: list[Answer] = []
         self.decide: Callable[[dict[str, Any]], Answer] | None = None
         #: The bodies of the requests.

@@ -14,6 +14,7 @@ from chatbot.worker.models.base import Model
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.prompts import PromptMessage
+from devtools.harness.ports import free_port
 
 #: Each path that can be posted to, and its protocol.
 PATHS = {
@@ -77,7 +78,7 @@ def answering(*answers: bytes) -> Iterator[str]:
                 connection.recv(65536)
                 connection.sendall(answer)
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", free_port())) as server:
         thread = threading.Thread(target=serve)
         thread.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"

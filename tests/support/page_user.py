@@ -126,7 +126,7 @@ class PageUser:
             stored = [text for turn in turns for text in turn if text is not None]
             return [" ".join(text.split()) for text in shown], [" ".join(text.split()) for text in stored]
 
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 30
         shown, stored = compare()
         while shown != stored and time.monotonic() < deadline:
             # The page shows a reply that is being generated, and the server has not stored it.

@@ -126,7 +126,7 @@ def test_redis_starts_with_its_password_on_no_command_line(compose: dict[str, An
     with subprocess.Popen([shell, option, script], env=env, stdout=subprocess.DEVNULL) as server:
         try:
             client = redis.Redis(port=port, password="a-secret", decode_responses=True)
-            eventually(lambda: _answers(client), 10, "Redis answers")
+            eventually(lambda: _answers(client), what="Redis answers")
             with pytest.raises(redis.AuthenticationError):
                 redis.Redis(port=port).ping()
             assert b"a-secret" not in Path(f"/proc/{server.pid}/cmdline").read_bytes()

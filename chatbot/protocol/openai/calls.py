@@ -6,7 +6,7 @@ Each call is a separator, its id, its name and its arguments so far.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _CALL, _FIELD = "\x1e", "\x1f"
@@ -28,6 +28,15 @@ def decode_calls(text: str) -> list[dict[str, Any]]:
         if named:
             found.append({"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments})
     return found
+
+
+def in_sequence(calls: Sequence[Mapping[str, Any]], published: str) -> Sequence[Mapping[str, Any]]:
+    """The calls so far that may follow `published`, so that the text only grows: a call waits until the arguments of
+    the one before it are complete, as some servers send those of several calls by turns."""
+    for number in range(max(published.count(_CALL) - 1, 0), len(calls) - 1):
+        if not _is_json(calls[number]["arguments"]):
+            return calls[: number + 1]
+    return calls
 
 
 def ended_calls(text: str, *, whole: bool) -> list[dict[str, Any]]:

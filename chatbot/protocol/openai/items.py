@@ -105,7 +105,7 @@ def parse_item(raw: Any, param: str) -> Item | None:
     """An item in its stored form; None for one that no model gets. Raises `ClientError`."""
     if not isinstance(raw, dict):
         raise invalid(param, f"{param} must be an object", "invalid_type")
-    match raw.get("type") or ("message" if "role" in raw else None):
+    match raw.get("type") or _kind_without_type(raw):
         case "message":
             return _message(raw, param)
         case "function_call":
@@ -125,12 +125,22 @@ def parse_item(raw: Any, param: str) -> Item | None:
         case "compaction":
             text = _unpacked(raw.get("encrypted_content"), f"{param}.encrypted_content")
             return message("system", [text_part("system", text)])
+        case "item_reference":
+            # Replaced before the request is stored, see web/openai/references.py.
+            return {"type": "item_reference", "id": _text(raw.get("id"), f"{param}.id"), "param": f"{param}.id"}
         case "reasoning":
             return None
         case None:
             raise invalid(f"{param}.type", f"{param} needs a 'type'", "missing_required_parameter")
         case kind:
             raise unsupported(f"{param}.type", f"items of the type {str(kind)[:40]!r}")
+
+
+def _kind_without_type(raw: Mapping[str, Any]) -> str | None:
+    """The type of an item without one, as OpenAI's clients may send messages and references."""
+    if "role" in raw:
+        return "message"
+    return "item_reference" if "id" in raw and raw.keys() <= {"id", "type"} else None
 
 
 def _message(raw: Mapping[str, Any], param: str) -> Item:

@@ -120,16 +120,21 @@ class View:
         said = [message("assistant", [text_part("assistant", self.text)])] if self.text else []
         return [*said, *(dict(call) for call in self.calls if call.get("status") != "incomplete")]
 
+    @property
+    def item_id(self) -> str:
+        """What the ids of the items have in common. It leads to the response, for clients that refer to an item."""
+        return self.id.removeprefix("resp_")
+
     def reasoning_item(self) -> dict[str, Any]:
         """What the model thought, as the summary, which is what clients show; there is no other one."""
         status = "completed" if self.text or self.calls else self._item_status()
         summary = [{"type": "summary_text", "text": self.reasoning}]
-        return {"type": "reasoning", "id": f"rs_{self.reply_id}", "status": status, "summary": summary}
+        return {"type": "reasoning", "id": f"rs_{self.item_id}", "status": status, "summary": summary}
 
     def message_item(self) -> dict[str, Any]:
         return {
             "type": "message",
-            "id": f"msg_{self.reply_id}",
+            "id": f"msg_{self.item_id}",
             "status": "completed" if self.calls else self._item_status(),
             "role": "assistant",
             "content": [text_content(self.text)],
@@ -139,7 +144,7 @@ class View:
         call = self.calls[number]
         return {
             "type": "function_call",
-            "id": f"fc_{self.reply_id}_{number}",
+            "id": f"fc_{self.item_id}_{number}",
             "call_id": call["call_id"],
             "name": call["name"],
             "arguments": call["arguments"],

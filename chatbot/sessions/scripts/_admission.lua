@@ -53,14 +53,18 @@ local function await_reply(wait, number, about)
     redis.call('HSET', charges, message, charge)
   end
   local time = now()
-  if trace ~= '' then
-    redis.call('HSET', state, 'trace:' .. message, trace .. ' ' .. time)
-  end
   redis.call('ZADD', ledger, 'NX', time + check_after_ms + 2 * math.floor(wait), session)
   local ready = redis.call('ZADD', waiting, 'NX', time, session)
+  local fields = {}
   if ready == 1 and (elsewhere == '' or elsewhere == 'here') then
     enter_line(time)
-    redis.call('HSET', state, 'line', KEYS[#KEYS])
+    fields = {'line', KEYS[#KEYS]}
+  end
+  if trace ~= '' then
+    fields[#fields + 1], fields[#fields + 2] = 'trace:' .. message, trace .. ' ' .. time
+  end
+  if fields[1] then
+    redis.call('HSET', state, unpack(fields))
   end
   touch()
   local needs_task = not attended()

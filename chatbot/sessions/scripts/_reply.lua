@@ -148,12 +148,12 @@ local partial_at = 8
 
 -- Stores that the attempt named by the argument `attempt` begins: its id, its start and its number. Returns what is stored of
 -- the attempt before, and behind it when the session became ready again; '' without one.
-local function begin_attempt(before)
+local function begin_attempt(before, time)
   if attempt == '' then
     return ''
   end
   local number = before and tonumber(string.match(before, '^%x+:%d+:(%d+)')) or 0
-  redis.call('HSET', state, 'attempt', attempt .. ':' .. now() .. ':' .. number + 1)
+  redis.call('HSET', state, 'attempt', attempt .. ':' .. time .. ':' .. number + 1)
   return before and before .. ' ' .. (redis.call('ZSCORE', waiting, session) or '') or ''
 end
 
@@ -162,10 +162,11 @@ end
 -- events are append-only, so what was published stays. It was stored under the fence `before`.
 local function assignment(message, before)
   local fields = redis.call('HMGET', state, 'fence', 'attempts', 'loading', 'stop', 'generated', 'attempt', 'trace:' .. message)
+  local time = now()
   local result = {
     'message', fields[1], message, tonumber(fields[2] or 0), tonumber(fields[3] or 0),
-    fields[4] == message and 1 or 0, now(), redis.call('GET', partial) or '', tonumber(fields[5] or 0),
-    fields[7] or '', fields[7] and begin_attempt(fields[6]) or ''
+    fields[4] == message and 1 or 0, time, redis.call('GET', partial) or '', tonumber(fields[5] or 0),
+    fields[7] or '', fields[7] and begin_attempt(fields[6], time) or ''
   }
   local messages = prompt(message)
   result.asked = string.find(messages[#messages], '"options":{', 1, true) ~= nil

@@ -45,7 +45,7 @@ class SocketLimit:
         """
         field = f"{self._process}/{next(self._numbers)}"
         try:
-            return field if self._sessions.add_socket(session, field, self._most) else None
+            return field if self._sessions.sockets.add(session, field, self._most) else None
         except StoreUnavailable:
             # It may have been added all the same.
             self.release(session, field)
@@ -68,7 +68,7 @@ class SocketLimit:
                     self._changed.wait()
                 batch = [self._closed.popleft() for _ in range(min(len(self._closed), _BATCH))]
             try:
-                failed = self._sessions.remove_sockets(batch)
+                failed = self._sessions.sockets.remove(batch)
             except Exception:
                 logger.exception("closed sockets could not be removed")
                 failed = batch

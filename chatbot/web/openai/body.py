@@ -9,6 +9,7 @@ from flask import request
 
 from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.openai.create import parse_json
+from chatbot.protocol.openai.items import unsupported
 from chatbot.web.answers import request_body
 
 #: Bytes of a body, and of a frame of the websocket: conversations come whole, and images as text.
@@ -29,4 +30,7 @@ def idempotency(document: dict[str, Any]) -> bytes:
 
 def read_json() -> dict[str, Any]:
     """The JSON object in the body of the current request. Raises `ClientError`."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise unsupported("Content-Encoding", "compressed bodies")
     return parse_json(request_body(cache=False))

@@ -1,4 +1,7 @@
-"""Ids of responses: a session's token and the id of one of its requests. The id is all that a client needs."""
+"""Ids of responses: a session's token and the id of one of its requests. The id is all that a client needs.
+
+The ids of a response's items hold the same, so that a client can refer to one (protocol/openai/response.py).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from chatbot.sessions.ids import session_id
 _TOKEN = 43
 #: Bytes of a request's id.
 _REQUEST_BYTES = 12
+_ITEM_ID = re.compile(rf"(msg|rs|fc)_([A-Za-z0-9_-]{{{_TOKEN}}})([A-Za-z0-9_-]{{16}})(?:_([0-9]{{1,4}}))?\Z")
 _ID = re.compile(rf"(?:resp_|chatcmpl-)([A-Za-z0-9_-]{{{_TOKEN}}})([A-Za-z0-9_-]{{16}})\Z")
 
 
@@ -29,6 +33,15 @@ class ResponseId(NamedTuple):
 
     def __str__(self) -> str:
         return f"resp_{self.token}{self.request}"
+
+
+class ItemId(NamedTuple):
+    """Which item of a response: what the model thought (`rs`), its message (`msg`), or a function call (`fc`)."""
+
+    kind: str
+    response: ResponseId
+    #: The number of a call.
+    number: int
 
 
 def new_request_id() -> str:
@@ -50,3 +63,9 @@ def parse_response_id(text: str) -> ResponseId | None:
     """The parts of an id; None for what is no id of this server."""
     found = _ID.match(text)
     return ResponseId(found[1], found[2]) if found else None
+
+
+def parse_item_id(text: str) -> ItemId | None:
+    """The parts of an item's id; None for what is no id of this server."""
+    found = _ITEM_ID.match(text)
+    return ItemId(found[1], ResponseId(found[2], found[3]), int(found[4] or 0)) if found else None

@@ -17,12 +17,13 @@ from chatbot.protocol.openai.create import parse_create
 from chatbot.protocol.openai.failures import request_fault
 from chatbot.protocol.openai.history import listed
 from chatbot.protocol.openai.items import invalid
-from chatbot.protocol.openai.response import resource
+from chatbot.protocol.openai.response import View, resource
 from chatbot.protocol.openai.stream_events import Sent, continues, delivered, events
 from chatbot.web.answers import json_answer
 from chatbot.web.openai.body import idempotency, read_json
 from chatbot.web.openai.compaction import compact
 from chatbot.web.openai.follow import Follower
+from chatbot.web.openai.ids import ResponseId
 from chatbot.web.openai.principal import principal
 from chatbot.web.openai.service import Created, ResponseService
 from chatbot.web.openai.serving import DONE, event_stream, event_text, wait_for_end
@@ -162,7 +163,10 @@ def get(id: str) -> Response:
 def delete(id: str) -> Response:
     """Deletes a response."""
     steps = service()
-    steps.delete(steps.find(id))
+    known = steps.find(id)
+    if not steps.delete(known):
+        _cancelled(steps, known)
+        steps.delete(known)
     return json_answer({"id": id, "object": "response", "deleted": True}, cache=False)
 
 
@@ -174,20 +178,33 @@ def cancel(id: str) -> Response:
     if not view.options.get("background"):
         raise ClientError("not_cancellable", "Only a response in the background can be cancelled", param="id")
     if not view.ended:
-        steps.cancel(known)
-        with steps.follow(known) as follower:
-            view = wait_for_end(follower)
+        view = _cancelled(steps, known)
     return json_answer(resource(view), cache=False)
+
+
+def _cancelled(steps: ResponseService, known: ResponseId) -> View:
+    """Cancels a response, and returns it as it ended."""
+    steps.cancel(known)
+    with steps.follow(known) as follower:
+        return wait_for_end(follower)
 
 
 def input_items(id: str) -> Response:
     """The items of the conversation up to the response's own, a page of them."""
     steps = service()
+    order, limit = request.args.get("order", "desc"), _number("limit", _PAGE, 1, _LONGEST_PAGE)
+    if order not in ("asc", "desc"):
+        raise invalid("order", "order must be asc or desc")
     items = listed(steps.items(steps.find(id)))
-    if request.args.get("order", "desc") != "asc":
+    if order == "desc":
         items.reverse()
-    after, limit = request.args.get("after"), _number("limit", _PAGE, 1, _LONGEST_PAGE)
-    start = next((place + 1 for place, item in enumerate(items) if item["id"] == after), 0) if after else 0
+    after, start = request.args.get("after"), 0
+    if after:
+        ids = [item["id"] for item in items]
+        if after not in ids:
+            # From the beginning, a client that reads page after page would not come to an end.
+            raise invalid("after", "after is the id of none of these items")
+        start = ids.index(after) + 1
     page = items[start : start + limit]
     answer = {
         "object": "list",

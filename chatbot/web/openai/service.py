@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flask import g
+
 from chatbot.config import WITH_TOOLS
 from chatbot.logs import bound
 from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
@@ -22,6 +24,7 @@ from chatbot.sessions.responses import response_not_found
 from chatbot.web.openai.follow import Events, Follower, view_of
 from chatbot.web.openai.ids import ResponseId, new_request_id, parse_response_id, repeatable_id
 from chatbot.web.openai.principal import Principal
+from chatbot.web.openai.references import resolved
 from chatbot.web.services import Services
 from chatbot.web.traces import accepting
 
@@ -58,6 +61,8 @@ class ResponseService:
         """Stores a request; `context` are items before its own that no session holds. What `follows`, and only that,
         must be followed by `follow_new`.
         """
+        if any(item["type"] == "item_reference" for item in request.items):
+            request = replace(request, items=resolved(request.items, self.view))
         model = self._check(request)
         began = time.monotonic()
         own: dict[str, Any] = {"model": model}
@@ -152,16 +157,21 @@ class ResponseService:
         if self._services.responses.cancel(known.session, known.request):
             self._services.enqueuer.enqueue(known.session)
 
-    def delete(self, known: ResponseId) -> None:
-        """Deletes what a response and its request say; the session too when nothing else is in it."""
+    def delete(self, known: ResponseId) -> bool:
+        """Deletes what a response and its request say; the session too when nothing else is in it.
+
+        False when it does nothing, as a session with other responses owes the reply: cancel it, and wait for the end.
+        """
         view = self.view(known)
-        alone = view.human["parent"] is None and self._services.sessions.snapshot(known.session).length <= 2
-        if alone or not view.ended:
-            self.cancel(known)
-        if alone:
+        if view.human["parent"] is None and self._services.sessions.snapshot(known.session).length <= 2:
+            if not view.ended:
+                self.cancel(known)
             self.end(known)
-        else:
+        elif view.ended:
             self._services.responses.forget(known.session, known.request)
+        else:
+            return False
+        return True
 
     def end(self, known: ResponseId) -> None:
         """Deletes the session of a response."""
@@ -188,6 +198,7 @@ class ResponseService:
 
     def _accept(self, known: ResponseId, request: CreateRequest, further: dict[str, Any], parent: str | None) -> None:
         session, message = known.session, known.request
+        g.request_id = message
         with bound(session=session, message_id=message), accepting("response", session, message):
             self._store(known, request, further, parent)
 

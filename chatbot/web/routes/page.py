@@ -22,7 +22,8 @@ def _compressed(html: str) -> bytes:
 @routes.get("/c/<id>")
 def chat_page(id: str = "") -> Response:  # noqa: ARG001 - the page's script reads the chat's id from the address
     """The chat page; at `/c/ID` it opens the chat with this id if the browser has it."""
-    html = render_template("chat.html", model=services().settings.model)
+    settings = services().settings
+    html = render_template("chat.html", model=settings.model, longest=settings.limits.max_message_length)
     response = Response(html, mimetype="text/html")
     if request.accept_encodings.quality("gzip") > 0:
         response.set_data(_compressed(html))

@@ -6,9 +6,9 @@ export function chatPath(id) {
   return routeUrl(`c/${id}`).pathname;
 }
 
-/** The id of the chat in the page's address, or null. */
+/** What the page's address names as a chat, or null. */
 export function idInAddress() {
-  return /\/c\/([0-9a-f]{32})$/.exec(window.location.pathname)?.[1] ?? null;
+  return /\/c\/([^/]+)$/.exec(window.location.pathname)?.[1] ?? null;
 }
 
 /** Shows the address of a chat, or with null that of the start page, as a new entry of the history or in place of the last. */

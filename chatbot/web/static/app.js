@@ -68,7 +68,7 @@ export class App {
     }
     if (this.#chatPage.chat) this.#chatPage.leave();
     if (id) showAddress(null, { replace: true });
-    this.#startPage.show({ hint: id ? 'This browser does not have that chat. Start a new one any time.' : '' });
+    this.#startPage.show({ hint: id ? 'That chat is not on this device. Start a new one any time.' : '' });
   }
 
   #startAnother() {
@@ -95,6 +95,10 @@ export class App {
     for (const button of [page.newChat, page.newHere, page.endedNew]) {
       button.addEventListener('click', () => this.#startAnother());
     }
+    page.openNewest.addEventListener('click', () => {
+      const { token, name } = this.#list.find() ?? {};
+      if (token) this.#chatPage.open(token, name, false);
+    });
     setUpChatMenu({
       shown: () => this.#chatPage.chat,
       rename: (title) => {

@@ -3,8 +3,7 @@
 import { pause } from './client/api.js';
 import { ApiError, ChatClient, newId } from './client.js';
 import { Conversation } from './conversation.js';
-import { History } from './history.js';
-import { HistorySync } from './history-sync.js';
+import { History, HistorySync } from './history.js';
 
 const SILENCE_LIMIT = 1_500; // milliseconds for a reply that is neither pending nor in the history
 const UNREACHABLE_AFTER = 5; // attempts

@@ -5,7 +5,7 @@ import { browserStorage } from './storage.js';
 
 const KEY = 'chat.chats';
 const FORGOTTEN = 'chat.forgotten';
-const MAX_ENTRIES = 100;
+const MAX_ENTRIES = 300;
 const TITLE_LENGTH = 60; // characters
 
 /** The title of a chat: the first line of its first message. */

@@ -11,6 +11,7 @@ export { Reply } from './client/reply.js';
 const ACK_LIMIT = 10_000; // milliseconds for an ack to arrive
 const CHECK_INTERVAL = 1_000;
 const FRAME_LIMIT = 64 * 1024; // bytes
+const TOO_LONG = 'A message has at most 64 KB';
 const UNREACHABLE_AFTER = 5; // attempts
 
 /** Its events and options are in docs/client.md. */
@@ -79,7 +80,7 @@ export class ChatClient extends EventTarget {
   /** Sends a frame that asks for a reply, and has an `id`, again until it is acknowledged or refused; returns the id. */
   deliver(frame) {
     if (new TextEncoder().encode(JSON.stringify(frame)).length > FRAME_LIMIT) {
-      this.#receive({ type: 'error', code: 'message_too_long', message: 'The message is too long.', id: frame.id });
+      this.#receive({ type: 'error', code: 'message_too_long', message: TOO_LONG, id: frame.id });
       return frame.id;
     }
     this.#outgoing.add(frame);
@@ -155,7 +156,7 @@ export class ChatClient extends EventTarget {
     if (failures % 4 === 3) this.#exists();
     if (code !== 1009) return;
     for (const id of this.unsent) {
-      this.#receive({ type: 'error', code: 'message_too_long', message: 'The message is too long.', id });
+      this.#receive({ type: 'error', code: 'message_too_long', message: TOO_LONG, id });
     }
   }
 

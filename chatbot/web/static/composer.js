@@ -1,15 +1,19 @@
 /** The field for the next message. Each chat's draft survives a refresh of the page. */
 
+import { announce } from './page.js';
 import { tabStorage } from './storage.js';
 
 // A computer with a mouse has a keyboard; on phones and tablets Enter makes a new line, and the button sends.
 const hasKeyboard = window.matchMedia('(hover: hover) and (pointer: fine)');
+const NEARLY = 0.9; // of the longest text: the length is shown
 const draftKey = (token) => `chat.draft.${token}`;
 
 export class Composer {
   #form = document.getElementById('composer');
   #field = document.getElementById('draft');
   #button = document.getElementById('send');
+  #length = document.getElementById('length');
+  #excess = 0; // characters by which the text is too long
   #enabled = true;
   onUp = null; // called for the arrow key in an empty field
   #width = 0;
@@ -33,7 +37,8 @@ export class Composer {
     this.#form.addEventListener('submit', (event) => {
       event.preventDefault();
       const text = this.#field.value;
-      if (!this.#enabled || !text.trim()) return;
+      if (this.#excess) announce(this.#length.textContent);
+      if (this.#button.disabled) return;
       this.#field.value = '';
       this.#changed();
       this.#field.focus();
@@ -98,9 +103,26 @@ export class Composer {
   }
 
   #changed() {
-    this.#button.disabled = !this.#enabled || !this.#field.value.trim();
+    this.#measure();
+    this.#button.disabled = !this.#enabled || this.#excess > 0 || !this.#field.value.trim();
     if (this.#key) tabStorage.set(this.#key, this.#field.value);
     this.#fit();
+  }
+
+  /** Shows the length of a text that is nearly as long as a message may be, or longer. */
+  #measure() {
+    const { value } = this.#field;
+    const longest = Number(this.#field.dataset.longest); // characters
+    const count = value.length > NEARLY * longest ? Array.from(value).length : 0;
+    const was = this.#excess;
+    this.#excess = Math.max(0, count - longest);
+    this.#length.hidden = count <= NEARLY * longest;
+    this.#length.textContent = this.#excess
+      ? `Too long by ${this.#excess.toLocaleString()}: a message may have ${longest.toLocaleString()} characters.`
+      : `${count.toLocaleString()} of ${longest.toLocaleString()} characters`;
+    this.#length.classList.toggle('problem', this.#excess > 0);
+    this.#field.ariaInvalid = this.#excess ? 'true' : null;
+    if (this.#excess && !was) announce(this.#length.textContent);
   }
 
   /** Makes the field as high as its text; the style sheet sets the limit. */

@@ -1,7 +1,8 @@
-/** Which part of the server's history a conversation holds: its newest part, which grows page by page. No DOM. */
+/** The server's history: which part of it a conversation holds, and the merging of its newest page. No DOM. */
 
-import { loadPage } from './client/api.js';
+import { ApiError, backoff, loadPage, pause } from './client/api.js';
 
+/** A conversation holds the newest part, which grows page by page. */
 export class History {
   #token;
   #conversation;
@@ -62,5 +63,59 @@ export class History {
       // The server has dropped this message, and all before it.
       if (before === this.#before) this.#before = null;
     }
+  }
+}
+
+/** Merges the newest page, again until the conversation contains every message that frames were about. */
+export class HistorySync {
+  #history;
+  #handler;
+  #running = null;
+  #again = false;
+  #isClosed = false;
+
+  /**
+   * `handler` has loaded(session), failed(attempt), called before each wait for another attempt, and ended(error), called
+   * with the ApiError of a session that has expired or is damaged.
+   */
+  constructor(history, handler) {
+    this.#history = history;
+    this.#handler = handler;
+  }
+
+  close() {
+    this.#isClosed = true;
+  }
+
+  /** Resolves when the history has been merged. A call during a merge causes another one. */
+  run() {
+    this.#again = true;
+    this.#running ??= this.#runUntilKnown();
+    return this.#running;
+  }
+
+  async #runUntilKnown() {
+    for (let attempt = 0; this.#again && !this.#isClosed; ) {
+      this.#again = false;
+      try {
+        const loaded = await this.#history.loadNewest();
+        if (!loaded) return;
+        this.#handler.loaded(loaded.session);
+        if (!loaded.complete) this.#again = true;
+        attempt = 0;
+      } catch (error) {
+        if (!(error instanceof ApiError)) throw error;
+        if (this.#isClosed) return;
+        if (error.expired || error.damaged) {
+          this.#handler.ended(error);
+          return;
+        }
+        this.#again = true;
+        this.#handler.failed(attempt);
+        await pause(Math.max(backoff(attempt), (error.retryAfter ?? 0) * 1000));
+        attempt += 1;
+      }
+    }
+    this.#running = null;
   }
 }

@@ -35,6 +35,7 @@ function duration(seconds) {
 
 export class Sidebar {
   #drawn = ''; // as JSON
+  #items = new Map(); // token → {drawn, item}
   #entries = [];
   #messages = null; // a MessageSearch, once there was a search
   #searching = 0;
@@ -68,7 +69,10 @@ export class Sidebar {
     this.#drawn = drawn;
     this.#entries = entries;
     const focused = document.activeElement?.dataset?.token;
-    list.replaceChildren(...entries.map((entry) => this.#item(entry, entry.token === current)));
+    const before = this.#items;
+    this.#items = new Map();
+    for (const entry of entries) this.#items.set(entry.token, this.#item(entry, entry.token === current, before));
+    list.replaceChildren(...Array.from(this.#items.values(), ({ item }) => item));
     document.documentElement.dataset.chats = entries.length;
     search.hidden = entries.length < 2;
     if (search.hidden) search.value = '';
@@ -129,7 +133,10 @@ export class Sidebar {
     if (done) noneFound.hidden = Array.from(list.children).some((item) => !item.hidden);
   }
 
-  #item({ token, title, used }, current) {
+  /** The element of an entry, which is the one of before if nothing has changed. */
+  #item({ token, title, used }, current, before) {
+    const drawn = JSON.stringify([title, when(used), current]);
+    if (before.get(token)?.drawn === drawn) return before.get(token);
     const item = document.importNode(document.getElementById('chatEntry').content.firstElementChild, true);
     const link = item.querySelector('a');
     link.dataset.token = token;
@@ -137,6 +144,6 @@ export class Sidebar {
     if (current) link.setAttribute('aria-current', 'true');
     link.querySelector('.title').textContent = title || 'New chat';
     link.querySelector('time').textContent = when(used);
-    return item;
+    return { drawn, item };
   }
 }

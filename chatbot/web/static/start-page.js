@@ -16,6 +16,7 @@ function explain({ code, message, retryAfter }) {
 export class StartPage {
   #name = browserStorage.get(NAME) ?? '';
   #created;
+  #hint = page.startHint.textContent;
 
   /** `created(session)` is called with each new session. */
   constructor(created) {
@@ -41,7 +42,7 @@ export class StartPage {
 
   show({ problem = '', hint = '' } = {}) {
     showView('start');
-    if (hint) page.startHint.textContent = hint;
+    page.startHint.textContent = hint || this.#hint;
     document.title = 'Chat';
     page.title.textContent = 'Chat';
     page.name.value ||= this.#name;

@@ -42,6 +42,7 @@ export function failureOf({ state, error, stored }) {
     const why = error.code === 'model_error' ? error.message : '';
     text = [FAILURES.model_error, why, REMEDIES[error.reason]].filter(Boolean).join(' ');
   }
+  if (error.code === 'message_too_long') text += ` ${error.message}.`;
   if (!stored && error.code === 'expired') text = 'Not sent: the chat has expired. A new chat begins with this text.';
   if (wait) text += ` You can try again in ${seconds(wait)}.`;
   if (error.code === 'expired') return { text, wait, action: '', label: '' };

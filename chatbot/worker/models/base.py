@@ -36,8 +36,8 @@ class Model(ABC):
 
     @abstractmethod
     def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
-        """The reply to the last message, in chunks as the model generates them. When the last message is the
-        assistant's, it is the beginning of the reply: then what follows it, or `CannotContinue` is raised.
+        """The reply to the last message, in chunks as the model generates them. When that `begins` the reply: what
+        follows it, or `CannotContinue` is raised.
 
         Only the last chunk has a finish reason. Raises `ModelError`, transient or permanent by type, also when the
         reply is cut off, and `CallCancelled` once `call` is cancelled.
@@ -59,7 +59,7 @@ class ModelProtocol(Model):
     _parameters: Mapping[str, Any]
 
     def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
-        if conversation[-1].role == "assistant":
+        if conversation[-1].begins:
             yield from self._continued(conversation, call)
             return
         with closing(self._answered(conversation, call)) as pieces:

@@ -42,7 +42,7 @@ def test_clients_talk_with_the_chat_and_every_reply_is_counted_once() -> None:
             assert result.acknowledged == result.answered == result.sent > len(result.latencies) > 5
             # First token after 50 ms, the last 110 ms later.
             assert min(result.latencies) > 0.16
-            assert 0.05 < min(result.first) < 0.16
+            assert 0.05 < min(result.first) < min(result.latencies)
             assert 0 < min(result.token_delays) < 0.1
             assert cost.cpu["web"] > 0
             assert cost.cpu["worker"] > 0

@@ -226,13 +226,14 @@ def test_the_model_ends_at_once_and_without_errors_during_a_reply(
         assert response.readline().startswith(b"data: ")
         began = time.monotonic()
         assert end(popen) == 0
-        assert time.monotonic() - began < 5
+        # The rest of the reply would take longer.
+        assert time.monotonic() - began < 10
     assert popen.stderr is not None
     assert "Traceback" not in popen.stderr.read()
 
 
 def test_the_model_reports_a_port_in_use() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.create_server(("127.0.0.1", free_port())) as taken:
         port = taken.getsockname()[1]
         with start_model(port) as popen:
             _, said = popen.communicate(timeout=PATIENCE)

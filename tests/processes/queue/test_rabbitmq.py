@@ -26,12 +26,15 @@ def rabbit(model: ModelServer) -> Iterator[RabbitDeployment]:
 def test_a_conversation_goes_through_the_queue(rabbit: RabbitDeployment) -> None:
     with ChatClient(rabbit.url()) as client:
         assert [client.ask(f"!say={n}")["msg"] for n in range(3)] == ["0", "1", "2"]
-    eventually(lambda: scrape(rabbit.url())["chatbot_queue_tasks"] == 0, 10, "the tasks are done")
+    eventually(lambda: scrape(rabbit.url())["chatbot_queue_tasks"] == 0, what="the tasks are done")
     assert scrape(rabbit.url())["chatbot_web_broker_up"] == 1
     # By a task each, not by recovery, which would answer as well, two seconds later.
-    lines = [line for worker in rabbit.workers for line in worker.log.splitlines() if "replied with" in line]
-    assert len(lines) == 3
-    assert all('"task_id"' in line for line in lines)
+
+    def replied() -> list[str]:
+        return [line for worker in rabbit.workers for line in worker.lines if "replied with" in line]
+
+    eventually(lambda: len(replied()) == 3, what="each reply is logged")
+    assert all('"task_id"' in line for line in replied())
 
 
 @pytest.mark.parametrize(

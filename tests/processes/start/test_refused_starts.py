@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from chatbot.config.reader import variables
+from devtools.harness.ports import free_port
 from devtools.paths import BIN, ROOT
 
 GUNICORN = (str(BIN / "gunicorn"),)
@@ -122,7 +123,7 @@ def ends() -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
     """How each way ended; all run at the same time, two by two."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        socket.create_server(("127.0.0.1", 0)) as taken,
+        socket.create_server(("127.0.0.1", free_port())) as taken,
         ThreadPoolExecutor(2) as pool,
     ):
         (Path(folder) / ".env").write_bytes("MODEL_NAME=caf\u00e9".encode("latin-1"))
@@ -134,7 +135,7 @@ def ends() -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
             env |= {
                 "REDIS_URL": "redis://127.0.0.1:9/0",
                 "MODEL_URL": "http://127.0.0.1:9/v1",
-                "PORT": "18998",
+                "PORT": str(free_port()),
                 **way.env,
             }
             return subprocess.run(

@@ -21,15 +21,21 @@ def test_sessions_go_on_while_another_redis_is_lost(model: ModelServer) -> None:
             place = chat.partitions.of(session_id(user.token)).number
             assert user.ask("hello", "m1")
             users.setdefault(place, user)
-        model.control(first=1000)
+        model.control(hold=0)
         users[1].send("are you there?", "m2")
         users[1].until("ack", id="m2")
         chat.servers[1].kill()
+        model.control(hold=None)
         for place in (0, 2):
             assert users[place].ask("and you?", "m2")
-        ready = requests.get(chat.url() + "/readyz", timeout=10)
-        assert (ready.status_code, ready.json()["redis"]) == (200, "Redis 2 of 3 does not answer")
-        metrics = requests.get(chat.url() + "/metrics", timeout=10).text
+
+        def readiness() -> tuple[int, str]:
+            ready = requests.get(chat.url() + "/readyz", timeout=30)
+            return ready.status_code, ready.json()["redis"]
+
+        # On a busy machine another one may be late.
+        eventually(lambda: readiness() == (200, "Redis 2 of 3 does not answer"), what="the lost one is named")
+        metrics = requests.get(chat.url() + "/metrics", timeout=30).text
         assert "chatbot_web_redis_up 0.0" in metrics
         assert "chatbot_ledger_sessions 0.0" in metrics
         # A new user finds room where Redis answers.
@@ -38,4 +44,4 @@ def test_sessions_go_on_while_another_redis_is_lost(model: ModelServer) -> None:
         chat.servers[1].start()
         chat.wait_for_redis()
         assert users[1].until("message", reply_to="m2")
-        eventually(lambda: requests.get(chat.url() + "/readyz", timeout=10).json()["redis"] == "ok", what="all is well")
+        eventually(lambda: requests.get(chat.url() + "/readyz", timeout=30).json()["redis"] == "ok", what="all is well")

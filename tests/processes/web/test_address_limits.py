@@ -67,7 +67,7 @@ def test_an_address_gets_so_many_sockets_and_a_new_one_for_each_that_closes(stri
     eventually(admitted, what="the seat of a lost connection is free again")
     for client in clients:
         client.close()
-    metrics = requests.get(strict.url() + "/metrics", timeout=10).text
+    metrics = requests.get(strict.url() + "/metrics", timeout=30).text
     assert 'sockets_refused_total{reason="too_many_of_address"} 0.0' not in metrics
 
 

@@ -16,6 +16,7 @@ from chatbot.web.contracts.openai_operations import OPENAI_OPERATIONS
 from devtools.chaos import key_usage
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment, eventually
+from tests.support.days import begin_within_a_day
 
 MODEL = ModelSettings.name
 
@@ -47,6 +48,7 @@ def ask(keyed: Deployment, secret: str, web: int = 0, **fields: Any) -> requests
 
 
 def test_a_key_over_its_quota_gets_429_from_every_process_and_interface(keyed: Deployment) -> None:
+    begin_within_a_day()
     secret = new_key(keyed, "quota", {("requests", "day"): 2, ("tokens", "month"): 5000})
     first, second = ask(keyed, secret), ask(keyed, secret, 1)
     assert [first.status_code, second.status_code] == [200, 200]
@@ -135,7 +137,7 @@ def test_wrong_requests_are_refused_in_openais_form(keyed: Deployment) -> None:
 def test_a_response_that_is_awaited_is_not_cancelled_and_a_conversation_is_compacted(keyed: Deployment) -> None:
     secret = new_key(keyed, "patient")
     headers = {"Authorization": f"Bearer {secret}"}
-    body = {"model": "m", "input": "!interval=50 !tokens=20 on and on", "stream": True}
+    body = {"model": "m", "input": "!interval=50 !tokens=2000 on and on", "stream": True}
     url = f"{keyed.url()}/v1/responses"
     with requests.post(url, json=body, headers=headers, stream=True, timeout=30) as streamed:
         first = next(line for line in streamed.iter_lines() if line.startswith(b"data: "))

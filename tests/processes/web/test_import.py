@@ -10,13 +10,13 @@ from devtools.harness.deployment import Deployment
 
 
 def send(url: str, **body: object) -> requests.Response:
-    return requests.post(url + "/import", timeout=20, **body)  # type: ignore[arg-type]
+    return requests.post(url + "/import", timeout=30, **body)  # type: ignore[arg-type]
 
 
 def test_an_exported_chat_is_read_and_goes_on_after_its_import(chat: Deployment, model: ModelServer) -> None:
     with ChatClient(chat.url(0)) as first:
         first.ask("hello")
-        file = requests.get(chat.url(0) + "/refresh_token", params={"token": first.token}, timeout=10).json()
+        file = requests.get(chat.url(0) + "/refresh_token", params={"token": first.token}, timeout=30).json()
     answer = send(chat.url(0), json=file)
     assert answer.status_code == 200
     session = answer.json()

@@ -30,7 +30,7 @@ THEIRS = {"up", "ALERTS"}
 
 def scrape(url: str, **headers: str) -> dict[str, float]:
     """Every sample by its name and labels, as they stand in the text."""
-    response = requests.get(f"{url}/metrics", headers=headers, timeout=20)
+    response = requests.get(f"{url}/metrics", headers=headers, timeout=30)
     assert response.status_code == 200, response.text
     found = {}
     for family in text_string_to_metric_families(response.text):
@@ -46,7 +46,7 @@ def scrape(url: str, **headers: str) -> dict[str, float]:
 def two_processes(model: ModelServer) -> Iterator[Deployment]:
     """One gunicorn with two web processes, whose /metrics asks for a token; at most three sockets each."""
     with Deployment(model.url, web_concurrency=2, metrics_token="sesame", max_sockets=3) as deployment:
-        eventually(lambda: processes(deployment) == 2, 30, "both processes are counted")
+        eventually(lambda: processes(deployment) == 2, what="both processes are counted")
         yield deployment
 
 
@@ -65,16 +65,18 @@ def test_all_is_counted_once_and_shown_by_every_web_host(model: ModelServer) -> 
     # In a shared deployment, a worker may still hold counts of earlier tests.
     with Deployment(model.url, webs=2, workers=2, model_attempts=2) as chat:
         for path in ("/healthz", "/no/such/path", "/healthz"):
-            requests.get(chat.url() + path, timeout=20)
+            requests.get(chat.url() + path, timeout=30)
         with ChatClient(chat.url()) as client:
             client.ask("!tokens=5 count me", "m1")
+            # A worker records its load every few seconds.
+            eventually(lambda: scrape(chat.url())["chatbot_replies_in_progress"] == 0, what="no reply is in progress")
             now = scrape(chat.url())
             assert now["chatbot_web_sockets"] == 1
             assert now["chatbot_workers"] == 2
-            assert now["chatbot_expected_wait_seconds"] == now["chatbot_replies_in_progress"] == 0
+            assert now["chatbot_expected_wait_seconds"] == 0
             assert now["chatbot_web_redis_up"] == now["chatbot_web_broker_up"] == now["chatbot_web_processes"] == 1
             # Each worker has 500 slots, and one for every eight besides.
-            eventually(lambda: scrape(chat.url())["chatbot_worker_slots"] == 2 * 562, 15, "both record their load")
+            eventually(lambda: scrape(chat.url())["chatbot_worker_slots"] == 2 * 562, what="both record their load")
             client.ask("!tokens=7 !fault=server_error*1 please")
             client.send("!fault=unauthorized no", "m3")
             client.until("error")
@@ -115,13 +117,13 @@ def check_http_times_and_memory(chat: Deployment) -> None:
     workers = [value for key, value in now.items() if key.startswith("chatbot_worker_memory_bytes")]
     assert (len(web), len(workers)) == (1, 2)
     assert all(20e6 < value < 1e9 for value in (*web, *workers))
-    assert abs(now["chatbot_web_event_loop_ran_timestamp_seconds"] - time.time()) < 5
+    assert abs(now["chatbot_web_event_loop_ran_timestamp_seconds"] - time.time()) < 20
 
 
 def test_no_token_text_or_session_stands_in_metrics(chat: Deployment) -> None:
     with ChatClient(chat.url()) as client:
         client.ask("what a secret, unmistakably")
-        text = requests.get(chat.url() + "/metrics", timeout=20).text
+        text = requests.get(chat.url() + "/metrics", timeout=30).text
     assert client.token not in text
     assert session_id(client.token) not in text
     assert "unmistakably" not in text
@@ -129,7 +131,7 @@ def test_no_token_text_or_session_stands_in_metrics(chat: Deployment) -> None:
 
 def test_metrics_ask_for_the_token(two_processes: Deployment) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic sesame"}):
-        refused = requests.get(two_processes.url() + "/metrics", headers=headers, timeout=20)
+        refused = requests.get(two_processes.url() + "/metrics", headers=headers, timeout=30)
         assert refused.status_code == 401
         assert "chatbot_" not in refused.text
     assert processes(two_processes) == 2
@@ -158,8 +160,8 @@ def test_processes_of_one_host_are_added_up_and_the_sockets_of_a_killed_one_are_
         os.kill(pid, signal.SIGKILL)
     for client in clients:
         client.cut()
-    eventually(two_processes.ready, 30, "new processes serve")
-    eventually(lambda: processes(two_processes) == 2, 30, "both processes are back")
+    eventually(two_processes.ready, what="new processes serve")
+    eventually(lambda: processes(two_processes) == 2, what="both processes are back")
     counts = now()
     assert counts["chatbot_web_sockets"] == 0
     assert counts["chatbot_web_sessions_created_total"] == 4
@@ -189,7 +191,7 @@ def test_counts_survive_the_worker(lone: Deployment) -> None:
     replies = "chatbot_replies_total{outcome=stop}"
     with ChatClient(lone.url()) as client:
         client.ask("one")
-        eventually(lambda: scrape(lone.url()).get(replies) == 1, 15, "the worker reports the reply")
+        eventually(lambda: scrape(lone.url()).get(replies) == 1, what="the worker reports the reply")
         lone.workers[0].restart()
         # Recovery may answer before the worker is ready; a worker that ends before that reports nothing.
         lone.wait_until_worker(0)
@@ -227,13 +229,13 @@ def test_without_redis_the_other_metrics_are_shown_in_time(lone: Deployment) -> 
         began = time.monotonic()
         response = requests.get(lone.url() + "/metrics", timeout=30)
         # A scraper waits for ten seconds.
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 10
         assert "chatbot_web_redis_up 0.0" in response.text
         assert "chatbot_web_broker_up 0.0" in response.text
         assert "chatbot_web_sockets 0.0" in response.text
         assert "chatbot_workers " not in response.text
     lone.redis.restart()
-    eventually(lone.ready, 30, "the web process is ready again")
+    eventually(lone.ready, what="the web process is ready again")
 
 
 def test_a_label_holds_no_value_chosen_by_a_model_server(redis_client: redis.Redis) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import json
-import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -21,7 +21,7 @@ from chatbot.worker.models.errors import PromptTooLong
 from chatbot.worker.prompts import PromptMessage
 from chatbot.worker.stream import THINKS_AGAIN
 from devtools.fake_model import ModelServer
-from devtools.harness.deployment import Deployment, eventually
+from devtools.harness.deployment import PATIENCE, Deployment, eventually
 from tests.support.models import ask, at
 
 TOOL: Any = {
@@ -72,6 +72,9 @@ def test_a_response_is_continued_from_any_process_and_from_an_earlier_one(
 ) -> None:
     first = client(served).responses.create(model="m", input="one", instructions="Be brief.", metadata={"a": "b"})
     assert (first.output_text, first.status, first.metadata) == (said("one"), "completed", {"a": "b"})
+    # By which the lines of the logs name it.
+    assert first._request_id
+    assert first.id.endswith(first._request_id)
     assert first.usage is not None
     assert first.usage.total_tokens == first.usage.input_tokens + first.usage.output_tokens > 0
     client(served, 1).responses.create(model="m", input="two", previous_response_id=first.id)
@@ -83,8 +86,16 @@ def test_a_response_is_continued_from_any_process_and_from_an_earlier_one(
     asked = model.requests()[-1].body
     assert [message["content"] for message in asked["messages"]] == ["one", said("one"), "three"]
     assert (asked["temperature"], asked["max_tokens"]) == (0.5, 2)
-    items = client(served).responses.input_items.list(third.id, order="asc")
-    assert [item.role for item in items] == ["user", "assistant", "user"]
+    api = client(served).responses
+    for order in ("asc", "desc"):
+        items = list(api.input_items.list(third.id, order=order, limit=1))
+        assert [item.role for item in items] == ["user", "assistant", "user"]
+    with pytest.raises(openai.BadRequestError, match="after is the id of none"):
+        api.input_items.list(third.id, after=first.output[0].id)
+    # As the AI SDK goes on with a conversation.
+    referred: Any = [{"role": "user", "content": "one"}, {"id": first.output[0].id}, {"role": "user", "content": "two"}]
+    assert api.create(model="m", input=referred).output_text == said("two")
+    assert (model.requests()[-1].messages or [])[1:2] == [{"role": "assistant", "content": said("one")}]
 
 
 def test_a_function_is_called_and_its_output_is_answered(served: Deployment) -> None:
@@ -117,6 +128,19 @@ def test_a_response_in_the_background_is_cancelled(served: Deployment, model: Mo
     model.wait_until(lambda records: all(record.outcome for record in records))
 
 
+def test_a_response_is_deleted_while_its_reply_is_generated(served: Deployment) -> None:
+    api = client(served).responses
+    first = api.create(model="m", input="one")
+    text = "!tokens=1000 !interval=20 for long"
+    running = [api.create(model="m", input=text, background=True, previous_response_id=first.id) for _ in range(3)]
+    eventually(lambda: api.retrieve(running[0].id).output_text)
+    for begun in running:
+        api.delete(begun.id)
+        with pytest.raises(openai.NotFoundError):
+            api.retrieve(begun.id)
+    assert api.create(model="m", input="two", previous_response_id=first.id).output_text == said("two")
+
+
 @pytest.mark.parametrize("path", ["responses", "chat/completions"])
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_goes_away_cancels_its_reply(
@@ -147,39 +171,49 @@ def test_what_is_not_stored_leaves_nothing_behind(served: Deployment) -> None:
         api.responses.retrieve(kept.id)
 
 
-def test_a_chat_completion_is_streamed_with_its_tokens(served: Deployment) -> None:
-    chunks = list(
-        client(served).chat.completions.create(
-            model="m",
-            messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "!interval=20 hello"}],
-            stream=True,
-            stream_options={"include_usage": True},
-        )
-    )
+def test_a_chat_completion_is_streamed_with_its_tokens(served: Deployment, model: ModelServer) -> None:
+    model.control(hold=2)
+    chunks = []
+    for chunk in client(served).chat.completions.create(
+        model="m",
+        messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}],
+        stream=True,
+        stream_options={"include_usage": True},
+    ):
+        chunks.append(chunk)
+        if chunk.choices and chunk.choices[0].delta.content:
+            model.control(hold=None)
     *parts, last = chunks
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in parts) == said("!interval=20 hello")
-    assert len(parts) > 3
+    texts = [chunk.choices[0].delta.content for chunk in parts if chunk.choices[0].delta.content]
+    assert "".join(texts) == said("hello")
+    assert len(texts) > 1
     assert parts[-1].choices[0].finish_reason == "stop"
     assert last.usage is not None
     assert last.usage.completion_tokens > 0
 
 
-def test_a_chat_completion_shows_what_the_model_thinks(served: Deployment) -> None:
+def test_a_chat_completion_shows_what_the_model_thinks(served: Deployment, model: ModelServer) -> None:
     ask: Any = {
         "model": "m",
-        "messages": [{"role": "user", "content": "!interval=20 !say=<think>let me see</think>yes"}],
+        "messages": [{"role": "user", "content": "!say=<think>let me see</think>yes"}],
     }
     chat = client(served).chat.completions
     said = chat.create(**ask).choices[0].message
     assert (said.reasoning_content, said.content) == ("let me see", "yes")
-    deltas = [chunk.choices[0].delta for chunk in chat.create(**ask, stream=True)]
+    # In the middle of the thought.
+    model.control(hold=4)
+    deltas = []
+    for chunk in chat.create(**ask, stream=True):
+        deltas.append(chunk.choices[0].delta)
+        if getattr(deltas[-1], "reasoning_content", None):
+            model.control(hold=None)
     thought = [delta.reasoning_content for delta in deltas if getattr(delta, "reasoning_content", None)]
     assert "".join(thought) == "let me see"
     assert len(thought) > 1
     assert "".join(delta.content or "" for delta in deltas) == "yes"
 
 
-def test_a_chat_completion_calls_a_function(served: Deployment) -> None:
+def test_a_chat_completion_calls_a_function(served: Deployment, model: ModelServer) -> None:
     function = {name: TOOL[name] for name in ("name", "parameters")}
     ask: Any = {"model": "m", "messages": [{"role": "user", "content": "the sky"}]}
     ask["tools"] = [{"type": "function", "function": function}]
@@ -191,11 +225,15 @@ def test_a_chat_completion_calls_a_function(served: Deployment) -> None:
         "look",
         '{"at": "the sky"}',
     )
-    ask["messages"][0]["content"] = "!interval=50 sky"
-    *chunks, last = chat.create(**ask, stream=True)
-    parts = [part for chunk in chunks for part in chunk.choices[0].delta.tool_calls or ()]
+    ask["messages"][0]["content"] = "sky"
+    model.control(hold=2)
+    parts: list[Any] = []
+    for last in chat.create(**ask, stream=True):
+        parts += last.choices[0].delta.tool_calls or ()
+        if parts:
+            model.control(hold=None)
     assert [part.function.name for part in parts if part.id] == ["look"]
-    assert "".join(part.function.arguments for part in parts) == '{"at": "!interval=50 sky"}'
+    assert "".join(part.function.arguments for part in parts) == '{"at": "sky"}'
     assert len(parts) > 1
     assert last.choices[0].finish_reason == "tool_calls"
 
@@ -206,12 +244,17 @@ def test_this_server_is_a_model_server_of_the_responses_protocol(served: Deploym
     call = Call(30)
     call.options = {"tools": [TOOL]}
     call.options |= {"stream": "events"}
-    *chunks, last = model.generate([PromptMessage("user", "!interval=50 sky")], call)
-    assert [(one["name"], one["arguments"]) for one in last.calls] == [("look", '{"at": "!interval=50 sky"}')]
-    assert all(last.calls[0]["arguments"].startswith(chunk.calls[0]["arguments"]) for chunk in chunks)
-    assert len(chunks) > 2
-    assert last.usage is not None
-    assert not last.usage.estimated
+
+    def called() -> int:
+        """The chunks of a call: fewer where a process was late."""
+        *chunks, last = model.generate([PromptMessage("user", "!interval=50 sky")], call)
+        assert [(one["name"], one["arguments"]) for one in last.calls] == [("look", '{"at": "!interval=50 sky"}')]
+        assert all(last.calls[0]["arguments"].startswith(chunk.calls[0]["arguments"]) for chunk in chunks)
+        assert last.usage is not None
+        assert not last.usage.estimated
+        return len(chunks)
+
+    eventually(lambda: called() > 2, what="the arguments come in parts")
     with pytest.raises(PromptTooLong):
         ask(model, "!fault=invalid x")
 
@@ -253,7 +296,7 @@ def test_a_request_that_is_repeated_under_its_key_is_answered_once(served: Deplo
     ):
         before = len(model.requests())
         answers = []
-        for web, timeout, key in ((0, 0.2, "one"), (1, 10, "one"), (1, 10, "one"), (1, 10, "two")):
+        for web, timeout, key in ((0, 0.2, "one"), (1, PATIENCE, "one"), (1, PATIENCE, "one"), (1, PATIENCE, "two")):
             with contextlib.suppress(requests.Timeout):
                 answers.append(
                     requests.post(
@@ -277,11 +320,16 @@ def test_errors_have_the_form_of_openai(served: Deployment, chat: Deployment) ->
     with pytest.raises(openai.BadRequestError) as unsupported:
         client(chat).responses.create(model="m", input="x", tools=[TOOL])
     assert unsupported.value.param == "tools"
-    refused = requests.get(f"{served.url()}/v1/responses", timeout=5)
+    refused = requests.get(f"{served.url()}/v1/responses", timeout=30)
     assert (refused.status_code, refused.json()["error"]["type"]) == (405, "invalid_request_error")
+    packed = {"Content-Encoding": "gzip"}
+    refused = requests.post(f"{served.url()}/v1/responses", data=gzip.compress(b"{}"), headers=packed, timeout=30)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "Content-Encoding")
+    with openai.OpenAI(base_url=served.url(), api_key="any") as lost, pytest.raises(openai.NotFoundError, match="/v1"):
+        lost.models.list()
     foreign = {"Origin": "https://elsewhere.example"}
     assert (
-        requests.post(f"{served.url()}/v1/responses", json={"input": "x"}, headers=foreign, timeout=5).status_code
+        requests.post(f"{served.url()}/v1/responses", json={"input": "x"}, headers=foreign, timeout=30).status_code
         == 403
     )
 
@@ -298,7 +346,9 @@ def test_the_websocket_continues_what_is_not_stored_on_the_same_connection_alone
 
     before = session_count(served)
     with client(served).responses.connect() as connection:
-        first = respond(connection, input="one").response
+        # As OpenAI's Agents SDK sends each frame.
+        first = respond(connection, input="one", stream=True).response
+        assert respond(connection, input="one", background=True).error.param == "background"
         second = respond(connection, input="two", previous_response_id=first.id).response
         assert second.previous_response_id == first.id
         asked = model.requests()[-1].messages or []
@@ -312,29 +362,38 @@ def test_the_websocket_continues_what_is_not_stored_on_the_same_connection_alone
     assert session_count(served) == before
 
 
-def test_waiting_requests_hold_no_worker(served: Deployment) -> None:
-    def wait(number: int) -> None:
-        requests.post(f"{served.url()}/v1/responses", json={"input": f"!first=500 {number}"}, timeout=5)
-
-    waiting = [threading.Thread(target=wait, args=(number,)) for number in range(20)]
-    for thread in waiting:
-        thread.start()
-    assert client(served).responses.create(model="m", input="at once").status == "completed"
-    assert any(thread.is_alive() for thread in waiting)
-    for thread in waiting:
-        thread.join(10)
+def test_waiting_requests_hold_no_worker(served: Deployment, model: ModelServer) -> None:
+    with contextlib.ExitStack() as waiting:
+        for number in range(20):
+            connection = http.client.HTTPConnection(served.url().removeprefix("http://"), timeout=PATIENCE)
+            waiting.callback(connection.close)
+            connection.request("POST", "/v1/responses", json.dumps({"input": f"!first=60000 {number}"}))
+        model.wait_until(lambda records: len(records) == 20)
+        assert client(served).responses.create(model="m", input="at once").status == "completed"
+        assert sum(record.outcome is None for record in model.requests()) == 20
+    model.wait_until(lambda records: all(record.outcome for record in records))
 
 
 @pytest.mark.parametrize("kind", ["response.function_call_arguments.delta", "response.reasoning_summary_text.delta"])
-def test_calls_and_thoughts_go_on_when_their_worker_is_killed(served: Deployment, kind: str) -> None:
-    thoughts = "!interval=20 !say=<think>" + "let me see, " * 30 + "</think>yes"
-    asked: Any = {"input": thoughts} if "reasoning" in kind else {"input": f"!interval=20 {'x' * 600}", "tools": [TOOL]}
+def test_calls_and_thoughts_go_on_when_their_worker_is_killed(
+    served: Deployment, model: ModelServer, kind: str
+) -> None:
+    thoughts = "!say=<think>" + "let me see, " * 30 + "</think>yes"
+    asked: Any = {"input": thoughts} if "reasoning" in kind else {"input": "x" * 600, "tools": [TOOL]}
     seen: list[Any] = []
+    # Each event lets some more chunks come, until the workers are killed in the middle.
+    model.control(hold=10)
     for event in client(served).responses.create(model="m", stream=True, **asked):
         seen.append(event)
-        if sum(one.type == kind for one in seen) == 5 and event.type == kind:
+        if event.type != kind:
+            continue
+        count = sum(one.type == kind for one in seen)
+        if count < 3:
+            model.control(hold=10 * (count + 1))
+        elif count == 3:
             for worker in served.workers:
                 worker.kill()
+            model.control(hold=None)
             for worker in served.workers:
                 worker.start()
     assert [event.sequence_number for event in seen] == list(range(len(seen)))

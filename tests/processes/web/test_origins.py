@@ -40,7 +40,7 @@ def open_to_friend(model: ModelServer) -> Iterator[Deployment]:
 )
 def test_a_page_of_another_origin_is_refused(chat: Deployment, method: str, path: str) -> None:
     answer = requests.request(
-        method, chat.url() + path, params={"name": "Ada"}, headers={"Origin": ELSEWHERE}, timeout=10
+        method, chat.url() + path, params={"name": "Ada"}, headers={"Origin": ELSEWHERE}, timeout=30
     )
     assert answer.status_code == 403
     assert answer.json()["error"]["code"] == "forbidden"
@@ -51,34 +51,34 @@ def test_a_page_of_an_allowed_origin_may_use_the_chat(open_to_friend: Deployment
     url = open_to_friend.url()
     for method, path in (("POST", "/token"), ("GET", "/refresh_token"), ("POST", "/messages"), ("GET", "/events")):
         preflight = requests.options(
-            url + path, headers={"Origin": FRIEND, "Access-Control-Request-Method": method}, timeout=10
+            url + path, headers={"Origin": FRIEND, "Access-Control-Request-Method": method}, timeout=30
         )
         assert preflight.status_code == 204
         assert method in preflight.headers["Access-Control-Allow-Methods"]
         assert "Authorization" in preflight.headers["Access-Control-Allow-Headers"]
         assert preflight.headers["Access-Control-Allow-Origin"] == FRIEND
-    answer = requests.post(url + "/token", json={"name": "Ada"}, headers={"Origin": FRIEND}, timeout=10)
+    answer = requests.post(url + "/token", json={"name": "Ada"}, headers={"Origin": FRIEND}, timeout=30)
     assert answer.headers["Access-Control-Allow-Origin"] == FRIEND
     assert "Access-Control-Allow-Credentials" not in answer.headers
     assert "Origin" in answer.headers["Vary"]
     # An error may be read too.
     assert (
         "Access-Control-Allow-Origin"
-        in requests.get(url + "/refresh_token", headers={"Origin": FRIEND}, timeout=10).headers
+        in requests.get(url + "/refresh_token", headers={"Origin": FRIEND}, timeout=30).headers
     )
     with ChatClient(url, answer.json()["token"], origin=FRIEND) as client:
         assert client.receive()["type"] == "session"
     # The page may import the client, too.
-    leads = requests.get(url + "/static/client.js", headers={"Origin": FRIEND}, allow_redirects=False, timeout=10)
+    leads = requests.get(url + "/static/client.js", headers={"Origin": FRIEND}, allow_redirects=False, timeout=30)
     assert (leads.status_code, leads.headers["Access-Control-Allow-Origin"]) == (302, FRIEND)
-    client_code = requests.get(url + "/static/client.js", headers={"Origin": FRIEND}, timeout=10)
+    client_code = requests.get(url + "/static/client.js", headers={"Origin": FRIEND}, timeout=30)
     assert client_code.headers["Access-Control-Allow-Origin"] == FRIEND
     assert "immutable" in client_code.headers["Cache-Control"]
-    stranger = requests.post(url + "/token", json={"name": "Ada"}, headers={"Origin": ELSEWHERE}, timeout=10)
+    stranger = requests.post(url + "/token", json={"name": "Ada"}, headers={"Origin": ELSEWHERE}, timeout=30)
     assert stranger.status_code == 403
     assert "Access-Control-Allow-Origin" not in stranger.headers
     # Caches must keep answers apart by origin, also those to requests without one.
-    assert "Origin" in requests.post(url + "/token", json={"name": "Ada"}, timeout=10).headers["Vary"]
+    assert "Origin" in requests.post(url + "/token", json={"name": "Ada"}, timeout=30).headers["Vary"]
 
 
 def test_a_page_behind_a_proxy_that_ends_tls_may_connect(open_to_friend: Deployment) -> None:
@@ -88,7 +88,7 @@ def test_a_page_behind_a_proxy_that_ends_tls_may_connect(open_to_friend: Deploym
         assert client.receive()["type"] == "session"
     with pytest.raises(websocket.WebSocketBadStatusException):
         ChatClient(open_to_friend.url(), token, origin="http://chat.example", header=header)
-    page = requests.get(open_to_friend.url() + "/", headers={"X-Forwarded-Proto": "https"}, timeout=10)
+    page = requests.get(open_to_friend.url() + "/", headers={"X-Forwarded-Proto": "https"}, timeout=30)
     assert page.headers["Strict-Transport-Security"].startswith("max-age=")
 
 
@@ -98,7 +98,7 @@ def test_forwarded_headers_are_not_believed_by_default(chat: Deployment) -> None
     with pytest.raises(websocket.WebSocketBadStatusException) as refused:
         ChatClient(chat.url(), token, origin=ELSEWHERE, header=header)
     assert refused.value.status_code == 403
-    answer = requests.get(chat.url() + "/", headers={"X-Forwarded-Proto": "https"}, timeout=10)
+    answer = requests.get(chat.url() + "/", headers={"X-Forwarded-Proto": "https"}, timeout=30)
     assert "Strict-Transport-Security" not in answer.headers
 
 

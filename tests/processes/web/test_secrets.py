@@ -61,7 +61,7 @@ def test_a_session_full_of_errors_leaves_no_secret_in_any_log(model: ModelServer
             client.send(text)
         client.until("error", code="rate_limited")
         for path in (f"/refresh_token?token={token}x", f"/{token}", f"/token?name={text}%00&token={token}"):
-            requests.post(chat.url() + path, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+            requests.post(chat.url() + path, headers={"Authorization": f"Bearer {token}"}, timeout=30)
         for head in (
             f"GET /refresh_token?token={token}\x01 x y HTTP/1.1\r\n\r\n",
             f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization Bearer {token}\r\n\r\n",
@@ -77,7 +77,7 @@ def test_a_session_full_of_errors_leaves_no_secret_in_any_log(model: ModelServer
         client.until("error", code="unavailable")
         chat.redis.start()
         chat.wait_for_redis()
-        eventually(chat.ready, 30)
+        eventually(chat.ready)
         # A reset in the middle of a frame.
         client.ws.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # type: ignore[union-attr]
         client.ws.sock.send(b"\x81\xfe\xff")  # type: ignore[union-attr]

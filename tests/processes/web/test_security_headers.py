@@ -22,7 +22,7 @@ from devtools.harness.deployment import Deployment
     ],
 )
 def test_every_answer_has_the_security_headers(chat: Deployment, method: str, path: str) -> None:
-    headers = requests.request(method, chat.url() + path, timeout=10).headers
+    headers = requests.request(method, chat.url() + path, timeout=30).headers
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
@@ -33,7 +33,7 @@ def test_every_answer_has_the_security_headers(chat: Deployment, method: str, pa
 
 
 def test_debugging_is_off_and_no_secret_has_a_default(chat: Deployment) -> None:
-    assert requests.get(chat.url() + "/console", timeout=10).status_code == 404
+    assert requests.get(chat.url() + "/console", timeout=30).status_code == 404
     settings = Settings.from_env({})
     assert settings.model.token is None
     assert "@" not in settings.redis.url

@@ -77,7 +77,11 @@ def test_a_bad_frame_gets_the_fields_of_its_error_frame(
 
 
 def test_a_body_that_is_too_large_is_not_read(chat: Deployment, token: str) -> None:
-    assert post(chat.url(), token, "x" * 70_000).status_code == 413
+    too_long = post(chat.url(), token, "x" * 70_000)
+    assert (too_long.status_code, too_long.json()["error"]["message"]) == (
+        413,
+        "The request is larger than this address takes: at most 65536 bytes",
+    )
 
 
 def test_a_repeated_message_gets_its_ack_and_its_reply(chat: Deployment, token: str) -> None:
@@ -96,10 +100,12 @@ def test_text_as_typed_is_a_message_and_what_has_no_ack_gets_204(chat: Deploymen
     assert history(chat.url(), token)[1]["feedback"] == {"rating": "up", "text": None}
 
 
-def test_polls_at_changing_processes_put_the_reply_together(chat: Deployment, token: str) -> None:
+def test_polls_at_changing_processes_put_the_reply_together(chat: Deployment, model: ModelServer, token: str) -> None:
     """Events that come between two polls are missed by each process."""
     first = poll(chat.url(), token).json()
     assert [frame["type"] for frame in first["frames"]] == ["session"]
+    # In progress until a poll has seen a part of it.
+    model.control(hold=12)
     post(chat.url(), token, {"type": "message", "msg": SLOWLY, "id": "m1"})
     after, text, reply, sent = first["after"], "", None, 0
     for number in range(100):
@@ -111,6 +117,7 @@ def test_polls_at_changing_processes_put_the_reply_together(chat: Deployment, to
                 assert frame["offset"] <= len(text)
                 text = text[: frame["offset"]] + frame["msg"]
                 sent += len(frame["msg"])
+                model.control(hold=None)
             elif frame["source"] == "bot":
                 reply = frame
         if reply:
@@ -129,7 +136,7 @@ def test_a_poll_answers_at_once_when_something_came_later_and_else_waits(chat: D
     assert [frame["type"] for frame in later["frames"]] == ["session", "message"]
     began = time.monotonic()
     nothing = poll(chat.url(1), token, later["after"], 0.3)
-    assert 0.3 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.3
     assert nothing.json() == {"after": later["after"], "frames": []}
     found: list[list[str]] = []
 
@@ -146,7 +153,7 @@ def test_a_poll_answers_at_once_when_something_came_later_and_else_waits(chat: D
 
 @pytest.mark.parametrize("wait", ["x", "-1", "nan"])
 def test_a_wait_that_is_no_number_of_seconds_is_refused(chat: Deployment, token: str, wait: str) -> None:
-    answer = requests.get(chat.url() + "/messages", params={"token": token, "wait": wait}, timeout=10)
+    answer = requests.get(chat.url() + "/messages", params={"token": token, "wait": wait}, timeout=30)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_wait")
 
 
@@ -161,7 +168,7 @@ def test_after_redis_lost_what_a_client_had_it_is_not_recovered(chat: Deployment
 @pytest.mark.parametrize("token", ["", "unknown"])
 def test_without_a_session_every_transport_answers_400(chat: Deployment, path: str, token: str) -> None:
     for method in ("GET", "POST") if path == "/messages" else ("GET",):
-        answer = requests.request(method, chat.url() + path, params={"token": token}, data="x", timeout=10)
+        answer = requests.request(method, chat.url() + path, params={"token": token}, data="x", timeout=30)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "session_not_found")
 
 
@@ -173,11 +180,11 @@ def test_streams_and_polls_end_with_their_session(chat: Deployment, token: str) 
         events.until("session")
         polling.start()
         eventually(lambda: _connections(chat, token) == 2, what="both are connected")
-        began = time.monotonic()
-        requests.delete(chat.url() + "/token", params={"token": token}, timeout=10)
+        requests.delete(chat.url() + "/token", params={"token": token}, timeout=30)
         assert events.end() == {"code": 1008, "reason": "Session expired"}
-        polling.join()
-        assert time.monotonic() - began < 5
+        # Long before its time is over.
+        polling.join(20)
+        assert not polling.is_alive()
     assert statuses == [400]
 
 
@@ -189,7 +196,7 @@ def _connections(chat: Deployment, token: str) -> int:
 def test_streams_count_as_sockets_of_their_session(chat: Deployment, token: str) -> None:
     streams = [EventClient(chat.url(number % 2), token) for number in range(16)]
     try:
-        for refused in (poll(chat.url(), token), requests.get(chat.url() + f"/events?token={token}", timeout=10)):
+        for refused in (poll(chat.url(), token), requests.get(chat.url() + f"/events?token={token}", timeout=30)):
             assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
             assert int(refused.headers["Retry-After"]) > 0
     finally:
@@ -222,7 +229,7 @@ def test_streams_and_polls_end_when_their_process_shuts_down(pinging: Deployment
         events.wait_for_comment()
         polling.start()
         eventually(lambda: _connections(pinging, token) == 2, what="both are connected")
-        assert pinging.webs[0].stop(timeout=8) == 0
+        assert pinging.webs[0].stop(timeout=20) == 0
         assert events.end() == {"code": 1001, "reason": "The server is going away: reconnect"}
     polling.join()
     assert [json.loads(answer) for answer in answers] == [{"after": place, "frames": []}]

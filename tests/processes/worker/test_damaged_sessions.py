@@ -13,7 +13,7 @@ import requests
 from chatbot.sessions.ids import session_id
 from chatbot.store.keys import LEDGER, WAITING, SessionKeys, session_keys
 from devtools.harness.chat_client import ChatClient, Closed
-from devtools.harness.deployment import Deployment
+from devtools.harness.deployment import Deployment, eventually
 
 Damage = Callable[[redis.Redis, SessionKeys], object]
 
@@ -50,11 +50,15 @@ def test_damaged_sessions_end_with_an_error_and_the_others_go_on(chat: Deploymen
         assert other.ask("still there?")["msg"]
     sessions = {key: session_id(client.token) for key, client in clients.items()}
     for name in (LEDGER, WAITING):
-        assert not set(chat.client.zrange(name, 0, -1)) & set(sessions.values())
+        eventually(lambda name=name: not set(chat.client.zrange(name, 0, -1)) & set(sessions.values()))  # type: ignore[misc]
     assert all(worker.running for worker in chat.workers)
-    lines = [json.loads(line) for worker in chat.workers for line in worker.log.splitlines() if line[:1] == "{"]
-    reported = {line.get("session") for line in lines if "damaged" in line["message"]}
-    assert {sessions[key] for key, outcome in outcomes.items() if outcome != "message"} <= reported
+
+    def reported() -> set[str]:
+        lines = [json.loads(line) for worker in chat.workers for line in worker.lines if line[:1] == "{"]
+        return {line.get("session") for line in lines if "damaged" in line["message"]}
+
+    wanted = {sessions[key] for key, outcome in outcomes.items() if outcome != "message"}
+    eventually(lambda: wanted <= reported(), what="each damaged session is logged")
 
 
 @pytest.mark.parametrize("key", ["state", "messages"])
@@ -67,7 +71,7 @@ def test_what_a_client_of_a_damaged_session_sends_or_opens_is_refused_for_good(c
         assert (error["code"], error["id"], error["retry_after"]) == ("session_damaged", "m2", None)
         with ChatClient(chat.url(), client.token) as again:
             assert _outcome(again) == "closed 1008"
-        answer = requests.get(chat.url() + "/refresh_token", params={"token": client.token}, timeout=20)
+        answer = requests.get(chat.url() + "/refresh_token", params={"token": client.token}, timeout=30)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "session_damaged")
 
 

@@ -102,7 +102,7 @@ def push(chat: Deployment, *elements: bytes) -> None:
     """Waits until the worker has fetched the elements, and answers a user after them."""
     for element in elements:
         chat.client.lpush("celery", element)
-    eventually(lambda: chat.client.llen("celery") == 0, 30, "the queue is empty")
+    eventually(lambda: chat.client.llen("celery") == 0, what="the queue is empty")
     with ChatClient(chat.url()) as client:
         assert client.ask("are you there?")["finish_reason"] == "stop"
 
@@ -115,7 +115,7 @@ def test_an_element_that_is_no_message_is_dropped_with_one_line(
     worker = forged.workers[0]
     before = len(worker.log)
     forged.client.lpush(key, *junk)
-    eventually(lambda: forged.client.llen(key) == 0, 30, "the list is empty")
+    eventually(lambda: forged.client.llen(key) == 0, what="the list is empty")
     push(forged)
     assert worker.running, worker.log[-3000:]
     lines = [line for line in worker.log[before:].splitlines() if "dropped" in line]

@@ -55,12 +55,15 @@ def fill_the_line(clients: list[ChatClient]) -> None:
 
 @pytest.mark.alone
 def test_the_reply_of_a_killed_worker_is_begun_again_ahead_of_the_line(
-    narrow: Deployment, clients: list[ChatClient]
+    narrow: Deployment, clients: list[ChatClient], model: ModelServer
 ) -> None:
+    model.control(hold=5)
     clients[0].send("Tell me a story.")
     clients[0].until("delta")
     fill_the_line(clients[1:])
-    narrow.workers[0].restart()
+    narrow.workers[0].kill()
+    model.control(hold=None)
+    narrow.workers[0].start()
     order = answered_in_order(clients)
     assert order.index(0) < LINE / 2, order
 
@@ -75,21 +78,27 @@ def test_a_retry_is_answered_ahead_of_the_line(narrow: Deployment, clients: list
 
 
 def test_a_lost_task_is_recovered_with_the_reply_of_a_killed_worker(
-    narrow: Deployment, clients: list[ChatClient]
+    narrow: Deployment, clients: list[ChatClient], model: ModelServer
 ) -> None:
+    # The only slot is taken until the worker is killed.
+    model.control(hold=5)
     clients[0].send("Tell me a story.")
     clients[0].until("delta")
     fill_the_line(clients[1:2])
     queued = eventually(lambda: narrow.client.keys("celery*"), what="the task is in the queue")
     narrow.client.delete(*queued)
-    narrow.workers[0].restart()
+    narrow.workers[0].kill()
+    model.control(hold=None)
+    narrow.workers[0].start()
     assert sorted(answered_in_order(clients[:2])) == [0, 1]
 
 
-def test_a_worker_that_is_killed_while_the_model_thinks_loses_nothing(narrow: Deployment) -> None:
+def test_a_worker_that_is_killed_while_the_model_thinks_loses_nothing(narrow: Deployment, model: ModelServer) -> None:
     thought = "hm " * 100 + "so"
+    # In the middle of the thought until the worker is killed, and again so that it is seen to begin again.
+    model.control(hold=40)
     with ChatClient(narrow.url()) as client:
-        client.send(f"!interval=10 !say=<think>{thought}</think>Done")
+        client.send(f"!say=<think>{thought}</think>Done")
         client.until("reasoning")
         with ChatClient(narrow.url(), client.token) as again:
             assert again.receive()["type"] == "session"
@@ -97,6 +106,8 @@ def test_a_worker_that_is_killed_while_the_model_thinks_loses_nothing(narrow: De
             assert (caught_up["type"], caught_up["offset"]) == ("reasoning", 0)
             assert thought.startswith(caught_up["msg"])
         narrow.workers[0].restart()
+        client.until("reasoning", offset=0)
+        model.control(hold=None)
         reply = client.until("message", source="bot")
         assert (reply["msg"], reply["reasoning"], reply["finish_reason"]) == ("Done", thought, "stop")
         begun = [frame for frame in client.of_type("reasoning") if frame["offset"] == 0]

@@ -20,6 +20,7 @@ from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import API_KEYS, CHARGES, CHARGES_CHECKED, api_key_keys, session_keys
+from tests.support.days import begin_within_a_day
 
 USAGE = {"prompt_tokens": 30, "completion_tokens": 12, "cached_tokens": 8}
 
@@ -55,6 +56,11 @@ class Shop:
 
     def today(self) -> usage.KeyUsage:
         return usage.read_days(self.client, self.key.id, usage.days(1))[0]
+
+
+@pytest.fixture(autouse=True)
+def within_a_day() -> None:
+    begin_within_a_day(10)
 
 
 @pytest.fixture

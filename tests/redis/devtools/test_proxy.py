@@ -21,7 +21,7 @@ def test_only_a_subscription_marks_a_connection_as_one(redis_client: redis.Redis
         assert proxy.half_open(lambda link: link.subscribed) == 0
         with client.pubsub() as subscriber:
             subscriber.subscribe("x")
-            assert subscriber.get_message(timeout=5.0)["type"] == "subscribe"
+            assert subscriber.get_message(timeout=30.0)["type"] == "subscribe"
             assert proxy.half_open(lambda link: link.subscribed) == 1
         assert client.ping() is True
         client.connection_pool.disconnect()

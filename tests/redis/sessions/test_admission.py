@@ -32,32 +32,37 @@ def set_pace(client: redis.Redis, sessions_a_second: float) -> None:
     client.hset(PACE, mapping={"claims": sessions_a_second * 100, "ms": 100_000, "at": now})
 
 
-def send(sessions: Sessions, address: str, buckets: tuple[Bucket, ...] = ()) -> bool:
+def send(sessions: Sessions, address: str) -> bool:
     """Whether a message of a new session of the address is accepted."""
     session = session_id(sessions.create("Ada")["token"])
     try:
-        sessions.requests.accept(session, "m1", "hello", buckets, address)
+        sessions.requests.accept(session, "m1", "hello", (), address)
     except RateLimited:
         return False
     return True
 
 
+def send_many(client: redis.Redis, sessions: Sessions, pace: float, count: int) -> list[bool]:
+    """The same for many messages of one address, at a pace that does not fall meanwhile."""
+    accepted = []
+    for _ in range(count):
+        set_pace(client, pace)
+        accepted.append(send(sessions, "10.0.0.1"))
+    return accepted
+
+
 def test_what_would_wait_too_long_is_refused(redis_client: redis.Redis, wary: Sessions) -> None:
-    set_pace(redis_client, 1)
-    accepted = [send(wary, "10.0.0.1") for _ in range(20)]
+    accepted = send_many(redis_client, wary, 1, 20)
     # A line of 10 sessions takes 10 s; one address gets eight ninths of it.
     assert accepted == [True] * 9 + [False] * 11
 
 
 def test_a_faster_pace_accepts_more(redis_client: redis.Redis, wary: Sessions) -> None:
-    set_pace(redis_client, 2)
-    assert sum(send(wary, "10.0.0.1") for _ in range(40)) == 18
+    assert sum(send_many(redis_client, wary, 2, 40)) == 18
 
 
 def test_a_newcomer_finds_room_that_a_crowd_leaves(redis_client: redis.Redis, wary: Sessions) -> None:
-    set_pace(redis_client, 1)
-    for _ in range(30):
-        send(wary, "10.0.0.1")
+    send_many(redis_client, wary, 1, 30)
     assert send(wary, "10.0.0.2")
     assert not send(wary, "10.0.0.2")
     assert not send(wary, "10.0.0.1")
@@ -98,7 +103,7 @@ def test_without_a_pace_the_expected_wait_is_the_queue_delay(redis_client: redis
     (session,) = redis_client.zrange(WAITING, 0, -1)
     redis_client.zincrby(WAITING, -7000, str(session))
     redis_client.delete(PACE)
-    assert 7 <= expected_wait(read_lines(partitions_of(redis_client).all)) < 10
+    assert 7 <= expected_wait(read_lines(partitions_of(redis_client).all)) < 60
 
 
 def test_an_idle_time_does_not_count(redis_client: redis.Redis, wary: Sessions) -> None:
@@ -135,8 +140,8 @@ def test_a_refusal_takes_no_token_and_a_repetition_is_never_refused(redis_client
 
 
 def test_the_bytes_of_an_address_are_bounded(redis_client: redis.Redis) -> None:
-    # 1000 bytes at once, then 100 a second.
-    buckets = (Bucket("chat:rate:test", 10, 100), Bucket("chat:rate:bytes:test", 10, 1000, counts_bytes=True))
+    # 1000 bytes at once, then one a second.
+    buckets = (Bucket("chat:rate:test", 10, 100), Bucket("chat:rate:bytes:test", 1000, 1000, counts_bytes=True))
     sessions = Sessions(redis_client, ttl=60, max_pending=20)
     session = session_id(sessions.create("Ada")["token"])
     sessions.requests.accept(session, "m1", "ä" * 300, buckets)
@@ -144,7 +149,7 @@ def test_the_bytes_of_an_address_are_bounded(redis_client: redis.Redis) -> None:
         with pytest.raises(RateLimited) as refused:
             sessions.requests.accept(session, "m2", "x" * 900, buckets)
     # Refusals have taken nothing, and say when there is room.
-    assert 3.5 < (refused.value.retry_after or 0) <= 5
+    assert 450 < (refused.value.retry_after or 0) <= 500
     sessions.requests.accept(session, "m3", "x" * 390, buckets)
     redis_client.delete("chat:rate:bytes:test")
     # A message longer than the bucket takes all of it; a repetition takes nothing.
@@ -152,13 +157,13 @@ def test_the_bytes_of_an_address_are_bounded(redis_client: redis.Redis) -> None:
     assert sessions.requests.accept(session, "m4", "x" * 5000, buckets).id == "m4"
     with pytest.raises(RateLimited) as refused:
         sessions.requests.accept(session, "m5", "x" * 900, buckets)
-    assert (refused.value.retry_after or 10) <= 9
+    assert (refused.value.retry_after or 1000) <= 900
     # A retry stores nothing.
     leases = Leases(redis_client, ttl=60, history_messages=4)
     work = leases.claim(session)
     assert work is not None
     leases.fail(work, "no", go_on=False)
-    redis_client.set("chat:rate:bytes:test", (time.time() + 60) * 1000, px=60_000)
+    redis_client.set("chat:rate:bytes:test", (time.time() + 6000) * 1000, px=60_000)
     assert sessions.requests.retry(session, work.message_id, buckets).wake
 
 

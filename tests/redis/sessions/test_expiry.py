@@ -27,7 +27,7 @@ STEPS: dict[str, Step] = {
     "stop": lambda sessions, _, __, work: sessions.requests.stop(work.session),
     "read": lambda sessions, _, __, work: sessions.read(work.session),
     "snapshot": lambda sessions, _, __, work: sessions.snapshot(work.session, position=0),
-    "add_socket": lambda sessions, _, __, work: sessions.add_socket(work.session, "channel/1", 5),
+    "add_socket": lambda sessions, _, __, work: sessions.sockets.add(work.session, "channel/1", 5),
     "claim": lambda _, leases, __, work: leases.claim(work.session),
     "progress": lambda _, leases, __, work: leases.progress([Progress(work, "text", 0, {"type": "delta"})]),
     "commit": lambda _, leases, __, work: leases.commit(work, "text", "stop", go_on=True),

@@ -20,6 +20,7 @@ from chatbot.store.keys import LEDGER, SWEPT, WAITING, events_channel, session_k
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import store_turns, stored_messages
 from tests.support.ledger import end_session, overdue, sweep
+from tests.support.subscription import Subscription
 
 
 def claimed(leases: Leases, session: str) -> Assignment:
@@ -511,13 +512,10 @@ def test_the_sweep_releases_the_lease_of_a_dead_worker(
 ) -> None:
     leases = Leases(redis_client, ttl=60, history_messages=4, channel=lambda _: "worker-channel")
     sessions.requests.accept(session, "m1", "hello")
-    pubsub = redis_client.pubsub()
-    pubsub.subscribe("worker-channel")
-    pubsub.get_message(timeout=5)
-    work = claimed(leases, session)
-    assert overdue(redis_client) == []
-    assert leases.claim(session) is None
-    pubsub.close()
+    with Subscription(redis_client, "worker-channel"):
+        work = claimed(leases, session)
+        assert overdue(redis_client) == []
+        assert leases.claim(session) is None
     eventually(lambda: redis_client.pubsub_numsub("worker-channel")[0][1] == 0)
     assert overdue(redis_client) == [session]
     assert overdue(redis_client) == []
@@ -555,14 +553,12 @@ def test_all_keys_of_a_session_expire_together(
 def test_events_have_a_number_and_the_position_that_they_complete(
     sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
 ) -> None:
-    pubsub = redis_client.pubsub(ignore_subscribe_messages=True)
-    pubsub.subscribe(events_channel(session))
-    pubsub.get_message(timeout=5)
-    sessions.requests.accept(session, "m1", "hello")
-    work = claimed(leases, session)
-    leases.progress([Progress(work, "h", 0, {"type": "delta", "msg": "h"})])
-    leases.commit(work, "hi", "stop", go_on=True)
-    events = [Event.decode(pubsub.get_message(timeout=5)["data"]) for _ in range(3)]
+    with Subscription(redis_client, events_channel(session)) as listening:
+        sessions.requests.accept(session, "m1", "hello")
+        work = claimed(leases, session)
+        leases.progress([Progress(work, "h", 0, {"type": "delta", "msg": "h"})])
+        leases.commit(work, "hi", "stop", go_on=True)
+        events = [Event.decode(listening.next()) for _ in range(3)]
     assert [(e.number, e.position, json.loads(e.frame)["type"]) for e in events] == [
         (1, 1, "message"),
         (2, None, "delta"),

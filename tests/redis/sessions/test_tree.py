@@ -20,6 +20,7 @@ from chatbot.store.keys import events_channel, session_keys
 from devtools.harness.histories import store_turns, stored_messages
 from tests.support.ledger import overdue
 from tests.support.redis_time import processor_time
+from tests.support.subscription import Subscription
 from tests.support.windows import window_begin
 
 
@@ -167,27 +168,25 @@ def test_select_shows_the_path_through_a_message_down_to_the_newest_below_it(tal
 def test_the_steps_are_published_to_all_sockets(talk: Talk, redis_client: redis.Redis) -> None:
     for message in ("m1", "m2"):
         talk.say(message)
-    pubsub = redis_client.pubsub(ignore_subscribe_messages=True)
-    pubsub.subscribe(events_channel(talk.session))
-    pubsub.get_message(timeout=5)
+    with Subscription(redis_client, events_channel(talk.session)) as listening:
 
-    def event() -> dict[str, Any]:
-        frame: dict[str, Any] = json.loads(Event.decode(pubsub.get_message(timeout=5)["data"]).frame)
-        return frame
+        def event() -> dict[str, Any]:
+            frame: dict[str, Any] = json.loads(Event.decode(listening.next()).frame)
+            return frame
 
-    talk.sessions.requests.edit(talk.session, "m2", "m2b", "again")
-    edited = event()
-    assert (edited["type"], edited["id"], edited["parent"]) == ("message", "m2b", talk.reply("m1"))
-    talk.sessions.requests.regenerate(talk.session, "m2", "q1")
-    assert event() == {"type": "request", "id": "q1", "reply_to": "m2"}
-    talk.sessions.select(talk.session, "m2")
-    assert event() == {"type": "selected", "id": "m2"}
-    talk.sessions.rate(talk.session, talk.reply("m1"), "up", "fine")
-    assert event() == {"type": "feedback", "id": talk.reply("m1"), "rating": "up", "text": "fine"}
-    talk.fail()
-    assert event()["id"] == "m2b"
-    talk.fail()
-    failure = event()
+        talk.sessions.requests.edit(talk.session, "m2", "m2b", "again")
+        edited = event()
+        assert (edited["type"], edited["id"], edited["parent"]) == ("message", "m2b", talk.reply("m1"))
+        talk.sessions.requests.regenerate(talk.session, "m2", "q1")
+        assert event() == {"type": "request", "id": "q1", "reply_to": "m2"}
+        talk.sessions.select(talk.session, "m2")
+        assert event() == {"type": "selected", "id": "m2"}
+        talk.sessions.rate(talk.session, talk.reply("m1"), "up", "fine")
+        assert event() == {"type": "feedback", "id": talk.reply("m1"), "rating": "up", "text": "fine"}
+        talk.fail()
+        assert event()["id"] == "m2b"
+        talk.fail()
+        failure = event()
     assert (failure["code"], failure["id"], failure["reply_to"]) == ("model_error", "q1", "m2")
 
 

@@ -45,7 +45,7 @@ def publish(client: redis.Redis, *messages: str) -> None:
 def test_messages_that_arrive_together_are_handled_once_and_in_order(
     listener: Listener, received: Received, redis_client: redis.Redis
 ) -> None:
-    assert listener.subscribe("chat:test", 5)
+    assert listener.subscribe("chat:test", 20)
     # More bytes than one read takes, so that one read ends within a message.
     messages = [f"{number} " + "x" * 100 for number in range(2000)]
     publish(redis_client, *messages)
@@ -56,7 +56,7 @@ def test_messages_that_arrive_together_are_handled_once_and_in_order(
 def test_a_message_that_cannot_be_handled_does_not_take_those_behind_it_along(
     listener: Listener, received: Received, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert listener.subscribe("chat:test", 5)
+    assert listener.subscribe("chat:test", 20)
     publish(redis_client, "one", "bad", "two")
     eventually(lambda: len(received) == 3, what="all messages")
     assert "a message on chat:test could not be handled" in caplog.text
@@ -65,8 +65,8 @@ def test_a_message_that_cannot_be_handled_does_not_take_those_behind_it_along(
 def test_subscriptions_are_confirmed_between_messages(
     listener: Listener, received: Received, redis_client: redis.Redis
 ) -> None:
-    assert listener.subscribe("chat:test", 5)
+    assert listener.subscribe("chat:test", 20)
     for number in range(50):
         publish(redis_client, *["text"] * 20)
-        assert listener.subscribe(f"chat:test:{number}", 5)
+        assert listener.subscribe(f"chat:test:{number}", 20)
     eventually(lambda: len(received) == 1000, what="all messages")

@@ -21,6 +21,7 @@ from chatbot.sessions.leases import Leases, Progress
 from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.queue_delay import expected_wait, read_lines
 from chatbot.sessions.sessions import Sessions
+from chatbot.store.client import SOCKET_TIMEOUT
 from chatbot.store.partition_table import open_partitions
 from chatbot.store.partitions import Partition, Partitions
 from chatbot.web.fanout.hub import Hub
@@ -148,12 +149,13 @@ def set_pace(partition: Partition, sessions_a_second: float) -> None:
 
 def test_the_surplus_of_an_address_is_refused_over_all_partitions(table: Partitions, wary: Sessions) -> None:
     ledger = Ledger(table)
-    for partition in table.all:
-        # One session a second over all three: a line of ten takes ten seconds.
-        set_pace(partition, 1 / 3)
+    # One session a second over all three: a line of ten takes ten seconds.
     address = address_in(table, table.all[1])
     accepted = []
     for number, session in enumerate(session for _ in range(7) for session in one_in_each(wary, table)):
+        for partition in table.all:
+            # It does not fall meanwhile.
+            set_pace(partition, 1 / 3)
         sweep_all(table, ledger)
         try:
             wary.requests.accept(session, f"m{number}", "hello", (), address)
@@ -200,9 +202,11 @@ def test_what_was_claimed_elsewhere_leaves_the_line_by_the_queue_delay(table: Pa
     # A line that takes a while somewhere, and an entry older than its delay.
     set_pace(there, 1)
     wary.requests.accept(second, "m1", "hello", (), address)
-    sweep_all(table, Ledger(table))
     far.client.zincrby(far.line(address), -60_000, first)
+    # However long the rest takes, this one is no older than the delay that the sweep reads.
+    far.client.zincrby(far.line(address), 60_000, second)
     third = one_in_each(wary, table)[0]
+    sweep_all(table, Ledger(table))
     wary.requests.accept(third, "m1", "hello", (), address)
     assert set(far.client.zrange(far.line(address), 0, -1)) == {second, third}
 
@@ -263,7 +267,7 @@ def hub(table: Partitions, wary: Sessions) -> Iterator[Hub]:
 def test_a_lost_redis_stops_no_session_of_the_others(three: Three, table: Partitions, wary: Sessions, hub: Hub) -> None:
     leases, ledger = Leases(table, ttl=60, history_messages=4), Ledger(table)
     lost, *others = one_in_each(wary, table)
-    assert readiness(table, hub, 60)[0]
+    eventually(lambda: readiness(table, hub, 60)[0], what="all is well")
     # The address's line and rates are in the Redis that is lost.
     address = address_in(table, table.all[0])
     bucket = (Bucket("chat:rate:messages:x", 1000, 5, partition=table.all[0]),)
@@ -282,8 +286,7 @@ def test_a_lost_redis_stops_no_session_of_the_others(three: Three, table: Partit
         wary.requests.accept(lost, "m2", "are you there?", bucket, address)
     # New sessions are where Redis answers.
     assert all(table.of(session_id(wary.create("Eve")["token"])) is not table.all[0] for _ in range(5))
-    ready, parts = readiness(table, hub, 60)
-    assert (ready, parts["redis"]) == (True, "Redis 1 of 3 does not answer")
+    eventually(lambda: _readiness(table, hub) == (True, "Redis 1 of 3 does not answer"), what="one is away")
     # A task ran meanwhile, whose session is not due for seconds.
     ledger.missed(lost)
     with pytest.raises(StoreUnavailable):
@@ -300,14 +303,25 @@ def test_a_frozen_redis_delays_neither_readiness_nor_new_sessions(
     assert hub.wait_until_hearing(10)
     three.processes[2].signal(signal.SIGSTOP)
     try:
-        began = time.monotonic()
-        ready, parts = readiness(table, hub, 60)
-        assert time.monotonic() - began < 3
-        assert (ready, parts["redis"]) == (True, "Redis 3 of 3 does not answer")
+
+        def one_does_not_answer() -> bool:
+            began = time.monotonic()
+            found = _readiness(table, hub)
+            # Its own client would wait for longer.
+            assert time.monotonic() - began < SOCKET_TIMEOUT
+            # On a busy machine a second one may be late.
+            return found == (True, "Redis 3 of 3 does not answer")
+
+        eventually(one_does_not_answer)
         wary._breakers._until[table.nodes[2]] = time.monotonic() + 60, 60
         assert all(table.of(session_id(wary.create("Eve")["token"])) is not table.all[2] for _ in range(5))
     finally:
         three.processes[2].signal(signal.SIGCONT)
+
+
+def _readiness(table: Partitions, hub: Hub) -> tuple[bool, str]:
+    ready, parts = readiness(table, hub, 60)
+    return ready, parts["redis"]
 
 
 def _due(table: Partitions, ledger: Ledger) -> list[str]:

@@ -300,12 +300,12 @@ def test_a_listener_receives_its_heartbeat_and_reports_a_break(redis_client: red
     listener = Listener(client, lambda *_: None, lambda: breaks.append(True))
     try:
         assert listener.channel == ""
-        assert listener.wait_until_receiving(5)
+        assert listener.wait_until_receiving(20)
         assert listener.channel
         assert breaks == []
         cut_pubsub(redis_client)
         eventually(lambda: breaks == [True])
-        assert listener.subscribe("anything", timeout=5)
+        assert listener.subscribe("anything", timeout=20)
     finally:
         listener.close()
         client.connection_pool.disconnect()

@@ -20,6 +20,12 @@ from chatbot.sessions.ids import session_id
 from chatbot.sessions.sessions import Sessions
 from chatbot.web.key_access import KeyAccess, add_limit_headers
 from chatbot.web.services import Services
+from tests.support.days import begin_within_a_day
+
+
+@pytest.fixture(autouse=True)
+def within_a_day() -> None:
+    begin_within_a_day(10)
 
 
 def settings(redis_url: str, **environ: str) -> Settings:

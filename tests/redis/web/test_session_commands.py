@@ -17,10 +17,12 @@ def test_the_commands_end_one_and_all_sessions(redis_url: str, sessions: Session
     app = create_app(Settings.from_env({"REDIS_URL": redis_url, "MODEL_NAME": "small"}))
     run = app.test_cli_runner().invoke
     one, *others = [session_id(sessions.create("Ada")["token"]) for _ in range(3)]
-    with redis_client.pubsub() as listening:
-        for session in (one, *others):
-            listening.subscribe(events_channel(session))
-            eventually(lambda: listening.get_message(timeout=1), what="Redis has subscribed")
+    with redis_client.pubsub(ignore_subscribe_messages=True) as listening:
+        channels = [events_channel(session) for session in (one, *others)]
+        listening.subscribe(*channels)
+        eventually(
+            lambda: all(count for _, count in redis_client.pubsub_numsub(*channels)), what="Redis has subscribed"
+        )
 
         def event() -> str:
             return str(eventually(lambda: listening.get_message(timeout=1), what="an event comes")["channel"])

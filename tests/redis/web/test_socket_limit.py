@@ -49,14 +49,14 @@ def test_a_session_has_at_most_so_many_sockets_in_all_processes(
 
 def test_adding_and_removing_a_socket_twice_is_doing_it_once(sessions: Sessions, session: str, live: None) -> None:
     for _ in range(3):
-        assert sessions.add_socket(session, f"{ONE}/1", 2)
-    assert sessions.add_socket(session, f"{ONE}/2", 2)
+        assert sessions.sockets.add(session, f"{ONE}/1", 2)
+    assert sessions.sockets.add(session, f"{ONE}/2", 2)
     # A repeated request, even if the session is full by now.
-    assert sessions.add_socket(session, f"{ONE}/1", 2)
-    assert not sessions.add_socket(session, f"{ONE}/3", 2)
-    sessions.remove_sockets([(session, f"{ONE}/1"), (session, f"{ONE}/1"), ("unknown", "unknown")])
-    assert sessions.add_socket(session, f"{ONE}/3", 2)
-    assert not sessions.add_socket(session, f"{ONE}/4", 2)
+    assert sessions.sockets.add(session, f"{ONE}/1", 2)
+    assert not sessions.sockets.add(session, f"{ONE}/3", 2)
+    sessions.sockets.remove([(session, f"{ONE}/1"), (session, f"{ONE}/1"), ("unknown", "unknown")])
+    assert sessions.sockets.add(session, f"{ONE}/3", 2)
+    assert not sessions.sockets.add(session, f"{ONE}/4", 2)
 
 
 def test_the_sockets_of_a_dead_process_are_removed_when_the_session_is_full(
@@ -64,24 +64,24 @@ def test_the_sockets_of_a_dead_process_are_removed_when_the_session_is_full(
 ) -> None:
     dead = f"chat:heartbeat:{'3' * 32}"
     for number in range(3):
-        assert sessions.add_socket(session, f"{dead}/{number}", 4)
-    assert sessions.add_socket(session, f"{ONE}/1", 4)
-    assert sessions.add_socket(session, f"{OTHER}/1", 4)
+        assert sessions.sockets.add(session, f"{dead}/{number}", 4)
+    assert sessions.sockets.add(session, f"{ONE}/1", 4)
+    assert sessions.sockets.add(session, f"{OTHER}/1", 4)
     assert fields(redis_client, session) == [f"{ONE}/1", f"{OTHER}/1"]
 
 
 def test_a_process_keeps_its_own_sockets_while_its_listener_reconnects(sessions: Sessions, session: str) -> None:
-    assert sessions.add_socket(session, f"{ONE}/1", 1)
-    assert not sessions.add_socket(session, f"{ONE}/2", 1)
+    assert sessions.sockets.add(session, f"{ONE}/1", 1)
+    assert not sessions.sockets.add(session, f"{ONE}/2", 1)
 
 
 def test_the_sockets_expire_with_their_session(sessions: Sessions, redis_client: redis.Redis, session: str) -> None:
-    sessions.add_socket(session, f"{ONE}/1", 3)
+    sessions.sockets.add(session, f"{ONE}/1", 3)
     document, sockets = (redis_client.pttl(f"chat:{{{session}}}:{name}") for name in ("session", "sockets"))
     assert 0 < sockets <= document
     redis_client.delete(f"chat:{{{session}}}:session")
     with pytest.raises(SessionNotFound):
-        sessions.add_socket(session, f"{ONE}/2", 3)
+        sessions.sockets.add(session, f"{ONE}/2", 3)
     assert fields(redis_client, session) == []
 
 
@@ -95,7 +95,7 @@ def test_thousands_of_sockets_are_removed_in_a_moment(
         assert field is not None
         limit.release(session, field)
     assert time.thread_time() - began < 0.5
-    eventually(lambda: not fields(redis_client, session), 5)
+    eventually(lambda: not fields(redis_client, session))
 
 
 def test_sockets_that_close_while_redis_is_away_are_removed_once_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,12 +109,12 @@ def test_sockets_that_close_while_redis_is_away_are_removed_once_it_is_back(monk
         client.expire(f"chat:{{{session}}}:session", 60)
         field = limit.acquire(session)
         assert field is not None
-        real = found._partitions
-        found._partitions = Partitions.single(connect("redis://127.0.0.1:1/0", 1))
+        real = found.sockets._partitions
+        found.sockets._partitions = Partitions.single(connect("redis://127.0.0.1:1/0", 1))
         limit.release(session, field)
-        assert found.remove_sockets([(session, field)]) == [(session, field)]
+        assert found.sockets.remove([(session, field)]) == [(session, field)]
         time.sleep(0.3)
         assert fields(client, session)
-        found._partitions = real
-        eventually(lambda: not fields(client, session), 5)
+        found.sockets._partitions = real
+        eventually(lambda: not fields(client, session))
         client.connection_pool.disconnect()

@@ -18,6 +18,8 @@ from devtools.harness.deployment import eventually
 #: Answers what it was given, and counts how often it ran.
 ECHO = "redis.call('INCR', KEYS[1]) if ARGV[1] == 'fail' then return redis.error_reply('ERR no') end return ARGV[1]"
 STEPS = 20
+#: Seconds for what must come.
+PATIENCE = 30
 
 
 class Steps:
@@ -54,19 +56,17 @@ def steps(redis_client: redis.Redis) -> Steps:
 
 @pytest.fixture
 def paused(steps: Steps, redis_client: redis.Redis) -> Callable[[ThreadPoolExecutor, str], Future[Any]]:
-    """Starts a step that waits in Redis."""
+    """Starts a step that has to wait in Redis."""
 
     def begin(threads: ThreadPoolExecutor, value: str) -> Future[Any]:
-        redis_client.execute_command("CLIENT", "PAUSE", 20_000, "WRITE")
-        running = threads.submit(steps.run, value)
-        eventually(lambda: steps.connection() is not None)
-        return running
+        redis_client.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+        return threads.submit(steps.run, value)
 
     return begin
 
 
 def test_replies_that_ask_together_share_a_connection_and_get_their_own_answers(steps: Steps) -> None:
-    together = threading.Barrier(STEPS, timeout=10)
+    together = threading.Barrier(STEPS, timeout=PATIENCE)
 
     def reply(number: int) -> list[str]:
         together.wait()
@@ -95,7 +95,7 @@ def test_what_an_iteration_of_the_loop_asks_is_sent_together(steps: Steps) -> No
 
     before = reads()
     steps.loop.post(begin)
-    assert all(done.acquire(timeout=10) for _ in range(STEPS))
+    assert all(done.acquire(timeout=PATIENCE) for _ in range(STEPS))
     # The second is that of the question itself.
     assert reads() - before == 2
 
@@ -113,11 +113,10 @@ def test_a_step_whose_connection_breaks_takes_the_usual_way_and_the_next_a_new_c
 ) -> None:
     with ThreadPoolExecutor(1) as threads:
         running = paused(threads, "a")
-        connection = steps.connection()
-        assert connection is not None
+        connection = eventually(steps.connection, what="the step waits")
         redis_client.client_kill_filter(_id=connection["id"])
         redis_client.execute_command("CLIENT", "UNPAUSE")
-        assert (running.result(10), steps.usual) == ("a", 2)
+        assert (running.result(PATIENCE), steps.usual) == ("a", 2)
     assert [steps.run("b"), steps.run("c"), steps.usual] == ["b", "c", 3]
 
 
@@ -131,7 +130,7 @@ def test_a_step_that_redis_does_not_answer_fails_like_that_of_a_client(
     with ThreadPoolExecutor(1) as threads:
         running = paused(threads, "a")
         with pytest.raises(redis.TimeoutError):
-            running.result(10)
+            running.result(PATIENCE)
         redis_client.execute_command("CLIENT", "UNPAUSE")
     monkeypatch.undo()
     assert [steps.run("b"), steps.run("c"), steps.usual] == ["b", "c", 2]

@@ -72,15 +72,15 @@ def test_all_slots_answer_while_the_broker_is_away_and_the_first_are_served_firs
         recovery.sweep(table.nodes[0])
 
     sweep()
-    eventually(lambda: len(replies.begun) == SLOTS, 5)
+    eventually(lambda: len(replies.begun) == SLOTS)
     # Each second until a slot is free, not after ever longer waits.
     sweep()
     assert sorted(replies.begun) == sorted(waiting[:SLOTS])
     for _ in range(MESSAGES):
         replies.go.release()
-    eventually(lambda: len(replies.done) == SLOTS, 5)
+    eventually(lambda: len(replies.done) == SLOTS)
     sweep()
-    eventually(lambda: sorted(replies.done) == sorted(waiting), 5)
+    eventually(lambda: sorted(replies.done) == sorted(waiting))
     assert ledger.size() == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ from chatbot.worker.replies import Replies
 from chatbot.worker.stream import MAX_REASONING_LENGTH, REASONING_CUT, THINKS_AGAIN
 from devtools.harness.deployment import eventually
 from devtools.harness.histories import stored_messages
+from tests.support.subscription import Subscription
 
 REFUSED = ContentRefused("content_filter", "400: refused")
 TOO_LONG = PromptTooLong("too_long", "400: too long")
@@ -100,20 +102,17 @@ def talk(redis_client: redis.Redis, sessions: Sessions, leases: Leases, session:
 @pytest.fixture
 def frames(redis_client: redis.Redis, session: str) -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """Returns the frames of replies that were published since the start of the test."""
-    listening = redis_client.pubsub()
-    listening.subscribe(events_channel(session))
-    listening.get_message(timeout=5)
+    with Subscription(redis_client, events_channel(session)) as listening:
 
-    def published() -> list[dict[str, Any]]:
-        # Whatever was published before this is received before it.
-        redis_client.publish(events_channel(session), "end")
-        found = []
-        while (message := listening.get_message(timeout=5)) and message["data"] != "end":
-            found.append(json.loads(Event.decode(message["data"]).frame))
-        return [frame for frame in found if frame.get("source") != "human"]
+        def published() -> list[dict[str, Any]]:
+            # Whatever was published before this is received before it.
+            redis_client.publish(events_channel(session), "end")
+            found = []
+            while (message := listening.next()) != "end":
+                found.append(json.loads(Event.decode(message).frame))
+            return [frame for frame in found if frame.get("source") != "human"]
 
-    yield published
-    listening.close()
+        yield published
 
 
 def test_a_refused_prompt_is_asked_once_more_with_the_newest_message_alone(talk: Talk) -> None:
@@ -215,7 +214,7 @@ def until_cancelled(*pieces: Piece) -> Callable[[Call], Iterator[Piece]]:
     def give(call: Call) -> Iterator[Piece]:
         call.begin()
         yield from pieces
-        eventually(lambda: call.cancelled is not None, 10, "the call is ended")
+        eventually(lambda: call.cancelled is not None, what="the call is ended")
         call.check()
 
     return give
@@ -227,7 +226,7 @@ def test_a_stop_during_thinking_commits_an_empty_reply_with_its_reasoning(talk: 
     worker = talk.worker(Script(until_cancelled(Piece("", reasoning="hm"))))
     thread = threading.Thread(target=worker.answer, args=(talk.session,))
     thread.start()
-    eventually(lambda: talk.sessions.snapshot(talk.session).reasoning == "hm", 10, "the reasoning is stored")
+    eventually(lambda: talk.sessions.snapshot(talk.session).reasoning == "hm", what="the reasoning is stored")
     reconnected = list(replay(talk.session, talk.sessions.snapshot(talk.session)))
     assert [(f["type"], f["offset"], f["msg"], f["reply_to"]) for f in reconnected] == [("reasoning", 0, "hm", "m2")]
     talk.sessions.requests.stop(talk.session)
@@ -243,7 +242,7 @@ def test_a_client_that_reconnects_gets_the_reasoning_and_then_the_text(talk: Tal
     worker = talk.worker(Script(until_cancelled(Piece("", reasoning="hm"), Piece("Hel"), Piece("lo"))))
     thread = threading.Thread(target=worker.answer, args=(talk.session,))
     thread.start()
-    eventually(lambda: talk.sessions.snapshot(talk.session).partial == "Hello", 10, "the text is stored")
+    eventually(lambda: talk.sessions.snapshot(talk.session).partial == "Hello", what="the text is stored")
     reconnected = list(replay(talk.session, talk.sessions.snapshot(talk.session)))
     assert [(f["type"], f["offset"], f["msg"]) for f in reconnected] == [("reasoning", 0, "hm"), ("delta", 0, "Hello")]
     talk.sessions.requests.stop(talk.session)
@@ -251,8 +250,18 @@ def test_a_client_that_reconnects_gets_the_reasoning_and_then_the_text(talk: Tal
 
 
 def test_thinking_past_the_deadline_is_a_reply_that_was_cut(talk: Talk) -> None:
-    talk.settings["timeout"] = 0.1
-    talk.ask("q1", until_cancelled(Piece("", reasoning="hm")))
+    talk.settings["timeout"] = 60
+
+    def overdue(call: Call) -> Iterator[Piece]:
+        call.begin()
+        assert 0 < call.deadline - time.monotonic() <= 60
+        yield Piece("", reasoning="hm")
+        # As if the reply had taken as long as it may.
+        call.deadline = 0.0
+        eventually(lambda: call.cancelled is not None, what="the call is ended")
+        call.check()
+
+    talk.ask("q1", overdue)
     assert (talk.last()["msg"], talk.last()["reasoning"], talk.last()["finish_reason"]) == ("", "hm", "length")
 
 
@@ -272,7 +281,7 @@ def test_text_that_turns_out_to_be_thinking_is_no_part_of_the_reply(
 
     def late(call: Call) -> Iterator[Piece]:
         yield Piece("Let me see. ")
-        eventually(lambda: talk.sessions.snapshot(talk.session).partial, 10, "the text is reported")
+        eventually(lambda: talk.sessions.snapshot(talk.session).partial, what="the text is reported")
         shown.set()
         yield Piece("Four", None, "Yes.", retracts=True)
         yield Piece(".", "stop")
@@ -388,7 +397,7 @@ def die(talk: Talk, *pieces: Piece) -> None:
 
     def dying(call: Call) -> Iterator[Piece]:
         yield from pieces
-        eventually(lambda: talk.sessions.snapshot(talk.session).partial == text, 10, "the text is reported")
+        eventually(lambda: talk.sessions.snapshot(talk.session).partial == text, what="the text is reported")
         call.cancel("lease")
         call.check()
 

@@ -94,7 +94,7 @@ def test_a_stop_while_the_model_thinks(talk: Talk) -> None:
         def thinks() -> bool:
             return talk.sessions.snapshot(talk.session).reasoning.startswith("Let me see")
 
-        eventually(thinks, 10, "the reasoning is stored")
+        eventually(thinks, what="the reasoning is stored")
         talk.stop()
 
     stopped = talk.ask("!interval=20 !say=<think>Let me see" + " and see" * 500, stop_thinking)

@@ -38,6 +38,18 @@ def test_a_reply_is_filled_up_to_the_ordered_number_of_tokens(any_protocol: Aske
     assert [record.tokens for record in any_protocol.server.requests()] == [7, 40, 8]
 
 
+def test_a_stream_can_be_held_and_goes_on_when_the_hold_is_lifted(any_protocol: Asker) -> None:
+    server = any_protocol.server
+    server.control(hold=2)
+    lines = (line for line in any_protocol.post("how are you?", stream=True).iter_lines() if b"you?" in line)
+    assert server.wait_until(lambda records: records[-1].tokens == 2)[-1].outcome is None
+    server.control(hold=4)
+    assert server.wait_until(lambda records: records[-1].tokens == 4)[-1].outcome is None
+    server.control(hold=None)
+    assert next(lines)
+    assert server.wait_until(lambda records: records[-1].outcome == "done")[-1].tokens == 6
+
+
 def test_a_reply_can_be_dictated_and_comes_in_tokens_of_four_characters(any_protocol: Asker) -> None:
     assert any_protocol.reply("!say=Hello \\nworld  !") == "Hello \nworld  !"
     assert [chunk for chunk in any_protocol.chunks("!say=Hello world") if chunk] == ["Hell", "o wo", "rld"]

@@ -16,6 +16,7 @@ import pytest
 
 from devtools.harness.ports import free_port
 from devtools.local import llama_server, plan, probes, redis_server
+from devtools.local.__main__ import locked
 from devtools.local.plan import CannotRun, Ports, child_environment, hide_secrets, make_plan, read_ports
 from devtools.local.ports import why_unusable
 from devtools.paths import BIN, ROOT
@@ -53,6 +54,14 @@ def test_everything_is_started_by_default(ports_env: dict[str, str], tmp_path: P
     assert f"http://127.0.0.1:{ports_env['PORT']}\n" in planned.welcome
     assert f"http://127.0.0.1:{ports_env['FLOWER_PORT']}\n" in planned.welcome
     assert "Ctrl-C ends everything" in planned.welcome
+
+
+def test_a_folder_that_cannot_be_written_is_named(ports_env: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for folder, call in ((file / "data", lambda f: make_plan(ports_env, f)), (file, lambda f: locked(f).__enter__())):
+        with pytest.raises(CannotRun, match=f"{folder} cannot be written .*: set LOCAL_DATA_DIR to another folder"):
+            call(folder)
 
 
 def test_the_commands_come_from_this_python_installation(ports_env: dict[str, str], tmp_path: Path) -> None:
@@ -258,7 +267,7 @@ def test_an_unusable_env_file_ends_the_run_with_one_line(tmp_path: Path) -> None
 
 def test_another_run_in_the_folder_is_named_rather_than_the_ports_that_it_uses(tmp_path: Path) -> None:
     (tmp_path / ".data").mkdir()
-    with (tmp_path / ".data" / "lock").open("a") as lock, socket.create_server(("127.0.0.1", 0)) as web:
+    with (tmp_path / ".data" / "lock").open("a") as lock, socket.create_server(("127.0.0.1", free_port())) as web:
         fcntl.flock(lock, fcntl.LOCK_EX)
         ended = run(tmp_path, **ELSEWHERE, PORT=str(web.getsockname()[1]))
     assert ended.returncode == 1
@@ -299,7 +308,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 def web_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(Answers, "status", 200)
     monkeypatch.setattr(Answers, "body", {})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), Answers) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
         yield server.server_address[1]
         server.shutdown()

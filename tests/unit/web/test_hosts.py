@@ -94,7 +94,9 @@ def test_a_forwarded_host_counts_from_trusted_proxies_and_beside_the_own_one(
     assert found == [allowed]
 
 
-def test_a_request_without_a_host_is_allowed() -> None:
+@pytest.mark.parametrize(("protocol", "allowed"), [("HTTP/1.0", True), ("HTTP/1.1", False)])
+def test_only_http_1_0_may_name_no_host(protocol: str, allowed: bool) -> None:
     with Flask("x").test_request_context("/"):
         request.environ.pop("HTTP_HOST")
-        assert request_allowed(request, served_hosts("127.0.0.1", ()))
+        request.environ["SERVER_PROTOCOL"] = protocol
+        assert request_allowed(request, served_hosts("127.0.0.1", ())) is allowed

@@ -41,4 +41,4 @@ def test_the_handler_waits_for_no_lock_however_many_signals_come(monkeypatch: py
         for _ in range(3):
             signals.worker_shutting_down.send(sender="worker@host", sig="SIGTERM", how="Warm", exitcode=0)
         assert parts.calls == []
-    eventually(lambda: parts.calls == ["stop", "unregister", "drain"], 5)
+    eventually(lambda: parts.calls == ["stop", "unregister", "drain"])

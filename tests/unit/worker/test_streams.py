@@ -11,6 +11,7 @@ import pytest
 
 from chatbot.protocol import frames
 from chatbot.protocol.compact_json import to_json
+from chatbot.protocol.openai.calls import decode_calls
 from chatbot.sessions.leases import RENEW, Assignment, Leases
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.event_loop import ModelLoop
@@ -112,6 +113,25 @@ class _CountingRedis:
     def progress(self, reports: list[Any]) -> list[str]:
         self.reported += [report.text for report in reports]
         return ["on"] * len(reports)
+
+
+def test_calls_whose_arguments_come_by_turns_are_published_one_after_the_other() -> None:
+    """As parts of several calls, each with its index, which OpenAI's interface allows."""
+    message = {"id": "m1", "msg": "hello", "options": {"stream": "events"}}
+    stream = unreported(replace(with_message(), messages=(message,)))
+    parts = [(0, "{"), (1, '{"at"'), (0, '"at":1}'), (2, ""), (1, ":2}")]
+    calls = [{"call_id": f"c{number}", "name": "look", "arguments": ""} for number in range(3)]
+    published, begun = [""], 0
+    for number, part in parts:
+        calls[number]["arguments"] += part
+        begun = max(begun, number)
+        stream.add_calls(calls[: begun + 1], last=False)
+        assert stream.call_text.startswith(published[-1])
+        published.append(stream.call_text)
+    assert [len(decode_calls(text)) for text in published[1:]] == [1, 1, 2, 2, 3]
+    calls[2]["arguments"] = "{}"
+    stream.add_calls(calls, last=True)
+    assert [call["arguments"] for call in decode_calls(stream.call_text)] == ['{"at":1}', '{"at":2}', "{}"]
 
 
 @pytest.mark.parametrize("waits", [False, True])

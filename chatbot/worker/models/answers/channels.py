@@ -26,6 +26,8 @@ class Channels:
         self._held = ""
         #: The head of a message, as far as it has arrived; None within a text.
         self._head: str | None = None
+        #: Whether that head names a channel.
+        self._named = False
         self._final = True
 
     def feed(self, chunk: str) -> tuple[str, str]:
@@ -57,10 +59,10 @@ class Channels:
     def _enter(self, name: str) -> None:
         """Notes what stands behind the token of this name."""
         if name == "message":
-            self._final = (self._head or "final").lstrip().startswith("final")
-            self._head = None
+            self._final = not self._named or str(self._head).lstrip().startswith("final")
+            self._head, self._named = None, False
         elif name in ("start", "channel"):
-            self._head = ""
+            self._head, self._named = "", name == "channel"
         elif name != "constrain":
             # What follows without a head is the reply.
             self._head, self._final = None, True

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 #: Special tokens that end a reply, as servers that do not know a model's send them.
 _ENDS = (
     *("<|return|>", "<|end|>", "<|im_end|>", "<|eot_id|>", "<|eot|>", "<|EOT|>", "<|endoftext|>", "<|end_of_text|>"),
-    *("<|eom_id|>", "<|end_of_turn|>", "<|END_OF_TURN_TOKEN|>", "<|end_of_solution|>", "<|eos|>", "<|endofturn|>"),
+    *(
+        "<|eom_id|>",
+        "<|end_of_turn|>",
+        "<|END_OF_TURN_TOKEN|>",
+        "<|end_of_solution|>",
+        "<|END_RESPONSE|>",
+        "<|eos|>",
+        "<|endofturn|>",
+    ),
     *("<end_of_turn>", "<turn|>", "<eos>", "</s>", "<｜end▁of▁sentence｜>"),  # the last is DeepSeek's
 )
 _LONGEST = max(map(len, _ENDS))

@@ -20,6 +20,14 @@ _TAGS = (
     # OpenThinker, and Gemma 4.
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|channel>thought", "<channel|>"),
+    # Cohere, and Apertus.
+    ("<|start_thinking|>", "<|end_thinking|>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"),
+)
+#: What stands before a reply or its thinking where a server repeats the end of the prompt, or does not know the model.
+_HEADS = (
+    *("<|start_header_id|>assistant<|end_header_id|>", "<|im_start|>assistant", "<|begin_of_solution|>"),
+    "<|start_response|>",
 )
 
 
@@ -48,6 +56,8 @@ class Thinking:
         self._channels: Channels | None = None
         #: The tag that ends the thinking; None before the first text and after the thinking.
         self._end: str | None = None
+        #: Whether the thinking has ended.
+        self._thought = False
         #: Whether the reply has begun: an opening tag in it is text.
         self._replying = bool(said)
         #: Ends of thinking in the reply that were none.
@@ -65,22 +75,28 @@ class Thinking:
         if self._end is None:
             start = text.lstrip()
             lower = start.lower()
+            while head := next((head for head in _HEADS if lower.startswith(head)), None):
+                text = start = start[len(head) :].lstrip()
+                lower = start.lower()
+            tags = () if self._thought else _TAGS
             if in_channels(start):
                 self._channels = Channels()
                 return Split(*self._channels.feed(start))
-            if in_channels(start, so_far=True) or any(begin.startswith(lower) for begin, _ in _TAGS):
+            begins = (*_HEADS, *(begin for begin, _ in tags))
+            if in_channels(start, so_far=True) or any(begin.startswith(lower) for begin in begins):
                 self._held = text
                 return Split()
-            tags = next((pair for pair in _TAGS if lower.startswith(pair[0])), None)
-            if tags is None:
+            pair = next((pair for pair in tags if lower.startswith(pair[0])), None)
+            if pair is None:
                 self._replying = True
                 return self._reply(text)
-            self._end, self._said = tags[1], None
-            text = start[len(tags[0]) :]
+            self._end, self._said = pair[1], None
+            text = start[len(pair[0]) :]
         at = text.lower().find(self._end)
         if at >= 0:
-            self._replying = True
-            return Split(text[at + len(self._end) :], text[:at])
+            after, self._end, self._thought = text[at + len(self._end) :], None, True
+            # A head may follow.
+            return self.feed(after)._replace(thought=text[:at])
         self._held = _partial(text, self._end)
         return Split("", text.removesuffix(self._held))
 

@@ -24,7 +24,7 @@ REPLY = "You said: how are you today? ."
 
 def rest(model: Model, partial: str, question: str = "how are you today?", call: Call | None = None) -> str:
     """What the model continues `partial` with."""
-    conversation = [PromptMessage("user", question), PromptMessage("assistant", partial)]
+    conversation = [PromptMessage("user", question), PromptMessage("assistant", partial, begins=True)]
     pieces = list(model.generate(conversation, call or Call(30)))
     assert pieces[-1].finish_reason == "stop"
     return "".join(piece.text for piece in pieces)
@@ -41,6 +41,20 @@ def test_a_reply_goes_on_behind_what_is_shown(make: ModelFactory, partial: str) 
     model = make()
     assert partial + rest(model, partial) == REPLY
     assert partial + rest(model, partial) == REPLY, "the way is known now"
+
+
+def test_a_conversation_that_a_client_ends_with_a_reply_is_answered_as_it_is(
+    make: ModelFactory, model: ModelServer
+) -> None:
+    """Agents pass on what another one said last. The text here is too short for a reply that surely goes on."""
+    model.control(continuing="ignored")
+    conversation = [PromptMessage("user", "how are you today?"), PromptMessage("assistant", "Well")]
+    text = "".join(piece.text for piece in make().generate(conversation, Call(30)))
+    assert text.startswith("You said: how are you today?")
+    body = model.requests()[-1].body
+    if "messages" in body:
+        assert body["messages"][-1] == {"role": "assistant", "content": "Well"}
+        assert "continue_final_message" not in body
 
 
 def test_the_server_is_asked_to_go_on_where_a_token_surely_ends(make: ModelFactory, model: ModelServer) -> None:

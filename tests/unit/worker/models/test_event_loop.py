@@ -17,6 +17,7 @@ from chatbot.worker.models.errors import CallCancelled
 from chatbot.worker.models.event_loop import ModelLoop, outside
 from chatbot.worker.prompts import PromptMessage
 from devtools.fake_model import ModelServer
+from devtools.harness.ports import free_port
 from tests.support.byte_server import byte_server, response
 from tests.support.models import ModelFactory, ask, at
 
@@ -114,7 +115,7 @@ def test_a_reply_does_not_wait_for_the_next_chunk_while_something_of_the_last_on
         with connection:
             connection.recv(65536)
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + both)
-            before_the_end.append(read_both.wait(5))
+            before_the_end.append(read_both.wait(30))
             connection.sendall(b"data: [DONE]\n\n")
 
     def read(call: Call) -> None:
@@ -126,7 +127,7 @@ def test_a_reply_does_not_wait_for_the_next_chunk_while_something_of_the_last_on
             if piece.finish_reason is None:
                 call.wait_for_more()
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", free_port())) as server:
         model = at(f"http://127.0.0.1:{server.getsockname()[1]}/v1", OPENAI_CHAT, in_loop=False)
         thread = threading.Thread(target=serve)
         thread.start()

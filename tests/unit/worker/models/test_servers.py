@@ -459,6 +459,15 @@ ODD: dict[str, bytes] = {
     "special tokens at the end": chunked(
         *CHAT.hello()[:2], event(CHAT.delta("<|im_")), event(CHAT.delta("end|>\n<|endoftext|>\n")), event(CHAT.end())
     ),
+    "the head of the prompt's end": chunked(
+        event(CHAT.delta("<|start_header_id|>assistant<|end_")), event(CHAT.delta("header_id|>\n\n")), *CHAT.hello()
+    ),
+    "a message of Harmony without a channel": chunked(
+        event(CHAT.delta("<|start|>assistant<|message|>")),
+        *CHAT.hello()[:2],
+        event(CHAT.delta("<|end|>")),
+        event(CHAT.end()),
+    ),
     "another choice": chunked(event({"choices": [{"index": 1, "delta": {"content": "No."}}]}), *CHAT.hello()),
     "Ollama's own protocol": chunked(
         '{"message": {"role": "assistant", "content": "Hello"}, "done": false}\n',
@@ -506,6 +515,14 @@ THOUGHTS: dict[str, list[dict[str, Any]]] = {
     "Gemma's tags": [
         {"content": c} for c in ("<|chan", "nel>thought\nLet me see.", " Yes.\n<chan", "nel|>Hello there.<turn|>")
     ],
+    "Cohere's tags": [
+        {"content": c}
+        for c in "<|START_THINKING|>Let me see. Yes.<|END_THINKING|><|START_RESPONSE|>Hello there.<|END_RESPONSE|>"
+    ],
+    "heads": [
+        {"content": "<|im_start|>assistant\n<think>Let me see. Yes.</think>\n<|begin_of_solution|>"},
+        {"content": "Hello there.<|end_of_solution|>"},
+    ],
     "Harmony": [{"content": c} for c in HARMONY],
     "Harmony by the character": [{"content": c} for c in "".join(HARMONY)],
     "Bedrock's": [
@@ -529,6 +546,11 @@ def test_thinking_is_kept_apart(server: ByteServer, case: str) -> None:
     merged = {k: "".join(v) if isinstance(v[0], str) else v[0] for k, v in said.items()}
     server.script(response(json.dumps({"choices": [{"message": merged, "finish_reason": "stop"}]})))
     assert reply(CHAT.model(server)) == expected
+
+
+def test_a_reply_of_nothing_but_heads_ends(server: ByteServer) -> None:
+    server.script(chunked(event(CHAT.delta("<|im_start|>assistant" * 5000)), *CHAT.hello()))
+    assert reply(CHAT.model(server)) == HELLO
 
 
 @pytest.mark.parametrize("wire", WIRES)

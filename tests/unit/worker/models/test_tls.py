@@ -21,6 +21,7 @@ from chatbot.store.client import connect
 from chatbot.worker.models.errors import ModelError, PermanentModelError
 from chatbot.worker.models.http.endpoint import check_certificate
 from devtools.harness.certificates import make_certificates, run_openssl
+from devtools.harness.ports import free_port
 from devtools.paths import BIN, ROOT
 from tests.support.models import ask, at
 
@@ -59,7 +60,7 @@ def server(folder: Path) -> Iterator[str]:
     context.load_cert_chain(folder / "server.pem", folder / "server.key")
     context.load_verify_locations(folder / "ca.pem")
     context.verify_mode = ssl.CERT_REQUIRED
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as found:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), _Handler) as found:
         found.socket = context.wrap_socket(found.socket, server_side=True)
         threading.Thread(target=found.serve_forever, daemon=True).start()
         yield f"https://127.0.0.1:{found.server_address[1]}/v1/chat/completions"
@@ -120,7 +121,7 @@ def test_connections_to_redis_trust_the_authority_in_ssl_cert_file(
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem", folder / "server.key")
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", free_port())) as listening:
         threading.Thread(target=pong, daemon=True).start()
         client = connect(f"rediss://127.0.0.1:{listening.getsockname()[1]}/0", 1, retries=0)
         with pytest.raises(redis.ConnectionError, match="certificate verify failed"):

@@ -33,6 +33,11 @@ def test_parts_of_a_call_are_joined_by_their_index() -> None:
     assert (second["call_id"], second["name"]) == ("b", "listen")
 
 
+def test_special_tokens_behind_a_name_are_no_part_of_it() -> None:
+    (call,) = read([{"index": 0, "id": "a", "function": {"name": "look<|channel|>commentary", "arguments": "{}"}}])
+    assert call["name"] == "look"
+
+
 def part(name: str | None, arguments: Any, **fields: Any) -> dict[str, Any]:
     return {**fields, "function": {**({"name": name} if name else {}), "arguments": arguments}}
 
