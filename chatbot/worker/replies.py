@@ -57,6 +57,17 @@ class _Settled(NamedTuple):
     following: Assignment | None
     #: Whether a failure was recorded.
     failed: bool = False
+    #: Seconds until the retry; None where none is scheduled.
+    retry_in: float | None = None
+
+
+class Outcome(NamedTuple):
+    """What became of a session's requests."""
+
+    #: Requests for which a failure was recorded.
+    failures: int = 0
+    #: Seconds until the last one is tried again; None where no retry is scheduled.
+    retry_in: float | None = None
 
 
 class Replies:
@@ -87,8 +98,8 @@ class Replies:
         #: Set when the worker shuts down: no further message is begun.
         self.draining = False
 
-    def answer(self, session: str) -> int:
-        """Answers the session's requests until none is left; returns for how many a failure was recorded.
+    def answer(self, session: str) -> Outcome:
+        """Answers the session's requests until none is left, or the next one is to be tried again later.
 
         Settles none when another worker holds the lease. Raises `StoreUnavailable`; the ledger then has the rest.
         """
@@ -96,20 +107,21 @@ class Replies:
             return self._answer_all(session)
         return self.loop.run(lambda: self._answer_all(session))
 
-    def _answer_all(self, session: str) -> int:
-        failures = 0
+    def _answer_all(self, session: str) -> Outcome:
+        failures, retry_in = 0, None
         try:
-            for failed in self._settle_all(session):
-                failures += failed
+            for settled in self._settle_all(session):
+                failures += settled.failed
+                retry_in = settled.retry_in
         except DamagedSession as damage:
             with bound(session=session):
                 last = outside(partial(self._leases.give_up, session, damage))
                 after = ", and is given up" if last else ""
                 logger.error("the session is damaged%s: %s", after, damage)  # noqa: TRY400 - the text says it all
-        return failures
+        return Outcome(failures, retry_in)
 
-    def _settle_all(self, session: str) -> Iterator[bool]:
-        """Settles the session's requests; yields for each whether a failure was recorded."""
+    def _settle_all(self, session: str) -> Iterator[_Settled]:
+        """Settles the session's requests; yields what became of each."""
         if self.draining:
             return
         claimed: int | None = time.time_ns()
@@ -117,7 +129,7 @@ class Replies:
         while work is not None:
             with bound(session=session, message_id=work.message_id), traces.attempt(work, claimed) as attempt:
                 try:
-                    work, failed = self._answer(work)
+                    settled = self._answer(work)
                 except SessionEnded:
                     logger.info("the session ended while its reply was generated")
                     return
@@ -128,8 +140,8 @@ class Replies:
                         # That worker records it.
                         attempt.sampled = False
                     return
-            claimed = None
-            yield failed
+            claimed, work = None, settled.following
+            yield settled
 
     def _answer(self, work: Assignment) -> _Settled:
         """Settles one message."""
@@ -205,7 +217,7 @@ class Replies:
         self._store_rest(stream)
         self._settle("postpone", lambda: self._leases.postpone(work, delay, loading=loading))
         self._counts.add(RETRIES, "loading" if loading else "error")
-        return _Settled(None)
+        return _Settled(None, retry_in=delay)
 
     def _ends_there(self, work: Assignment, stream: Stream, *, again: bool) -> bool:
         """Whether what was sent of a reply that failed can only stay as it is, also where it could be tried `again`."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import redis
 from celery import Celery
+from celery.exceptions import Retry
 
 from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.logs import bound
@@ -40,13 +41,16 @@ def add_tasks(
         # Bound: steps of a reply run in other threads too, where Celery knows of no task.
         with bound(task_id=generate_reply.request.id), counting_outages(counts):
             try:
-                failures = replies().answer(session_id)
+                outcome = replies().answer(session_id)
             except StoreUnavailable:
                 ledger().missed(session_id)
                 raise
-        if failures:
-            # The failures are recorded, and the task is done; Flower shows it as failed.
-            raise ReplyFailed(f"{failures} without a reply: the worker's log says why")
+        # What follows changes only how Flower shows the task, which is done.
+        if outcome.failures:
+            raise ReplyFailed(f"{outcome.failures} without a reply: the worker's log says why")
+        if outcome.retry_in is not None:
+            # Raised without `Task.retry`, it has Celery send nothing: the retry is in the ledger.
+            raise Retry(when=round(outcome.retry_in, 1))
 
     @celery.task(name=CANARY, send_events=False, throws=(StoreUnavailable,))
     def canary(worker: str) -> None:

@@ -230,13 +230,22 @@ def test_flower_shows_names_and_hashes_and_neither_tokens_texts_nor_passwords(
 
         task = eventually(listed, what="Flower lists the task")
 
+        def states() -> dict[str, str]:
+            tasks = json.loads(guarded.flower_answers("/api/tasks") or "{}").values()
+            return {t["state"]: t["exception"] or "" for t in tasks}
+
         def failed() -> bool:
             client.send("!fault=unauthorized " + TEXT)
             client.until("error", code="model_error")
-            tasks = json.loads(guarded.flower_answers("/api/tasks") or "{}").values()
-            return any(t["state"] == "FAILURE" and "ReplyFailed" in (t["exception"] or "") for t in tasks)
+            return "ReplyFailed" in states().get("FAILURE", "")
 
         eventually(failed, what="Flower lists a reply without text as failed")
+
+        def postponed() -> bool:
+            client.ask("!fault=server_error*1 " + TEXT)
+            return "RETRY" in states()
+
+        eventually(postponed, what="Flower lists a postponed reply as retried")
     assert model.requests()[-1].headers["authorization"] == f"Bearer {MODEL_TOKEN}"
     assert (task["name"], task["args"]) == ("chatbot.generate_reply", f"('{session_id(client.token)}',)")
     workers = json.loads(guarded.flower_answers("/api/workers?refresh=1"))

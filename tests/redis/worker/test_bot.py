@@ -54,9 +54,11 @@ def test_a_bot_gets_the_facts_of_its_session_and_a_retry_is_another_attempt(
     replies = worker(reply)
     sessions.requests.accept(session, "m1", "question")
 
-    replies.answer(session)
+    outcome = replies.answer(session)
+    assert outcome.failures == 0
+    assert outcome.retry_in == pytest.approx(0.01, abs=0.01)
     assert sessions.snapshot(session).pending == ["m1"]
-    eventually(lambda: replies.answer(session) == 0 and not sessions.snapshot(session).pending)
+    eventually(lambda: replies.answer(session) == (0, None) and not sessions.snapshot(session).pending)
 
     human, bot = stored_messages(sessions, session)
     assert bot["msg"] == "question of Ada"

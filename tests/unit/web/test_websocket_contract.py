@@ -180,7 +180,7 @@ def test_simple_websocket_wakes_receive_by_event(ws: WebSocket) -> None:
     thread = threading.Thread(target=receive)
     thread.start()
     ws.end(EXPIRED)
-    thread.join(5)
+    thread.join(30)
     assert not thread.is_alive()
     assert isinstance(received[0], simple_websocket.ConnectionClosed)
 

@@ -151,7 +151,7 @@ def test_a_stream_that_never_ends_is_ended_at_the_deadline(make: ModelFactory, m
     timer.start()
     with pytest.raises(CallCancelled, match="deadline"):
         ask(make(), "!fault=endless go on", call)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     model.wait_until(lambda records: all(r.outcome for r in records))
     timer.join()
 
