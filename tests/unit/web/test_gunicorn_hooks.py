@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from chatbot.config import garbage_collection
 from chatbot.web import metrics_folder, start_checks
-from chatbot.web.gunicorn import garbage_collection
 from chatbot.web.gunicorn import hooks as gunicorn_hooks
 from devtools.harness.deployment import eventually
 
