@@ -1,6 +1,7 @@
 """The configuration of Flower: without a password it listens on loopback only."""
 
 from logging import getLogger
+from threading import Thread
 
 from tornado.options import options
 
@@ -8,6 +9,7 @@ from chatbot import logs
 from chatbot.config import open_files
 from chatbot.web import flower_guard
 from chatbot.web.hosts import is_loopback, served_hosts
+from chatbot.web.readiness import report_broker
 from chatbot.web.start_checks import check_port, check_socket, check_temporary_folder
 
 _settings = logs.settings_or_exit()
@@ -33,6 +35,9 @@ def _protect() -> None:
         check_socket(options.unix_socket, "--unix-socket ")
     else:
         check_port(options.address, options.port, "FLOWER_PORT")
+    broker = _settings.redis.broker_url
+    variable = "REDIS_URL" if broker == _settings.redis.urls[0] else "CELERY_BROKER_URL"
+    Thread(target=report_broker, args=(broker, variable), name="broker report", daemon=True).start()
     # A Unix socket has no name of its own.
     flower_guard.install(served_hosts("" if options.unix_socket else options.address, _settings.web.allowed_hosts))
 

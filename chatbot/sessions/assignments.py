@@ -95,7 +95,7 @@ def assignment_of(session: str, answer: list[Any], attempt: str) -> Assignment |
     )
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Progress:
     """What is new in a reply that is being generated: text, reasoning and calls, with the frames that publish them.
 

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: Werkzeug's own sentences are for people who type addresses.
 _SENTENCES = {404: "There is nothing at this address", 413: "The request is larger than this address takes"}
+#: What OpenAI's clients ask for when their base URL lacks `/v1`.
+_WITHOUT_BASE = ("/responses", "/chat/completions", "/models")
 
 
 def add_error_answers(app: Flask) -> None:
@@ -109,6 +111,8 @@ def _http_error(error: HTTPException) -> Response:
         message = (
             "This address is no websocket" if upgrade else "This address is a websocket: connect by ws:// or wss://"
         )
+    if status == 404 and request.path.startswith(_WITHOUT_BASE):
+        message += f": the base URL of OpenAI's clients ends in {OPENAI.rstrip('/')}"
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         message = f"This address takes {' and '.join(sorted({*error.valid_methods} - {'HEAD', 'OPTIONS'}))}"
     response = _error(error.name.lower().replace(" ", "_"), message, status)

@@ -58,7 +58,7 @@ def add_cors_headers(response: Response, request: Request, allowed: Sequence[str
         response.headers["Access-Control-Allow-Headers"] = f"Authorization, Content-Type, Last-Event-ID{more}"
         response.headers["Access-Control-Max-Age"] = _PREFLIGHT_AGE
     else:
-        response.headers["Access-Control-Expose-Headers"] = "Retry-After"
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-Id"
 
 
 def _is_listed(origin: str, allowed: Sequence[str]) -> bool:

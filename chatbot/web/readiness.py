@@ -10,8 +10,11 @@ from weakref import WeakKeyDictionary
 
 import redis
 
+from chatbot.config.broker_urls import is_amqp
 from chatbot.errors import StoreUnavailable
+from chatbot.queue.transport import CLUSTER_PREFIX
 from chatbot.store.access import JSON_MISSING, SESSION_COMMANDS, find_problem
+from chatbot.store.cluster.topology import is_cluster
 from chatbot.store.partitions import Node, Partitions
 from chatbot.telemetry import liveness, redis_memory
 from chatbot.telemetry.redis_use import check_use
@@ -67,6 +70,16 @@ def report_redis(urls: Sequence[str]) -> None:
             logger.error("no messages%s are accepted: %s", which, use.problem)
         elif use.advice:
             logger.warning("messages%s may be lost: %s", which, use.advice)
+
+
+def report_broker(url: str, variable: str) -> None:
+    """Logs what keeps Flower from using its broker, if that is Redis: it goes on, and shows nothing."""
+    if is_amqp(url):
+        return
+    # Celery's transport writes the name of Flower's queue there.
+    binding = f"{CLUSTER_PREFIX if is_cluster(url) else ''}_kombu.binding.celeryev"
+    if problem := check_use(url, f"SADD {binding} x", variable).problem:
+        logger.error("Flower shows no worker and no task: %s", problem)
 
 
 def _states(partitions: Partitions, hub: Hub) -> list[dict[str, str]]:

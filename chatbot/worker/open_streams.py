@@ -8,8 +8,10 @@ past their deadline, or without a lease.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
+from collections.abc import Sequence
 
 from chatbot.errors import StoreUnavailable
 from chatbot.sessions.leases import LEASE, Assignment, Leases, Progress
@@ -48,6 +50,8 @@ class OpenStreams:
         self._open: dict[str, Stream] = {}
         #: Streams with unreported text.
         self._dirty: list[Stream] = []
+        #: Streams to which text was added in the present step of the model loop, in whose thread this is used.
+        self._added: list[Stream] = []
         self._thread: threading.Thread | None = None
         self._paused_until = 0.0
         #: Seconds between two reports of a reply's text at present.
@@ -125,15 +129,33 @@ class OpenStreams:
             return any(s.call.deadline > now and now - s.last_answer < LEASE / 1000 for s in self._open.values())
 
     def enqueue(self, stream: Stream) -> None:
-        """Marks a stream as having text to report."""
+        """Marks a stream as having text to report; in a model loop, once all that arrived together was read."""
+        loop = stream.call.loop
+        if loop is None:
+            self._mark([stream])
+        elif not stream.added:
+            stream.added = True
+            if not self._added:
+                loop.after_step(self._mark_added)
+            self._added.append(stream)
+
+    def _mark_added(self) -> None:
+        added, self._added = self._added, []
+        for stream in added:
+            stream.added = False
+        # A short reply may have ended with what was read: then its commit alone publishes it.
+        self._mark([stream for stream in added if not stream.ended])
+
+    def _mark(self, streams: Sequence[Stream]) -> None:
         with self._changed:
-            if not stream.queued:
+            new = [stream for stream in streams if not stream.queued]
+            self._dirty += new
+            for stream in new:
                 stream.queued = True
-                self._dirty.append(stream)
-                due = self._due(stream)
-                if due < self._wakes_at:
-                    self._wakes_at = due
-                    self._changed.notify()
+            due = min(map(self._due, new), default=math.inf)
+            if due < self._wakes_at:
+                self._wakes_at = due
+                self._changed.notify()
 
     def _run(self) -> None:
         while True:
@@ -209,7 +231,7 @@ class OpenStreams:
                 # Redis was restored without the last reports.
                 with self.lock:
                     stream.start_over()
-                self.enqueue(stream)
+                self._mark([stream])
         return True
 
     def _due_reports(self, now: float) -> tuple[list[Stream], list[Progress]]:

@@ -19,7 +19,7 @@ from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.utils.nodenames import node_format
 
 from chatbot import logs, tracing
-from chatbot.config import PYTHON, Settings, open_files
+from chatbot.config import PYTHON, Settings, garbage_collection, open_files
 from chatbot.config.broker_urls import is_amqp
 from chatbot.errors import ConfigurationError
 from chatbot.queue.celery_app import HEARTBEAT, create_celery
@@ -157,6 +157,8 @@ def _set_up_threads(
     signals.worker_ready.connect(lambda **_: logs.mark_started(), weak=False)
     signals.worker_ready.connect(lambda **_: canary.start(), weak=False)
     drain_at_shutdown(canary, recovery, services)
+    # Before the pool starts: processes that it forks have it, too.
+    garbage_collection.tune()
     signals.worker_shutdown.connect(partial(_end_shutdown, canary), weak=False)
 
 

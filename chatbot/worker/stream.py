@@ -83,8 +83,8 @@ class Stream:
         self.lost = False
         #: Set once the model call has ended: nothing more is added.
         self.ended = False
-        # Whether text was added in the present step of the model loop, in whose thread this is used.
-        self._added = False
+        #: Whether something was added in the present step of the model loop, in whose thread this is used.
+        self.added = False
         self._lock = lock
         self._to_report = enqueue
         # Below, guarded by `lock`, and so is what was reported of the texts.
@@ -143,7 +143,7 @@ class Stream:
         if text or reasoning:
             self._text.text += text
             self._reasoning.text += reasoning
-            self._enqueue()
+            self._to_report(self)
 
     def add_calls(self, calls: Sequence[Mapping[str, Any]], *, last: bool) -> None:
         """Reports the calls so far, all of them with `last`. Raises `CannotContinue` for others than were published."""
@@ -158,26 +158,12 @@ class Stream:
             raise CannotContinue("the model calls another function, or with other arguments")
         if len(text) > len(published):
             self._calls.text = text
-            self._enqueue()
+            self._to_report(self)
 
     def _with_carried_id(self, index: int, call: Mapping[str, Any]) -> Mapping[str, Any]:
         carried = self._carried_calls[index : index + 1]
         same = carried and carried[0]["name"] == call["name"]
         return {**call, "call_id": carried[0]["call_id"]} if same else call
-
-    def _enqueue(self) -> None:
-        if self.call.loop is None:
-            self._to_report(self)
-        elif not self._added:
-            # Once for all chunks that were read together. A short reply may end with them: then its commit alone
-            # publishes it.
-            self._added = True
-            self.call.loop.after_step(self._enqueue_unless_ended)
-
-    def _enqueue_unless_ended(self) -> None:
-        self._added = False
-        if not self.ended:
-            self._to_report(self)
 
     def retract(self) -> None:
         """Turns all text so far into reasoning: the reply's text begins anew, at offset 0."""

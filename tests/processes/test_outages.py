@@ -59,7 +59,7 @@ def test_without_redis_every_request_is_refused_with_words_and_nothing_dies(brea
                 url = breakable.url() + operation.path.replace("{id}", "resp_" + "x" * 59)
                 body = {"model": "m", "input": "hello", "messages": [{"role": "user", "content": "hello"}]}
                 assert requests.request(operation.method, url, json=body, timeout=30).status_code == 503, url
-        for path in ("/messages", "/events"):
+        for path in ("/messages", "/events", "/refresh_token"):
             asked = requests.get(breakable.url() + path, params={"token": session["token"]}, timeout=30)
             assert (asked.status_code, asked.json()["error"]["code"]) == (503, "unavailable")
         assert requests.get(breakable.url() + "/healthz", timeout=30).status_code == 200

@@ -125,6 +125,8 @@ def parse_create(document: Mapping[str, Any]) -> CreateRequest:
     for name in _ABSENT:
         if document.get(name) is not None:
             raise unsupported(name, f"the field {name}")
+    if document.get("generate") is False:
+        raise unsupported("generate", "a response that is prepared and not generated")
     previous = document.get("previous_response_id")
     if not isinstance(previous, str | None):
         raise invalid("previous_response_id", "previous_response_id must be a text", "invalid_type")

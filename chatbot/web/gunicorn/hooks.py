@@ -12,10 +12,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from chatbot import logs, tracing
-from chatbot.config import open_files
+from chatbot.config import garbage_collection, open_files
 from chatbot.telemetry.process_memory import resident_memory
 from chatbot.web import metrics_folder, start_checks
-from chatbot.web.gunicorn import garbage_collection
 
 if TYPE_CHECKING:
     from chatbot.web.fanout.hub import Hub

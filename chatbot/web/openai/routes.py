@@ -63,6 +63,14 @@ def add_key_headers(response: Response) -> Response:
     return add_limit_headers(response)
 
 
+@openai.after_request
+def add_request_id(response: Response) -> Response:
+    """Names the request that was accepted as the lines of the logs do."""
+    if request_id := g.get("request_id"):
+        response.headers["x-request-id"] = request_id
+    return response
+
+
 @openai.get("/models")
 def models() -> Response:
     """The models that the caller may name."""

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flask import g
+
 from chatbot.config import WITH_TOOLS
 from chatbot.logs import bound
 from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
@@ -196,6 +198,7 @@ class ResponseService:
 
     def _accept(self, known: ResponseId, request: CreateRequest, further: dict[str, Any], parent: str | None) -> None:
         session, message = known.session, known.request
+        g.request_id = message
         with bound(session=session, message_id=message), accepting("response", session, message):
             self._store(known, request, further, parent)
 

@@ -39,8 +39,9 @@ _LONGEST = 3600.0
 _WAIT = 10.0
 #: Bytes queued for a client at which sending pauses.
 _MAX_QUEUED = 256 * 1024
-#: Fields of the same request over HTTP that have no place here.
-_HTTP_ONLY = ("stream", "stream_options", "background")
+#: Fields of the same request over HTTP that have no place here, each with the value that asks for nothing else: some
+#: clients send it.
+_HTTP_ONLY = {"stream": True, "background": False}
 
 
 class ResponsesSocket:
@@ -107,8 +108,8 @@ class ResponsesSocket:
         document = parse_json(data)
         if document.get("type") != "response.create":
             raise ClientError("unknown_type", "The type must be response.create", param="type")
-        for name in _HTTP_ONLY:
-            if name in document:
+        for name, nothing in _HTTP_ONLY.items():
+            if document.get(name) not in (None, nothing):
                 raise ClientError("invalid_value", f"{name} has no place on the websocket", param=name)
         asked = replace(parse_create(document), stream=True)
         previous, context = asked.previous_response_id, None

@@ -24,8 +24,8 @@ import pycurl
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two checks of how long servers were silent.
-_CHECK_INTERVAL = 0.05
+#: Seconds between two checks of how long servers were silent: each goes through all transfers.
+_CHECK_INTERVAL = 0.25
 #: Seconds to wait for an event at most: a bound, should libcurl forget a timer.
 _LONGEST_WAIT = 1.0
 #: Seconds between two checks for events at most, and for each transfer: what comes meanwhile is read together. Of a few

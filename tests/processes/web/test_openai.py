@@ -72,6 +72,9 @@ def test_a_response_is_continued_from_any_process_and_from_an_earlier_one(
 ) -> None:
     first = client(served).responses.create(model="m", input="one", instructions="Be brief.", metadata={"a": "b"})
     assert (first.output_text, first.status, first.metadata) == (said("one"), "completed", {"a": "b"})
+    # By which the lines of the logs name it.
+    assert first._request_id
+    assert first.id.endswith(first._request_id)
     assert first.usage is not None
     assert first.usage.total_tokens == first.usage.input_tokens + first.usage.output_tokens > 0
     client(served, 1).responses.create(model="m", input="two", previous_response_id=first.id)
@@ -320,8 +323,10 @@ def test_errors_have_the_form_of_openai(served: Deployment, chat: Deployment) ->
     refused = requests.get(f"{served.url()}/v1/responses", timeout=30)
     assert (refused.status_code, refused.json()["error"]["type"]) == (405, "invalid_request_error")
     packed = {"Content-Encoding": "gzip"}
-    refused = requests.post(f"{served.url()}/v1/responses", data=gzip.compress(b"{}"), headers=packed, timeout=5)
+    refused = requests.post(f"{served.url()}/v1/responses", data=gzip.compress(b"{}"), headers=packed, timeout=30)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "Content-Encoding")
+    with openai.OpenAI(base_url=served.url(), api_key="any") as lost, pytest.raises(openai.NotFoundError, match="/v1"):
+        lost.models.list()
     foreign = {"Origin": "https://elsewhere.example"}
     assert (
         requests.post(f"{served.url()}/v1/responses", json={"input": "x"}, headers=foreign, timeout=30).status_code
@@ -341,7 +346,9 @@ def test_the_websocket_continues_what_is_not_stored_on_the_same_connection_alone
 
     before = session_count(served)
     with client(served).responses.connect() as connection:
-        first = respond(connection, input="one").response
+        # As OpenAI's Agents SDK sends each frame.
+        first = respond(connection, input="one", stream=True).response
+        assert respond(connection, input="one", background=True).error.param == "background"
         second = respond(connection, input="two", previous_response_id=first.id).response
         assert second.previous_response_id == first.id
         asked = model.requests()[-1].messages or []

@@ -26,7 +26,7 @@ from chatbot.store.client import connect
 from chatbot.store.partition_table import open_partitions
 from chatbot.telemetry.liveness import WorkerAges
 from chatbot.telemetry.redis_use import RedisUse, check_use
-from chatbot.web.readiness import _state, report_redis
+from chatbot.web.readiness import _state, report_broker, report_redis
 from chatbot.worker import health
 from devtools.harness.deployment import Process, eventually, running_redis
 from devtools.harness.ports import free_port
@@ -184,6 +184,14 @@ def test_a_web_process_says_at_its_start_that_it_accepts_no_messages(
     assert [record.getMessage() for record in caplog.records] == [
         "no messages of Redis 1 of 2 are accepted: Redis has no database of this number: end REDIS_URL with /0"
     ]
+
+
+def test_flower_says_at_its_start_that_it_shows_nothing(own_redis: str, caplog: pytest.LogCaptureFixture) -> None:
+    report_broker(own_redis, "CELERY_BROKER_URL")
+    report_broker("amqp://127.0.0.1:9", "CELERY_BROKER_URL")
+    assert not caplog.records
+    report_broker(f"{own_redis[:-2]}/999", "CELERY_BROKER_URL")
+    assert "end CELERY_BROKER_URL with /0" in caplog.text
 
 
 def test_a_probe_that_asks_again_and_again_logs_a_problem_once(

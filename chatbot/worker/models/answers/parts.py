@@ -52,6 +52,10 @@ _REASONS: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 #: Fields of objects beside the parts of an answer: statistics, results of filters, heads without a choice.
 _NEUTRAL = frozenset(("choices", "usage", "timings", "object", "id", "model", "prompt_filter_results", "response"))
+#: Fields of the objects that `plain_text` knows.
+_TOKEN = frozenset(("index", "token", "generated_text", "details", "top_tokens"))
+_CHOICES = frozenset(("id", "object", "created", "model", "choices", "system_fingerprint", "usage"))
+_CHOICE = frozenset(("index", "delta", "finish_reason", "logprobs"))
 _NOT_YET = frozenset(("null", "none", "unfinished", "notfinished", "unspecified", "incomplete", "inprogress"))
 #: Fields with what the model thinks, of a message and of a part of one.
 _THOUGHTS = (
@@ -107,6 +111,30 @@ def part_of(document: Mapping[str, Any]) -> Part | None:
     if describes_failure(document):
         raise_for_error(document, failed=True)
     return None
+
+
+def plain_text(document: Mapping[str, Any]) -> str | None:
+    """The text of an object that holds nothing else, as most do: of a token of text-generation-inference, or of a
+    streamed choice. None for another object."""
+    token = document.get("token")
+    if type(token) is dict:
+        if document.keys() <= _TOKEN and document.get("generated_text") is None and document.get("details") is None:
+            text = token.get("text")
+            return text if type(text) is str and not token.get("special") else None
+        return None
+    choices = document.get("choices")
+    if type(choices) is not list or len(choices) != 1 or not document.keys() <= _CHOICES or document.get("usage"):
+        return None
+    if document.get("object") not in (None, "chat.completion.chunk"):
+        return None
+    choice = choices[0]
+    if type(choice) is not dict or not choice.keys() <= _CHOICE or choice.get("finish_reason") is not None:
+        return None
+    delta = choice.get("delta")
+    if choice.get("index") not in (None, 0) or type(delta) is not dict or len(delta) != 1:
+        return None
+    text = delta.get("content")
+    return text if type(text) is str else None
 
 
 def is_neutral(document: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ import requests
 import urllib3
 
 from chatbot.worker.models.answers.json_documents import json_documents, loads, not_json, objects
-from chatbot.worker.models.answers.parts import Part, is_neutral, part_of
+from chatbot.worker.models.answers.parts import Part, is_neutral, part_of, plain_text
 from chatbot.worker.models.answers.piece import Piece, Pieces
 from chatbot.worker.models.answers.response_events import EVENT, begins_again
 from chatbot.worker.models.answers.sse import events
@@ -144,6 +144,11 @@ class _Reply:
 
     def read(self, document: Mapping[str, Any], *, streams_calls: bool) -> Piece | None:
         """The chunk in one object of the answer, or None for an object without one. Raises `ModelError`."""
+        text = plain_text(document) if self.texts and self._wholes is None and not self.ended else None
+        if text:
+            self.texts += 1
+            self.tokens += "token" in document
+            return Piece(text)
         self.usage = usage_of(document, self.usage)
         called = self.calls.read(document) and streams_calls
         part = part_of(document)
@@ -257,12 +262,14 @@ class _Body:
                 yield from found
 
 
-def _parsed(data: str) -> Iterator[dict[str, Any]]:
+def _parsed(data: str) -> Iterable[dict[str, Any]]:
     """The objects in an event's data. Raises `ModelError` for what is not JSON."""
     document = loads(data)
-    if type(document) is dict:
-        yield document
-        return
+    return (document,) if type(document) is dict else _unusual(document, data)
+
+
+def _unusual(document: Any, data: str) -> Iterator[dict[str, Any]]:
+    """The objects of a list, or of data that is no JSON document."""
     if document is None:
         # Some servers leave out the empty line between events, some repeat the field's name.
         lines = [line.strip().removeprefix("data:") for line in data.splitlines() if line.strip()]

@@ -11,6 +11,8 @@ from typing import Any
 #: How the names of its events begin.
 EVENT = "response."
 _TEXT = frozenset({"response.output_text.delta", "response.refusal.delta"})
+#: Events at the end of a part, and the field with all of its text.
+_DONE = {"response.output_text.done": "text", "response.refusal.done": "refusal"}
 _REASONING = frozenset(
     {"response.reasoning_text.delta", "response.reasoning.delta", "response.reasoning_summary_text.delta"}
 )
@@ -36,7 +38,7 @@ def delta_of(event: Mapping[str, Any]) -> tuple[str, str]:
 
 def done_text(event: Mapping[str, Any]) -> str:
     """The text of a part that ends with this event, "" for another event. Some servers send no deltas before it."""
-    text = event.get("text") if event.get("type") == "response.output_text.done" else None
+    text = event.get(_DONE.get(str(event.get("type")), ""))
     return text if isinstance(text, str) else ""
 
 

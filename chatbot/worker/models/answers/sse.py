@@ -37,6 +37,10 @@ def events(chunks: Iterable[bytes]) -> Iterator[Event | None]:
     buffer = b""
     begun = False
     for chunk in chunks:
+        if begun and not buffer and parser.idle and (data := _lone_data(chunk)) is not None:
+            yield Event("", data)
+            yield None
+            continue
         buffer += chunk
         if not begun and not BOM_UTF8.startswith(buffer):
             begun, buffer = True, buffer.removeprefix(BOM_UTF8)
@@ -55,12 +59,24 @@ def events(chunks: Iterable[bytes]) -> Iterator[Event | None]:
             yield event
 
 
+def _lone_data(chunk: bytes) -> str | None:
+    """The data of a chunk that is one event of one line, as most tokens arrive; None for another chunk."""
+    if chunk[:5] != b"data:" or chunk[-2:] != b"\n\n" or chunk.count(b"\n") != 2 or b"\r" in chunk:
+        return None
+    return chunk[5:-2].removeprefix(b" ").decode("utf-8", "replace") if len(chunk) <= MAX_EVENT else None
+
+
 class _Parser:
     def __init__(self) -> None:
         self._data: list[str] = []
         self._name = ""
         #: Bytes of the event so far.
         self.size = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no event has begun."""
+        return not (self._data or self._name or self.size)
 
     def feed(self, line: bytes) -> Event | None:
         if not line:

@@ -30,6 +30,7 @@ SCHEMA = {"type": "json_schema", "name": "answer", "schema": {"type": "object"}}
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"conversation": "c"}, "conversation"),
+        ({"generate": False}, "generate"),
         ({"stream": "yes"}, "stream"),
         ({"background": True, "store": False}, "store"),
         ({"input": []}, "input"),

@@ -115,7 +115,7 @@ def test_a_reply_does_not_wait_for_the_next_chunk_while_something_of_the_last_on
         with connection:
             connection.recv(65536)
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + both)
-            before_the_end.append(read_both.wait(5))
+            before_the_end.append(read_both.wait(30))
             connection.sendall(b"data: [DONE]\n\n")
 
     def read(call: Call) -> None:

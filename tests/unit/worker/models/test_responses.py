@@ -109,6 +109,7 @@ def test_the_last_event_says_why_the_reply_ended(server: ByteServer, last: str, 
         ),
         ([text("Hello there."), "data: [DONE]\n\n"], "Hello there."),
         ([named("output_text.done", text="Hello there."), named("completed")], "Hello there."),
+        ([named("refusal.done", refusal="Hello there."), named("completed")], "Hello there."),
         # A router closes the part after the first delta.
         ([text("Hello"), named("output_text.done", text="Hello"), text(" there."), named("completed")], "Hello there."),
         # A proxy asks again behind the end.

@@ -1,4 +1,4 @@
-"""Settings of the garbage collector for a process with thousands of connections."""
+"""Settings of the garbage collector for a process with thousands of connections or hundreds of replies."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import ctypes
 import gc
 
-#: New objects between two collections of the youngest generation. A connection is a few hundred objects: with Python's
-#: threshold of 700, collections took an eighth of a rush of connections.
+#: New objects between two collections of the youngest generation. A connection or a reply is a few hundred objects:
+#: with Python's threshold of 700, collections took an eighth of a rush of connections.
 _YOUNG_OBJECTS = 10_000
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from chatbot.web.gunicorn import garbage_collection
+from chatbot.config import garbage_collection
 
 
 def test_what_exists_is_exempt_and_new_objects_are_collected_seldom() -> None:
