@@ -86,28 +86,6 @@ def connect(url: str, max_connections: int, *, retries: int = 1) -> redis.Redis:
     return _Client(connection_pool=create_pool(url, retry=retry, **options))
 
 
-def ask_packed(pool: redis.ConnectionPool, commands: bytes, count: int) -> list[Any]:
-    """The answers to `count` packed commands, in one round trip, past what a pipeline does around each. Errors of Redis
-    stand among them."""
-    connection: Any = pool.get_connection()
-    try:
-        # A list: redis-py would send the bytes one by one.
-        connection.send_packed_command([commands])
-        answers: list[Any] = []
-        for _ in range(count):
-            try:
-                answers.append(connection.read_response())
-            except redis.ResponseError as error:
-                answers.append(error)
-        connection.answered = time.monotonic()
-        return answers
-    except BaseException:
-        connection.disconnect()
-        raise
-    finally:
-        pool.release(connection)
-
-
 def pool_of_key(client: redis.Redis, key: str) -> redis.ConnectionPool:
     """The connections to the Redis that has a key. Raises redis-py's `ConnectionError` while a cluster has none."""
     if isinstance(client, ClusterClient):

@@ -125,3 +125,25 @@ class SSLConnection(FollowsMaster, redis.SSLConnection):
 
 class UnixConnection(PollsSocket, FollowsMaster, redis.UnixDomainSocketConnection):
     pass
+
+
+def ask_packed(pool: redis.ConnectionPool, commands: bytes, count: int) -> list[Any]:
+    """The answers to `count` packed commands, in one round trip, past what a pipeline does around each. Errors of Redis
+    stand among them."""
+    connection: Any = pool.get_connection()
+    try:
+        # A list: redis-py would send the bytes one by one.
+        connection.send_packed_command([commands])
+        answers: list[Any] = []
+        for _ in range(count):
+            try:
+                answers.append(connection.read_response())
+            except redis.ResponseError as error:
+                answers.append(error)
+        connection.answered = time.monotonic()
+        return answers
+    except BaseException:
+        connection.disconnect()
+        raise
+    finally:
+        pool.release(connection)

@@ -8,6 +8,7 @@ subscribers read from Redis what they may have missed.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 import uuid
@@ -23,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: Connections of a listener: to subscribe, to send its heartbeat, and one more while the first is being replaced.
 LISTENER_CONNECTIONS = 3
-#: Seconds between heartbeats.
+#: Seconds from a heartbeat received to the next one sent, at least. A listener adds up to a quarter, always the same: a
+#: Redis Cluster passes a heartbeat on to the listeners of all its nodes, and so one of them alone sends it.
 HEARTBEAT_INTERVAL = 2.0
 #: Seconds without a heartbeat after which the connection is replaced.
 HEARTBEAT_TIMEOUT = 6.0
@@ -200,16 +202,18 @@ class Listener:
     def _listen(self) -> None:
         pubsub = self._pubsub
         self._last_heartbeat = time.monotonic()
+        interval = HEARTBEAT_INTERVAL * random.uniform(1.0, 1.25)
         next_heartbeat = 0.0
         while not self._closed and pubsub is not None and pubsub is self._pubsub:
             now = time.monotonic()
             if now >= next_heartbeat:
-                next_heartbeat = now + HEARTBEAT_INTERVAL
+                next_heartbeat = now + interval
                 self._send_heartbeat()
             if not self.receiving:
                 raise redis.TimeoutError(f"no heartbeat for {HEARTBEAT_TIMEOUT:.0f} s")
             due = min(next_heartbeat, self._last_heartbeat + HEARTBEAT_TIMEOUT)
             self._receive(pubsub, max(due - now, 0.0))
+            next_heartbeat = max(next_heartbeat, self._last_heartbeat + interval)
 
     def _send_heartbeat(self) -> None:
         try:

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 
 from chatbot.store.cluster.pool import slot_of
 from chatbot.store.cluster.subscriptions import ClusterSubscriptions
@@ -113,14 +114,14 @@ class ClusterListeners:
         self.subscribe_everywhere = self._subscriptions.subscribe_everywhere
 
     def channel(self, partition: Partition) -> str:
-        return self.own_channel if self._subscriptions.hears_slot(slot_of(partition.shared.ledger)) else ""
+        return self.own_channel if self._subscriptions.hears_slots(slot_of(partition.shared.ledger)) else ""
 
     def hears(self, node: Node) -> bool:
-        return all(map(self._subscriptions.hears_slot, self._slots[node]))
+        return self._subscriptions.hears_slots(*self._slots[node])
 
     @property
     def receiving(self) -> bool:
-        return all(map(self.hears, self._slots))
+        return self._subscriptions.hears_slots(*chain.from_iterable(self._slots.values()))
 
     def subscribe(self, partition: Partition, channel: str, timeout: float) -> bool:
         return self._subscriptions.subscribe(channel, timeout)

@@ -22,6 +22,11 @@ logger = logging.getLogger(__name__)
 #: Kinds of spans, as OpenTelemetry names them.
 INTERNAL, SERVER, CLIENT, CONSUMER = "INTERNAL", "SERVER", "CLIENT", "CONSUMER"
 
+#: A span that has ended: name, kind, the ids of its trace, its own ('' for a new one) and its parent's ('' for none),
+#: start and end in epoch nanoseconds, then attributes, error and links as `Span` has them. The garbage collector does
+#: not follow plain tuples of such values while they wait.
+Ended = tuple[str, str, str, str, str, int, int, bytes, str | None, tuple[str, ...]]
+
 Attribute = str | bool | int | float | tuple[str, ...]
 
 #: Seconds that the end of a process waits for the last spans to be sent.
@@ -62,7 +67,7 @@ class Recorder(Protocol):
     def samples(self, trace_id: str, parent: Context | None, name: str) -> bool:
         """Whether a trace that this program begins, or goes on with below a client's span, is recorded."""
 
-    def record(self, span: Span) -> None:
+    def record(self, span: Ended) -> None:
         """Takes a span that has ended."""
 
     def close(self) -> None:
@@ -73,7 +78,7 @@ class Span:
     """A step of a trace. As a context it is the current span, and ends with it; an exception makes it a failed one."""
 
     __slots__ = (
-        *("_token", "attributes", "end", "error", "kind", "links", "name"),
+        *("_token", "attributes", "error", "kind", "links", "name"),
         *("parent_id", "sampled", "span_id", "start", "trace_id"),
     )
 
@@ -83,7 +88,6 @@ class Span:
         self.trace_id, self.span_id, self.parent_id = trace_id, span_id, parent_id
         self.sampled = True
         self.start = start or time.time_ns()
-        self.end = 0
         #: As `otlp.py` encodes them: nothing where the span is not sampled.
         self.attributes = b""
         #: The ids of traces and spans, each pair in a text.
@@ -97,19 +101,21 @@ class Span:
         """What stands for the span in a header."""
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
 
-    def child(self, name: str, kind: str = INTERNAL, start: int = 0) -> Span:
+    def child(self, name: str, kind: str = INTERNAL) -> Span:
         """A step of this one, which is sampled."""
-        return Span(name, kind, self.trace_id, _new_span_id(), self.span_id, start)
+        return Span(name, kind, self.trace_id, any_span_id(), self.span_id)
 
-    def sibling(self, name: str, start: int) -> Span:
-        """A step beside this one."""
-        return Span(name, INTERNAL, self.trace_id, _new_span_id(), self.parent_id, start)
+    def add(self, name: str, start: int, end: int, parent_id: str) -> None:
+        """Records another span of the trace, which has ended. `start` and `end` in epoch nanoseconds."""
+        if _recorder is not None:
+            _recorder.record((name, INTERNAL, self.trace_id, "", parent_id, start, end, b"", None, ()))
 
     def finish(self, end: int = 0) -> None:
         """Ends the span at `end`, in epoch nanoseconds, 0 for now."""
         if self.sampled and _recorder is not None:
-            self.end = max(end or time.time_ns(), self.start)
-            _recorder.record(self)
+            end = max(end or time.time_ns(), self.start)
+            ids = (self.trace_id, self.span_id, self.parent_id)
+            _recorder.record((self.name, self.kind, *ids, self.start, end, self.attributes, self.error, self.links))
 
     def __enter__(self) -> Self:
         self._token = _current.set(self)
@@ -160,7 +166,7 @@ def root(name: str, *, parent: str | None = None, link: str | None = None) -> Sp
         return None
     above, linked = Context.parse(parent), Context.parse(link)
     trace_id = above.trace_id if above else f"{random.getrandbits(128) or 1:032x}"
-    span = Span(name, SERVER, trace_id, _new_span_id(), above.span_id if above else "")
+    span = Span(name, SERVER, trace_id, any_span_id(), above.span_id if above else "")
     span.sampled = _recorder.samples(trace_id, above, name)
     if linked is not None:
         span.links = (linked.trace_id + linked.span_id,)
@@ -174,7 +180,7 @@ def continued(stored: str, name: str, span_id: str = "") -> Span | None:
     """
     if _recorder is None or not _STORED.match(stored):
         return None
-    span = Span(name, CONSUMER, stored[:32], span_id or _new_span_id(), stored[32:48])
+    span = Span(name, CONSUMER, stored[:32], span_id or any_span_id(), stored[32:48])
     span.sampled = stored[48] == "1"
     return span
 
@@ -187,7 +193,7 @@ def child(name: str) -> Opened:
 
 def new_span_id() -> str:
     """An id for a span to come, '' where there are no traces."""
-    return "" if _recorder is None else _new_span_id()
+    return "" if _recorder is None else any_span_id()
 
 
 def start(process: str) -> None:
@@ -233,5 +239,5 @@ def _asked_for(environ: Mapping[str, str]) -> str | None:
     return next((name for name in _ENDPOINTS if environ.get(name, "").strip()), None)
 
 
-def _new_span_id() -> str:
+def any_span_id() -> str:
     return "%016x" % (random.getrandbits(64) or 1)

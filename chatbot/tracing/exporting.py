@@ -1,8 +1,8 @@
 """Sends ended spans to a collector, by OTLP over HTTP, in batches from a thread. Imported only where traces are on.
 
 The SDK chooses the sampler, describes the process and sends; spans are encoded past its tracer (`otlp.py`): the id of a
-span may be fixed before, and some are those of a worker that died. The thread in which a span ends encodes it: that
-costs less than to hand it over, and bytes that wait for the next request cost the garbage collector nothing.
+span may be fixed before, and some are those of a worker that died. They are encoded when a request is sent, many in a
+row: that takes a fifth of the time that each takes alone, between other work.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import cast
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -21,13 +22,15 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from chatbot.tracing import Attribute, Context, Span
+from chatbot.tracing import Attribute, Context, Ended
 from chatbot.tracing.otlp import encode_request, encode_resource, encode_span
 
 logger = logging.getLogger(__name__)
 
 #: Spans that wait at most, spans in a request, and milliseconds between requests, unless variables say otherwise.
 _QUEUE, _BATCH, _DELAY = 8192, 2048, 5000
+#: Spans that are encoded in a row: replies go on in between.
+_IN_A_ROW = 256
 #: Traces that a process begins within a second at most, unless OTEL_TRACES_SAMPLER is set.
 _TRACES_A_SECOND = 20.0
 #: Samplers that take each trace of which no client decides.
@@ -57,8 +60,7 @@ class Exporter:
         self._limit = _number("OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE)
         self._batch = min(_number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH), self._limit)
         self._delay = _number("OTEL_BSP_SCHEDULE_DELAY", _DELAY) / 1000
-        #: Encoded spans.
-        self._queue = deque[bytes]()
+        self._queue = deque[Ended]()
         self._dropped = 0
         self._closing = False
         self._wake = threading.Event()
@@ -83,12 +85,12 @@ class Exporter:
         self._full_at = full_at
         return True
 
-    def record(self, span: Span) -> None:
+    def record(self, span: Ended) -> None:
         waiting = len(self._queue)
         if waiting >= self._limit:
             self._dropped += 1
             return
-        self._queue.append(encode_span(span))
+        self._queue.append(span)
         if waiting >= self._batch and not self._wake.is_set():
             self._wake.set()
 
@@ -104,13 +106,19 @@ class Exporter:
             self._wake.clear()
             while self._queue:
                 try:
-                    batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch))]
-                    self._sender.send(encode_request(self._resource, batch))
+                    self._sender.send(encode_request(self._resource, self._encoded()))
                 except Exception:
                     logger.exception("spans could not be sent")
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0
                 logger.warning("%d spans were dropped: they ended faster than the collector takes them", dropped)
+
+    def _encoded(self) -> Iterator[bytes]:
+        """The spans of a request."""
+        for count in range(min(len(self._queue), self._batch)):
+            if count % _IN_A_ROW == 0:
+                time.sleep(0)
+            yield encode_span(self._queue.popleft())
 
 
 def _number(variable: str, default: int) -> int:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
-from chatbot.tracing import Attribute, Span
+from chatbot.tracing import Attribute, Ended, any_span_id
 
 #: The enumeration `SpanKind`.
 _KINDS = {"INTERNAL": 1, "SERVER": 2, "CLIENT": 3, "PRODUCER": 4, "CONSUMER": 5}
@@ -20,20 +20,21 @@ _ROOT, _CHILD = struct.Struct("<2s16s2s8sBQBQ"), struct.Struct("<2s16s2s8sBQBQ2s
 _FAILED = b"\x7a\x02\x18\x02"
 
 
-def encode_span(span: Span) -> bytes:
+def encode_span(span: Ended) -> bytes:
     """A span as a field of `ScopeSpans`."""
-    ids = bytes.fromhex(span.trace_id + span.span_id + span.parent_id)
-    times = (0x39, span.start, 0x41, span.end)
-    if span.parent_id:
+    name, kind, trace_id, span_id, parent_id, start, end, attributes, error, links = span
+    ids = bytes.fromhex(trace_id + (span_id or any_span_id()) + parent_id)
+    times = (0x39, start, 0x41, end)
+    if parent_id:
         own = _CHILD.pack(b"\x0a\x10", ids[:16], b"\x12\x08", ids[16:24], *times, b"\x22\x08", ids[24:])
     else:
         own = _ROOT.pack(b"\x0a\x10", ids[:16], b"\x12\x08", ids[16:], *times)
-    own += _name(span.name, span.kind) + span.attributes
-    for link in span.links:
+    own += _name(name, kind) + attributes
+    for link in links:
         linked = bytes.fromhex(link)
         own += _field(0x6A, b"\x0a\x10%b\x12\x08%b" % (linked[:16], linked[16:]))
-    if span.error is not None:
-        own += attribute("error.type", span.error) + _FAILED
+    if error is not None:
+        own += attribute("error.type", error) + _FAILED
     return _field(0x12, own)
 
 

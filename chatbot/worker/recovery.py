@@ -74,17 +74,29 @@ class Recovery:
         self._lock = threading.Lock()
         self._answering = 0
         self._ending = threading.Event()
+        #: Set while this worker cannot fetch tasks.
+        self._outage = threading.Event()
         # Until then, by the monotonic clock, the broker is not asked; None when it took the last tasks.
         self._publish_after: float | None = None
 
     def start(self) -> None:
         """Sweeps now, and then each second, or more often while the broker is away."""
+        threading.Thread(target=self._watch, name="outages", daemon=True).start()
         for node in self._partitions.nodes:
             threading.Thread(target=self._run, args=(node,), name="recovery", daemon=True).start()
 
     def stop(self) -> None:
         """Recovers nothing further; replies in progress continue."""
         self._ending.set()
+        self._outage.set()
+
+    def _watch(self) -> None:
+        """Checks for all threads whether the broker is away: that of a Redis that is frozen may be busy for seconds."""
+        while not self._ending.wait(OUTAGE_INTERVAL):
+            if self._connected():
+                self._outage.clear()
+            else:
+                self._outage.set()
 
     def _run(self, node: Node) -> None:
         while not self._ending.is_set():
@@ -95,9 +107,10 @@ class Recovery:
                 logger.warning("could not sweep: %s", error)
             except Exception:
                 logger.exception("a sweep failed")
-            due = time.monotonic() + SWEEP_INTERVAL
-            while not self._ending.wait(OUTAGE_INTERVAL) and self._connected() and time.monotonic() < due:
-                pass
+            if self._outage.is_set():
+                self._ending.wait(OUTAGE_INTERVAL)
+            else:
+                self._outage.wait(SWEEP_INTERVAL)
 
     def _interval(self) -> float:
         return SWEEP_INTERVAL if self._connected() else OUTAGE_INTERVAL

@@ -42,9 +42,9 @@ def attempt(work: Assignment, claimed: int | None) -> Opened:
     span.start = claimed or now
     if work.attempt_before:
         since, number = _follow(span, work)
-    span.sibling("wait for a worker", min(since, span.start)).finish(span.start)
+    span.add("wait for a worker", min(since, span.start), span.start, span.parent_id)
     if claimed:
-        span.child("claim", start=claimed).finish(now)
+        span.add("claim", claimed, now, span.span_id)
     span.attributes = _attempted(work.message_id, number)
     return span
 

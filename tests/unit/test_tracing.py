@@ -19,11 +19,12 @@ from chatbot.protocol.client_errors import ClientError
 from chatbot.tracing import (
     CLIENT,
     GRPC,
+    INTERNAL,
     NOT_INSTALLED,
     NOTHING,
     SERVER,
     Context,
-    Span,
+    Ended,
     child,
     continued,
     current,
@@ -131,7 +132,7 @@ def test_a_malformed_traceparent_is_ignored(text: str | None) -> None:
     assert Context.parse(text) is None
 
 
-def test_what_another_version_stored_is_no_trace(recorded: list[Span]) -> None:
+def test_what_another_version_stored_is_no_trace(recorded: list[Ended]) -> None:
     assert recorded == []
     for text in ("", f"00-{TRACE}-{SPAN}-01", f"{TRACE}{SPAN}", f"{TRACE}{SPAN}2", f"{TRACE}{SPAN}1\n"):
         assert continued(text, "attempt") is None
@@ -141,9 +142,9 @@ def test_what_another_version_stored_is_no_trace(recorded: list[Span]) -> None:
 
 
 @pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Span]]:
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Ended]]:
     """The spans of a process with traces on, which sends none."""
-    found: list[Span] = []
+    found: list[Ended] = []
     monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:1")
     monkeypatch.setattr("chatbot.tracing.exporting.Exporter.record", lambda _, span: found.append(span))
     start("web")
@@ -151,13 +152,13 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Span]]:
     finish()
 
 
-def test_of_many_traces_the_first_of_a_second_are_recorded(recorded: list[Span]) -> None:
+def test_of_many_traces_the_first_of_a_second_are_recorded(recorded: list[Ended]) -> None:
     for _ in range(200):
         accept()
     assert 20 <= len(recorded) < 200
 
 
-def test_a_client_decides_whether_its_trace_is_recorded(recorded: list[Span]) -> None:
+def test_a_client_decides_whether_its_trace_is_recorded(recorded: list[Ended]) -> None:
     for _ in range(50):
         with root("accept", parent=f"00-{TRACE}-{SPAN}-00") or NOTHING as span, child("step") as step:
             assert span is not None
@@ -169,7 +170,7 @@ def test_a_client_decides_whether_its_trace_is_recorded(recorded: list[Span]) ->
     assert len(recorded) == 50
 
 
-def test_a_sampler_of_the_variables_counts(monkeypatch: pytest.MonkeyPatch, recorded: list[Span]) -> None:
+def test_a_sampler_of_the_variables_counts(monkeypatch: pytest.MonkeyPatch, recorded: list[Ended]) -> None:
     finish()
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
     start("web")
@@ -178,18 +179,16 @@ def test_a_sampler_of_the_variables_counts(monkeypatch: pytest.MonkeyPatch, reco
     assert len(recorded) == 100
 
 
-def test_an_exception_fails_its_span_and_those_around_it(recorded: list[Span]) -> None:
+def test_an_exception_fails_its_span_and_those_around_it(recorded: list[Ended]) -> None:
     with pytest.raises(ClientError), root("accept") or NOTHING, child("store"):
         raise ClientError("too_many_pending", "Wait")
-    assert [(span.name, span.error) for span in recorded] == [
-        ("store", "too_many_pending"),
-        ("accept", "too_many_pending"),
-    ]
-    assert (recorded[0].trace_id, recorded[0].parent_id) == (recorded[1].trace_id, recorded[1].span_id)
+    (inner, _, trace_id, _, parent_id, *_, inner_error, _), (outer, _, of_outer, span_id, *_, error, _) = recorded
+    assert (inner, inner_error, outer, error) == ("store", "too_many_pending", "accept", "too_many_pending")
+    assert (trace_id, parent_id) == (of_outer, span_id)
     assert current() is None
 
 
-def test_lines_of_the_log_name_the_span(recorded: list[Span]) -> None:
+def test_lines_of_the_log_name_the_span(recorded: list[Ended]) -> None:
     with root("accept") or NOTHING as span:
         assert span is not None
         record = logging.LogRecord("chatbot", logging.INFO, __file__, 1, "Hello", (), None)
@@ -199,11 +198,10 @@ def test_lines_of_the_log_name_the_span(recorded: list[Span]) -> None:
 
 def test_spans_are_encoded_as_protobuf_decodes_them() -> None:
     long = "ä" * 20_000
-    span = Span("chat small", CLIENT, TRACE, SPAN, "1" * 16, 2**60)
-    span.end, span.error, span.links = 2**60 + 1, "timeout", ("2" * 32 + "3" * 16,)
+    links = ("2" * 32 + "3" * 16,)
     given = {"yes": True, "no": False, "count": 300, "less": -1, "all": ("a",)}
     texts = {f"text {length}": "x" * length for length in range(100, 140)}
-    span.attributes = b"".join(
+    attributes = b"".join(
         (
             text_attribute("text")(long),
             float_attribute("share")(0.5),
@@ -211,14 +209,18 @@ def test_spans_are_encoded_as_protobuf_decodes_them() -> None:
             *(text_attribute(key)(value) for key, value in texts.items()),
         )
     )
-    plain = Span("accept", SERVER, TRACE, SPAN, start=5)
-    plain.attributes = text_attribute("text")("\ud800") + attribute("count", 1)
-    spans = [encode_span(each) for each in (span, plain)]
+    few = text_attribute("text")("\ud800") + attribute("count", 1)
+    spans = [
+        encode_span(("chat small", CLIENT, TRACE, SPAN, "1" * 16, 2**60, 2**60 + 1, attributes, "timeout", links)),
+        encode_span(("accept", SERVER, TRACE, SPAN, "", 5, 6, few, None, ())),
+        encode_span(("claim", INTERNAL, TRACE, "", SPAN, 5, 6, b"", None, ())),
+    ]
     decoded = ExportTraceServiceRequest.FromString(encode_request(encode_resource({"service.name": "x"}, "s"), spans))
     (group,) = decoded.resource_spans
     (scope,) = group.scope_spans
     assert (group.schema_url, group.resource.attributes[0].key, scope.scope.name) == ("s", "service.name", "chatbot")
-    full, least = scope.spans
+    full, least, unnamed = scope.spans
+    assert (len(unnamed.span_id), any(unnamed.span_id), unnamed.parent_span_id.hex()) == (8, True, SPAN)
     assert (full.trace_id.hex(), full.span_id.hex(), full.parent_span_id.hex()) == (TRACE, SPAN, "1" * 16)
     assert (full.name, full.kind, full.start_time_unix_nano, full.end_time_unix_nano) == (
         "chat small",

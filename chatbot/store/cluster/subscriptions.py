@@ -86,10 +86,10 @@ class ClusterSubscriptions:
         listener = self._listeners.get(node)
         return listener is not None and listener.receiving
 
-    def hears_slot(self, slot: int) -> bool:
-        """The same for the owner of a slot."""
+    def hears_slots(self, *slots: int) -> bool:
+        """The same for the owners of these slots."""
         try:
-            return self.hears(self._topology.owner(slot))
+            return all(map(self.hears, self._topology.owners(slots)))
         except redis.ConnectionError:
             return False
 

@@ -12,16 +12,18 @@ import threading
 import time
 import weakref
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from chatbot.store.connections import Connection, SSLConnection
+from chatbot.store.connections import Connection, SSLConnection, ask_packed
 from chatbot.store.polling import poll
 from chatbot.store.url_parts import host_and_port, redis_options
 
@@ -33,6 +35,9 @@ SLOTS = 16384
 _ASK_TIMEOUT = 1.0
 #: Seconds between two queries for the owners of the slots, at least.
 _SHORTEST_INTERVAL = 0.1
+#: The queries, which are sent together.
+_QUERIES: tuple[Any, ...] = (("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
+_PACKED = b"".join(map(hiredis.pack_command, _QUERIES))
 
 
 class ClusterNode(NamedTuple):
@@ -90,7 +95,7 @@ class Topology:
     def __init__(self, address: ClusterAddress) -> None:
         self._address = address
         self._discovery = threading.Lock()
-        self._askers: dict[ClusterNode, redis.Redis] = {}
+        self._askers: dict[ClusterNode, redis.ConnectionPool] = {}
         # Guards all below.
         self._lock = threading.Lock()
         #: The first slot of each range, ascending, and the range's owner.
@@ -116,6 +121,17 @@ class Topology:
         if found is None:
             raise redis.ConnectionError(f"no node has slot {slot}")
         return found
+
+    def owners(self, slots: Iterable[int]) -> frozenset[ClusterNode]:
+        """The masters that have the slots. Raises redis-py's `ConnectionError` when no node says or a slot has none."""
+        self._start()
+        if not self._firsts:
+            self.discover()
+        with self._lock:
+            found = {self._moved.get(slot) or self._owners[bisect_right(self._firsts, slot) - 1] for slot in slots}
+        if None in found:
+            raise redis.ConnectionError("some slots have no node")
+        return frozenset(filter(None, found))
 
     def master_number(self, slot: int) -> int:
         """The number of the slot's owner among all masters, by their slots; 0 while it is unknown. It does not block.
@@ -182,23 +198,23 @@ class Topology:
     def _ask(self, node: ClusterNode) -> tuple[int, list[Any]]:
         """The node's epoch, and its answer to CLUSTER SLOTS."""
         if node not in self._askers:
-            self._askers[node] = redis.Redis(
-                connection_pool=redis.ConnectionPool(
-                    connection_class=self._address.connection_class,
-                    host=node.host,
-                    port=node.port,
-                    **{**self._address.redis_options, "socket_timeout": _ASK_TIMEOUT},
-                    socket_connect_timeout=_ASK_TIMEOUT,
-                    decode_responses=True,
-                    protocol=2,
-                    retry=Retry(NoBackoff(), 0),
-                    maint_notifications_config=MaintNotificationsConfig(enabled=False),
-                )
+            self._askers[node] = redis.ConnectionPool(
+                connection_class=self._address.connection_class,
+                host=node.host,
+                port=node.port,
+                **{**self._address.redis_options, "socket_timeout": _ASK_TIMEOUT},
+                socket_connect_timeout=_ASK_TIMEOUT,
+                decode_responses=True,
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+                maint_notifications_config=MaintNotificationsConfig(enabled=False),
             )
-        client = self._askers[node]
-        info = client.execute_command("CLUSTER", "INFO")
+        info, ranges = answers = ask_packed(self._askers[node], _PACKED, len(_QUERIES))
+        for answer in answers:
+            if isinstance(answer, redis.RedisError):
+                raise answer
         epoch = next((line for line in info.splitlines() if line.startswith("cluster_current_epoch:")), ":0")
-        return int(epoch.partition(":")[2]), client.execute_command("CLUSTER", "SLOTS")
+        return int(epoch.partition(":")[2]), ranges
 
     def _learn(self, epoch: int, ranges: list[Any], asked: ClusterNode) -> bool:
         """Takes over an answer; false when the node knows less than one asked before, or of no slot."""
