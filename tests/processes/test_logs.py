@@ -268,7 +268,7 @@ def test_flower_shows_names_and_hashes_and_neither_tokens_texts_nor_passwords(
 def test_a_misspelled_setting_is_one_warning_that_names_the_nearest(log_format: str) -> None:
     env = {**os.environ, "MODEL_ULR": "http://127.0.0.1:9/hf_MadeUpToken", "LOG_FORMAT": log_format}
     command = [sys.executable, "-c", "import wsgi"]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=True)
     (line,) = done.stderr.splitlines()
     message = "MODEL_ULR is not a setting: did you mean MODEL_URL?"
     if log_format == "json":
