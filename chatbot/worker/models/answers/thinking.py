@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from chatbot.worker.models.answers.channels import Channels, in_channels
@@ -92,11 +93,11 @@ class Thinking:
                 return self._reply(text)
             self._end, self._said = pair[1], None
             text = start[len(pair[0]) :]
-        at = text.lower().find(self._end)
-        if at >= 0:
-            after, self._end, self._thought = text[at + len(self._end) :], None, True
+        # In lower case a text may be longer: İ becomes two characters.
+        if tag := re.search(re.escape(self._end), text, re.IGNORECASE):
+            self._end, self._thought = None, True
             # A head may follow.
-            return self.feed(after)._replace(thought=text[:at])
+            return self.feed(text[tag.end() :])._replace(thought=text[: tag.start()])
         self._held = _partial(text, self._end)
         return Split("", text.removesuffix(self._held))
 

@@ -548,6 +548,11 @@ def test_thinking_is_kept_apart(server: ByteServer, case: str) -> None:
     assert reply(CHAT.model(server)) == expected
 
 
+def test_letters_that_are_longer_in_lower_case_move_no_tag(server: ByteServer) -> None:
+    server.script(chunked(event(CHAT.delta("<think>İİİ</THINK>Hello there.")), event(CHAT.end())))
+    assert reply(CHAT.model(server)) == Reply("Hello there.", "stop", "İİİ")
+
+
 def test_a_reply_of_nothing_but_heads_ends(server: ByteServer) -> None:
     server.script(chunked(event(CHAT.delta("<|im_start|>assistant" * 5000)), *CHAT.hello()))
     assert reply(CHAT.model(server)) == HELLO
