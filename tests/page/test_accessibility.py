@@ -61,6 +61,8 @@ def test_axe_finds_nothing(
     model.fault("unauthorized", 1)
     user.send("fail")
     expect(page.get_by_role("button", name="Retry")).to_be_visible()
+    user.draft.fill("x" * 8001)
+    found["too long"] = violations(page)
     user.draft.fill("something to send")
     user.page.locator("#more").click()
     found["failed, with the menu"] = violations(page)
@@ -169,6 +171,35 @@ def test_a_reply_is_announced_to_screen_readers_once_when_it_is_complete(ada: Pa
     assert ada.page.evaluate("window.announced") == ["Assistant: Title\nSome bold words, and code."]
     expect(ada.page.get_by_role("log", name="Conversation")).to_be_visible()
     expect(ada.page.get_by_role("article", name="Assistant")).to_be_visible()
+
+
+def test_text_of_twice_the_size_leaves_everything_in_reach_on_a_phone(chromium: Browser, site: Deployment) -> None:
+    user = PageUser(chromium, site.url(), **PHONE).start_chat()
+    page = user.page
+    page.evaluate("document.documentElement.style.fontSize = '200%'")
+    user.ask("!say=one")
+    page.locator("#more").click()
+    names = ["Export as Markdown", "System", "Dark", "Forget this chat", "Bad reply", "New chat", "Your chats"]
+    controls = [page.get_by_role("button", name=name, exact=True).last for name in names]
+    for control in [*controls, page.locator("#stateText")]:
+        box = control.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+    state, new = page.locator("#stateText").bounding_box(), page.locator("#newHere").bounding_box()
+    assert state is not None
+    assert new is not None
+    assert state["x"] + state["width"] <= new["x"]
+    user.close()
+
+
+def test_a_chat_is_printed_dark_on_white_whatever_the_theme(ada: PageUser) -> None:
+    ada.page.locator("#more").click()
+    ada.page.get_by_role("button", name="Dark").click()
+    colour = "getComputedStyle(document.body).color"
+    assert ada.page.evaluate(colour) == "rgb(231, 235, 233)"
+    ada.page.emulate_media(media="print")
+    assert ada.page.evaluate(colour) == "rgb(27, 33, 31)"
 
 
 def test_nothing_moves_with_reduced_motion(chromium: Browser, site: Deployment) -> None:

@@ -53,7 +53,7 @@ def model_check(served: Served, **environ: str) -> subprocess.CompletedProcess[s
     """`flask --app wsgi model-check` with the worker's settings, overridden by `environ`."""
     command = [str(BIN / "flask"), "--app", "wsgi", "model-check"]
     env = {**served.worker.env, **environ}
-    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
 class Conversation:

@@ -21,7 +21,7 @@ from chatbot.web.commands.store_command import StoreCommand
 @pytest.mark.parametrize("command", ["web", "worker", "model-check"])
 def test_a_bot_without_its_function_is_refused_in_one_line(command: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "chatbot", command, "bot"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "chatbot", command, "bot"], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 1
     assert (done.stdout, done.stderr) == ("", "BOT is module:function, such as bot:reply, not bot\n")
@@ -59,7 +59,7 @@ def test_output_that_cannot_be_written_ends_a_command_without_a_traceback() -> N
                 stdout=output,
                 stderr=subprocess.PIPE,
                 text=True,
-                timeout=60,
+                timeout=120,
                 check=False,
             )
             assert (done.returncode, done.stderr) == (1, says)
@@ -101,7 +101,7 @@ def test_a_command_that_cannot_use_redis_says_why(
 
 def test_an_unknown_command_gets_the_list_of_commands() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "chatbot", "blah"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "chatbot", "blah"], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"chatbot has no command blah\n\n{USAGE}\n"

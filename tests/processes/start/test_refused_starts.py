@@ -27,7 +27,7 @@ PYTHON = (str(BIN / "python"),)
 FLASK = str(BIN / "flask")
 
 #: Seconds for one start; a refusal takes about one on an idle machine.
-TIMEOUT = 60.0
+TIMEOUT = 120.0
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ def test_the_lines_of_the_readme_run(chat: Deployment) -> None:
         env={"PYTHONPATH": str(ROOT / "clients" / "python" / "src")},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

@@ -39,7 +39,7 @@ def health(chat: Deployment, *arguments: str) -> tuple[int, str]:
         env=chat.env,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.stderr == ""

@@ -23,7 +23,7 @@ def model_check(**environ: str) -> Result:
 def run_model_check(**environ: str) -> subprocess.CompletedProcess[str]:
     command = [str(BIN / "flask"), "--app", "wsgi", "model-check"]
     env = {**os.environ, "MODEL_API": "", "HUGGINGFACE_INFERENCE_TOKEN": "", **environ}
-    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/completions"])

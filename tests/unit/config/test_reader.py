@@ -413,7 +413,7 @@ def test_every_process_ends_with_one_line_that_names_the_setting(command: tuple[
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert ended.returncode != 0

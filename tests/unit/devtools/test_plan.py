@@ -232,7 +232,7 @@ def run(tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
         env={**kept, "PYTHONPATH": str(ROOT), **env},
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=120,
         check=False,
     )
 

@@ -57,7 +57,7 @@ def written(code: str, **env: str) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=120,
         check=False,
     )
     return ended.stdout

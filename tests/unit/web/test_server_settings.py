@@ -25,7 +25,7 @@ def failure(command: tuple[str, ...], folder: Path, **settings: str) -> str:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert ended.returncode != 0

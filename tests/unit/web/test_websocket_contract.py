@@ -164,7 +164,7 @@ def test_simple_websocket_buffers_frames_in_one_list_named_input_buffer(ws: WebS
     assert ws.receive(timeout=10) == "hi"
     peer.client.sendall(TEXT)
     while not ws.input_buffer:
-        assert ws.event.wait(10)
+        assert ws.event.wait(30)
     assert ws.sock.buffered is ws.input_buffer
 
 
@@ -188,7 +188,7 @@ def test_simple_websocket_wakes_receive_by_event(ws: WebSocket) -> None:
 def test_simple_websocket_closes_the_socket_at_the_end_of_its_thread(ws: WebSocket, peer: Peer) -> None:
     finished = ws.sock.finished
     peer.client.close()
-    assert finished.wait(10)
+    assert finished.wait(30)
     with pytest.raises(simple_websocket.ConnectionClosed):
         ws.receive(timeout=10)
 

@@ -75,7 +75,7 @@ def test_what_a_server_sends_beyond_its_response_is_no_answer_to_the_next_reques
             connection.recv(65536)
             connection.sendall(answer(text))
             if place == 0:
-                answered.wait(10)
+                answered.wait(30)
                 connection.sendall(answer("another user's"))
                 surplus.set()
 
@@ -87,7 +87,7 @@ def test_what_a_server_sends_beyond_its_response_is_no_answer_to_the_next_reques
         model = at(f"http://127.0.0.1:{server.getsockname()[1]}/")
         assert ask(model, "first") == ("one", "stop")
         answered.set()
-        assert surplus.wait(10)
+        assert surplus.wait(30)
         assert ask(model, "second") == ("two", "stop")
         thread.join(10)
     for connection in connections:

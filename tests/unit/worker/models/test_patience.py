@@ -118,7 +118,7 @@ def test_a_call_is_cancelled_at_once_also_where_the_server_will_close_the_connec
     call = Call(30)
 
     def cancel() -> None:
-        begun.wait(10)
+        begun.wait(30)
         call.cancel("stop")
 
     thread = threading.Thread(target=cancel)

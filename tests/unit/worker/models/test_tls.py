@@ -100,7 +100,7 @@ def test_an_unusable_certificate_is_named(folder: Path, files: tuple[str, ...]) 
 def test_a_worker_with_an_unusable_certificate_does_not_start() -> None:
     env = {**os.environ, "MODEL_CLIENT_CERT": "/no/such/file.pem"}
     command = [str(BIN / "celery"), "-A", "celery_worker", "worker"]
-    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 1
     assert "Settings: MODEL_CLIENT_CERT is not usable (/no/such/file.pem)" in ended.stderr
     assert "Traceback" not in ended.stderr
