@@ -72,14 +72,15 @@ class ModelProtocol(Model):
     def _continued(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
         """What follows the last message, the beginning of the reply. Raises `CannotContinue`."""
         partial = conversation[-1].text
+        if sure_end(partial) == len(partial) and self.continuation.ways and not self.continuation.proven:
+            yield from self._repeated(conversation, call)
+            return
         for way in self.continuation.ways:
             begun = False
             try:
                 for end in sorted({sure_end(partial), len(partial)}):
                     if end == len(partial) and not self.continuation.proven:
-                        raise CannotContinue(
-                            "the server began another reply" if begun else "the beginning is too short"
-                        )
+                        raise CannotContinue("the server began another reply")
                     last = replace(conversation[-1], text=partial[:end])
                     seam = Seam(partial[end:], self.continuation.works)
                     try:
@@ -102,6 +103,18 @@ class ModelProtocol(Model):
                 call.refused.setdefault(self.continuation, set()).add(way)
         raise CannotContinue("the server does not continue replies")
 
+    def _repeated(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
+        """What follows the last message in another reply that begins with it, as it does at temperature 0.
+
+        That message is too short to show whether the server continues it. Raises `CannotContinue`.
+        """
+        seam = Seam(conversation[-1].text, lambda: None)
+        try:
+            with closing(self._answered(conversation[:-1], call, None, seam)) as pieces:
+                yield from pieces
+        except Diverged:
+            raise CannotContinue("the beginning is too short") from None
+
     def _answered(
         self,
         conversation: Sequence[PromptMessage],
@@ -110,7 +123,7 @@ class ModelProtocol(Model):
         seam: Seam | None = None,
     ) -> Pieces:
         """The text, without stop sequences, apart from thinking; of a continuation what is behind the `seam`."""
-        before = "" if seam is None else conversation[-1].text
+        before = conversation[-1].text if conversation[-1].begins else ""
         text, thinking, thoughts = ReplyText(self._stops(call), begun=bool(before)), Thinking(before), ReplyText()
         with closing(self._request(conversation, call, way)) as pieces:
             for piece in pieces:

@@ -11,8 +11,8 @@ from devtools.chaos.experiments import run_experiment
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment
 
-#: Seconds within which a reply that a fault interrupted arrives, at default settings: the start of a process is in it.
-RECOVERY = 25.0
+#: Seconds within which a reply that a fault interrupted arrives, at default settings.
+RECOVERY = 15.0
 
 
 @pytest.fixture(scope="module")

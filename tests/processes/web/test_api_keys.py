@@ -122,7 +122,8 @@ def test_every_operation_is_refused_without_a_key_and_for_another_model(keyed: D
 def test_wrong_requests_are_refused_in_openais_form(keyed: Deployment) -> None:
     secret = new_key(keyed, "wrong")
     response = ask(keyed, secret).json()["id"]
-    assert ask(keyed, secret, input="x" * (9 * 1024 * 1024)).status_code == 413
+    for path in ("/responses", "/responses/compact", "/chat/completions"):
+        assert call(keyed, secret, "POST", path, {"input": "x" * (9 * 1024 * 1024)}).status_code == 413
     wrong = (
         ("POST", "/chat/completions"),
         ("POST", "/responses/compact"),

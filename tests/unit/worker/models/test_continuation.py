@@ -43,6 +43,13 @@ def test_a_reply_goes_on_behind_what_is_shown(make: ModelFactory, partial: str) 
     assert partial + rest(model, partial) == REPLY, "the way is known now"
 
 
+def test_the_same_reply_again_serves_where_too_little_is_shown_to_continue(model: ModelServer) -> None:
+    asked = chat(f"{model.url}/v1/chat/completions")
+    assert "You" + rest(asked, "You") == REPLY
+    assert model.requests()[-1].body["messages"][-1]["role"] == "user"
+    assert not asked.continuation.proven
+
+
 def test_a_conversation_that_a_client_ends_with_a_reply_is_answered_as_it_is(
     make: ModelFactory, model: ModelServer
 ) -> None:
