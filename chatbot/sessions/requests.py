@@ -101,8 +101,8 @@ class Requests:
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
         self._max_queue_age = max_queue_age
         self._task = task
-        # The node that is the broker as well, if `task` says so; in a Redis Cluster the queue has a slot of its own.
-        self._broker = None if partitions.all[0].tag else partitions.nodes[0]
+        # The group whose Redis is the broker too, if `task` says so; in a Redis Cluster the queue has a slot of its own.
+        self._broker = None if partitions.all[0].tag else partitions.groups[0]
 
     def accept(
         self,
@@ -204,7 +204,7 @@ class Requests:
         """`elsewhere` is what the partition of the request's address answered; see scripts/_admission.lua."""
         session, address = request.session, request.terms.address
         line = [self._partitions.of_address(address).line(address)] if elsewhere in ("", "here") else []
-        queue, task = self._task(session) if self._partitions.of(session).node is self._broker else ("", "")
+        queue, task = self._task(session) if self._partitions.of(session).group is self._broker else ("", "")
         answer: list[Any] = self._scripts.run_replicated(
             script,
             session,

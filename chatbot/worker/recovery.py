@@ -24,7 +24,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.queue.celery_app import BROKER_ERRORS, NEW, OWED, PUBLISH_TIMEOUT, publish_reply
 from chatbot.sessions.ledger import OUTAGE_INTERVAL, SWEEP_INTERVAL, Ledger
-from chatbot.store.partitions import Node, Partitions
+from chatbot.store.partitions import PartitionGroup, Partitions
 from chatbot.telemetry.counters import SWEEPS, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.replies import Replies
 from chatbot.worker.tasks import counting_outages
@@ -82,8 +82,8 @@ class Recovery:
     def start(self) -> None:
         """Sweeps now, and then each second, or more often while the broker is away."""
         threading.Thread(target=self._watch, name="outages", daemon=True).start()
-        for node in self._partitions.nodes:
-            threading.Thread(target=self._run, args=(node,), name="recovery", daemon=True).start()
+        for group in self._partitions.groups:
+            threading.Thread(target=self._run, args=(group,), name="recovery", daemon=True).start()
 
     def stop(self) -> None:
         """Recovers nothing further; replies in progress continue."""
@@ -98,10 +98,10 @@ class Recovery:
             else:
                 self._outage.set()
 
-    def _run(self, node: Node) -> None:
+    def _run(self, group: PartitionGroup) -> None:
         while not self._ending.is_set():
             try:
-                self.sweep(node)
+                self.sweep(group)
             except StoreUnavailable as error:
                 self._counts.add(WORKER_REDIS_ERRORS)
                 logger.warning("could not sweep: %s", error)
@@ -115,9 +115,9 @@ class Recovery:
     def _interval(self) -> float:
         return SWEEP_INTERVAL if self._connected() else OUTAGE_INTERVAL
 
-    def sweep(self, node: Node) -> None:
-        """Gives each overdue session of a node a worker, and settles the charges there. Raises `StoreUnavailable`."""
-        overdue = self._ledger().overdue(node, self._interval())
+    def sweep(self, group: PartitionGroup) -> None:
+        """Gives each overdue session of a group a worker, and settles the charges there. Raises `StoreUnavailable`."""
+        overdue = self._ledger().overdue(group, self._interval())
         if overdue is None:
             return
         self._counts.add(SWEEPS)
@@ -136,7 +136,7 @@ class Recovery:
             left = [session for session in unpublished if not self._answer(session, any_slot=True)]
             self._ledger().check_next(left)
         self._charges().settle(overdue.charged)
-        if node is self._partitions.nodes[0]:
+        if group is self._partitions.groups[0]:
             self._charges().check_old()
 
     def _publish(self, tasks: list[tuple[str, int]]) -> list[str]:

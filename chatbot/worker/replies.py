@@ -24,6 +24,7 @@ from chatbot.telemetry.counters import (
 )
 from chatbot.worker import traces
 from chatbot.worker.generation import Generator
+from chatbot.worker.grouped_streams import GroupedStreams
 from chatbot.worker.model_requests import ModelRequests
 from chatbot.worker.models.base import Model
 from chatbot.worker.models.call import Call
@@ -35,7 +36,6 @@ from chatbot.worker.models.errors import (
     PermanentModelError,
 )
 from chatbot.worker.models.event_loop import ModelLoop, current_loop, outside
-from chatbot.worker.node_streams import NodeStreams
 from chatbot.worker.open_streams import OpenStreams
 from chatbot.worker.retries import retry_delay
 from chatbot.worker.stream import Stream
@@ -77,7 +77,7 @@ class Replies:
     def __init__(
         self,
         leases: Leases,
-        streams: OpenStreams | NodeStreams,
+        streams: OpenStreams | GroupedStreams,
         model: Model,
         settings: Settings,
         counts: Counts,

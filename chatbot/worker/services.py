@@ -19,10 +19,10 @@ from chatbot.store.partition_table import open_partitions
 from chatbot.store.partitions import Partitions
 from chatbot.telemetry.counters import Counts
 from chatbot.worker.bots.model import PythonModel
+from chatbot.worker.grouped_streams import GroupedStreams
 from chatbot.worker.models import create_model
 from chatbot.worker.models.base import Model
 from chatbot.worker.models.event_loop import ModelLoop
-from chatbot.worker.node_streams import NodeStreams
 from chatbot.worker.pipelined_scripts import PipelinedScripts
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import recovery_slots
@@ -89,8 +89,8 @@ class WorkerServices:
         return open_listeners(self.partitions, lambda _, session: self.streams.stop(session))
 
     @cached_property
-    def streams(self) -> NodeStreams:
-        return NodeStreams(self.leases, self.partitions, self.counts)
+    def streams(self) -> GroupedStreams:
+        return GroupedStreams(self.leases, self.partitions, self.counts)
 
     @cached_property
     def _replies(self) -> Replies:

@@ -182,7 +182,7 @@ def test_a_sweep_runs_in_partitions_with_unanswered_messages_alone(cluster: Redi
         """The sessions found, and how many partitions were swept: each writes what it has read of the others."""
         for partition in table.all:
             partition.client.delete(partition.swept, partition.shared.pace)
-        found = [overdue for node in table.nodes if (overdue := ledger.overdue(node))]
+        found = [overdue for group in table.groups if (overdue := ledger.overdue(group))]
         swept = sum(int(partition.client.hexists(partition.shared.pace, "others")) for partition in table.all)
         return [session for overdue in found for session in overdue.unclaimed], swept
 

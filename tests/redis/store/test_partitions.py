@@ -54,7 +54,7 @@ class Three:
 
     def answers(self, number: int) -> bool:
         try:
-            return bool(self.table.nodes[number].client.ping())
+            return bool(self.table.groups[number].client.ping())
         except Exception:  # noqa: BLE001 - whatever it is, Redis does not answer yet
             return False
 
@@ -73,8 +73,8 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Three]:
 @pytest.fixture
 def table(three: Three) -> Partitions:
     """The partitions of three empty Redis."""
-    for node in three.table.nodes:
-        node.client.execute_command("FLUSHALL", "SYNC")
+    for group in three.table.groups:
+        group.client.execute_command("FLUSHALL", "SYNC")
     return three.table
 
 
@@ -130,13 +130,13 @@ def test_each_session_has_its_keys_in_one_redis(table: Partitions, wary: Session
 
 
 def sweep_all(table: Partitions, ledger: Ledger) -> list[str]:
-    """Sweeps each node now, twice, as each learns then what the others have."""
+    """Sweeps each group now, twice, as each learns then what the others have."""
     owed: list[str] = []
     for _ in range(2):
-        for node in table.nodes:
-            for partition in table.of_node(node):
+        for group in table.groups:
+            for partition in table.in_group(group):
                 partition.client.delete(partition.swept)
-            overdue = ledger.overdue(node)
+            overdue = ledger.overdue(group)
             assert overdue is not None
             owed += overdue.owed + overdue.unclaimed
     return owed
@@ -280,8 +280,8 @@ def test_a_lost_redis_stops_no_session_of_the_others(three: Three, table: Partit
         wary.requests.accept(session, "m1", "hello", Terms(bucket, address))
         answer(leases, session)
         assert wary.read(session, buckets=bucket).to_json("token")
-    for node in table.nodes[1:]:
-        assert ledger.overdue(node) is not None
+    for group in table.groups[1:]:
+        assert ledger.overdue(group) is not None
     works = [work for session in others if _accepted(wary, session) and (work := leases.claim(session))]
     held = Progress(_as_of(works[0], lost), "Hel")
     assert leases.progress([held, *(Progress(work, "Hel") for work in works)]) == ["unavailable", "on", "on"]
@@ -293,7 +293,7 @@ def test_a_lost_redis_stops_no_session_of_the_others(three: Three, table: Partit
     # A task ran meanwhile, whose session is not due for seconds.
     ledger.missed(lost)
     with pytest.raises(StoreUnavailable):
-        ledger.overdue(table.nodes[0])
+        ledger.overdue(table.groups[0])
     three.start(0)
     eventually(lambda: _due(table, ledger) == [lost], what="the sweep finds what the lost Redis has")
     answer(leases, lost)
@@ -316,7 +316,7 @@ def test_a_frozen_redis_delays_neither_readiness_nor_new_sessions(
             return found == (True, "Redis 3 of 3 does not answer")
 
         eventually(one_does_not_answer)
-        wary._breakers._until[table.nodes[2]] = time.monotonic() + 60, 60
+        wary._breakers._until[table.groups[2]] = time.monotonic() + 60, 60
         assert all(table.of(session_id(wary.create("Eve")["token"])) is not table.all[2] for _ in range(5))
     finally:
         three.processes[2].signal(signal.SIGCONT)
@@ -330,7 +330,7 @@ def _readiness(table: Partitions, hub: Hub) -> tuple[bool, str]:
 def _due(table: Partitions, ledger: Ledger) -> list[str]:
     first = table.all[0]
     first.client.delete(first.swept)
-    overdue = ledger.overdue(first.node)
+    overdue = ledger.overdue(first.group)
     return overdue.unclaimed if overdue else []
 
 
