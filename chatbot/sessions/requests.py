@@ -101,7 +101,7 @@ class Requests:
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
         self._max_queue_age = max_queue_age
         self._task = task
-        # The group whose Redis is the broker too, if `task` says so; in a Redis Cluster the queue has a slot of its own.
+        # The group whose Redis is the broker too; in a Redis Cluster the queue has a slot of its own.
         self._broker = None if partitions.all[0].tag else partitions.groups[0]
 
     def accept(

@@ -83,7 +83,7 @@ def report_broker(url: str, variable: str) -> None:
 
 
 def _states(partitions: Partitions, hub: Hub) -> list[dict[str, str]]:
-    """The state of each group. Once one works, no other is waited for longer than `_PATIENCE`: a probe has a time limit."""
+    """The state of each group. Once one works, the others have `_PATIENCE` seconds: a probe has a time limit."""
     pool = ThreadPoolExecutor(len(partitions.groups), "readiness")
     calls = [pool.submit(_state, hub, group) for group in partitions.groups]
     pool.shutdown(wait=False)

@@ -74,29 +74,17 @@ class Recovery:
         self._lock = threading.Lock()
         self._answering = 0
         self._ending = threading.Event()
-        #: Set while this worker cannot fetch tasks.
-        self._outage = threading.Event()
         # Until then, by the monotonic clock, the broker is not asked; None when it took the last tasks.
         self._publish_after: float | None = None
 
     def start(self) -> None:
         """Sweeps now, and then each second, or more often while the broker is away."""
-        threading.Thread(target=self._watch, name="outages", daemon=True).start()
         for group in self._partitions.groups:
             threading.Thread(target=self._run, args=(group,), name="recovery", daemon=True).start()
 
     def stop(self) -> None:
         """Recovers nothing further; replies in progress continue."""
         self._ending.set()
-        self._outage.set()
-
-    def _watch(self) -> None:
-        """Checks for all threads whether the broker is away: that of a Redis that is frozen may be busy for seconds."""
-        while not self._ending.wait(OUTAGE_INTERVAL):
-            if self._connected():
-                self._outage.clear()
-            else:
-                self._outage.set()
 
     def _run(self, group: PartitionGroup) -> None:
         while not self._ending.is_set():
@@ -107,21 +95,22 @@ class Recovery:
                 logger.warning("could not sweep: %s", error)
             except Exception:
                 logger.exception("a sweep failed")
-            if self._outage.is_set():
-                self._ending.wait(OUTAGE_INTERVAL)
-            else:
-                self._outage.wait(SWEEP_INTERVAL)
+            self._wait()
 
-    def _interval(self) -> float:
-        return SWEEP_INTERVAL if self._connected() else OUTAGE_INTERVAL
+    def _wait(self) -> None:
+        """Waits for the next sweep; at most `OUTAGE_INTERVAL` while this worker cannot fetch tasks."""
+        deadline = time.monotonic() + SWEEP_INTERVAL
+        while not self._ending.wait(OUTAGE_INTERVAL) and self._connected() and time.monotonic() < deadline:
+            pass
 
     def sweep(self, group: PartitionGroup) -> None:
         """Gives each overdue session of a group a worker, and settles the charges there. Raises `StoreUnavailable`."""
-        overdue = self._ledger().overdue(group, self._interval())
+        connected = self._connected()
+        overdue = self._ledger().overdue(group, SWEEP_INTERVAL if connected else OUTAGE_INTERVAL)
         if overdue is None:
             return
         self._counts.add(SWEEPS)
-        away = self._publish_after is not None or not self._connected()
+        away = self._publish_after is not None or not connected
         owed, new = overdue.owed, overdue.unclaimed
         if away:
             # Tasks in the queue are out of reach, those of `queued` too, and take no slots: any that is free will do.
