@@ -105,7 +105,7 @@ class OpenStreams:
             return stream.report()
 
     def stop(self, session: str, request: str) -> None:
-        """Ends the model call of the reply to a request, if this process makes it; without a `request` to any of the session."""
+        """Ends the model call of the reply to a request, if this process makes it; for '' to any of the session."""
         with self.lock:
             stream = self._open.get(session)
         if stream is not None and request in ("", stream.assignment.message_id):

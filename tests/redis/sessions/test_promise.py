@@ -23,6 +23,7 @@ from chatbot.protocol.client_errors import ClientError, SessionNotFound
 from chatbot.protocol.client_frames import OnBusy
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress
+from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
 from chatbot.store import scripts
 from chatbot.store.keys import LEDGER, WAITING, session_keys
@@ -140,7 +141,7 @@ class Chat(RuleBasedStateMachine):
     def send(self, chat: int, on_busy: OnBusy = "queue") -> None:
         found, message = self.chats[chat], self._new_id()
         if self._request(
-            found, on_busy, lambda: self.sessions.requests.accept(found.id, message, "text", on_busy=on_busy)
+            found, on_busy, lambda: self.sessions.requests.accept(found.id, message, "text", Terms(on_busy=on_busy))
         ):
             found.add(message, message, found.leaf)
 
@@ -151,7 +152,10 @@ class Chat(RuleBasedStateMachine):
         found, message = self.chats[chat], self._new_id()
         of = found.human[found.some(which)] if found.acknowledged else "none"
         if self._request(
-            found, on_busy, lambda: self.sessions.requests.edit(found.id, of, message, "edited", on_busy=on_busy), of
+            found,
+            on_busy,
+            lambda: self.sessions.requests.edit(found.id, of, message, "edited", Terms(on_busy=on_busy)),
+            of,
         ):
             found.add(message, message, found.parent[of], found.stored_parent[of])
 
@@ -163,7 +167,7 @@ class Chat(RuleBasedStateMachine):
         about = found.some(which) if found.acknowledged else "none"
         of = reply_id(found.id, about) if by_reply and about in found.replies else found.human.get(about, "none")
         if self._request(
-            found, on_busy, lambda: self.sessions.requests.regenerate(found.id, of, request, on_busy=on_busy), of
+            found, on_busy, lambda: self.sessions.requests.regenerate(found.id, of, request, Terms(on_busy=on_busy)), of
         ):
             found.add(request, found.human[about], found.parent[found.human[about]])
 
@@ -195,9 +199,9 @@ class Chat(RuleBasedStateMachine):
         request = found.some(which)
         human = found.human[request]
         if human == request:
-            accepted = self.sessions.requests.accept(found.id, request, "another text", on_busy="interrupt")
+            accepted = self.sessions.requests.accept(found.id, request, "another text", Terms(on_busy="interrupt"))
         else:
-            accepted = self.sessions.requests.regenerate(found.id, human, request, on_busy="interrupt")
+            accepted = self.sessions.requests.regenerate(found.id, human, request, Terms(on_busy="interrupt"))
         assert (accepted.reply or {}).get("msg") == found.replies.get(request)
         assert (accepted.failure is not None) == (request in found.failed)
 

@@ -20,6 +20,7 @@ from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases, Progress
 from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.queue_delay import expected_wait, read_lines
+from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.client import SOCKET_TIMEOUT
 from chatbot.store.partition_table import open_partitions
@@ -106,7 +107,7 @@ def test_each_session_has_its_keys_in_one_redis(table: Partitions, wary: Session
     leases = Leases(table, ttl=60, history_messages=4)
     found = one_in_each(wary, table)
     for session in found:
-        assert wary.requests.accept(session, "m1", "hello", (), "10.0.0.1").wake
+        assert wary.requests.accept(session, "m1", "hello", Terms(address="10.0.0.1")).wake
     assert Ledger(table).size() == 3
     assert [line.ready for line in read_lines(table.all)] == [1, 1, 1]
     works = [work for session in found if (work := leases.claim(session))]
@@ -158,7 +159,7 @@ def test_the_surplus_of_an_address_is_refused_over_all_partitions(table: Partiti
             set_pace(partition, 1 / 3)
         sweep_all(table, ledger)
         try:
-            wary.requests.accept(session, f"m{number}", "hello", (), address)
+            wary.requests.accept(session, f"m{number}", "hello", Terms(address=address))
             accepted.append(session)
         except RateLimited:
             continue
@@ -168,7 +169,9 @@ def test_the_surplus_of_an_address_is_refused_over_all_partitions(table: Partiti
     assert len({table.of(session) for session in accepted}) > 1
     assert expected_wait(read_lines(table.all)) == pytest.approx(10, rel=0.1)
     # A newcomer whose address and session are anywhere finds room.
-    assert wary.requests.accept(one_in_each(wary, table)[0], "m1", "hello", (), address_in(table, table.all[2])).wake
+    assert wary.requests.accept(
+        one_in_each(wary, table)[0], "m1", "hello", Terms(address=address_in(table, table.all[2]))
+    ).wake
 
 
 def line_is_long(sessions: Sessions) -> None:
@@ -181,12 +184,12 @@ def test_an_address_elsewhere_is_asked_only_while_the_line_is_long(table: Partit
     address = address_in(table, far)
     session = one_in_each(wary, table)[0]
     far.client.config_resetstat()
-    wary.requests.accept(session, "m1", "hello", (), address)
+    wary.requests.accept(session, "m1", "hello", Terms(address=address))
     assert "cmdstat_evalsha" not in far.client.info("commandstats")
     # The line may have ten sessions: with six in it the address's partition decides.
     set_pace(there, 1)
     there.client.zadd(there.shared.waiting, {f"s{number}": 1 for number in range(5)})
-    wary.requests.accept(one_in_each(wary, table)[0], "m1", "hello", (), address)
+    wary.requests.accept(one_in_each(wary, table)[0], "m1", "hello", Terms(address=address))
     assert far.client.zcard(far.line(address)) == 1
 
 
@@ -196,18 +199,18 @@ def test_what_was_claimed_elsewhere_leaves_the_line_by_the_queue_delay(table: Pa
     leases = Leases(table, ttl=60, history_messages=4)
     first, second = (one_in_each(wary, table)[0] for _ in range(2))
     line_is_long(wary)
-    wary.requests.accept(first, "m1", "hello", (), address)
+    wary.requests.accept(first, "m1", "hello", Terms(address=address))
     assert far.client.zrange(far.line(address), 0, -1) == [first]
     answer(leases, first)
     # A line that takes a while somewhere, and an entry older than its delay.
     set_pace(there, 1)
-    wary.requests.accept(second, "m1", "hello", (), address)
+    wary.requests.accept(second, "m1", "hello", Terms(address=address))
     far.client.zincrby(far.line(address), -60_000, first)
     # However long the rest takes, this one is no older than the delay that the sweep reads.
     far.client.zincrby(far.line(address), 60_000, second)
     third = one_in_each(wary, table)[0]
     sweep_all(table, Ledger(table))
-    wary.requests.accept(third, "m1", "hello", (), address)
+    wary.requests.accept(third, "m1", "hello", Terms(address=address))
     assert set(far.client.zrange(far.line(address), 0, -1)) == {second, third}
 
 
@@ -216,20 +219,20 @@ def test_what_the_session_refuses_is_given_back_to_the_address(table: Partitions
     address, session = address_in(table, far), one_in_each(wary, table)[0]
     bucket = (Bucket("chat:rate:messages:x", 3_600_000, 3, partition=far),)
     for message in ("m1", "m2"):
-        wary.requests.accept(session, message, "hello", bucket, address)
+        wary.requests.accept(session, message, "hello", Terms(bucket, address))
     full = float(far.client.get("chat:rate:messages:x") or 0)
     for _ in range(5):
         with pytest.raises(ClientError, match="too_many_pending"):
-            wary.requests.accept(session, "m3", "hello", bucket, address)
-        assert wary.requests.accept(session, "m1", "hello", bucket, address).repeated
+            wary.requests.accept(session, "m3", "hello", Terms(bucket, address))
+        assert wary.requests.accept(session, "m1", "hello", Terms(bucket, address)).repeated
     assert float(far.client.get("chat:rate:messages:x") or 0) == pytest.approx(full, abs=5000)
     assert far.client.zrange(far.line(address), 0, -1) == [session]
     other = one_in_each(wary, table)[2]
-    wary.requests.accept(other, "m1", "hello", bucket, address)
+    wary.requests.accept(other, "m1", "hello", Terms(bucket, address))
     # Nothing is left, also for a session elsewhere; what is known is answered.
     with pytest.raises(RateLimited):
-        wary.requests.accept(one_in_each(wary, table)[2], "m1", "hello", bucket, address)
-    assert wary.requests.accept(other, "m1", "hello", bucket, address).repeated
+        wary.requests.accept(one_in_each(wary, table)[2], "m1", "hello", Terms(bucket, address))
+    assert wary.requests.accept(other, "m1", "hello", Terms(bucket, address)).repeated
     with pytest.raises(RateLimited):
         wary.read(other, buckets=bucket)
     answer(Leases(table, ttl=60, history_messages=4), session)
@@ -241,11 +244,11 @@ def test_the_line_has_no_session_that_a_worker_answers(table: Partitions, wary: 
     far = table.all[1]
     address, session = address_in(table, far), one_in_each(wary, table)[0]
     line_is_long(wary)
-    wary.requests.accept(session, "m1", "hello", (), address)
+    wary.requests.accept(session, "m1", "hello", Terms(address=address))
     assert far.client.zcard(far.line(address)) == 1
     assert Leases(table, ttl=60, history_messages=4).claim(session) is not None
     far.client.delete(far.line(address))
-    wary.requests.accept(session, "m2", "and?", (), address)
+    wary.requests.accept(session, "m2", "and?", Terms(address=address))
     assert far.client.zcard(far.line(address)) == 0
 
 
@@ -271,10 +274,10 @@ def test_a_lost_redis_stops_no_session_of_the_others(three: Three, table: Partit
     # The address's line and rates are in the Redis that is lost.
     address = address_in(table, table.all[0])
     bucket = (Bucket("chat:rate:messages:x", 1000, 5, partition=table.all[0]),)
-    wary.requests.accept(lost, "m1", "hello", bucket, address)
+    wary.requests.accept(lost, "m1", "hello", Terms(bucket, address))
     three.processes[0].kill()
     for session in others:
-        wary.requests.accept(session, "m1", "hello", bucket, address)
+        wary.requests.accept(session, "m1", "hello", Terms(bucket, address))
         answer(leases, session)
         assert wary.read(session, buckets=bucket).to_json("token")
     for node in table.nodes[1:]:
@@ -283,7 +286,7 @@ def test_a_lost_redis_stops_no_session_of_the_others(three: Three, table: Partit
     held = Progress(_as_of(works[0], lost), "Hel")
     assert leases.progress([held, *(Progress(work, "Hel") for work in works)]) == ["unavailable", "on", "on"]
     with pytest.raises(StoreUnavailable):
-        wary.requests.accept(lost, "m2", "are you there?", bucket, address)
+        wary.requests.accept(lost, "m2", "are you there?", Terms(bucket, address))
     # New sessions are where Redis answers.
     assert all(table.of(session_id(wary.create("Eve")["token"])) is not table.all[0] for _ in range(5))
     eventually(lambda: _readiness(table, hub) == (True, "Redis 1 of 3 does not answer"), what="one is away")
