@@ -12,7 +12,7 @@ import redis
 from chatbot.protocol.events import STOP_CHANNEL, stopped_reply
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Assignment, Leases, Progress
-from chatbot.sessions.requests import Requests
+from chatbot.sessions.requests import Requests, Terms
 from chatbot.sessions.responses import Responses
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import session_keys
@@ -38,13 +38,13 @@ class Talk:
     # Users
 
     def interrupt(self, name: str = "second") -> None:
-        self.requests.accept(self.session, name, name, on_busy="interrupt")
+        self.requests.accept(self.session, name, name, Terms(on_busy="interrupt"))
 
     def edit(self) -> None:
-        self.requests.edit(self.session, "first", "second", "second", on_busy="interrupt")
+        self.requests.edit(self.session, "first", "second", "second", Terms(on_busy="interrupt"))
 
     def regenerate(self) -> None:
-        self.requests.regenerate(self.session, "first", "second", on_busy="interrupt")
+        self.requests.regenerate(self.session, "first", "second", Terms(on_busy="interrupt"))
 
     def later(self, name: str = "later") -> None:
         self.requests.accept(self.session, name, name)
