@@ -1,5 +1,5 @@
 -- Stands before every script, behind locals with its keys and arguments. These functions read the arguments of the
--- script that calls them by name: `session`, `ttl_ms`, ... See store/scripts.py.
+-- script that calls them by name: `session`, `ttl_ms`, ... See store/script_texts.py.
 --
 -- The fields of `state`, times in epoch milliseconds. Of the session: `fence` (of the latest claim), `events` (number of the
 -- last one), `ends` (its latest end), `line` (key of its address's line), `trace:<request>`, `stop:<request>` (see

@@ -16,7 +16,7 @@ from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.client import clock
 from chatbot.store.keys import LEDGER, LINE, PACE, SWEPT, WAITING, session_keys
-from chatbot.store.scripts import ARGUMENTS, source
+from chatbot.store.script_texts import ARGUMENTS, source
 
 ADDRESS = f"{LINE}10.0.0.1"
 #: The answer of _line.lua, and what it was computed from; the session's id says whether there are other partitions.

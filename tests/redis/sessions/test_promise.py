@@ -25,7 +25,7 @@ from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress
 from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
-from chatbot.store import scripts
+from chatbot.store import script_texts, scripts
 from chatbot.store.keys import LEDGER, WAITING, session_keys
 from chatbot.store.partition_table import open_partitions
 from chatbot.store.partitions import Partitions, partitions_of
@@ -510,7 +510,7 @@ def test_the_promise_holds_over_several_partitions(redis_url: str) -> None:
 @contextmanager
 def fault(monkeypatch: pytest.MonkeyPatch, script: str, line: str, instead: str) -> Iterator[None]:
     """The script with a fault put back in."""
-    original = scripts.source
+    original = script_texts.source
 
     def faulty(name: str) -> str:
         text = original(name)
