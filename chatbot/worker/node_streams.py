@@ -30,8 +30,8 @@ class NodeStreams:
     def last_report(self, stream: Stream) -> Progress:
         return self._of(stream.assignment.session).last_report(stream)
 
-    def stop(self, session: str) -> None:
-        self._of(session).stop(session)
+    def stop(self, session: str, request: str) -> None:
+        self._of(session).stop(session, request)
 
     def cancel_all(self, reason: str) -> int:
         return sum(streams.cancel_all(reason) for streams in self._streams.values())

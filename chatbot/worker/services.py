@@ -11,7 +11,7 @@ import redis
 
 from chatbot.api_keys.charges import Charges
 from chatbot.config import PYTHON, Settings
-from chatbot.protocol.events import STOP_CHANNEL
+from chatbot.protocol.events import STOP_CHANNEL, stopped_reply
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import Ledger
 from chatbot.store.listeners import ClusterListeners, Listeners, open_listeners
@@ -86,7 +86,7 @@ class WorkerServices:
 
     @cached_property
     def listeners(self) -> Listeners | ClusterListeners:
-        return open_listeners(self.partitions, lambda _, session: self.streams.stop(session))
+        return open_listeners(self.partitions, lambda _, payload: self.streams.stop(*stopped_reply(payload)))
 
     @cached_property
     def streams(self) -> NodeStreams:

@@ -64,6 +64,8 @@ class Conversation:
     leaf: str | None = None
     #: Unanswered requests in the order in which they must be answered.
     pending: list[str] = field(default_factory=list)
+    #: Pending requests whose reply was stopped, each with the newest request of that moment.
+    stopped: dict[str, str] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     replies: dict[str, str] = field(default_factory=dict)
     #: Ids in the order in which they were stored.
@@ -86,6 +88,19 @@ class Conversation:
         if request is None:
             return None
         return reply_id(self.id, request) if request in self.replies else self.human[request]
+
+    def stop(self, *, again: bool = False) -> None:
+        """Stops the first reply that is not stopped; with `again` the last stop may be repeated."""
+        newest = self.pending[-1]
+        for request in self.pending:
+            if request not in self.stopped or (again and self.stopped[request] == newest):
+                break
+        self.stopped[request] = newest
+
+    def settle(self) -> str:
+        """The next request has its end."""
+        self.stopped.pop(self.pending[0], None)
+        return self.pending.pop(0)
 
     def add(self, request: str, human: str, parent: str | None, stored_parent: str | None = "") -> None:
         if request == human:
@@ -220,6 +235,8 @@ class Chat(RuleBasedStateMachine):
         except ClientError as error:
             assert error.code == "nothing_to_stop"
             assert not found.pending
+        else:
+            found.stop(again=True)
 
     @precondition(lambda self: self.count >= SEVERAL and all(chat.alive for chat in self.chats))
     @rule(chat=SESSIONS)
@@ -254,6 +271,8 @@ class Chat(RuleBasedStateMachine):
             assert not self._current(found, work)
             assert found.alive == (answer == "lost")
             self.held.remove(held)
+        else:
+            assert (answer == "stop") == (work.message_id in found.stopped), "another reply is stopped"
 
     @precondition(lambda self: self.held)
     @rule(which=st.integers(0, 3), go_on=st.booleans(), empty=st.booleans())
@@ -267,7 +286,7 @@ class Chat(RuleBasedStateMachine):
             assert not was_current
             return
         assert was_current
-        assert found.pending.pop(0) == work.message_id
+        assert found.settle() == work.message_id
         found.replies[work.message_id] = text
         found.log.append(work.reply_id)
         self._following(worker, found, following, go_on)
@@ -283,7 +302,7 @@ class Chat(RuleBasedStateMachine):
             assert not was_current
             return
         assert was_current
-        assert found.pending.pop(0) == work.message_id
+        assert found.settle() == work.message_id
         found.failed.add(work.message_id)
         self._following(worker, found, following, go_on)
 
@@ -425,11 +444,13 @@ class Chat(RuleBasedStateMachine):
             assert self._client(found).hget(session_keys(found.id).state, "stop") == running, (
                 "what runs was not stopped"
             )
+            found.stop()
         return True
 
     def _assigned(self, worker: int, found: Conversation, work: Assignment) -> None:
         assert found.alive
         assert found.pending[:1] == [work.message_id], "out of order"
+        assert work.stopped == (work.message_id in found.stopped), "another reply is stopped"
         assert work.reply_id == reply_id(found.id, work.message_id)
         prompt = [message["id"] for message in work.messages]
         assert work.reply_to == found.human[work.message_id]
