@@ -23,7 +23,7 @@ from chatbot.telemetry.counters import (
     Counts,
 )
 from chatbot.worker import traces
-from chatbot.worker.generation import Generator
+from chatbot.worker.generation import Generator, log_reply
 from chatbot.worker.grouped_streams import GroupedStreams
 from chatbot.worker.model_requests import ModelRequests
 from chatbot.worker.models.base import Model
@@ -167,7 +167,9 @@ class Replies:
             # A bug must not leave the message unanswered, nor be retried for ever.
             logger.exception("generating a reply failed")
             return self._settle_failed(work, PermanentModelError("internal", "see the traceback above"), stream)
-        return self._commit(work, finish_reason, stream)
+        settled = self._commit(work, finish_reason, stream)
+        log_reply(stream, finish_reason)
+        return settled
 
     def _generate(self, work: Assignment, call: Call, stream: Stream) -> str:
         try:
