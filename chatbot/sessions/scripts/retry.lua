@@ -14,4 +14,6 @@ if refusal then
   return refusal
 end
 redis.call('HDEL', failed, message)
+-- A version without marks has left it.
+redis.call('HDEL', state, 'stop:' .. message)
 return await_reply(wait)

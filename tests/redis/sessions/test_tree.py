@@ -15,6 +15,7 @@ from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.events import Event
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Assignment, Leases, Progress
+from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import events_channel, session_keys
 from devtools.harness.histories import store_turns, stored_messages
@@ -254,20 +255,20 @@ def test_feedback_is_stored_with_its_reply(talk: Talk, redis_client: redis.Redis
 
 
 def test_reject_stores_nothing_while_a_request_is_unanswered(talk: Talk) -> None:
-    assert talk.say("m1", on_busy="reject") == ["m1"]
+    assert talk.say("m1", terms=Terms(on_busy="reject")) == ["m1"]
     talk.sessions.requests.accept(talk.session, "m2", "m2")
     before = talk.stored()
     steps: tuple[Callable[[], object], ...] = (
-        lambda: talk.sessions.requests.accept(talk.session, "m3", "m3", on_busy="reject"),
-        lambda: talk.sessions.requests.edit(talk.session, "m1", "m3", "m3", on_busy="reject"),
-        lambda: talk.sessions.requests.regenerate(talk.session, "m1", "m3", on_busy="reject"),
+        lambda: talk.sessions.requests.accept(talk.session, "m3", "m3", Terms(on_busy="reject")),
+        lambda: talk.sessions.requests.edit(talk.session, "m1", "m3", "m3", Terms(on_busy="reject")),
+        lambda: talk.sessions.requests.regenerate(talk.session, "m1", "m3", Terms(on_busy="reject")),
     )
     for step in steps:
         with pytest.raises(ClientError, match="busy"):
             step()
     assert talk.stored() == before
     # A repetition is acknowledged, whatever is busy.
-    assert talk.sessions.requests.accept(talk.session, "m2", "m2", on_busy="reject").about == {
+    assert talk.sessions.requests.accept(talk.session, "m2", "m2", Terms(on_busy="reject")).about == {
         "parent": talk.reply("m1")
     }
 
@@ -279,11 +280,11 @@ def test_interrupt_stops_what_runs_and_keeps_its_text_in_one_step(talk: Talk, st
     work = talk.claim()
     talk.sessions.requests.accept(talk.session, "m3", "m3")
     if step == "accept":
-        talk.sessions.requests.accept(talk.session, "m4", "m4", on_busy="interrupt")
+        talk.sessions.requests.accept(talk.session, "m4", "m4", Terms(on_busy="interrupt"))
     elif step == "edit":
-        talk.sessions.requests.edit(talk.session, "m2", "m4", "m4", on_busy="interrupt")
+        talk.sessions.requests.edit(talk.session, "m2", "m4", "m4", Terms(on_busy="interrupt"))
     else:
-        talk.sessions.requests.regenerate(talk.session, "m1", "m4", on_busy="interrupt")
+        talk.sessions.requests.regenerate(talk.session, "m1", "m4", Terms(on_busy="interrupt"))
     assert talk.leases.progress([Progress(work, "so far", 0, {"type": "delta"})]) == ["stop"]
     following = talk.leases.commit(work, "so far", "stopped", go_on=True)
     # Messages that waited before keep their place, and their replies.
@@ -298,7 +299,7 @@ def test_interrupt_drops_a_scheduled_retry(talk: Talk, redis_client: redis.Redis
     talk.sessions.requests.accept(talk.session, "m1", "m1")
     talk.leases.postpone(talk.claim(), 30.0, loading=False)
     assert talk.leases.claim(talk.session) is None
-    accepted = talk.sessions.requests.accept(talk.session, "m2", "m2", on_busy="interrupt")
+    accepted = talk.sessions.requests.accept(talk.session, "m2", "m2", Terms(on_busy="interrupt"))
     assert accepted.wake
     assert overdue(redis_client) == [talk.session]
     first = talk.claim()
