@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from chatbot.store.script_texts import source
+from chatbot.store.script_texts import ARGUMENTS, source
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = Path(str(files("chatbot.sessions") / "scripts"))
@@ -43,7 +43,7 @@ def main() -> int:
         print("luacheck is not installed: Lua is not checked (Debian: apt install lua-check)")
         return 0
     parts = {path.stem: path.read_text("utf-8") for path in sorted(SCRIPTS.glob("*.lua"))}
-    found = findings({name: source(name) for name in parts if not name.startswith("_")}, parts)
+    found = findings({name: source(name) for name in ARGUMENTS}, parts)
     print(*found, f"luacheck: {len(parts)} Lua files, {len(found)} findings", sep="\n")
     return 1 if found else 0
 
