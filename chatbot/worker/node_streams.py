@@ -19,7 +19,10 @@ class NodeStreams:
 
     def __init__(self, leases: Leases, partitions: Partitions, counts: Counts) -> None:
         self._partitions = partitions
-        self._streams = {node: OpenStreams(leases, counts) for node in partitions.nodes}
+        # Steps on several partitions are sent by a pipeline, which blocks.
+        self._streams = {
+            node: OpenStreams(leases, counts, in_loop=len(partitions.of_node(node)) == 1) for node in partitions.nodes
+        }
 
     def open(self, assignment: Assignment, call: Call) -> Stream:
         return self._of(assignment.session).open(assignment, call)
