@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from chatbot.store.scripts import source
+from chatbot.store.script_texts import source
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = Path(str(files("chatbot.sessions") / "scripts"))

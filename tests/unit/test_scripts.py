@@ -7,7 +7,7 @@ import re
 import pytest
 
 from chatbot.store.keys import SessionKeys
-from chatbot.store.scripts import ARGUMENTS, ordered, source
+from chatbot.store.script_texts import ARGUMENTS, ordered, source
 
 
 def test_arguments_are_ordered_by_name() -> None:
