@@ -97,9 +97,9 @@ class Sessions:
         age = int(max_age * 1000) or self._max_age_ms
         for _ in range(_MOST_TOKENS if self._partitions.several and not token else 0):
             token = secrets.token_urlsafe(_TOKEN_BYTES)
-            node = self._partitions.of(session_id(token)).node
+            group = self._partitions.of(session_id(token)).group
             step = partial(self._create, token, document, age)
-            if self._breakers.call(node, step, False, "a new session is elsewhere"):
+            if self._breakers.call(group, step, False, "a new session is elsewhere"):
                 return {"token": token, **document}
         # There is one Redis, or all have failed.
         token = token or secrets.token_urlsafe(_TOKEN_BYTES)

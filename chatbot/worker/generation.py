@@ -59,11 +59,8 @@ class Generator:
         finally:
             self._counts.add(PIECES, amount=chunks)
             self._count_tokens(stream, call.generated)
-        took = time.monotonic() - began
-        self._counts.observe(REPLY_TIME, took)
-        line = "replied with %d characters in %.3f s, the first after %.3f s (%s); %s"
-        first = stream.first_after or 0.0
-        logger.info(line, len(stream.text), took, first, finish_reason, _in_words(stream.usage))
+        stream.took = time.monotonic() - began
+        self._counts.observe(REPLY_TIME, stream.took)
         return finish_reason
 
     def _count_tokens(self, stream: Stream, before: int) -> None:
@@ -80,6 +77,13 @@ class Generator:
         self._counts.add(TOKENS, "prompt", reported.prompt or 0)
         self._counts.add(TOKENS, "cached", reported.cached or 0)
         self._counts.add(TOKENS, "completion", reported.completion or 0)
+
+
+def log_reply(stream: Stream, finish_reason: str) -> None:
+    """Logs what a reply took. Called once it is committed: the user does not wait for the line."""
+    line = "replied with %d characters in %.3f s, the first after %.3f s (%s); %s"
+    first = stream.first_after or 0.0
+    logger.info(line, len(stream.text), stream.took, first, finish_reason, _in_words(stream.usage))
 
 
 def _take(piece: Piece, work: Assignment, stream: Stream) -> int:

@@ -15,7 +15,7 @@ from chatbot.worker.models.base import Model
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.continuation import CannotContinue
 from chatbot.worker.models.errors import ContentRefused, PromptTooLong
-from chatbot.worker.prompts import PromptMessage, estimated_size, estimated_tokens, fit, prompt_messages
+from chatbot.worker.prompts import PromptMessage, estimated_tokens, fit, prompt_messages
 from chatbot.worker.stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class ModelRequests:
     @staticmethod
     def _less(refused: Sequence[PromptMessage], room: int) -> int:
         """Half of the tokens, halved again until the refused prompt is too long for them."""
-        size = sum(estimated_tokens(message.text) for message in refused)
+        size = sum(message.tokens for message in refused)
         while room >= size:
             room //= 2
         return room
@@ -120,7 +120,7 @@ class ModelRequests:
         while True:
             conversation = requested_conversation(messages)
             try:
-                if sum(map(estimated_size, conversation)) > self._max_prompt_tokens:
+                if sum(message.tokens for message in conversation) > self._max_prompt_tokens:
                     raise PromptTooLong("too_long", "a request to /v1 has more than MAX_PROMPT_TOKENS, as estimated")
                 yield from self._ask(conversation, call, stream)
                 return
@@ -134,4 +134,4 @@ class ModelRequests:
                 logger.warning("retrying with the newest messages alone, %d: %s", len(messages), error)
 
     def _estimated(self, conversation: Sequence[PromptMessage]) -> int:
-        return self._instructions + sum(map(estimated_size, conversation))
+        return self._instructions + sum(message.tokens for message in conversation)

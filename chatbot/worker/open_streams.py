@@ -107,11 +107,11 @@ class OpenStreams:
         with self.lock:
             return stream.report()
 
-    def stop(self, session: str) -> None:
-        """Ends the model call of the session's reply, if this process makes it."""
+    def stop(self, session: str, request: str) -> None:
+        """Ends the model call of the reply to a request, if this process makes it; for '' to any of the session."""
         with self.lock:
             stream = self._open.get(session)
-        if stream is not None:
+        if stream is not None and request in ("", stream.assignment.message_id):
             stream.call.cancel("stop")
 
     def cancel_all(self, reason: str) -> int:

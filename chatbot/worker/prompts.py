@@ -6,6 +6,7 @@ import re
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 HUMAN = "Human:"
@@ -31,6 +32,13 @@ class PromptMessage:
     call_id: str = ""
     #: Whether it is the beginning of the reply, which the model is to continue: the assistant's, and the last.
     begins: bool = False
+
+    @cached_property
+    def tokens(self) -> int:
+        """Tokens of the message with its function calls, estimated."""
+        return estimated_tokens(self.text) + sum(
+            estimated_tokens(str(call["function"]["arguments"])) for call in self.calls
+        )
 
 
 def prompt_messages(messages: Sequence[Mapping[str, Any]], keep_reasoning: bool = False) -> list[PromptMessage]:
@@ -61,11 +69,11 @@ def fit(conversation: Sequence[PromptMessage], max_tokens: int) -> Sequence[Prom
     of `max_tokens` at once, so that the next prompts begin alike again. That follows from the conversation alone: each
     turn's prompt is cut in order. A turn with a message that is too long to fit alone is left out.
     """
-    if sum(estimated_tokens(message.text) for message in conversation) <= max_tokens:
+    if sum(message.tokens for message in conversation) <= max_tokens:
         return conversation
-    turns = [turn for turn in _turns(conversation[:-1]) if all(estimated_tokens(m.text) <= max_tokens for m in turn)]
-    sizes = [sum(estimated_tokens(message.text) for message in turn) for turn in turns]
-    questions = [estimated_tokens(turn[0].text) for turn in turns] + [estimated_tokens(conversation[-1].text)]
+    turns = [turn for turn in _turns(conversation[:-1]) if all(message.tokens <= max_tokens for message in turn)]
+    sizes = [sum(message.tokens for message in turn) for turn in turns]
+    questions = [turn[0].tokens for turn in turns] + [conversation[-1].tokens]
     begin, held = 0, 0
     for end, question in enumerate(questions):
         if held + question > max_tokens:
@@ -99,12 +107,6 @@ def estimated_tokens(text: str) -> int:
     encoded = text.encode("utf-8", "replace")
     others = len(encoded.translate(None, _LETTERS))
     return (len(encoded) - others) // 3 + others * 5 // 6 + _LABEL_TOKENS
-
-
-def estimated_size(message: PromptMessage) -> int:
-    """Tokens of a message with its function calls, as `estimated_tokens` has them."""
-    calls = sum(estimated_tokens(str(call["function"]["arguments"])) for call in message.calls)
-    return estimated_tokens(message.text) + calls
 
 
 def completion_prompt(conversation: Sequence[PromptMessage]) -> str:

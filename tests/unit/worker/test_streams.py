@@ -57,7 +57,9 @@ def test_an_earlier_claim_that_opens_late_is_cancelled_itself() -> None:
     streams.open(claimed(10), later)
     streams.open(claimed(9), earlier)
     assert (earlier.cancelled, later.cancelled) == ("lease", None)
-    streams.stop("a-session")
+    streams.stop("a-session", "another")
+    assert later.cancelled is None
+    streams.stop("a-session", with_message().message_id)
     assert later.cancelled == "stop"
 
 
