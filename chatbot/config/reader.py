@@ -194,9 +194,9 @@ def check_authorities(environ: Mapping[str, str]) -> None:
                 ) from None
 
 
-def misspelled(environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Variables that look like a setting and are none, each with the nearest setting's name."""
-    known = {variable for variable, _, _ in variables()} | set(ALIASES.values()) | _FOREIGN
+def misspelled(environ: Mapping[str, str], *more: str) -> list[tuple[str, str]]:
+    """Variables that look like a setting, or one of `more`, and are none, each with the nearest one's name."""
+    known = {variable for variable, _, _ in variables()} | set(ALIASES.values()) | _FOREIGN | set(more)
     found = []
     for name in environ:
         if name not in known and len(name) >= _SHORTEST_MISSPELLING:
