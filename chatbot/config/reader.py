@@ -133,11 +133,12 @@ def load_env_file() -> None:
 
     Raises `ConfigurationError` for a `.env` that cannot be used.
     """
-    for name, value in _read_env_file().items():
+    for name, value in read_env_file().items():
         os.environ.setdefault(name, value)
 
 
-def _read_env_file() -> dict[str, str]:
+def read_env_file() -> dict[str, str]:
+    """The variables in `.env` in the working folder, none without it. Raises `ConfigurationError`."""
     try:
         path = os.path.join(os.getcwd(), ".env")
     except FileNotFoundError:

@@ -97,7 +97,7 @@ class Supervisor:
             on_gone=lambda: self._events.put(_OutputGone()),
             file=log_file,
         )
-        self._causes: tuple[str, ...] = ()  # of giving up, said again as the last lines
+        self._causes: Sequence[str] = ()  # of giving up, said again as the last lines
         self._all_ready = False
         self._hurried = False
 
@@ -126,9 +126,10 @@ class Supervisor:
             self._announce_all_ready()
             now = time.monotonic()
             if late := [run for run in self._running() if not run.ready and run.ready_by <= now]:
-                return self._give_up(
-                    *(f"{run.name} was not ready within {run.service.ready_within:g} s: {run.missing}" for run in late)
-                )
+                causes = [
+                    f"{run.name} was not ready within {run.service.ready_within:g} s: {run.missing}" for run in late
+                ]
+                return self._give_up(causes, late)
             match self._next_event(self._next_deadline()):
                 case _Signalled(signum):
                     self._say(f"{STOP_SIGNALS[signal.Signals(signum)]}: ending everything")
@@ -136,12 +137,12 @@ class Supervisor:
                 case _OutputGone():
                     return 0  # the log has no reader
                 case Hopeless(run) if self._is_current(run):
-                    return self._give_up(f"{run.name} will never be ready: {run.missing}")
+                    return self._give_up([f"{run.name} will never be ready: {run.missing}"], [run])
                 case Ready(run) if self._is_current(run):
                     self._note_ready(run)
                 case Ended(run):
                     if cause := self._plan_restart(run):
-                        return self._give_up(cause)
+                        return self._give_up([cause])
 
     def _start_what_is_due(self) -> None:
         now = time.monotonic()
@@ -194,11 +195,10 @@ class Supervisor:
         child.start_at = now + pause
         return None
 
-    def _give_up(self, *causes: str) -> int:
+    def _give_up(self, causes: Sequence[str], blamed: Sequence[ServiceRun] = ()) -> int:
         self._causes = causes
-        for run in self._running():
-            if not run.ready:
-                self._log.show_last(run.name)
+        for run in blamed:
+            self._log.show_last(run.name)
         self._say("\n".join((*causes, "giving up: ending everything")))
         return 1
 
