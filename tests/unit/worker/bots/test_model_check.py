@@ -13,6 +13,7 @@ import pytest
 from chatbot.bot import Context, Message
 from chatbot.config import ModelSettings, Settings
 from chatbot.config.reader import load_env_file
+from chatbot.worker import model_check
 from chatbot.worker.model_check import check, sources
 
 Check = Callable[..., tuple[bool, str]]
@@ -79,3 +80,10 @@ def test_the_first_line_says_where_the_settings_come_from(monkeypatch: pytest.Mo
     os.environ["MODEL_URL"] = ModelSettings.servers[0].url
     load_env_file()
     assert sources() == "settings:  MODEL_URL from the environment, MODEL_NAME from .env"
+
+
+def test_the_model_of_make_run_is_named_where_no_model_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_check, "_listed_models", lambda *_: ["small"])
+    (server,), named = ModelSettings.servers, Settings.from_env({"MODEL_NAME": "gpt-k"})
+    assert model_check._model(server, Settings()).startswith("small, as the server lists; ")
+    assert model_check._model(server, named) == "gpt-k (MODEL_NAME), which the server does not list; it lists small"
