@@ -4,7 +4,7 @@ if not exists() then
 end
 if redis.call('HEXISTS', failed, message) == 0 then
   if not redis.call('LPOS', pending, message) then
-    return {'not_retryable'}
+    return {redis.call('HEXISTS', index, message) == 1 and 'not_retryable' or 'nothing_to_retry'}
   end
   touch()
   return {'known'}

@@ -213,20 +213,37 @@ def test_steps_on_unknown_messages_are_refused(talk: Talk) -> None:
     talk.say("m1")
     talk.regenerate("m1", "q1")
     reply = talk.reply("m1")
-    steps: tuple[Callable[[], object], ...] = (
-        lambda: talk.sessions.requests.edit(talk.session, "none", "x", "text"),
-        lambda: talk.sessions.requests.edit(talk.session, reply, "x", "text"),
-        lambda: talk.sessions.requests.edit(talk.session, "q1", "x", "text"),
-        lambda: talk.sessions.requests.regenerate(talk.session, "none", "x"),
-        lambda: talk.sessions.requests.accept(talk.session, "x", "text", parent="none"),
-        lambda: talk.sessions.select(talk.session, "none"),
-        lambda: talk.sessions.rate(talk.session, "none", "up", None),
-        lambda: talk.sessions.rate(talk.session, "m1", "up", None),
+    absent, no_reply, no_message = "does not have the message", "Only a reply", "Only a message of the user"
+    steps: tuple[tuple[str, Callable[[], object]], ...] = (
+        (absent, lambda: talk.sessions.requests.edit(talk.session, "none", "x", "text")),
+        (no_message, lambda: talk.sessions.requests.edit(talk.session, reply, "x", "text")),
+        (no_message, lambda: talk.sessions.requests.edit(talk.session, "q1", "x", "text")),
+        (absent, lambda: talk.sessions.requests.regenerate(talk.session, "none", "x")),
+        (absent, lambda: talk.sessions.requests.accept(talk.session, "x", "text", parent="none")),
+        (absent, lambda: talk.sessions.select(talk.session, "none")),
+        (absent, lambda: talk.sessions.rate(talk.session, "none", "up", None)),
+        (no_reply, lambda: talk.sessions.rate(talk.session, "m1", "up", None)),
+        (no_reply, lambda: talk.sessions.rate(talk.session, "q1", "up", None)),
     )
-    for step in steps:
-        with pytest.raises(ClientError, match="message_not_found"):
+    for cause, step in steps:
+        with pytest.raises(ClientError, match=f"message_not_found: .*{cause}"):
             step()
+    for request, cause in (("none", absent), ("m1", "whose reply failed"), (reply, "whose reply failed")):
+        with pytest.raises(ClientError, match=f"not_retryable: .*{cause}"):
+            talk.sessions.requests.retry(talk.session, request)
     assert len(talk.stored()) == 3
+
+
+def test_a_message_with_the_id_of_a_reply_in_progress_is_answered(talk: Talk) -> None:
+    """The id stands in the deltas of that reply. The session was damaged by it."""
+    talk.sessions.requests.accept(talk.session, "m1", "m1")
+    work, taken = talk.claim(), talk.reply("m1")
+    talk.sessions.requests.accept(talk.session, taken, "mine")
+    following = talk.leases.commit(work, "a:m1", "stop", go_on=True)
+    assert following is not None
+    assert [message["msg"] for message in following.messages] == ["m1", "a:m1", "mine"]
+    talk.leases.commit(following, "yours", "stop", go_on=True)
+    assert [message["msg"] for message in talk.stored()] == ["m1", "mine", "a:m1", "yours"]
 
 
 def test_a_failed_regeneration_can_be_retried_and_is_named(talk: Talk) -> None:
