@@ -145,6 +145,10 @@ class Leases:
         indexes: dict[Partition, list[int]] = {}
         for index, (partition, _) in enumerate(reports):
             indexes.setdefault(partition, []).append(index)
+        if len(indexes) == 1:
+            at = reports[0][0]
+            values = [value for _, report in reports for value in report.values()]
+            return list(self._scripts.run("progress", at.fail_fast, at.shared, *values, **self._lease(at)))
         calls = []
         for partition, of_partition in indexes.items():
             values = [value for index in of_partition for value in reports[index][1].values()]

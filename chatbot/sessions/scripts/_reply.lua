@@ -48,7 +48,7 @@ local function walk(turn, size, visit)
 end
 
 -- Of a prompt: turns at least, turns at most, and the stride of the first.
-local function sizes(all)
+local function window_sizes(all)
   local least = math.floor((all and longest_path or prompt_size) / 2)
   return least, all and least or 2 * least, least + 1
 end
@@ -63,7 +63,7 @@ end
 -- turns. So the prompt grows to `most` turns and is then cut to half of them. With `all` nothing is cut.
 local function window(turn, all)
   local gone = trimmed()
-  local least, most, stride = sizes(all)
+  local least, most, stride = window_sizes(all)
   local found, at, size = {}, depth(turn), 0
   if most == 0 then
     return {}
@@ -92,7 +92,7 @@ end
 -- the log, in which each reply follows its message. Reading a run takes a tenth of the time.
 local function run_of_log(turn, all)
   local gone, gone_turns = trimmed()
-  local least, most, stride = sizes(all)
+  local least, most, stride = window_sizes(all)
   local first = math.max(turn - most, gone_turns)
   if has_branches() or first > turn then
     return nil

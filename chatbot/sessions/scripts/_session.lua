@@ -9,10 +9,14 @@
 -- `looks` and `sent` (checks by sweeps: before a claim, and since). Of the log: `trimmed` and `trimmed_turns` (dropped from
 -- its start), `bytes` and `counted` (its size up to a position); of the tree `branches` and `leaf`, see _tree.lua.
 
--- In epoch milliseconds.
+-- In epoch milliseconds; the same throughout a script.
+local time_of_call
 local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  if not time_of_call then
+    local time = redis.call('TIME')
+    time_of_call = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  return time_of_call
 end
 
 local function exists()

@@ -75,11 +75,11 @@ for i = 1, #entries, 2 do
       local stored = redis.call('HMGET', state, 'owed', 'hold')
       local ready = tonumber(redis.call('ZSCORE', waiting, session) or time)
       if owner or stored[1] or stored[2] or ready < claimed then
-        local checks, publish = redis.call('HINCRBY', state, 'sent', 1), 1
-        while publish < checks do
-          publish = 2 * publish + 1
+        local checks, power = redis.call('HINCRBY', state, 'sent', 1), 1
+        while power < checks do
+          power = 2 * power + 1
         end
-        local list = publish == checks and owed or queued
+        local list = power == checks and owed or queued
         list[#list + 1] = session
       else
         local checks = redis.call('HINCRBY', state, 'looks', 1)
