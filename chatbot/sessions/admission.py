@@ -124,7 +124,7 @@ class Admission:
         self._try(taken.at, step, None)
 
     def _try(self, at: Partition, step: Callable[[], T], otherwise: T) -> T:
-        return self._breakers.call(at.node, step, otherwise, "an address is not limited")
+        return self._breakers.call(at.group, step, otherwise, "an address is not limited")
 
 
 def _split(buckets: Sequence[Bucket], first: Callable[[Bucket], bool]) -> tuple[list[Bucket], list[Bucket]]:

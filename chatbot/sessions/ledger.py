@@ -21,7 +21,7 @@ from chatbot.sessions.leases import GRACE, LEASE
 from chatbot.store.client import pool_of_key
 from chatbot.store.connections import ask_packed
 from chatbot.store.errors import store_errors
-from chatbot.store.partitions import Node, Partition, Store, partitions_of
+from chatbot.store.partitions import Partition, PartitionGroup, Store, partitions_of
 from chatbot.store.scripts import Scripts, Value
 
 logger = logging.getLogger(__name__)
@@ -59,23 +59,23 @@ class Ledger:
         self._partitions = partitions_of(store)
         self._scripts = Scripts()
         self._figures = Figures()
-        # By node: sessions whose task ran while their Redis failed.
-        self._missed: dict[Node, set[str]] = {}
+        # Sessions whose task ran while their Redis failed.
+        self._missed: dict[PartitionGroup, set[str]] = {}
 
     def missed(self, session: str) -> None:
         """Notes that a task ended without its session's Redis: the session is owed a reply once that answers again."""
-        missed = self._missed.setdefault(self._partitions.of(session).node, set())
+        missed = self._missed.setdefault(self._partitions.of(session).group, set())
         if len(missed) < SWEEP_SIZE:
             missed.add(session)
 
-    def overdue(self, node: Node | None = None, interval: float = SWEEP_INTERVAL) -> Overdue | None:
-        """The sessions that need a worker, of one node or of all; None when another process has just swept them all.
+    def overdue(self, group: PartitionGroup | None = None, interval: float = SWEEP_INTERVAL) -> Overdue | None:
+        """The sessions that need a worker, of one group or of all; None when another process has just swept them all.
 
         `interval` is the time in seconds until this process sweeps again. Each session becomes due again later, and the
         leases of dead workers are released.
         """
-        partitions = self._partitions.all if node is None else self._partitions.of_node(node)
-        again = self._found((node,) if node else self._partitions.nodes)
+        partitions = self._partitions.all if group is None else self._partitions.in_group(group)
+        again = self._found((group,) if group else self._partitions.groups)
         swept: list[tuple[Partition, list[Any]]] = []
         ready, failure = self._figures.any_ready(), None
         for indexes in self._partitions.by_client(partitions):
@@ -116,10 +116,10 @@ class Ledger:
         owed, unclaimed, queued = (list(chain.from_iterable(parts)) for parts in zip(*lists, strict=True))
         return Overdue(list(dict.fromkeys(owed)), [each for each in unclaimed if each not in again], queued, charged)
 
-    def _found(self, nodes: Iterable[Node]) -> list[str]:
+    def _found(self, groups: Iterable[PartitionGroup]) -> list[str]:
         """The sessions of `missed` whose Redis answers again. Their turn had come: they are owed a reply."""
         found: list[str] = []
-        for missed in filter(None, map(self._missed.get, nodes)):
+        for missed in filter(None, map(self._missed.get, groups)):
             sessions = set(missed)
             sessions.difference_update(self.check_next(list(sessions)))
             missed.difference_update(sessions)
@@ -172,9 +172,9 @@ class Ledger:
                 failed[client] = [session]
         return list(chain.from_iterable(failed.values()))
 
-    def size(self, node: Node | None = None) -> int:
-        """The number of sessions with unanswered messages, of one node or of all."""
-        partitions = self._partitions.all if node is None else self._partitions.of_node(node)
+    def size(self, group: PartitionGroup | None = None) -> int:
+        """The number of sessions with unanswered messages, of one group or of all."""
+        partitions = self._partitions.all if group is None else self._partitions.in_group(group)
         with store_errors("ledger"):
             return sum(int(partition.client.zcard(partition.shared.ledger)) for partition in partitions)
 

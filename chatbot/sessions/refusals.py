@@ -6,6 +6,18 @@ from chatbot.errors import StoreUnavailable
 from chatbot.protocol.client_errors import ClientError, RateLimited, SessionNotFound
 from chatbot.sessions.queue_delay import retry_after
 
+_ABSENT = "This chat does not have the message (yet, or any longer): load the chat again"
+#: The texts for a frame that names a message which is not there, or is of the wrong kind.
+_NOT_FOUND = {
+    "unknown": _ABSENT,
+    "not_a_reply": "Only a reply takes feedback, and this is none",
+    "not_editable": "Only a message of the user can be edited: ask for another reply instead",
+}
+_NOT_RETRYABLE = {
+    "not_retryable": "Only a message whose reply failed can be retried",
+    "nothing_to_retry": _ABSENT,
+}
+
 
 def refusal(status: str, max_queue_age: float, message_id: str | None, *rest: int) -> ClientError:
     """The error for a client, from the answer of a script: its status, and for some the milliseconds to wait."""
@@ -31,19 +43,12 @@ def refusal(status: str, max_queue_age: float, message_id: str | None, *rest: in
             status=409,
             message_id=message_id,
         )
-    if status == "unknown":
-        return ClientError(
-            "message_not_found",
-            "This chat no longer has the message: load it again",
-            status=404,
-            message_id=message_id,
-        )
+    if status in _NOT_FOUND:
+        return ClientError("message_not_found", _NOT_FOUND[status], status=404, message_id=message_id)
     if status == "not_yours":
         return ClientError("invalid_id", "This id is taken: choose another", message_id=message_id)
-    if status == "not_retryable":
-        return ClientError(
-            "not_retryable", "Only a message whose reply failed can be retried", status=409, message_id=message_id
-        )
+    if status in _NOT_RETRYABLE:
+        return ClientError("not_retryable", _NOT_RETRYABLE[status], status=409, message_id=message_id)
     if status == "nothing":
         return ClientError("nothing_to_stop", "No reply is being generated", status=409)
     if status == "stale":

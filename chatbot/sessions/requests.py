@@ -48,15 +48,28 @@ class Accepted:
     about: dict[str, str | None] = field(default_factory=dict)
 
 
+class Terms(NamedTuple):
+    """What decides whether a request is accepted, besides its session."""
+
+    #: A new request takes a token from each of them, or from none; a repetition takes none.
+    buckets: Sequence[Bucket] = ()
+    #: In overload, requests of the address with most sessions in line are refused: see scripts/_admission.lua.
+    address: str = "unknown"
+    #: While the session has an unanswered request, the new one waits for it, stops its reply, or is refused.
+    on_busy: OnBusy = "queue"
+    #: What `Charges.reserve` returned for a request with an API key.
+    charge: str = ""
+
+
+NO_RATES = Terms()
+
+
 class _Request(NamedTuple):
-    """A request that is to be accepted: its id, and what decides whether it is."""
+    """A request that is to be accepted."""
 
     session: str
     id: str
-    buckets: Sequence[Bucket]
-    address: str
-    on_busy: OnBusy = "queue"
-    charge: str = ""
+    terms: Terms
     #: What is counted by buckets of bytes.
     text: str = ""
 
@@ -64,11 +77,6 @@ class _Request(NamedTuple):
 class Requests:
     """Every method raises `StoreUnavailable` when Redis fails, `SessionNotFound`, `SessionDamaged`, and `ClientError`:
     `rate_limited`, `too_many_pending`, `busy`.
-
-    A new request takes a token from each of the `buckets`, or from none; a repetition takes none. In overload, requests
-    of the `address` with most sessions in line are refused: see scripts/_admission.lua. `on_busy` says what happens
-    while the session has an unanswered request: the new one waits for it, stops its reply, or is refused. `charge` is
-    what `Charges.reserve` returned for a request with an API key.
     """
 
     def __init__(
@@ -93,21 +101,18 @@ class Requests:
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
         self._max_queue_age = max_queue_age
         self._task = task
-        # The node that is the broker as well, if `task` says so; in a Redis Cluster the queue has a slot of its own.
-        self._broker = None if partitions.all[0].tag else partitions.nodes[0]
+        # The group whose Redis is the broker too; in a Redis Cluster the queue has a slot of its own.
+        self._broker = None if partitions.all[0].tag else partitions.groups[0]
 
     def accept(
         self,
         session: str,
         message_id: str | None,
         text: str,
-        buckets: Sequence[Bucket] = (),
-        address: str = "unknown",
+        terms: Terms = NO_RATES,
         *,
         parent: str | None = LEAF,
-        on_busy: OnBusy = "queue",
         extra: Mapping[str, Any] | None = None,
-        charge: str = "",
     ) -> Accepted:
         """Stores a message, which cannot be lost from then on. One with a known id is a repetition, and is not stored.
 
@@ -115,58 +120,29 @@ class Requests:
         shows. `extra` are further fields of the stored message, `items` and `options`. Raises `ClientError`
         `invalid_id` or `message_not_found` too.
         """
-        request = _Request(session, message_id or uuid.uuid4().hex, buckets, address, on_busy, charge, text)
+        request = _Request(session, message_id or uuid.uuid4().hex, terms, text)
         return self._store(request, extra, parent_id=parent or "", sibling="")
 
-    def edit(
-        self,
-        session: str,
-        of: str,
-        message_id: str | None,
-        text: str,
-        buckets: Sequence[Bucket] = (),
-        address: str = "unknown",
-        *,
-        on_busy: OnBusy = "queue",
-        charge: str = "",
-    ) -> Accepted:
+    def edit(self, session: str, of: str, message_id: str | None, text: str, terms: Terms = NO_RATES) -> Accepted:
         """Stores a message that follows what the human message `of` follows; like `accept` otherwise."""
-        request = _Request(session, message_id or uuid.uuid4().hex, buckets, address, on_busy, charge, text)
+        request = _Request(session, message_id or uuid.uuid4().hex, terms, text)
         return self._store(request, None, parent_id="", sibling=of)
 
-    def regenerate(
-        self,
-        session: str,
-        of: str,
-        request_id: str | None,
-        buckets: Sequence[Bucket] = (),
-        address: str = "unknown",
-        *,
-        on_busy: OnBusy = "queue",
-        charge: str = "",
-    ) -> Accepted:
+    def regenerate(self, session: str, of: str, request_id: str | None, terms: Terms = NO_RATES) -> Accepted:
         """Requests another reply to the human message `of`, or to that of the reply `of`; a known id is a repetition.
 
         Raises `ClientError` `invalid_id` or `message_not_found` too.
         """
         given = request_id or uuid.uuid4().hex
-        request = _Request(session, given, _for_no_text(buckets), address, on_busy, charge)
+        request = _Request(session, given, _without_text(terms))
         answer = self._admit("regenerate", request, of=of, events=self._partitions.of(session).events(session))
         accepted, human = self._accepted(given, answer)
         accepted.about["reply_to"] = human
         return accepted
 
-    def retry(
-        self,
-        session: str,
-        request_id: str,
-        buckets: Sequence[Bucket] = (),
-        address: str = "unknown",
-        *,
-        charge: str = "",
-    ) -> Accepted:
+    def retry(self, session: str, request_id: str, terms: Terms = NO_RATES) -> Accepted:
         """Makes a failed request unanswered again. Raises `ClientError` `not_retryable` too."""
-        request = _Request(session, request_id, _for_no_text(buckets), address, charge=charge)
+        request = _Request(session, request_id, _without_text(terms))
         answer = self._admit("retry", request)
         if answer == ["known"]:
             return Accepted(request_id, repeated=True)
@@ -217,17 +193,18 @@ class Requests:
     def _admit(self, script: str, request: _Request, **arguments: Value) -> list[Any]:
         """The answer of the script that accepts or refuses the request; in two steps where its address is elsewhere."""
         step = partial(self._run_admission, script, request, arguments)
-        if self._admission.elsewhere(request.session, request.address):
-            return self._admission.admit(request.session, request.address, request.buckets, request.text, step)
-        return step("here" if self._partitions.several else "", request.buckets)
+        terms = request.terms
+        if self._admission.elsewhere(request.session, terms.address):
+            return self._admission.admit(request.session, terms.address, terms.buckets, request.text, step)
+        return step("here" if self._partitions.several else "", terms.buckets)
 
     def _run_admission(
         self, script: str, request: _Request, arguments: Mapping[str, Value], elsewhere: str, buckets: Sequence[Bucket]
     ) -> list[Any]:
         """`elsewhere` is what the partition of the request's address answered; see scripts/_admission.lua."""
-        session = request.session
-        line = [self._partitions.of_address(request.address).line(request.address)] if elsewhere in ("", "here") else []
-        queue, task = self._task(session) if self._partitions.of(session).node is self._broker else ("", "")
+        session, address = request.session, request.terms.address
+        line = [self._partitions.of_address(address).line(address)] if elsewhere in ("", "here") else []
+        queue, task = self._task(session) if self._partitions.of(session).group is self._broker else ("", "")
         answer: list[Any] = self._scripts.run_replicated(
             script,
             session,
@@ -239,9 +216,9 @@ class Requests:
             max_pending=self._max_pending,
             check_after_ms=CHECK_AFTER,
             max_wait_ms=self._max_queue_age * 1000,
-            on_busy=request.on_busy,
+            on_busy=request.terms.on_busy,
             stop_channel=STOP_CHANNEL,
-            charge=request.charge,
+            charge=request.terms.charge,
             trace=stored_context(),
             elsewhere=elsewhere,
             queue=queue,
@@ -251,5 +228,6 @@ class Requests:
         return answer
 
 
-def _for_no_text(buckets: Sequence[Bucket]) -> list[Bucket]:
-    return [bucket for bucket in buckets if not bucket.counts_bytes]
+def _without_text(terms: Terms) -> Terms:
+    """The terms of a request that stores no text."""
+    return terms._replace(buckets=[bucket for bucket in terms.buckets if not bucket.counts_bytes])

@@ -97,9 +97,9 @@ class Sessions:
         age = int(max_age * 1000) or self._max_age_ms
         for _ in range(_MOST_TOKENS if self._partitions.several and not token else 0):
             token = secrets.token_urlsafe(_TOKEN_BYTES)
-            node = self._partitions.of(session_id(token)).node
+            group = self._partitions.of(session_id(token)).group
             step = partial(self._create, token, document, age)
-            if self._breakers.call(node, step, False, "a new session is elsewhere"):
+            if self._breakers.call(group, step, False, "a new session is elsewhere"):
                 return {"token": token, **document}
         # There is one Redis, or all have failed.
         token = token or secrets.token_urlsafe(_TOKEN_BYTES)
@@ -175,7 +175,7 @@ class Sessions:
         raise refusal(status, self._max_queue_age, None)
 
     def end(self, session: str, further_keys: Sequence[str] = (), at: Partition | None = None) -> bool:
-        """Deletes the session, and `further_keys`, in one step; false when there is none.
+        """Deletes the session, and `further_keys`, in one step; false when it does not exist.
 
         Its sockets are closed, and a worker's further writes are rejected. `at` says where the session is, if that may
         not be its partition: it was there before REDIS_URL named another Redis.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from chatbot.errors import ChatbotError, DamagedSession, StoreUnavailable
-from chatbot.store.partitions import Node
+from chatbot.store.partitions import PartitionGroup
 
 logger = logging.getLogger(__name__)
 
@@ -25,42 +25,42 @@ T = TypeVar("T")
 
 
 class CircuitBreakers:
-    """The breakers of all nodes. Safe for many threads."""
+    """The breakers of all partition groups. Safe for many threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        #: Of the nodes that failed lately: until when the breaker is open, by the clock, and for how long it is next.
-        self._until: dict[Node, tuple[float, float]] = {}
+        #: Of the groups that failed lately: until when the breaker is open, by the clock, and for how long it is next.
+        self._until: dict[PartitionGroup, tuple[float, float]] = {}
 
-    def call(self, node: Node, step: Callable[[], T], otherwise: T, consequence: str) -> T:
-        """What the step at the node returns; `otherwise` while its breaker is open, or when it fails now.
+    def call(self, group: PartitionGroup, step: Callable[[], T], otherwise: T, consequence: str) -> T:
+        """What a step at the group's Redis returns; `otherwise` while its breaker is open, or when it fails now.
 
         `consequence` says in the log what follows from a failure.
         """
         with self._lock:
-            until, seconds = self._until.get(node, (0.0, _FIRST_OPEN))
+            until, seconds = self._until.get(group, (0.0, _FIRST_OPEN))
             if until > self._clock():
                 return otherwise
             if until:
-                self._until[node] = self._clock() + _PROBE, seconds
+                self._until[group] = self._clock() + _PROBE, seconds
         try:
             found = step()
         except StoreUnavailable as error:
             if isinstance(error, DamagedSession):
                 raise
             with self._lock:
-                self._until[node] = self._clock() + seconds, min(2 * seconds, _LONGEST_OPEN)
-            logger.warning("%s, as Redis %d fails: %s", consequence, node.number + 1, error)
+                self._until[group] = self._clock() + seconds, min(2 * seconds, _LONGEST_OPEN)
+            logger.warning("%s, as Redis %d fails: %s", consequence, group.number + 1, error)
             return otherwise
         except ChatbotError:
-            # The node has answered.
-            self._close(node)
+            # The group has answered.
+            self._close(group)
             raise
         if until:
-            self._close(node)
+            self._close(group)
         return found
 
-    def _close(self, node: Node) -> None:
+    def _close(self, group: PartitionGroup) -> None:
         with self._lock:
-            self._until.pop(node, None)
+            self._until.pop(group, None)

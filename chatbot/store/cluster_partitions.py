@@ -16,12 +16,12 @@ from chatbot.store.client import connect
 from chatbot.store.cluster.client import ClusterClient
 from chatbot.store.cluster.pool import ClusterPool, slot_of
 from chatbot.store.cluster.topology import SLOTS, ClusterAddress
-from chatbot.store.partitions import BUCKETS, Node, Partition, Partitions
+from chatbot.store.partitions import BUCKETS, Partition, PartitionGroup, Partitions
 
 logger = logging.getLogger(__name__)
 
-#: Groups of partitions that have threads of their own. One master that fails delays the sessions of its groups.
-LANES = 8
+#: Partition groups. A master that fails delays the sessions of its groups.
+GROUPS = 8
 
 
 @cache
@@ -66,7 +66,7 @@ class ClusterPartition(Partition):
 
 
 class ClusterPartitions(Partitions):
-    """The table of a cluster. Its nodes are groups of partitions, each at one master or two."""
+    """The table of a cluster. Each partition group is at one master or two."""
 
     def __init__(self, url: str, max_connections: int) -> None:
         """The clients have at most `max_connections` to each master; they connect when first used."""
@@ -76,15 +76,15 @@ class ClusterPartitions(Partitions):
         clients = Clients(pool)
         fail_fast_clients = Clients(pool.with_patience(0.0))
         slots = [slot_of(f"{{{tag}}}") for tag in tags()]
-        size = BUCKETS // LANES
-        nodes = [
-            Node(number, ClusterClient(pool, slots[number * size : (number + 1) * size]), ClusterClient(self.listening))
-            for number in range(LANES)
+        size = BUCKETS // GROUPS
+        groups = [
+            PartitionGroup(number, ClusterClient(pool, slots[start : start + size]), ClusterClient(self.listening))
+            for number, start in enumerate(range(0, BUCKETS, size))
         ]
         partitions = [
             ClusterPartition(
                 bucket,
-                nodes[bucket // size],
+                groups[bucket // size],
                 tag,
                 slot=slots[bucket],
                 clients=clients,

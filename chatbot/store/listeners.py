@@ -1,5 +1,7 @@
-"""The listeners of a process: one for each node, with one channel of the process's own, so that each node can say
-whether the process lives."""
+"""The listeners of a process, one for each partition group.
+
+All subscribe to one channel of the process's own, so that each Redis can say whether the process lives.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,14 @@ from chatbot.store.cluster.pool import slot_of
 from chatbot.store.cluster.subscriptions import ClusterSubscriptions
 from chatbot.store.cluster_partitions import ClusterPartitions
 from chatbot.store.listener import Listener
-from chatbot.store.partitions import Node, Partition, Partitions
+from chatbot.store.partitions import Partition, PartitionGroup, Partitions
 
 #: Whether a channel is affected.
 Affected = Callable[[str], bool]
 
 
 class Listeners:
-    """Subscribes at the node of a session's partition. The callbacks are those of `Listener`; none may block."""
+    """Subscribes at the Redis of a session's partition. The callbacks are those of `Listener`; none may block."""
 
     def __init__(
         self,
@@ -30,14 +32,14 @@ class Listeners:
         on_heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_break(affected)` is called when messages of the channels for which `affected(channel)` is true may have
-        been missed; `on_heartbeat()` for each heartbeat, while all nodes are heard."""
+        been missed; `on_heartbeat()` for each heartbeat, while heartbeats of all groups arrive."""
         #: A channel that no other process subscribes to.
         self.own_channel = f"chat:heartbeat:{uuid.uuid4().hex}"
         self._on_break = on_break
         self._on_heartbeat = on_heartbeat
         self._listeners = {
-            node: Listener(node.listening, on_message, partial(self._broken, node), self._heard, self.own_channel)
-            for node in partitions.nodes
+            group: Listener(group.listening, on_message, partial(self._broken, group), self._heard, self.own_channel)
+            for group in partitions.groups
         }
 
     def start(self) -> None:
@@ -51,41 +53,41 @@ class Listeners:
             listener.close()
 
     def channel(self, partition: Partition) -> str:
-        """`own_channel` while the process hears the partition's node, else ''."""
-        return self._listeners[partition.node].channel
+        """`own_channel` while heartbeats from the partition's Redis arrive, else ''."""
+        return self._listeners[partition.group].channel
 
-    def hears(self, node: Node) -> bool:
-        """Whether the process received its heartbeat from the node lately."""
-        return self._listeners[node].receiving
+    def hears(self, group: PartitionGroup) -> bool:
+        """Whether the process received its heartbeat from the group's Redis lately."""
+        return self._listeners[group].receiving
 
     @property
     def receiving(self) -> bool:
-        """Whether the process hears all nodes."""
+        """Whether the heartbeats of all groups arrive."""
         return all(listener.receiving for listener in self._listeners.values())
 
     def subscribe(self, partition: Partition, channel: str, timeout: float) -> bool:
-        """Subscribes at the partition's node, as `Listener.subscribe` does."""
-        return self._listeners[partition.node].subscribe(channel, timeout)
+        """Subscribes at the partition's Redis, as `Listener.subscribe` does."""
+        return self._listeners[partition.group].subscribe(channel, timeout)
 
     def unsubscribe(self, partition: Partition, channel: str) -> None:
-        self._listeners[partition.node].unsubscribe(channel)
+        self._listeners[partition.group].unsubscribe(channel)
 
     def subscribe_everywhere(self, channel: str, timeout: float) -> None:
-        """Subscribes at all nodes, and waits up to `timeout` seconds in all; the listeners go on trying then."""
+        """Subscribes in all groups, and waits up to `timeout` seconds in all; the listeners go on trying then."""
         deadline = time.monotonic() + timeout
         for listener in self._listeners.values():
             listener.subscribe(channel, max(deadline - time.monotonic(), 0))
 
-    def wait_until_receiving(self, timeout: float, node: Node | None = None) -> bool:
-        """Waits up to `timeout` seconds for the first heartbeat of one node, or of all; whether it came."""
+    def wait_until_receiving(self, timeout: float, group: PartitionGroup | None = None) -> bool:
+        """Waits up to `timeout` seconds for the first heartbeat of one group, or of all; whether it came."""
         deadline = time.monotonic() + timeout
-        listeners = self._listeners.values() if node is None else [self._listeners[node]]
+        listeners = self._listeners.values() if group is None else [self._listeners[group]]
         for each in listeners:
             each.start()
         return all(each.wait_until_receiving(max(deadline - time.monotonic(), 0)) for each in listeners)
 
-    def _broken(self, node: Node) -> None:
-        self._on_break(self._listeners[node].wants)
+    def _broken(self, group: PartitionGroup) -> None:
+        self._on_break(self._listeners[group].wants)
 
     def _heard(self) -> None:
         if self.receiving:
@@ -104,8 +106,8 @@ class ClusterListeners:
     ) -> None:
         """See `Listeners`."""
         self._slots = {
-            node: [slot_of(partition.shared.ledger) for partition in partitions.of_node(node)]
-            for node in partitions.nodes
+            group: [slot_of(partition.shared.ledger) for partition in partitions.in_group(group)]
+            for group in partitions.groups
         }
         self._on_heartbeat = on_heartbeat
         self._subscriptions = ClusterSubscriptions(partitions.listening, on_message, on_break, self._heard)
@@ -116,8 +118,8 @@ class ClusterListeners:
     def channel(self, partition: Partition) -> str:
         return self.own_channel if self._subscriptions.hears_slots(slot_of(partition.shared.ledger)) else ""
 
-    def hears(self, node: Node) -> bool:
-        return self._subscriptions.hears_slots(*self._slots[node])
+    def hears(self, group: PartitionGroup) -> bool:
+        return self._subscriptions.hears_slots(*self._slots[group])
 
     @property
     def receiving(self) -> bool:
@@ -129,8 +131,8 @@ class ClusterListeners:
     def unsubscribe(self, partition: Partition, channel: str) -> None:
         self._subscriptions.unsubscribe(channel)
 
-    def wait_until_receiving(self, timeout: float, node: Node | None = None) -> bool:
-        return self._subscriptions.wait_until(lambda: self.receiving if node is None else self.hears(node), timeout)
+    def wait_until_receiving(self, timeout: float, group: PartitionGroup | None = None) -> bool:
+        return self._subscriptions.wait_until(lambda: self.receiving if group is None else self.hears(group), timeout)
 
     def _heard(self) -> None:
         if self.receiving:

@@ -17,19 +17,19 @@ from chatbot.store.client import connect
 from chatbot.store.cluster.topology import is_cluster
 from chatbot.store.cluster_partitions import ClusterPartitions
 from chatbot.store.listener import LISTENER_CONNECTIONS
-from chatbot.store.partitions import BUCKETS, Node, Partition, Partitions
+from chatbot.store.partitions import BUCKETS, Partition, PartitionGroup, Partitions
 from chatbot.store.sentinel import SentinelAddress, is_sentinel
 
 
 def open_partitions(urls: Sequence[str], max_connections: int) -> Partitions:
-    """The table, with clients of at most `max_connections` to each node; they connect when first used."""
+    """The table, with clients of at most `max_connections` for each group; they connect when first used."""
     if is_cluster(urls[0]):
         return ClusterPartitions(urls[0], max_connections)
     partitions = []
     for number, url in enumerate(urls):
         client, listening = connect(url, max_connections), connect(url, LISTENER_CONNECTIONS, retries=0)
-        partitions.append(Partition(number, Node(number, client, listening, server_name(url))))
-    owners = share_out([partition.node.name for partition in partitions])
+        partitions.append(Partition(number, PartitionGroup(number, client, listening, server_name(url))))
+    owners = share_out([partition.group.name for partition in partitions])
     return Partitions(partitions, [partitions[owner] for owner in owners])
 
 

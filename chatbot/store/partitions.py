@@ -4,7 +4,7 @@ The sessions of a partition share a ledger, a line of ready sessions, the worker
 on a session touches keys of its partition alone, so partitions may be on different machines. Three kinds of table:
 
 - one Redis: one partition, without a tag in its names;
-- several Redis or Sentinel groups: one partition each, with the same names;
+- several Redis or services of Sentinel: one partition each, with the same names;
 - a Redis Cluster: many partitions, each with a hash tag in all of its names.
 """
 
@@ -38,7 +38,7 @@ BUCKETS = 128
 
 
 class Target(Protocol):
-    """Where a script runs: a node or a partition. A client is read for each attempt, as it may change."""
+    """Where a script runs: a group or a partition. A client is read for each attempt, as it may change."""
 
     @property
     def client(self) -> redis.Redis: ...
@@ -49,8 +49,11 @@ class Target(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Node:
-    """One Redis, or one Sentinel group: what fails alone. Each has connections, a listener and threads of its own."""
+class PartitionGroup:
+    """The partitions of one Redis, or of one service of Sentinel; of a Redis Cluster, an eighth of all partitions.
+
+    A group fails alone: each has connections, a listener and threads of its own.
+    """
 
     number: int
     client: redis.Redis
@@ -79,20 +82,19 @@ class Partition:
     """The sessions that share one ledger, and the names of their keys."""
 
     number: int
-    #: What fails together with this partition.
-    node: Node
+    group: PartitionGroup
     #: The hash tag of all names; '' without one.
     tag: str = ""
 
     @property
     def client(self) -> redis.Redis:
         """The client to send a step on this partition to."""
-        return self.node.client
+        return self.group.client
 
     @property
     def fail_fast_client(self) -> redis.Redis:
         """See `Target`."""
-        return self.node.fail_fast_client
+        return self.group.fail_fast_client
 
     @property
     def fail_fast(self) -> Target:
@@ -134,26 +136,26 @@ class Partition:
 
 
 class Partitions:
-    """The table of all partitions. It never changes while a process runs; what a node's client reaches may."""
+    """The table of all partitions. It never changes while a process runs; what a group's client reaches may."""
 
     def __init__(self, all_: Sequence[Partition], buckets: Sequence[Partition] = ()) -> None:
         """`buckets` says for each of `BUCKETS` buckets which partition has it; all are the first one's unless given."""
         self.all = tuple(all_)
         self._buckets = tuple(buckets) or self.all[:1] * BUCKETS
-        #: The nodes, in the order of their numbers.
-        self.nodes = tuple({partition.node.number: partition.node for partition in self.all}.values())
+        #: The groups, in the order of their numbers.
+        self.groups = tuple({partition.group.number: partition.group for partition in self.all}.values())
         #: Whether sessions may be in different partitions.
         self.several = len(self.all) > 1
 
     @classmethod
     def single(cls, client: redis.Redis, listening: redis.Redis | None = None) -> Partitions:
         """One Redis with one partition."""
-        return cls([Partition(0, Node(0, client, listening or client))])
+        return cls([Partition(0, PartitionGroup(0, client, listening or client))])
 
     @property
     def home(self) -> Target:
         """Where that is which belongs to no session: API keys and their usage, workers' liveness, sums of metrics."""
-        return self.nodes[0]
+        return self.groups[0]
 
     def of(self, session: str) -> Partition:
         """The partition of a session."""
@@ -163,9 +165,9 @@ class Partitions:
         """The partition with the line and the rates of an address."""
         return self.of(address)
 
-    def of_node(self, node: Node) -> list[Partition]:
-        """The partitions of a node: what concerns them all goes there in one round trip."""
-        return [partition for partition in self.all if partition.node is node]
+    def in_group(self, group: PartitionGroup) -> list[Partition]:
+        """The partitions of a group: what concerns them all needs one round trip."""
+        return [partition for partition in self.all if partition.group is group]
 
     @staticmethod
     def by_client(partitions: Iterable[Partition]) -> list[list[int]]:
@@ -177,15 +179,15 @@ class Partitions:
 
     def announce(self) -> None:
         """Logs which Redis share the sessions, if there are several."""
-        if len(self.nodes) > 1 and self.nodes[0].name:
-            names = ", ".join(node.name for node in self.nodes)
-            logger.info("%d Redis share the sessions: %s", len(self.nodes), names)
+        if len(self.groups) > 1 and self.groups[0].name:
+            names = ", ".join(group.name for group in self.groups)
+            logger.info("%d Redis share the sessions: %s", len(self.groups), names)
 
     def disconnect(self) -> None:
         """Closes all connections."""
-        for node in self.nodes:
-            node.client.connection_pool.disconnect()
-            node.listening.connection_pool.disconnect()
+        for group in self.groups:
+            group.client.connection_pool.disconnect()
+            group.listening.connection_pool.disconnect()
 
 
 #: What the parts of the program take: the table, or the client of the only Redis.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,41 +79,38 @@ class Enqueuer:
                     self._changed.wait()
                 named = {session: self._waiting.pop(session) for session in list(self._waiting)[: self._most]}
             try:
-                producer = self._publish(named, producer)
+                # Reused: taking one out of the pool for each task costs a sixth of publishing it.
+                producer = producer or self._celery.producer_pool.acquire(block=True, timeout=PUBLISH_TIMEOUT)
+                self._publish(list(named), producer)
+                problem = ""
+            except BROKER_ERRORS as error:
+                problem = f"{type(error).__name__}: {error}"
             except Exception:
-                # The thread must go on. The ledger has the messages.
-                logger.exception("tasks could not be published")
+                # The thread must go on.
+                logger.exception("publishing a task failed")
+                problem = "see the traceback above"
+            if problem:
+                self._postpone(named, problem)
+                if producer is not None:
+                    producer.release()
                 producer = None
             if self._elements:
                 time.sleep(_SPACING)
 
-    def _publish(self, named: Mapping[str, str | None], producer: Any) -> Any:
-        """Publishes a task for each session with the producer, or a new one, and returns it; None after a failure."""
-        try:
-            # Reused: taking one out of the pool for each task costs a sixth of publishing it.
-            producer = producer or self._celery.producer_pool.acquire(block=True, timeout=PUBLISH_TIMEOUT)
-            if self._elements:
-                tasks = [self._elements(session) for session in named]
-                with producer.channel.conn_or_acquire() as client:
-                    client.lpush(tasks[0][0], *(element for _, element in tasks))
-            else:
-                (session,) = named
-                publish_reply(self._celery, session, producer)
-            return producer
-        except BROKER_ERRORS as error:
-            self._report(named, f"{type(error).__name__}: {error}")
-        except Exception:
-            logger.exception("publishing a task failed")
-            self._report(named, "see the traceback above")
-        if producer is not None:
-            producer.release()
-        for _ in named:
-            self._on_failure()
-        # A session whose Redis is away too stays due at the time that it was accepted with.
-        self._ledger.check_next(list(named))
-        return None
+    def _publish(self, sessions: Sequence[str], producer: Any) -> None:
+        if self._elements is None:
+            (session,) = sessions
+            publish_reply(self._celery, session, producer)
+            return
+        tasks = [self._elements(session) for session in sessions]
+        with producer.channel.conn_or_acquire() as client:
+            client.lpush(tasks[0][0], *(element for _, element in tasks))
 
-    def _report(self, named: Mapping[str, str | None], problem: str) -> None:
+    def _postpone(self, named: Mapping[str, str | None], problem: str) -> None:
+        """Reports sessions without a task, and makes them due at the next sweep."""
         for session, message_id in named.items():
             with bound(session=session, message_id=message_id):
                 logger.warning("the broker took no task, the sweep will send it: %s", problem)
+            self._on_failure()
+        # A session whose Redis is away too stays due at the time that it was accepted with.
+        self._ledger.check_next(list(named))

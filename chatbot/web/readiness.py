@@ -15,7 +15,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.queue.transport import CLUSTER_PREFIX
 from chatbot.store.access import JSON_MISSING, SESSION_COMMANDS, find_problem
 from chatbot.store.cluster.topology import is_cluster
-from chatbot.store.partitions import Node, Partitions
+from chatbot.store.partitions import PartitionGroup, Partitions
 from chatbot.telemetry import liveness, redis_memory
 from chatbot.telemetry.redis_use import check_use
 from chatbot.web.fanout.hub import Hub
@@ -33,7 +33,7 @@ _PARTS = ("redis", "redisjson", "listener")
 
 
 #: What was wrong with a Redis when it was last asked.
-_reported: WeakKeyDictionary[Node, str] = WeakKeyDictionary()
+_reported: WeakKeyDictionary[PartitionGroup, str] = WeakKeyDictionary()
 
 
 def readiness(partitions: Partitions, hub: Hub, worker_timeout: float) -> tuple[bool, dict[str, Any]]:
@@ -42,8 +42,8 @@ def readiness(partitions: Partitions, hub: Hub, worker_timeout: float) -> tuple[
     Of several Redis one that works is enough: the sessions of the others are not served better by another process. The
     problem names those that do not work by their place in REDIS_URL.
 
-    Reported, but not required: `workers`, how many gave a liveness signal within `worker_timeout` seconds,
-    `workers_silent`, how many did not and did not shut down either, and `canary`, the seconds since the last signal.
+    Reported, but not required: `workers`, those with a liveness signal in the last `worker_timeout` seconds;
+    `workers_silent`, those without one that have not shut down; `canary`, the seconds since the last signal.
     """
     parts: dict[str, Any] = dict.fromkeys(_PARTS, "ok")
     parts.update(workers=None, workers_silent=None, canary=None)
@@ -83,9 +83,9 @@ def report_broker(url: str, variable: str) -> None:
 
 
 def _states(partitions: Partitions, hub: Hub) -> list[dict[str, str]]:
-    """The state of each node. Once one works, none is waited for longer than `_PATIENCE`: a probe has a time limit."""
-    pool = ThreadPoolExecutor(len(partitions.nodes), "readiness")
-    calls = [pool.submit(_state, hub, node) for node in partitions.nodes]
+    """The state of each group. Once one works, the others have `_PATIENCE` seconds: a probe has a time limit."""
+    pool = ThreadPoolExecutor(len(partitions.groups), "readiness")
+    calls = [pool.submit(_state, hub, group) for group in partitions.groups]
     pool.shutdown(wait=False)
     wait(calls, _PATIENCE)
     if not any(call.done() and _works(call.result()) for call in calls):
@@ -97,32 +97,32 @@ def _works(state: dict[str, str]) -> bool:
     return all(state[name] == "ok" for name in _PARTS)
 
 
-def _state(hub: Hub, node: Node) -> dict[str, str]:
-    """The state of each part at one node."""
+def _state(hub: Hub, group: PartitionGroup) -> dict[str, str]:
+    """The state of each part that a group needs."""
     found = dict.fromkeys(_PARTS, "ok")
     try:
-        problem = find_problem(node.client, SESSION_COMMANDS, "REDIS_URL")
+        problem = find_problem(group.client, SESSION_COMMANDS, "REDIS_URL")
         if problem:
-            _report(node, problem)
+            _report(group, problem)
             found["redisjson" if problem == JSON_MISSING else "redis"] = problem
             if problem != JSON_MISSING:
                 found["redisjson"] = "unknown"
-        elif redis_memory.read_memory(node.client).full:
+        elif redis_memory.read_memory(group.client).full:
             found["redis"] = redis_memory.FULL
         else:
-            _reported.pop(node, None)
+            _reported.pop(group, None)
     except (redis.RedisError, StoreUnavailable) as error:
-        _report(node, str(error))
+        _report(group, str(error))
         found.update(redis=_SILENT["redis"], redisjson="unknown")
-    if not hub.wait_until_hearing(_FIRST_HEARTBEAT if found["redis"] == "ok" else 0.1, node):
+    if not hub.wait_until_hearing(_FIRST_HEARTBEAT if found["redis"] == "ok" else 0.1, group):
         found["listener"] = _DEAF
     return found
 
 
-def _report(node: Node, problem: str) -> None:
+def _report(group: PartitionGroup, problem: str) -> None:
     """Logs a problem once: probes ask several times a second."""
-    if _reported.get(node) != problem:
-        _reported[node] = problem
+    if _reported.get(group) != problem:
+        _reported[group] = problem
         logger.warning("readyz: %s", problem)
 
 

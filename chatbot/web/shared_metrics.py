@@ -21,7 +21,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.queue.celery_app import BROKER_ERRORS, QUEUE
 from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.queue_delay import Line, expected_wait, read_lines
-from chatbot.store.partitions import Node, Partitions
+from chatbot.store.partitions import PartitionGroup, Partitions
 from chatbot.telemetry import counters, liveness
 from chatbot.telemetry.redis_memory import RedisMemory, read_memory
 
@@ -32,7 +32,7 @@ _READ_TIMEOUT = 4.0
 
 
 @dataclass(frozen=True)
-class _OfNode:
+class _OfGroup:
     """Read from one Redis: what adds up over all."""
 
     lines: list[Line]
@@ -59,24 +59,24 @@ class SharedMetrics(Collector):
         self._celery = celery
         self._numbers = _BoundedCall(lambda: self._read(partitions.home.client, worker_timeout))
         # One that does not answer holds no other up.
-        self._nodes = [_BoundedCall(partial(self._read_node, partitions, node)) for node in partitions.nodes]
+        self._groups = [_BoundedCall(partial(self._read_group, partitions, group)) for group in partitions.groups]
         self._queue = _BoundedCall(self._queue_length)
 
     def collect(self) -> Iterator[Any]:
         """The families of one scrape, without those that could not be read; two gauges report what could be read."""
         deadline = time.monotonic() + _READ_TIMEOUT
-        for call in (self._numbers, self._queue, *self._nodes):
+        for call in (self._numbers, self._queue, *self._groups):
             call.begin()
         numbers: _Numbers | None = self._numbers.wait(deadline)
         length: int | None = self._queue.wait(deadline)
-        nodes: list[_OfNode] = [found for call in self._nodes if (found := call.wait(deadline))]
-        up = numbers is not None and len(nodes) == len(self._nodes)
+        groups: list[_OfGroup] = [found for call in self._groups if (found := call.wait(deadline))]
+        up = numbers is not None and len(groups) == len(self._groups)
         yield _gauge("chatbot_web_redis_up", "Whether Redis, of several each, answers this host", up)
         yield _gauge("chatbot_web_broker_up", "Whether the broker answers this host", length is not None)
         if length is not None:
             yield _gauge("chatbot_queue_tasks", "Tasks in Celery's queue", length)
-        if nodes:
-            yield from _sums(nodes)
+        if groups:
+            yield from _sums(groups)
         if numbers is None:
             return
         yield _gauge("chatbot_workers", "Workers that ran a task lately", numbers.workers.alive)
@@ -106,9 +106,9 @@ class SharedMetrics(Collector):
         )
 
     @staticmethod
-    def _read_node(partitions: Partitions, node: Node) -> _OfNode:
-        lines = read_lines(partitions.of_node(node))
-        return _OfNode(lines, Ledger(partitions).size(node), read_memory(node.client))
+    def _read_group(partitions: Partitions, group: PartitionGroup) -> _OfGroup:
+        lines = read_lines(partitions.in_group(group))
+        return _OfGroup(lines, Ledger(partitions).size(group), read_memory(group.client))
 
     def _queue_length(self) -> int:
         with self._celery.pool.acquire(block=True, timeout=_READ_TIMEOUT) as connection:
@@ -153,8 +153,8 @@ class _Call(threading.Thread):
             logger.warning("a number for /metrics could not be read: %s: %s", type(error).__name__, error)
 
 
-def _sums(nodes: list[_OfNode]) -> Iterator[GaugeMetricFamily]:
-    lines = [line for node in nodes for line in node.lines]
+def _sums(groups: list[_OfGroup]) -> Iterator[GaugeMetricFamily]:
+    lines = [line for group in groups for line in group.lines]
     yield _gauge(
         "chatbot_queue_delay_seconds",
         "Seconds that the longest-waiting message has waited for a worker",
@@ -163,9 +163,13 @@ def _sums(nodes: list[_OfNode]) -> Iterator[GaugeMetricFamily]:
     yield _gauge(
         "chatbot_expected_wait_seconds", "Seconds that a new message must expect to wait", expected_wait(lines)
     )
-    yield _gauge("chatbot_ledger_sessions", "Sessions with unanswered messages", sum(node.sessions for node in nodes))
+    yield _gauge(
+        "chatbot_ledger_sessions", "Sessions with unanswered messages", sum(group.sessions for group in groups)
+    )
     # Sums would hide that one of several is full.
-    memory = max((node.memory for node in nodes), key=lambda memory: (memory.used / (memory.limit or inf), memory.used))
+    memory = max(
+        (group.memory for group in groups), key=lambda memory: (memory.used / (memory.limit or inf), memory.used)
+    )
     yield _gauge("chatbot_redis_memory_bytes", "Memory that Redis uses, of several the fullest", memory.used)
     yield _gauge("chatbot_redis_memory_limit_bytes", "Its maxmemory, 0 for no limit", memory.limit)
 

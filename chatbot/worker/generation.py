@@ -58,29 +58,33 @@ class Generator:
                         call.wait_for_more()
         finally:
             self._counts.add(PIECES, amount=chunks)
-            reported = self._count_tokens(stream, call.generated)
-        took = time.monotonic() - began
-        self._counts.observe(REPLY_TIME, took)
-        line = "replied with %d characters in %.3f s, the first after %.3f s (%s); %s"
-        first = stream.first_after or 0.0
-        logger.info(line, len(stream.text), took, first, finish_reason, _in_words(reported))
+            self._count_tokens(stream, call.generated)
+        stream.took = time.monotonic() - began
+        self._counts.observe(REPLY_TIME, stream.took)
         return finish_reason
 
-    def _count_tokens(self, stream: Stream, before: int) -> Usage | None:
-        """Counts and returns the tokens that the server reported; without a report, estimates those of the stream.
+    def _count_tokens(self, stream: Stream, before: int) -> None:
+        """Counts the tokens that the server reported; without a report, estimates those of the stream.
 
         The reply's usage includes the tokens generated `before`, in earlier attempts.
         """
         reported = stream.usage
         if reported is None or reported.estimated:
             stream.usage = Usage(stream.prompt_tokens, 0, stream.generated, estimated=True)
-            return None
+            return
+        stream.reported = reported
         # Of the attempts before, the prompts are not known.
         stream.usage = replace(reported, completion=before + (reported.completion or 0), estimated=before > 0)
         self._counts.add(TOKENS, "prompt", reported.prompt or 0)
         self._counts.add(TOKENS, "cached", reported.cached or 0)
         self._counts.add(TOKENS, "completion", reported.completion or 0)
-        return reported
+
+
+def log_reply(stream: Stream, finish_reason: str) -> None:
+    """Logs what a reply took. Called once it is committed: the user does not wait for the line."""
+    line = "replied with %d characters in %.3f s, the first after %.3f s (%s); %s"
+    first = stream.first_after or 0.0
+    logger.info(line, len(stream.text), stream.took, first, finish_reason, _in_words(stream.reported))
 
 
 def _take(piece: Piece, work: Assignment, stream: Stream) -> int:

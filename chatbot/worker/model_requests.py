@@ -15,7 +15,7 @@ from chatbot.worker.models.base import Model
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.continuation import CannotContinue
 from chatbot.worker.models.errors import ContentRefused, PromptTooLong
-from chatbot.worker.prompts import PromptMessage, estimated_size, estimated_tokens, fit, prompt_messages
+from chatbot.worker.prompts import PromptMessage, estimated_tokens, fit, prompt_messages
 from chatbot.worker.stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -82,8 +82,10 @@ class ModelRequests:
         return self._model.generate([*conversation, *begun], call)
 
     def _with_fitting_history(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
-        """Asks again with less of the history when the prompt is refused: what fits half of the tokens of a prompt that
-        is too long, and only the newest message when a content filter refuses it, as the filter sees the whole prompt.
+        """Asks again with less of the history when the prompt is refused.
+
+        After a prompt that is too long: with what fits half of its tokens. After the refusal of a content filter, which
+        sees the whole prompt: with the newest message alone.
         """
         history, room = prompt_messages(work.messages, self._keep_reasoning), self._max_prompt_tokens
         conversation = fit(history, room)
@@ -108,7 +110,7 @@ class ModelRequests:
     @staticmethod
     def _less(refused: Sequence[PromptMessage], room: int) -> int:
         """Half of the tokens, halved again until the refused prompt is too long for them."""
-        size = sum(estimated_tokens(message.text) for message in refused)
+        size = sum(message.tokens for message in refused)
         while room >= size:
             room //= 2
         return room
@@ -120,7 +122,7 @@ class ModelRequests:
         while True:
             conversation = requested_conversation(messages)
             try:
-                if sum(map(estimated_size, conversation)) > self._max_prompt_tokens:
+                if sum(message.tokens for message in conversation) > self._max_prompt_tokens:
                     raise PromptTooLong("too_long", "a request to /v1 has more than MAX_PROMPT_TOKENS, as estimated")
                 yield from self._ask(conversation, call, stream)
                 return
@@ -134,4 +136,4 @@ class ModelRequests:
                 logger.warning("retrying with the newest messages alone, %d: %s", len(messages), error)
 
     def _estimated(self, conversation: Sequence[PromptMessage]) -> int:
-        return self._instructions + sum(map(estimated_size, conversation))
+        return self._instructions + sum(message.tokens for message in conversation)

@@ -6,6 +6,7 @@ import re
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 HUMAN = "Human:"
@@ -32,6 +33,13 @@ class PromptMessage:
     #: Whether it is the beginning of the reply, which the model is to continue: the assistant's, and the last.
     begins: bool = False
 
+    @cached_property
+    def tokens(self) -> int:
+        """Tokens of the message with its function calls, estimated."""
+        return estimated_tokens(self.text) + sum(
+            estimated_tokens(str(call["function"]["arguments"])) for call in self.calls
+        )
+
 
 def prompt_messages(messages: Sequence[Mapping[str, Any]], keep_reasoning: bool = False) -> list[PromptMessage]:
     """Stored messages as messages of a prompt: roles alternate, no text is empty, and the last is the one to answer.
@@ -57,15 +65,15 @@ def prompt_messages(messages: Sequence[Mapping[str, Any]], keep_reasoning: bool 
 def fit(conversation: Sequence[PromptMessage], max_tokens: int) -> Sequence[PromptMessage]:
     """The newest turns that are estimated to fit, always with the last message, which is never cut.
 
-    The prompts of a conversation begin with the same turn until one does not fit; then turns are left out down to half
-    of `max_tokens` at once, so that the next prompts begin alike again. That follows from the conversation alone: each
+    The prompts of a conversation begin with the same turn until one does not fit. Then turns are left out at once, down
+    to half of `max_tokens`, and the next prompts begin alike again. That follows from the conversation alone: each
     turn's prompt is cut in order. A turn with a message that is too long to fit alone is left out.
     """
-    if sum(estimated_tokens(message.text) for message in conversation) <= max_tokens:
+    if sum(message.tokens for message in conversation) <= max_tokens:
         return conversation
-    turns = [turn for turn in _turns(conversation[:-1]) if all(estimated_tokens(m.text) <= max_tokens for m in turn)]
-    sizes = [sum(estimated_tokens(message.text) for message in turn) for turn in turns]
-    questions = [estimated_tokens(turn[0].text) for turn in turns] + [estimated_tokens(conversation[-1].text)]
+    turns = [turn for turn in _turns(conversation[:-1]) if all(message.tokens <= max_tokens for message in turn)]
+    sizes = [sum(message.tokens for message in turn) for turn in turns]
+    questions = [turn[0].tokens for turn in turns] + [conversation[-1].tokens]
     begin, held = 0, 0
     for end, question in enumerate(questions):
         if held + question > max_tokens:
@@ -94,17 +102,13 @@ def max_messages(max_tokens: int) -> int:
 
 
 def estimated_tokens(text: str) -> int:
-    """Tokens of a message, a rule of thumb that errs on the high side for GPT-J: one for three ASCII letters or spaces,
-    five for six other bytes, and a few for the label."""
+    """Tokens of a message: one for three ASCII letters or spaces, five for six other bytes, and a few for the label.
+
+    A rule of thumb that errs on the high side for GPT-J.
+    """
     encoded = text.encode("utf-8", "replace")
     others = len(encoded.translate(None, _LETTERS))
     return (len(encoded) - others) // 3 + others * 5 // 6 + _LABEL_TOKENS
-
-
-def estimated_size(message: PromptMessage) -> int:
-    """Tokens of a message with its function calls, as `estimated_tokens` has them."""
-    calls = sum(estimated_tokens(str(call["function"]["arguments"])) for call in message.calls)
-    return estimated_tokens(message.text) + calls
 
 
 def completion_prompt(conversation: Sequence[PromptMessage]) -> str:

@@ -24,7 +24,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.queue.celery_app import BROKER_ERRORS, NEW, OWED, PUBLISH_TIMEOUT, publish_reply
 from chatbot.sessions.ledger import OUTAGE_INTERVAL, SWEEP_INTERVAL, Ledger
-from chatbot.store.partitions import Node, Partitions
+from chatbot.store.partitions import PartitionGroup, Partitions
 from chatbot.telemetry.counters import SWEEPS, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.replies import Replies
 from chatbot.worker.tasks import counting_outages
@@ -74,54 +74,43 @@ class Recovery:
         self._lock = threading.Lock()
         self._answering = 0
         self._ending = threading.Event()
-        #: Set while this worker cannot fetch tasks.
-        self._outage = threading.Event()
         # Until then, by the monotonic clock, the broker is not asked; None when it took the last tasks.
         self._publish_after: float | None = None
 
     def start(self) -> None:
         """Sweeps now, and then each second, or more often while the broker is away."""
-        threading.Thread(target=self._watch, name="outages", daemon=True).start()
-        for node in self._partitions.nodes:
-            threading.Thread(target=self._run, args=(node,), name="recovery", daemon=True).start()
+        for group in self._partitions.groups:
+            threading.Thread(target=self._run, args=(group,), name="recovery", daemon=True).start()
 
     def stop(self) -> None:
         """Recovers nothing further; replies in progress continue."""
         self._ending.set()
-        self._outage.set()
 
-    def _watch(self) -> None:
-        """Checks for all threads whether the broker is away: that of a Redis that is frozen may be busy for seconds."""
-        while not self._ending.wait(OUTAGE_INTERVAL):
-            if self._connected():
-                self._outage.clear()
-            else:
-                self._outage.set()
-
-    def _run(self, node: Node) -> None:
+    def _run(self, group: PartitionGroup) -> None:
         while not self._ending.is_set():
             try:
-                self.sweep(node)
+                self.sweep(group)
             except StoreUnavailable as error:
                 self._counts.add(WORKER_REDIS_ERRORS)
                 logger.warning("could not sweep: %s", error)
             except Exception:
                 logger.exception("a sweep failed")
-            if self._outage.is_set():
-                self._ending.wait(OUTAGE_INTERVAL)
-            else:
-                self._outage.wait(SWEEP_INTERVAL)
+            self._wait()
 
-    def _interval(self) -> float:
-        return SWEEP_INTERVAL if self._connected() else OUTAGE_INTERVAL
+    def _wait(self) -> None:
+        """Waits for the next sweep; at most `OUTAGE_INTERVAL` while this worker cannot fetch tasks."""
+        deadline = time.monotonic() + SWEEP_INTERVAL
+        while not self._ending.wait(OUTAGE_INTERVAL) and self._connected() and time.monotonic() < deadline:
+            pass
 
-    def sweep(self, node: Node) -> None:
-        """Gives each overdue session of a node a worker, and settles the charges there. Raises `StoreUnavailable`."""
-        overdue = self._ledger().overdue(node, self._interval())
+    def sweep(self, group: PartitionGroup) -> None:
+        """Gives each overdue session of a group a worker, and settles the charges there. Raises `StoreUnavailable`."""
+        connected = self._connected()
+        overdue = self._ledger().overdue(group, SWEEP_INTERVAL if connected else OUTAGE_INTERVAL)
         if overdue is None:
             return
         self._counts.add(SWEEPS)
-        away = self._publish_after is not None or not self._connected()
+        away = self._publish_after is not None or not connected
         owed, new = overdue.owed, overdue.unclaimed
         if away:
             # Tasks in the queue are out of reach, those of `queued` too, and take no slots: any that is free will do.
@@ -136,7 +125,7 @@ class Recovery:
             left = [session for session in unpublished if not self._answer(session, any_slot=True)]
             self._ledger().check_next(left)
         self._charges().settle(overdue.charged)
-        if node is self._partitions.nodes[0]:
+        if group is self._partitions.groups[0]:
             self._charges().check_old()
 
     def _publish(self, tasks: list[tuple[str, int]]) -> list[str]:

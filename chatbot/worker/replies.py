@@ -23,7 +23,8 @@ from chatbot.telemetry.counters import (
     Counts,
 )
 from chatbot.worker import traces
-from chatbot.worker.generation import Generator
+from chatbot.worker.generation import Generator, log_reply
+from chatbot.worker.grouped_streams import GroupedStreams
 from chatbot.worker.model_requests import ModelRequests
 from chatbot.worker.models.base import Model
 from chatbot.worker.models.call import Call
@@ -35,7 +36,6 @@ from chatbot.worker.models.errors import (
     PermanentModelError,
 )
 from chatbot.worker.models.event_loop import ModelLoop, current_loop, outside
-from chatbot.worker.node_streams import NodeStreams
 from chatbot.worker.open_streams import OpenStreams
 from chatbot.worker.retries import retry_delay
 from chatbot.worker.stream import Stream
@@ -77,7 +77,7 @@ class Replies:
     def __init__(
         self,
         leases: Leases,
-        streams: OpenStreams | NodeStreams,
+        streams: OpenStreams | GroupedStreams,
         model: Model,
         settings: Settings,
         counts: Counts,
@@ -167,7 +167,9 @@ class Replies:
             # A bug must not leave the message unanswered, nor be retried for ever.
             logger.exception("generating a reply failed")
             return self._settle_failed(work, PermanentModelError("internal", "see the traceback above"), stream)
-        return self._commit(work, finish_reason, stream)
+        settled = self._commit(work, finish_reason, stream)
+        log_reply(stream, finish_reason)
+        return settled
 
     def _generate(self, work: Assignment, call: Call, stream: Stream) -> str:
         try:

@@ -11,7 +11,7 @@ import redis
 
 from chatbot.api_keys.charges import Charges
 from chatbot.config import PYTHON, Settings
-from chatbot.protocol.events import STOP_CHANNEL
+from chatbot.protocol.events import STOP_CHANNEL, stopped_reply
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import Ledger
 from chatbot.store.listeners import ClusterListeners, Listeners, open_listeners
@@ -19,10 +19,10 @@ from chatbot.store.partition_table import open_partitions
 from chatbot.store.partitions import Partitions
 from chatbot.telemetry.counters import Counts
 from chatbot.worker.bots.model import PythonModel
+from chatbot.worker.grouped_streams import GroupedStreams
 from chatbot.worker.models import create_model
 from chatbot.worker.models.base import Model
 from chatbot.worker.models.event_loop import ModelLoop
-from chatbot.worker.node_streams import NodeStreams
 from chatbot.worker.pipelined_scripts import PipelinedScripts
 from chatbot.worker.prompts import max_messages
 from chatbot.worker.recovery import recovery_slots
@@ -86,11 +86,11 @@ class WorkerServices:
 
     @cached_property
     def listeners(self) -> Listeners | ClusterListeners:
-        return open_listeners(self.partitions, lambda _, session: self.streams.stop(session))
+        return open_listeners(self.partitions, lambda _, payload: self.streams.stop(*stopped_reply(payload)))
 
     @cached_property
-    def streams(self) -> NodeStreams:
-        return NodeStreams(self.leases, self.partitions, self.counts)
+    def streams(self) -> GroupedStreams:
+        return GroupedStreams(self.leases, self.partitions, self.counts)
 
     @cached_property
     def _replies(self) -> Replies:

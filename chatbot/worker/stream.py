@@ -75,8 +75,12 @@ class Stream:
         #: Tokens of the prompt, estimated.
         self.prompt_tokens = 0
         self.usage: Usage | None = None
+        #: What the server reported of this attempt alone.
+        self.reported: Usage | None = None
         #: Seconds until this attempt's first text.
         self.first_after: float | None = None
+        #: Seconds that this attempt took.
+        self.took = 0.0
         # The function calls of a reply that is not streamed.
         self._whole_calls: Sequence[Mapping[str, Any]] = ()
         #: Set once another worker holds the lease, or the session has ended.

@@ -62,8 +62,8 @@ class SeveralRedisDeployment(Deployment):
         self.wait_for_redis()
 
     def wait_for_redis(self) -> None:
-        for node in self.partitions.nodes:
-            eventually(partial(_answers, node.client), START_TIMEOUT, f"Redis {node.number + 1} answers")
+        for group in self.partitions.groups:
+            eventually(partial(_answers, group.client), START_TIMEOUT, f"Redis {group.number + 1} answers")
 
     def stop(self) -> None:
         if self._table is not None:

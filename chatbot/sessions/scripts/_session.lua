@@ -1,17 +1,22 @@
 -- Stands before every script, behind locals with its keys and arguments. These functions read the arguments of the
--- script that calls them by name: `session`, `ttl_ms`, ... See store/scripts.py.
+-- script that calls them by name: `session`, `ttl_ms`, ... See store/script_texts.py.
 --
 -- The fields of `state`, times in epoch milliseconds. Of the session: `fence` (of the latest claim), `events` (number of the
--- last one), `ends` (its latest end), `line` (key of its address's line), `trace:<request>`. Of the request that is due next:
+-- last one), `ends` (its latest end), `line` (key of its address's line), `trace:<request>`, `stop:<request>` (see
+-- _stop.lua). Of the request that is due next:
 -- `attempts` (failed ones), `attempt` (span of the latest), `loading` (when the model began to load), `hold` (when a retry is
--- due), `stop` (the request whose reply the user stopped), `generated` (tokens of `partial`), `owed` (1 once it was claimed),
+-- due), `stop` (its id if its reply is stopped), `generated` (tokens of `partial`), `owed` (1 once it was claimed),
 -- `looks` and `sent` (checks by sweeps: before a claim, and since). Of the log: `trimmed` and `trimmed_turns` (dropped from
 -- its start), `bytes` and `counted` (its size up to a position); of the tree `branches` and `leaf`, see _tree.lua.
 
--- In epoch milliseconds.
+-- In epoch milliseconds; the same throughout a script.
+local time_of_call
 local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  if not time_of_call then
+    local time = redis.call('TIME')
+    time_of_call = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  return time_of_call
 end
 
 local function exists()
@@ -108,8 +113,8 @@ local function forget(session)
   redis.call('ZREM', waiting, session)
 end
 
--- Publishes a numbered event and returns its number; `length` is that of the log with the event's message, if it has one,
--- `trace` the trace to which its delivery belongs, or ''. See events.py.
+-- Publishes a numbered event and returns its number. `length` is that of the log with the event's message, if it has one;
+-- `trace` is the trace of its delivery, or ''. See events.py.
 local function publish(frame, length, trace)
   local number = redis.call('HINCRBY', state, 'events', 1)
   publish_event(events, number .. ':' .. (length or '') .. ((trace or '') ~= '' and ':' .. trace or '') .. '\n' .. frame)

@@ -18,7 +18,7 @@ local parent, name = -1, 'null'
 if sibling ~= '' then
   local turn, human = turn_of(sibling)
   if not human then
-    return {'unknown'}
+    return {turn and 'not_editable' or 'unknown'}
   end
   parent = branch(turn)
   local path = '$.messages[' .. positions(turn) - trimmed() .. '].parent'

@@ -9,13 +9,13 @@ if not place then
 end
 touch()
 if place == 0 then
-  stop_reply()
+  stop_request(message, redis.call('LRANGE', pending, 0, -1))
   return {'stopping', redis.call('EXISTS', lease)}
 end
 redis.call('LREM', pending, 1, message)
 redis.call('HSET', failed, message, failure)
 settle_charge(message, 'released:0:0:0')
-redis.call('HDEL', state, 'trace:' .. message)
+redis.call('HDEL', state, 'trace:' .. message, 'stop:' .. message)
 expire_with_session(failed)
 publish(frame)
 return {'cancelled'}

@@ -12,7 +12,8 @@ if not string.find(entry, ':') then
   local length = redis.call('JSON.ARRAPPEND', document, '.messages', reply)
   local position = gone + length - 1
   redis.call('LSET', turns, turn - gone_turns, entry .. ':' .. position)
-  redis.call('HSET', index, reply_id, 'b:' .. position .. ':' .. turn)
+  -- A client that saw the reply's id in deltas may have sent a message with it, which stays the one of that name.
+  redis.call('HSETNX', index, reply_id, 'b:' .. position .. ':' .. turn)
   publish(frame, gone + length, trace)
   trim(gone, length, message)
 end

@@ -2,9 +2,10 @@
 if not exists() then
   return {'gone'}
 end
-local position = string.match(redis.call('HGET', index, message) or '', '^b:(%d+)')
+local known = redis.call('HGET', index, message)
+local position = string.match(known or '', '^b:(%d+)')
 if not position then
-  return {'unknown'}
+  return {known and 'not_a_reply' or 'unknown'}
 end
 local path = '.messages[' .. position - trimmed() .. '].feedback'
 if content == '' then

@@ -24,7 +24,7 @@ from chatbot.sessions.ids import reply_id
 from chatbot.sessions.sessions import Sessions
 from chatbot.sessions.snapshots import Snapshot
 from chatbot.store.listeners import Affected, open_listeners
-from chatbot.store.partitions import Node, Store, partitions_of
+from chatbot.store.partitions import PartitionGroup, Store, partitions_of
 from chatbot.web.fanout.subscriber import Subscriber
 from chatbot.web.traces import delivering
 
@@ -59,8 +59,8 @@ class Hub:
         self._subscribers: dict[str, set[Subscriber]] = {}
         self._listeners = open_listeners(self._partitions, self._receive, self._recover, on_heartbeat)
         self._count = 0
-        # A node that is slow delays the sockets of its own sessions alone.
-        self._attaching = {node: threading.BoundedSemaphore(_ATTACH_SLOTS) for node in self._partitions.nodes}
+        # A slow Redis delays the sockets of its own sessions alone.
+        self._attaching = {group: threading.BoundedSemaphore(_ATTACH_SLOTS) for group in self._partitions.groups}
         #: The process shuts down.
         self.leaving = False
         #: Open connections that follow no session, each by what closes it without blocking.
@@ -82,9 +82,9 @@ class Hub:
         self._partitions.announce()
         self._listeners.start()
 
-    def wait_until_hearing(self, timeout: float, node: Node | None = None) -> bool:
-        """Waits up to `timeout` seconds until live replies of a node's sessions, or of all, reach this process."""
-        return self._listeners.wait_until_receiving(timeout, node)
+    def wait_until_hearing(self, timeout: float, group: PartitionGroup | None = None) -> bool:
+        """Waits up to `timeout` seconds until live replies of a group's sessions, or of all, reach this process."""
+        return self._listeners.wait_until_receiving(timeout, group)
 
     def close(self) -> None:
         """Stops the listeners."""
@@ -99,7 +99,7 @@ class Hub:
 
         Raises `StoreUnavailable` when no slot becomes free, as Redis is slow or away.
         """
-        slots = self._attaching[self._partitions.of(session).node]
+        slots = self._attaching[self._partitions.of(session).group]
         if not slots.acquire(timeout=_SLOT_TIMEOUT):
             raise StoreUnavailable(f"no slot to attach within {_SLOT_TIMEOUT:.0f} s")
         try:

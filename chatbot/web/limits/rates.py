@@ -67,8 +67,8 @@ class RateLimits:
             return
         if self._partitions.several:
             # The new session may be where Redis works.
-            node = self._partitions.of_address(network).node
-            self._breakers.call(node, partial(self._count, kind, network), None, "an address is not limited")
+            group = self._partitions.of_address(network).group
+            self._breakers.call(group, partial(self._count, kind, network), None, "an address is not limited")
         else:
             self._count(kind, network)
 

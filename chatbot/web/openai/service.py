@@ -19,7 +19,7 @@ from chatbot.protocol.openai.create import CreateRequest
 from chatbot.protocol.openai.history import items_of_all
 from chatbot.protocol.openai.items import Item, invalid, unanswered_outputs, unsupported
 from chatbot.protocol.openai.response import View
-from chatbot.sessions.requests import Accepted
+from chatbot.sessions.requests import Accepted, Terms
 from chatbot.sessions.responses import response_not_found
 from chatbot.web.openai.follow import Events, Follower, view_of
 from chatbot.web.openai.ids import ResponseId, new_request_id, parse_response_id, repeatable_id
@@ -209,15 +209,9 @@ class ResponseService:
 
         def step(charge: str) -> Accepted:
             with services.enqueuer.in_doubt(known.session, known.request):
+                terms = Terms(buckets, self._network, charge=charge)
                 return services.sessions.requests.accept(
-                    known.session,
-                    known.request,
-                    request.text,
-                    buckets,
-                    self._network,
-                    parent=parent,
-                    extra=extra,
-                    charge=charge,
+                    known.session, known.request, request.text, terms, parent=parent, extra=extra
                 )
 
         try:

@@ -14,7 +14,7 @@ from chatbot.logs import bound
 from chatbot.protocol import frames
 from chatbot.protocol.client_errors import UNAVAILABLE, ClientError, SessionNotFound
 from chatbot.protocol.client_frames import ClientFrame, parse_frame
-from chatbot.sessions.requests import Accepted
+from chatbot.sessions.requests import Accepted, Terms
 from chatbot.web.client_lines import refused
 from chatbot.web.fanout.subscriber import Subscriber
 from chatbot.web.services import Services
@@ -49,7 +49,7 @@ class FrameHandler:
         self._metrics = services.metrics
         self._max_length = services.settings.limits.max_message_length
         self._session = session
-        self._limits = services.rate_limits.messages(session, network), network
+        self._terms = Terms(services.rate_limits.messages(session, network), network)
         self._send = send
         self._renewed = renewed
         self._subscriber = subscriber
@@ -141,14 +141,14 @@ class FrameHandler:
         return accepted
 
     def _store(self, frame: ClientFrame, given: str) -> Accepted:
-        session, limits = self._session, self._limits
+        session, terms = self._session, self._terms._replace(on_busy=frame.on_busy)
         if frame.type == "retry":
-            return self._requests.retry(session, given, *limits)
+            return self._requests.retry(session, given, self._terms)
         if frame.type == "regenerate":
-            return self._requests.regenerate(session, frame.of, given, *limits, on_busy=frame.on_busy)
+            return self._requests.regenerate(session, frame.of, given, terms)
         if frame.type == "edit":
-            return self._requests.edit(session, frame.of, given, frame.msg, *limits, on_busy=frame.on_busy)
-        return self._requests.accept(session, given, frame.msg, *limits, parent=frame.parent, on_busy=frame.on_busy)
+            return self._requests.edit(session, frame.of, given, frame.msg, terms)
+        return self._requests.accept(session, given, frame.msg, terms, parent=frame.parent)
 
     def _acknowledge(self, accepted: Accepted) -> None:
         self._metrics.messages_accepted.inc()

@@ -12,6 +12,7 @@ from chatbot.protocol.client_errors import RateLimited
 from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.queue_delay import read_lines
+from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.partitions import partitions_of
 from devtools.fake_model import ModelServer
@@ -196,14 +197,14 @@ def test_a_message_takes_from_all_buckets_or_from_none(redis_client: redis.Redis
     session = session_id(sessions.create("Ada")["token"])
     small, large = Bucket("small", 60_000, 2), Bucket("large", 60_000, 3)
     for number in range(2):
-        sessions.requests.accept(session, f"m{number}", "hello", (small, large))
+        sessions.requests.accept(session, f"m{number}", "hello", Terms((small, large)))
     for number in range(5):
         with pytest.raises(RateLimited) as refused:
-            sessions.requests.accept(session, f"n{number}", "hello", (large, small))
+            sessions.requests.accept(session, f"n{number}", "hello", Terms((large, small)))
         assert refused.value.retry_after == pytest.approx(60, abs=2)
-    sessions.requests.accept(session, "m2", "hello", (large,))
+    sessions.requests.accept(session, "m2", "hello", Terms((large,)))
     with pytest.raises(RateLimited):
-        sessions.requests.accept(session, "m3", "hello", (large,))
+        sessions.requests.accept(session, "m3", "hello", Terms((large,)))
     assert len(stored_messages(sessions, session)) == 3
 
 

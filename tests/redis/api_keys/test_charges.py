@@ -18,6 +18,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.protocol.charges import charged
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress
+from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import API_KEYS, CHARGES, CHARGES_CHECKED, api_key_keys, session_keys
 from tests.support.days import begin_within_a_day
@@ -43,7 +44,7 @@ class Shop:
     def ask(self, message: str = "m1") -> str:
         """Sends a message with a charge, and returns the charge."""
         charge = self.reserve(message).charge
-        assert not self.sessions.requests.accept(self.session, message, "hello", charge=charge).repeated
+        assert not self.sessions.requests.accept(self.session, message, "hello", Terms(charge=charge)).repeated
         return charge
 
     def claimed(self) -> Assignment:
@@ -116,7 +117,7 @@ def test_a_failed_request_takes_no_tokens_and_its_retry_is_another_request(shop:
     shop.ask()
     shop.leases.fail(shop.claimed(), "no", go_on=True)
     again = shop.reserve().charge
-    shop.sessions.requests.retry(shop.session, "m1", charge=again)
+    shop.sessions.requests.retry(shop.session, "m1", Terms(charge=again))
     shop.reply()
     shop.charges.settle()
     assert (shop.today().requests, shop.today().failed, shop.today().prompt_tokens, shop.today().reserved_tokens) == (
@@ -130,7 +131,7 @@ def test_a_failed_request_takes_no_tokens_and_its_retry_is_another_request(shop:
 def test_a_reservation_is_released_unless_its_request_was_accepted(shop: Shop) -> None:
     accepted = shop.ask()
     repeated = shop.reserve().charge
-    assert shop.sessions.requests.accept(shop.session, "m1", "hello", charge=repeated).repeated
+    assert shop.sessions.requests.accept(shop.session, "m1", "hello", Terms(charge=repeated)).repeated
     shop.charges.release(repeated)
     shop.charges.release(accepted)
     assert (shop.today().reserved_requests, shop.today().reserved_tokens) == (1, 110)
@@ -193,7 +194,7 @@ def test_a_reservation_that_may_have_been_released_is_accepted_no_longer(shop: S
     charge = shop.reserve().charge
     old = Charge.parse(charge)._replace(reserved_at=str(int(Charge.parse(charge).reserved_at) - 301_000))
     with pytest.raises(StoreUnavailable, match="too old"):
-        shop.sessions.requests.accept(shop.session, "m1", "hello", charge=":".join(old))
+        shop.sessions.requests.accept(shop.session, "m1", "hello", Terms(charge=":".join(old)))
     assert json.loads(shop.sessions.read(shop.session).messages) == []
 
 

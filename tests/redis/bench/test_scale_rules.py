@@ -12,10 +12,11 @@ from bench.scale.rules import Pace, expected_wait, published_again, short_wait, 
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import FIRST_WAIT, LONGEST_WAIT, Ledger
+from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.client import clock
 from chatbot.store.keys import LEDGER, LINE, PACE, SWEPT, WAITING, session_keys
-from chatbot.store.scripts import ARGUMENTS, source
+from chatbot.store.script_texts import ARGUMENTS, source
 
 ADDRESS = f"{LINE}10.0.0.1"
 #: The answer of _line.lua, and what it was computed from; the session's id says whether there are other partitions.
@@ -85,7 +86,7 @@ def test_the_pace_follows_claims_as_in_the_script(redis_client: redis.Redis, lea
     sessions = Sessions(redis_client, ttl=60, max_pending=2)
     waiting = [session_id(sessions.create("Ada")["token"]) for _ in range(8)]
     for session in waiting:
-        sessions.requests.accept(session, "m1", "hello", (), "10.0.0.1")
+        sessions.requests.accept(session, "m1", "hello", Terms(address="10.0.0.1"))
     for session in waiting[:-1]:
         redis_client.hincrby(PACE, "at", -700)
         before = _pace(redis_client)
@@ -107,7 +108,7 @@ def test_owed_and_unclaimed_sessions_are_checked_as_in_the_script(redis_client: 
     sessions, ledger = Sessions(redis_client, ttl=60, max_pending=2), Ledger(redis_client)
     owed, unclaimed = (session_id(sessions.create("Ada")["token"]) for _ in range(2))
     for session in (owed, unclaimed):
-        sessions.requests.accept(session, "m1", "hello", (), "10.0.0.1")
+        sessions.requests.accept(session, "m1", "hello", Terms(address="10.0.0.1"))
     work = leases.claim(owed)
     assert work is not None
     leases.postpone(work, 0.0, loading=False)

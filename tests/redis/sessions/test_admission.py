@@ -12,6 +12,7 @@ from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.queue_delay import expected_wait, read_lines, retry_after
+from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import PACE, WAITING
 from chatbot.store.partitions import partitions_of
@@ -36,7 +37,7 @@ def send(sessions: Sessions, address: str) -> bool:
     """Whether a message of a new session of the address is accepted."""
     session = session_id(sessions.create("Ada")["token"])
     try:
-        sessions.requests.accept(session, "m1", "hello", (), address)
+        sessions.requests.accept(session, "m1", "hello", Terms(address=address))
     except RateLimited:
         return False
     return True
@@ -72,7 +73,7 @@ def test_a_newcomer_finds_room_that_a_crowd_leaves(redis_client: redis.Redis, wa
 def test_the_pace_is_learned_from_claims(redis_client: redis.Redis, wary: Sessions, leases: Leases) -> None:
     waiting = [session_id(wary.create("Ada")["token"]) for _ in range(6)]
     for session in waiting:
-        wary.requests.accept(session, "m1", "hello", (), "10.0.0.1")
+        wary.requests.accept(session, "m1", "hello", Terms(address="10.0.0.1"))
     # As if the first had come two seconds ago.
     redis_client.hincrby(PACE, "at", -2000)
     for session in waiting:
@@ -92,7 +93,7 @@ def test_the_expected_wait_is_that_of_a_refusal(redis_client: redis.Redis, wary:
     redis_client.hincrby(PACE, "at", -2000)
     session = session_id(wary.create("Ada")["token"])
     with pytest.raises(RateLimited) as refused:
-        wary.requests.accept(session, "m1", "hello", (), "10.0.0.1")
+        wary.requests.accept(session, "m1", "hello", Terms(address="10.0.0.1"))
     wait = expected_wait(read_lines(partitions_of(redis_client).all))
     assert wait > 20
     assert refused.value.retry_after == pytest.approx(retry_after(wait, MAX_WAIT), rel=0.05)
@@ -125,18 +126,18 @@ def test_without_a_pace_the_longest_wait_decides(redis_client: redis.Redis) -> N
 def test_a_refusal_takes_no_token_and_a_repetition_is_never_refused(redis_client: redis.Redis, wary: Sessions) -> None:
     bucket = (Bucket("chat:rate:test", 3_600_000, 2),)
     session = session_id(wary.create("Ada")["token"])
-    wary.requests.accept(session, "m1", "hello", bucket, "10.0.0.1")
+    wary.requests.accept(session, "m1", "hello", Terms(bucket, "10.0.0.1"))
     set_pace(redis_client, 0.1)
     for _ in range(5):
         with pytest.raises(RateLimited):
-            wary.requests.accept(session, "m2", "hello", bucket, "10.0.0.1")
+            wary.requests.accept(session, "m2", "hello", Terms(bucket, "10.0.0.1"))
     set_pace(redis_client, 100)
-    wary.requests.accept(session, "m2", "hello", bucket, "10.0.0.1")
+    wary.requests.accept(session, "m2", "hello", Terms(bucket, "10.0.0.1"))
     # Nothing is left in the bucket, and the session has as many unanswered messages as it may.
     with pytest.raises(ClientError, match="too_many_pending"):
-        wary.requests.accept(session, "m3", "hello", bucket, "10.0.0.1")
+        wary.requests.accept(session, "m3", "hello", Terms(bucket, "10.0.0.1"))
     for message in ("m1", "m2"):
-        assert wary.requests.accept(session, message, "hello", bucket, "10.0.0.1").id == message
+        assert wary.requests.accept(session, message, "hello", Terms(bucket, "10.0.0.1")).id == message
 
 
 def test_the_bytes_of_an_address_are_bounded(redis_client: redis.Redis) -> None:
@@ -144,19 +145,19 @@ def test_the_bytes_of_an_address_are_bounded(redis_client: redis.Redis) -> None:
     buckets = (Bucket("chat:rate:test", 10, 100), Bucket("chat:rate:bytes:test", 1000, 1000, counts_bytes=True))
     sessions = Sessions(redis_client, ttl=60, max_pending=20)
     session = session_id(sessions.create("Ada")["token"])
-    sessions.requests.accept(session, "m1", "ä" * 300, buckets)
+    sessions.requests.accept(session, "m1", "ä" * 300, Terms(buckets))
     for _ in range(3):
         with pytest.raises(RateLimited) as refused:
-            sessions.requests.accept(session, "m2", "x" * 900, buckets)
+            sessions.requests.accept(session, "m2", "x" * 900, Terms(buckets))
     # Refusals have taken nothing, and say when there is room.
     assert 450 < (refused.value.retry_after or 0) <= 500
-    sessions.requests.accept(session, "m3", "x" * 390, buckets)
+    sessions.requests.accept(session, "m3", "x" * 390, Terms(buckets))
     redis_client.delete("chat:rate:bytes:test")
     # A message longer than the bucket takes all of it; a repetition takes nothing.
-    sessions.requests.accept(session, "m4", "x" * 5000, buckets)
-    assert sessions.requests.accept(session, "m4", "x" * 5000, buckets).id == "m4"
+    sessions.requests.accept(session, "m4", "x" * 5000, Terms(buckets))
+    assert sessions.requests.accept(session, "m4", "x" * 5000, Terms(buckets)).id == "m4"
     with pytest.raises(RateLimited) as refused:
-        sessions.requests.accept(session, "m5", "x" * 900, buckets)
+        sessions.requests.accept(session, "m5", "x" * 900, Terms(buckets))
     assert (refused.value.retry_after or 1000) <= 900
     # A retry stores nothing.
     leases = Leases(redis_client, ttl=60, history_messages=4)
@@ -164,14 +165,14 @@ def test_the_bytes_of_an_address_are_bounded(redis_client: redis.Redis) -> None:
     assert work is not None
     leases.fail(work, "no", go_on=False)
     redis_client.set("chat:rate:bytes:test", (time.time() + 6000) * 1000, px=60_000)
-    assert sessions.requests.retry(session, work.message_id, buckets).wake
+    assert sessions.requests.retry(session, work.message_id, Terms(buckets)).wake
 
 
 def test_a_session_leaves_its_addresss_line_when_it_is_claimed(
     redis_client: redis.Redis, wary: Sessions, leases: Leases
 ) -> None:
     session = session_id(wary.create("Ada")["token"])
-    wary.requests.accept(session, "m1", "hello", (), "10.0.0.1")
+    wary.requests.accept(session, "m1", "hello", Terms(address="10.0.0.1"))
     assert redis_client.zcard("chat:line:10.0.0.1") == 1
     assert leases.claim(session) is not None
     assert redis_client.zcard("chat:line:10.0.0.1") == 0

@@ -12,6 +12,7 @@ from chatbot.protocol.client_errors import SessionNotFound
 from chatbot.sessions.buckets import Bucket
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import LeaseLost, Leases, Progress
+from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import LEDGER, LINE, METRICS, PACE, SUFFIXES, WAITING, events_channel, session_keys
 from devtools.harness.histories import stored_messages
@@ -25,7 +26,7 @@ def test_nothing_of_an_ended_session_is_left(
     for each in (session, other):
         bucket = Bucket(f"chat:{{{each}}}:rate:0", 60_000, 5)
         for number in range(3):
-            sessions.requests.accept(each, f"m{number}", "hello", [bucket])
+            sessions.requests.accept(each, f"m{number}", "hello", Terms([bucket]))
         sessions.sockets.add(each, "process/1", 5)
         work = leases.claim(each)
         assert work is not None
@@ -103,14 +104,15 @@ def busy(sessions: Sessions, leases: Leases, redis_client: redis.Redis) -> list[
     """Two sessions of one address that a worker has claimed once and that wait again, with all that sessions have."""
     found = [session_id(sessions.create(name)["token"]) for name in ("Ada", "Bob", "Cid")]
     for session in found:
-        sessions.requests.accept(session, "m1", "hello", [Bucket(f"chat:{{{session}}}:rate:0", 60_000, 5)], "10.0.0.1")
+        terms = Terms([Bucket(f"chat:{{{session}}}:rate:0", 60_000, 5)], "10.0.0.1")
+        sessions.requests.accept(session, "m1", "hello", terms)
     for session in found[:2]:
         sessions.sockets.add(session, "process/1", 5)
         work = leases.claim(session)
         assert work is not None
         leases.progress([Progress(work, "he", 0, {"type": "delta"})])
         leases.fail(work, "no", go_on=False)
-        sessions.requests.accept(session, "m2", "hello", (), "10.0.0.1")
+        sessions.requests.accept(session, "m2", "hello", Terms(address="10.0.0.1"))
     redis_client.hset(METRICS, "replies", 3)
     assert redis_client.zcard(f"{LINE}10.0.0.1") == 3
     assert redis_client.exists(PACE)

@@ -23,8 +23,9 @@ from chatbot.protocol.client_errors import ClientError, SessionNotFound
 from chatbot.protocol.client_frames import OnBusy
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Assignment, LeaseLost, Leases, Progress
+from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
-from chatbot.store import scripts
+from chatbot.store import script_texts, scripts
 from chatbot.store.keys import LEDGER, WAITING, session_keys
 from chatbot.store.partition_table import open_partitions
 from chatbot.store.partitions import Partitions, partitions_of
@@ -63,6 +64,8 @@ class Conversation:
     leaf: str | None = None
     #: Unanswered requests in the order in which they must be answered.
     pending: list[str] = field(default_factory=list)
+    #: Pending requests whose reply was stopped, each with the newest request of that moment.
+    stopped: dict[str, str] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     replies: dict[str, str] = field(default_factory=dict)
     #: Ids in the order in which they were stored.
@@ -85,6 +88,19 @@ class Conversation:
         if request is None:
             return None
         return reply_id(self.id, request) if request in self.replies else self.human[request]
+
+    def stop(self, *, again: bool = False) -> None:
+        """Stops the first reply that is not stopped; with `again` the last stop may be repeated."""
+        newest = self.pending[-1]
+        for request in self.pending:
+            if request not in self.stopped or (again and self.stopped[request] == newest):
+                break
+        self.stopped[request] = newest
+
+    def settle(self) -> str:
+        """The next request has its end."""
+        self.stopped.pop(self.pending[0], None)
+        return self.pending.pop(0)
 
     def add(self, request: str, human: str, parent: str | None, stored_parent: str | None = "") -> None:
         if request == human:
@@ -125,7 +141,7 @@ class Chat(RuleBasedStateMachine):
     def send(self, chat: int, on_busy: OnBusy = "queue") -> None:
         found, message = self.chats[chat], self._new_id()
         if self._request(
-            found, on_busy, lambda: self.sessions.requests.accept(found.id, message, "text", on_busy=on_busy)
+            found, on_busy, lambda: self.sessions.requests.accept(found.id, message, "text", Terms(on_busy=on_busy))
         ):
             found.add(message, message, found.leaf)
 
@@ -136,7 +152,10 @@ class Chat(RuleBasedStateMachine):
         found, message = self.chats[chat], self._new_id()
         of = found.human[found.some(which)] if found.acknowledged else "none"
         if self._request(
-            found, on_busy, lambda: self.sessions.requests.edit(found.id, of, message, "edited", on_busy=on_busy), of
+            found,
+            on_busy,
+            lambda: self.sessions.requests.edit(found.id, of, message, "edited", Terms(on_busy=on_busy)),
+            of,
         ):
             found.add(message, message, found.parent[of], found.stored_parent[of])
 
@@ -148,7 +167,7 @@ class Chat(RuleBasedStateMachine):
         about = found.some(which) if found.acknowledged else "none"
         of = reply_id(found.id, about) if by_reply and about in found.replies else found.human.get(about, "none")
         if self._request(
-            found, on_busy, lambda: self.sessions.requests.regenerate(found.id, of, request, on_busy=on_busy), of
+            found, on_busy, lambda: self.sessions.requests.regenerate(found.id, of, request, Terms(on_busy=on_busy)), of
         ):
             found.add(request, found.human[about], found.parent[found.human[about]])
 
@@ -180,9 +199,9 @@ class Chat(RuleBasedStateMachine):
         request = found.some(which)
         human = found.human[request]
         if human == request:
-            accepted = self.sessions.requests.accept(found.id, request, "another text", on_busy="interrupt")
+            accepted = self.sessions.requests.accept(found.id, request, "another text", Terms(on_busy="interrupt"))
         else:
-            accepted = self.sessions.requests.regenerate(found.id, human, request, on_busy="interrupt")
+            accepted = self.sessions.requests.regenerate(found.id, human, request, Terms(on_busy="interrupt"))
         assert (accepted.reply or {}).get("msg") == found.replies.get(request)
         assert (accepted.failure is not None) == (request in found.failed)
 
@@ -216,6 +235,8 @@ class Chat(RuleBasedStateMachine):
         except ClientError as error:
             assert error.code == "nothing_to_stop"
             assert not found.pending
+        else:
+            found.stop(again=True)
 
     @precondition(lambda self: self.count >= SEVERAL and all(chat.alive for chat in self.chats))
     @rule(chat=SESSIONS)
@@ -250,6 +271,8 @@ class Chat(RuleBasedStateMachine):
             assert not self._current(found, work)
             assert found.alive == (answer == "lost")
             self.held.remove(held)
+        else:
+            assert (answer == "stop") == (work.message_id in found.stopped), "another reply is stopped"
 
     @precondition(lambda self: self.held)
     @rule(which=st.integers(0, 3), go_on=st.booleans(), empty=st.booleans())
@@ -263,7 +286,7 @@ class Chat(RuleBasedStateMachine):
             assert not was_current
             return
         assert was_current
-        assert found.pending.pop(0) == work.message_id
+        assert found.settle() == work.message_id
         found.replies[work.message_id] = text
         found.log.append(work.reply_id)
         self._following(worker, found, following, go_on)
@@ -279,7 +302,7 @@ class Chat(RuleBasedStateMachine):
             assert not was_current
             return
         assert was_current
-        assert found.pending.pop(0) == work.message_id
+        assert found.settle() == work.message_id
         found.failed.add(work.message_id)
         self._following(worker, found, following, go_on)
 
@@ -421,11 +444,13 @@ class Chat(RuleBasedStateMachine):
             assert self._client(found).hget(session_keys(found.id).state, "stop") == running, (
                 "what runs was not stopped"
             )
+            found.stop()
         return True
 
     def _assigned(self, worker: int, found: Conversation, work: Assignment) -> None:
         assert found.alive
         assert found.pending[:1] == [work.message_id], "out of order"
+        assert work.stopped == (work.message_id in found.stopped), "another reply is stopped"
         assert work.reply_id == reply_id(found.id, work.message_id)
         prompt = [message["id"] for message in work.messages]
         assert work.reply_to == found.human[work.message_id]
@@ -485,7 +510,7 @@ def test_the_promise_holds_over_several_partitions(redis_url: str) -> None:
 @contextmanager
 def fault(monkeypatch: pytest.MonkeyPatch, script: str, line: str, instead: str) -> Iterator[None]:
     """The script with a fault put back in."""
-    original = scripts.source
+    original = script_texts.source
 
     def faulty(name: str) -> str:
         text = original(name)

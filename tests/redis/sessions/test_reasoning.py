@@ -11,7 +11,7 @@ import redis
 from chatbot.sessions.leases import Assignment, Leases, Progress
 from chatbot.sessions.pages import PAGE_BYTES
 from chatbot.sessions.sessions import Sessions
-from chatbot.store import scripts
+from chatbot.store import script_texts, scripts
 from chatbot.store.keys import session_keys
 from devtools.harness.histories import store_turns, stored_messages
 
@@ -72,7 +72,7 @@ def test_a_version_without_reasoning_leaves_none_behind(
     """A worker dies while the model thinks, and one of the version before answers."""
     leases.progress([thought(claimed(sessions, leases, session), "hm")])
     redis_client.delete(session_keys(session).lease)
-    sources = scripts.source
+    sources = script_texts.source
 
     def without_reasoning(name: str) -> str:
         text = sources(name)

@@ -15,6 +15,7 @@ from chatbot.protocol.client_errors import ClientError
 from chatbot.protocol.events import Event
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Assignment, Leases, Progress
+from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import events_channel, session_keys
 from devtools.harness.histories import store_turns, stored_messages
@@ -212,20 +213,37 @@ def test_steps_on_unknown_messages_are_refused(talk: Talk) -> None:
     talk.say("m1")
     talk.regenerate("m1", "q1")
     reply = talk.reply("m1")
-    steps: tuple[Callable[[], object], ...] = (
-        lambda: talk.sessions.requests.edit(talk.session, "none", "x", "text"),
-        lambda: talk.sessions.requests.edit(talk.session, reply, "x", "text"),
-        lambda: talk.sessions.requests.edit(talk.session, "q1", "x", "text"),
-        lambda: talk.sessions.requests.regenerate(talk.session, "none", "x"),
-        lambda: talk.sessions.requests.accept(talk.session, "x", "text", parent="none"),
-        lambda: talk.sessions.select(talk.session, "none"),
-        lambda: talk.sessions.rate(talk.session, "none", "up", None),
-        lambda: talk.sessions.rate(talk.session, "m1", "up", None),
+    absent, no_reply, no_message = "does not have the message", "Only a reply", "Only a message of the user"
+    steps: tuple[tuple[str, Callable[[], object]], ...] = (
+        (absent, lambda: talk.sessions.requests.edit(talk.session, "none", "x", "text")),
+        (no_message, lambda: talk.sessions.requests.edit(talk.session, reply, "x", "text")),
+        (no_message, lambda: talk.sessions.requests.edit(talk.session, "q1", "x", "text")),
+        (absent, lambda: talk.sessions.requests.regenerate(talk.session, "none", "x")),
+        (absent, lambda: talk.sessions.requests.accept(talk.session, "x", "text", parent="none")),
+        (absent, lambda: talk.sessions.select(talk.session, "none")),
+        (absent, lambda: talk.sessions.rate(talk.session, "none", "up", None)),
+        (no_reply, lambda: talk.sessions.rate(talk.session, "m1", "up", None)),
+        (no_reply, lambda: talk.sessions.rate(talk.session, "q1", "up", None)),
     )
-    for step in steps:
-        with pytest.raises(ClientError, match="message_not_found"):
+    for cause, step in steps:
+        with pytest.raises(ClientError, match=f"message_not_found: .*{cause}"):
             step()
+    for request, cause in (("none", absent), ("m1", "whose reply failed"), (reply, "whose reply failed")):
+        with pytest.raises(ClientError, match=f"not_retryable: .*{cause}"):
+            talk.sessions.requests.retry(talk.session, request)
     assert len(talk.stored()) == 3
+
+
+def test_a_message_with_the_id_of_a_reply_in_progress_is_answered(talk: Talk) -> None:
+    """The id stands in the deltas of that reply. The session was damaged by it."""
+    talk.sessions.requests.accept(talk.session, "m1", "m1")
+    work, taken = talk.claim(), talk.reply("m1")
+    talk.sessions.requests.accept(talk.session, taken, "mine")
+    following = talk.leases.commit(work, "a:m1", "stop", go_on=True)
+    assert following is not None
+    assert [message["msg"] for message in following.messages] == ["m1", "a:m1", "mine"]
+    talk.leases.commit(following, "yours", "stop", go_on=True)
+    assert [message["msg"] for message in talk.stored()] == ["m1", "mine", "a:m1", "yours"]
 
 
 def test_a_failed_regeneration_can_be_retried_and_is_named(talk: Talk) -> None:
@@ -254,20 +272,20 @@ def test_feedback_is_stored_with_its_reply(talk: Talk, redis_client: redis.Redis
 
 
 def test_reject_stores_nothing_while_a_request_is_unanswered(talk: Talk) -> None:
-    assert talk.say("m1", on_busy="reject") == ["m1"]
+    assert talk.say("m1", terms=Terms(on_busy="reject")) == ["m1"]
     talk.sessions.requests.accept(talk.session, "m2", "m2")
     before = talk.stored()
     steps: tuple[Callable[[], object], ...] = (
-        lambda: talk.sessions.requests.accept(talk.session, "m3", "m3", on_busy="reject"),
-        lambda: talk.sessions.requests.edit(talk.session, "m1", "m3", "m3", on_busy="reject"),
-        lambda: talk.sessions.requests.regenerate(talk.session, "m1", "m3", on_busy="reject"),
+        lambda: talk.sessions.requests.accept(talk.session, "m3", "m3", Terms(on_busy="reject")),
+        lambda: talk.sessions.requests.edit(talk.session, "m1", "m3", "m3", Terms(on_busy="reject")),
+        lambda: talk.sessions.requests.regenerate(talk.session, "m1", "m3", Terms(on_busy="reject")),
     )
     for step in steps:
         with pytest.raises(ClientError, match="busy"):
             step()
     assert talk.stored() == before
     # A repetition is acknowledged, whatever is busy.
-    assert talk.sessions.requests.accept(talk.session, "m2", "m2", on_busy="reject").about == {
+    assert talk.sessions.requests.accept(talk.session, "m2", "m2", Terms(on_busy="reject")).about == {
         "parent": talk.reply("m1")
     }
 
@@ -279,11 +297,11 @@ def test_interrupt_stops_what_runs_and_keeps_its_text_in_one_step(talk: Talk, st
     work = talk.claim()
     talk.sessions.requests.accept(talk.session, "m3", "m3")
     if step == "accept":
-        talk.sessions.requests.accept(talk.session, "m4", "m4", on_busy="interrupt")
+        talk.sessions.requests.accept(talk.session, "m4", "m4", Terms(on_busy="interrupt"))
     elif step == "edit":
-        talk.sessions.requests.edit(talk.session, "m2", "m4", "m4", on_busy="interrupt")
+        talk.sessions.requests.edit(talk.session, "m2", "m4", "m4", Terms(on_busy="interrupt"))
     else:
-        talk.sessions.requests.regenerate(talk.session, "m1", "m4", on_busy="interrupt")
+        talk.sessions.requests.regenerate(talk.session, "m1", "m4", Terms(on_busy="interrupt"))
     assert talk.leases.progress([Progress(work, "so far", 0, {"type": "delta"})]) == ["stop"]
     following = talk.leases.commit(work, "so far", "stopped", go_on=True)
     # Messages that waited before keep their place, and their replies.
@@ -298,7 +316,7 @@ def test_interrupt_drops_a_scheduled_retry(talk: Talk, redis_client: redis.Redis
     talk.sessions.requests.accept(talk.session, "m1", "m1")
     talk.leases.postpone(talk.claim(), 30.0, loading=False)
     assert talk.leases.claim(talk.session) is None
-    accepted = talk.sessions.requests.accept(talk.session, "m2", "m2", on_busy="interrupt")
+    accepted = talk.sessions.requests.accept(talk.session, "m2", "m2", Terms(on_busy="interrupt"))
     assert accepted.wake
     assert overdue(redis_client) == [talk.session]
     first = talk.claim()

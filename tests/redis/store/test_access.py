@@ -197,10 +197,10 @@ def test_flower_says_at_its_start_that_it_shows_nothing(own_redis: str, caplog: 
 def test_a_probe_that_asks_again_and_again_logs_a_problem_once(
     own_redis: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (node,) = open_partitions((f"{own_redis[:-2]}/999",), 1).nodes
+    (group,) = open_partitions((f"{own_redis[:-2]}/999",), 1).groups
     hub: Any = SimpleNamespace(wait_until_hearing=lambda *_: False)
     for _ in range(3):
-        assert _state(hub, node)["redis"] == "does not answer"
+        assert _state(hub, group)["redis"] == "does not answer"
     assert [record.getMessage() for record in caplog.records] == ["readyz: DB index is out of range"]
 
 

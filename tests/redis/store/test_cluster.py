@@ -18,6 +18,7 @@ from chatbot.sessions.assignments import Progress
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import Ledger
+from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.access import SESSION_COMMANDS, find_problem, queue_commands
 from chatbot.store.client import connect
@@ -173,7 +174,7 @@ def test_a_sweep_runs_in_partitions_with_unanswered_messages_alone(cluster: Redi
         partition.client.delete(*partition.shared)
     sessions, ledger = Sessions(table, ttl=60, max_pending=2), Ledger(table)
     session = session_id(sessions.create("Ada")["token"])
-    sessions.requests.accept(session, "m1", "hello", (), "10.0.0.1")
+    sessions.requests.accept(session, "m1", "hello", Terms(address="10.0.0.1"))
     at = table.of(session)
     at.client.zadd(at.shared.ledger, {session: 1})
 
@@ -181,7 +182,7 @@ def test_a_sweep_runs_in_partitions_with_unanswered_messages_alone(cluster: Redi
         """The sessions found, and how many partitions were swept: each writes what it has read of the others."""
         for partition in table.all:
             partition.client.delete(partition.swept, partition.shared.pace)
-        found = [overdue for node in table.nodes if (overdue := ledger.overdue(node))]
+        found = [overdue for group in table.groups if (overdue := ledger.overdue(group))]
         swept = sum(int(partition.client.hexists(partition.shared.pace, "others")) for partition in table.all)
         return [session for overdue in found for session in overdue.unclaimed], swept
 
@@ -200,7 +201,7 @@ def test_a_session_is_served_in_a_cluster_while_its_slot_moves(cluster: RedisClu
     leases = Leases(partitions, ttl=60, history_messages=4)
     ids = [session_id(sessions.create("Ada")["token"]) for _ in range(20)]
     for session in ids:
-        sessions.requests.accept(session, "m1", "Hello", address="192.0.2.1")
+        sessions.requests.accept(session, "m1", "Hello", Terms(address="192.0.2.1"))
     slots = {slot_of(partitions.of(session).shared.ledger) for session in ids}
     mover = threading.Thread(target=lambda: [cluster.move_slot(slot, _elsewhere(cluster, slot)) for slot in slots])
     mover.start()
@@ -236,7 +237,7 @@ def test_all_connections_to_a_cluster_with_tls_are_encrypted(tmp_path: Path) -> 
             slot = slot_of(table.of(session).shared.ledger)
             cluster.move_slot(slot, _elsewhere(cluster, slot))
             assert listeners.subscribe(table.of(session), table.of(session).events(session), 20)
-            sessions.requests.accept(session, "m1", "Hello", address="192.0.2.1")
+            sessions.requests.accept(session, "m1", "Hello", Terms(address="192.0.2.1"))
             work = leases.claim(session)
             assert work is not None
             leases.commit(work, "Hi there", "stop", go_on=True)

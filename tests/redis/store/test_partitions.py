@@ -20,6 +20,7 @@ from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases, Progress
 from chatbot.sessions.ledger import Ledger
 from chatbot.sessions.queue_delay import expected_wait, read_lines
+from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.client import SOCKET_TIMEOUT
 from chatbot.store.partition_table import open_partitions
@@ -53,7 +54,7 @@ class Three:
 
     def answers(self, number: int) -> bool:
         try:
-            return bool(self.table.nodes[number].client.ping())
+            return bool(self.table.groups[number].client.ping())
         except Exception:  # noqa: BLE001 - whatever it is, Redis does not answer yet
             return False
 
@@ -72,8 +73,8 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Three]:
 @pytest.fixture
 def table(three: Three) -> Partitions:
     """The partitions of three empty Redis."""
-    for node in three.table.nodes:
-        node.client.execute_command("FLUSHALL", "SYNC")
+    for group in three.table.groups:
+        group.client.execute_command("FLUSHALL", "SYNC")
     return three.table
 
 
@@ -106,7 +107,7 @@ def test_each_session_has_its_keys_in_one_redis(table: Partitions, wary: Session
     leases = Leases(table, ttl=60, history_messages=4)
     found = one_in_each(wary, table)
     for session in found:
-        assert wary.requests.accept(session, "m1", "hello", (), "10.0.0.1").wake
+        assert wary.requests.accept(session, "m1", "hello", Terms(address="10.0.0.1")).wake
     assert Ledger(table).size() == 3
     assert [line.ready for line in read_lines(table.all)] == [1, 1, 1]
     works = [work for session in found if (work := leases.claim(session))]
@@ -129,13 +130,13 @@ def test_each_session_has_its_keys_in_one_redis(table: Partitions, wary: Session
 
 
 def sweep_all(table: Partitions, ledger: Ledger) -> list[str]:
-    """Sweeps each node now, twice, as each learns then what the others have."""
+    """Sweeps each group now, twice, as each learns then what the others have."""
     owed: list[str] = []
     for _ in range(2):
-        for node in table.nodes:
-            for partition in table.of_node(node):
+        for group in table.groups:
+            for partition in table.in_group(group):
                 partition.client.delete(partition.swept)
-            overdue = ledger.overdue(node)
+            overdue = ledger.overdue(group)
             assert overdue is not None
             owed += overdue.owed + overdue.unclaimed
     return owed
@@ -158,7 +159,7 @@ def test_the_surplus_of_an_address_is_refused_over_all_partitions(table: Partiti
             set_pace(partition, 1 / 3)
         sweep_all(table, ledger)
         try:
-            wary.requests.accept(session, f"m{number}", "hello", (), address)
+            wary.requests.accept(session, f"m{number}", "hello", Terms(address=address))
             accepted.append(session)
         except RateLimited:
             continue
@@ -168,7 +169,9 @@ def test_the_surplus_of_an_address_is_refused_over_all_partitions(table: Partiti
     assert len({table.of(session) for session in accepted}) > 1
     assert expected_wait(read_lines(table.all)) == pytest.approx(10, rel=0.1)
     # A newcomer whose address and session are anywhere finds room.
-    assert wary.requests.accept(one_in_each(wary, table)[0], "m1", "hello", (), address_in(table, table.all[2])).wake
+    assert wary.requests.accept(
+        one_in_each(wary, table)[0], "m1", "hello", Terms(address=address_in(table, table.all[2]))
+    ).wake
 
 
 def line_is_long(sessions: Sessions) -> None:
@@ -181,12 +184,12 @@ def test_an_address_elsewhere_is_asked_only_while_the_line_is_long(table: Partit
     address = address_in(table, far)
     session = one_in_each(wary, table)[0]
     far.client.config_resetstat()
-    wary.requests.accept(session, "m1", "hello", (), address)
+    wary.requests.accept(session, "m1", "hello", Terms(address=address))
     assert "cmdstat_evalsha" not in far.client.info("commandstats")
     # The line may have ten sessions: with six in it the address's partition decides.
     set_pace(there, 1)
     there.client.zadd(there.shared.waiting, {f"s{number}": 1 for number in range(5)})
-    wary.requests.accept(one_in_each(wary, table)[0], "m1", "hello", (), address)
+    wary.requests.accept(one_in_each(wary, table)[0], "m1", "hello", Terms(address=address))
     assert far.client.zcard(far.line(address)) == 1
 
 
@@ -196,18 +199,18 @@ def test_what_was_claimed_elsewhere_leaves_the_line_by_the_queue_delay(table: Pa
     leases = Leases(table, ttl=60, history_messages=4)
     first, second = (one_in_each(wary, table)[0] for _ in range(2))
     line_is_long(wary)
-    wary.requests.accept(first, "m1", "hello", (), address)
+    wary.requests.accept(first, "m1", "hello", Terms(address=address))
     assert far.client.zrange(far.line(address), 0, -1) == [first]
     answer(leases, first)
     # A line that takes a while somewhere, and an entry older than its delay.
     set_pace(there, 1)
-    wary.requests.accept(second, "m1", "hello", (), address)
+    wary.requests.accept(second, "m1", "hello", Terms(address=address))
     far.client.zincrby(far.line(address), -60_000, first)
     # However long the rest takes, this one is no older than the delay that the sweep reads.
     far.client.zincrby(far.line(address), 60_000, second)
     third = one_in_each(wary, table)[0]
     sweep_all(table, Ledger(table))
-    wary.requests.accept(third, "m1", "hello", (), address)
+    wary.requests.accept(third, "m1", "hello", Terms(address=address))
     assert set(far.client.zrange(far.line(address), 0, -1)) == {second, third}
 
 
@@ -216,20 +219,20 @@ def test_what_the_session_refuses_is_given_back_to_the_address(table: Partitions
     address, session = address_in(table, far), one_in_each(wary, table)[0]
     bucket = (Bucket("chat:rate:messages:x", 3_600_000, 3, partition=far),)
     for message in ("m1", "m2"):
-        wary.requests.accept(session, message, "hello", bucket, address)
+        wary.requests.accept(session, message, "hello", Terms(bucket, address))
     full = float(far.client.get("chat:rate:messages:x") or 0)
     for _ in range(5):
         with pytest.raises(ClientError, match="too_many_pending"):
-            wary.requests.accept(session, "m3", "hello", bucket, address)
-        assert wary.requests.accept(session, "m1", "hello", bucket, address).repeated
+            wary.requests.accept(session, "m3", "hello", Terms(bucket, address))
+        assert wary.requests.accept(session, "m1", "hello", Terms(bucket, address)).repeated
     assert float(far.client.get("chat:rate:messages:x") or 0) == pytest.approx(full, abs=5000)
     assert far.client.zrange(far.line(address), 0, -1) == [session]
     other = one_in_each(wary, table)[2]
-    wary.requests.accept(other, "m1", "hello", bucket, address)
+    wary.requests.accept(other, "m1", "hello", Terms(bucket, address))
     # Nothing is left, also for a session elsewhere; what is known is answered.
     with pytest.raises(RateLimited):
-        wary.requests.accept(one_in_each(wary, table)[2], "m1", "hello", bucket, address)
-    assert wary.requests.accept(other, "m1", "hello", bucket, address).repeated
+        wary.requests.accept(one_in_each(wary, table)[2], "m1", "hello", Terms(bucket, address))
+    assert wary.requests.accept(other, "m1", "hello", Terms(bucket, address)).repeated
     with pytest.raises(RateLimited):
         wary.read(other, buckets=bucket)
     answer(Leases(table, ttl=60, history_messages=4), session)
@@ -241,11 +244,11 @@ def test_the_line_has_no_session_that_a_worker_answers(table: Partitions, wary: 
     far = table.all[1]
     address, session = address_in(table, far), one_in_each(wary, table)[0]
     line_is_long(wary)
-    wary.requests.accept(session, "m1", "hello", (), address)
+    wary.requests.accept(session, "m1", "hello", Terms(address=address))
     assert far.client.zcard(far.line(address)) == 1
     assert Leases(table, ttl=60, history_messages=4).claim(session) is not None
     far.client.delete(far.line(address))
-    wary.requests.accept(session, "m2", "and?", (), address)
+    wary.requests.accept(session, "m2", "and?", Terms(address=address))
     assert far.client.zcard(far.line(address)) == 0
 
 
@@ -271,26 +274,26 @@ def test_a_lost_redis_stops_no_session_of_the_others(three: Three, table: Partit
     # The address's line and rates are in the Redis that is lost.
     address = address_in(table, table.all[0])
     bucket = (Bucket("chat:rate:messages:x", 1000, 5, partition=table.all[0]),)
-    wary.requests.accept(lost, "m1", "hello", bucket, address)
+    wary.requests.accept(lost, "m1", "hello", Terms(bucket, address))
     three.processes[0].kill()
     for session in others:
-        wary.requests.accept(session, "m1", "hello", bucket, address)
+        wary.requests.accept(session, "m1", "hello", Terms(bucket, address))
         answer(leases, session)
         assert wary.read(session, buckets=bucket).to_json("token")
-    for node in table.nodes[1:]:
-        assert ledger.overdue(node) is not None
+    for group in table.groups[1:]:
+        assert ledger.overdue(group) is not None
     works = [work for session in others if _accepted(wary, session) and (work := leases.claim(session))]
     held = Progress(_as_of(works[0], lost), "Hel")
     assert leases.progress([held, *(Progress(work, "Hel") for work in works)]) == ["unavailable", "on", "on"]
     with pytest.raises(StoreUnavailable):
-        wary.requests.accept(lost, "m2", "are you there?", bucket, address)
+        wary.requests.accept(lost, "m2", "are you there?", Terms(bucket, address))
     # New sessions are where Redis answers.
     assert all(table.of(session_id(wary.create("Eve")["token"])) is not table.all[0] for _ in range(5))
     eventually(lambda: _readiness(table, hub) == (True, "Redis 1 of 3 does not answer"), what="one is away")
     # A task ran meanwhile, whose session is not due for seconds.
     ledger.missed(lost)
     with pytest.raises(StoreUnavailable):
-        ledger.overdue(table.nodes[0])
+        ledger.overdue(table.groups[0])
     three.start(0)
     eventually(lambda: _due(table, ledger) == [lost], what="the sweep finds what the lost Redis has")
     answer(leases, lost)
@@ -313,7 +316,7 @@ def test_a_frozen_redis_delays_neither_readiness_nor_new_sessions(
             return found == (True, "Redis 3 of 3 does not answer")
 
         eventually(one_does_not_answer)
-        wary._breakers._until[table.nodes[2]] = time.monotonic() + 60, 60
+        wary._breakers._until[table.groups[2]] = time.monotonic() + 60, 60
         assert all(table.of(session_id(wary.create("Eve")["token"])) is not table.all[2] for _ in range(5))
     finally:
         three.processes[2].signal(signal.SIGCONT)
@@ -327,7 +330,7 @@ def _readiness(table: Partitions, hub: Hub) -> tuple[bool, str]:
 def _due(table: Partitions, ledger: Ledger) -> list[str]:
     first = table.all[0]
     first.client.delete(first.swept)
-    overdue = ledger.overdue(first.node)
+    overdue = ledger.overdue(first.group)
     return overdue.unclaimed if overdue else []
 
 

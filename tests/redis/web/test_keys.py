@@ -17,6 +17,7 @@ from chatbot.app import create_app
 from chatbot.config import Settings
 from chatbot.protocol.client_errors import ClientError
 from chatbot.sessions.ids import session_id
+from chatbot.sessions.requests import Terms
 from chatbot.sessions.sessions import Sessions
 from chatbot.web.key_access import KeyAccess, add_limit_headers
 from chatbot.web.services import Services
@@ -122,7 +123,11 @@ def test_a_key_over_its_quota_gets_429_with_what_is_left_and_when(app: Flask, se
 
     def ask(message: str) -> None:
         access.accept(
-            key, session, message, "hi", lambda charge: sessions.requests.accept(session, message, "hi", charge=charge)
+            key,
+            session,
+            message,
+            "hi",
+            lambda charge: sessions.requests.accept(session, message, "hi", Terms(charge=charge)),
         )
 
     with app.test_request_context("/v1/responses"):
@@ -151,7 +156,7 @@ def test_an_image_reserves_tokens_whatever_its_size(app: Flask, sessions: Sessio
     with app.test_request_context("/v1/responses"):
         image = "data:image/png;base64," + "A" * 90_000
         step = partial(sessions.requests.accept, session, "m1", "hi")
-        access.accept(next(access.keys.all()), session, "m1", image + '"xy', lambda charge: step(charge=charge))
+        access.accept(next(access.keys.all()), session, "m1", image + '"xy', lambda charge: step(Terms(charge=charge)))
     shown = json.loads(run(app, "usage", "shop", "--json").splitlines()[0])
     assert shown["reserved_tokens"] == 1000 + 1 + 256
 
@@ -163,7 +168,9 @@ def test_a_request_that_is_not_accepted_takes_nothing(why: str, app: Flask, sess
     key = next(access.keys.all())
 
     def ask(where: str) -> None:
-        access.accept(key, where, "m1", "hi", lambda charge: sessions.requests.accept(where, "m1", "hi", charge=charge))
+        access.accept(
+            key, where, "m1", "hi", lambda charge: sessions.requests.accept(where, "m1", "hi", Terms(charge=charge))
+        )
 
     with app.test_request_context("/v1/responses"):
         ask(session)

@@ -15,7 +15,7 @@ from chatbot.sessions.leases import Leases
 from chatbot.sessions.ledger import OUTAGE_INTERVAL, SWEEP_INTERVAL, Ledger, Overdue
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import SWEPT, WAITING
-from chatbot.store.partitions import Node, Partitions
+from chatbot.store.partitions import PartitionGroup, Partitions
 from chatbot.telemetry.counters import Counts
 from chatbot.worker.recovery import Recovery
 from chatbot.worker.replies import Replies
@@ -69,7 +69,7 @@ def test_all_slots_answer_while_the_broker_is_away_and_the_first_are_served_firs
 
     def sweep() -> None:
         redis_client.delete(SWEPT)
-        recovery.sweep(table.nodes[0])
+        recovery.sweep(table.groups[0])
 
     sweep()
     eventually(lambda: len(replies.begun) == SLOTS)
@@ -89,9 +89,9 @@ def test_a_worker_without_the_broker_sweeps_more_often(redis_client: redis.Redis
     intervals: list[float] = []
 
     class Noted(Ledger):
-        def overdue(self, node: Node | None = None, interval: float = SWEEP_INTERVAL) -> Overdue | None:
+        def overdue(self, group: PartitionGroup | None = None, interval: float = SWEEP_INTERVAL) -> Overdue | None:
             intervals.append(interval)
-            return super().overdue(node, interval)
+            return super().overdue(group, interval)
 
     table = Partitions.single(redis_client)
     recovery = Recovery(

@@ -47,7 +47,7 @@ class Talk:
 
     def stop(self) -> None:
         self.sessions.requests.stop(self.session)
-        self.streams.stop(self.session)
+        self.streams.stop(self.session, f"m{self.count}")
 
     def failures(self) -> dict[str, str]:
         return self.sessions.snapshot(self.session).failed

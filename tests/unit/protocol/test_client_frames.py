@@ -70,6 +70,15 @@ def test_a_wrong_frame_is_refused(frame: dict[str, Any], code: str) -> None:
     assert refused.value.code == code
 
 
+@pytest.mark.parametrize("name", ["parent", "of"])
+@pytest.mark.parametrize("value", ["not an id", 7])
+def test_a_wrong_id_is_named_and_the_error_is_about_the_frame_that_has_it(name: str, value: object) -> None:
+    kind = {"parent": "message", "of": "edit"}[name]
+    with pytest.raises(ClientError, match=f"'{name}' must be an id") as refused:
+        parsed(type=kind, msg="text", id="m1", **{name: value})
+    assert refused.value.message_id == "m1"
+
+
 def test_what_a_validator_finds_is_a_sentence() -> None:
     with pytest.raises(ClientError) as refused:
         parsed(type="message", msg="hi", on_busy="shout")

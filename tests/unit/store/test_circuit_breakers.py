@@ -9,7 +9,7 @@ from chatbot.protocol.client_errors import RateLimited
 from chatbot.store.circuit_breakers import CircuitBreakers
 from chatbot.store.partition_table import open_partitions
 
-ONE, OTHER = open_partitions(["redis://a", "redis://b"], 1).nodes
+ONE, OTHER = open_partitions(["redis://a", "redis://b"], 1).groups
 
 
 class Step:

@@ -1,6 +1,6 @@
-"""The replies in progress of a worker process, by the Redis that has their sessions.
+"""The replies in progress of a worker process, by partition group.
 
-Each Redis has a thread of its own that reports to it: one that is slow or lost delays no lease of another's sessions.
+A thread for each group reports to its Redis: one that is slow or lost delays no lease of another's sessions.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from chatbot.worker.open_streams import OpenStreams
 from chatbot.worker.stream import Stream
 
 
-class NodeStreams:
-    """`OpenStreams` for each node, with the same methods."""
+class GroupedStreams:
+    """An `OpenStreams` for each partition group, with the same methods."""
 
     def __init__(self, leases: Leases, partitions: Partitions, counts: Counts) -> None:
         self._partitions = partitions
-        self._streams = {node: OpenStreams(leases, counts) for node in partitions.nodes}
+        # Steps on several partitions are sent by a pipeline, which blocks.
+        self._streams = {
+            group: OpenStreams(leases, counts, in_loop=len(partitions.in_group(group)) == 1)
+            for group in partitions.groups
+        }
 
     def open(self, assignment: Assignment, call: Call) -> Stream:
         return self._of(assignment.session).open(assignment, call)
@@ -30,8 +34,8 @@ class NodeStreams:
     def last_report(self, stream: Stream) -> Progress:
         return self._of(stream.assignment.session).last_report(stream)
 
-    def stop(self, session: str) -> None:
-        self._of(session).stop(session)
+    def stop(self, session: str, request: str) -> None:
+        self._of(session).stop(session, request)
 
     def cancel_all(self, reason: str) -> int:
         return sum(streams.cancel_all(reason) for streams in self._streams.values())
@@ -44,4 +48,4 @@ class NodeStreams:
         return any(streams.reporting() for streams in self._streams.values())
 
     def _of(self, session: str) -> OpenStreams:
-        return self._streams[self._partitions.of(session).node]
+        return self._streams[self._partitions.of(session).group]
