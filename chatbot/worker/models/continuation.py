@@ -87,7 +87,7 @@ def refuses_to_continue(error: ModelError) -> bool:
 def sure_end(text: str) -> int:
     """Where a token surely ends near the end of the text, and the rest is a word or the beginning of one.
 
-    Where there is no such place, a place shortly before the end; a short text has none.
+    Without such a place, one shortly before the end; a short text has neither.
     """
     found = _LAST_WORD.search(text, max(len(text) - _LONGEST_WORD, 0))
     if found:
