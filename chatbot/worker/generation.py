@@ -72,7 +72,7 @@ class Generator:
         if reported is None or reported.estimated:
             stream.usage = Usage(stream.prompt_tokens, 0, stream.generated, estimated=True)
             return
-        stream.reported = reported
+        stream.server_usage = reported
         # Of the attempts before, the prompts are not known.
         stream.usage = replace(reported, completion=before + (reported.completion or 0), estimated=before > 0)
         self._counts.add(TOKENS, "prompt", reported.prompt or 0)
@@ -84,7 +84,7 @@ def log_reply(stream: Stream, finish_reason: str) -> None:
     """Logs what a reply took. Called once it is committed: the user does not wait for the line."""
     line = "replied with %d characters in %.3f s, the first after %.3f s (%s); %s"
     first = stream.first_after or 0.0
-    logger.info(line, len(stream.text), stream.took, first, finish_reason, _in_words(stream.reported))
+    logger.info(line, len(stream.text), stream.took, first, finish_reason, _in_words(stream.server_usage))
 
 
 def _take(piece: Piece, work: Assignment, stream: Stream) -> int:
