@@ -177,8 +177,8 @@ def _generated(name: str) -> list[Line]:
     return [Line(line) for line in text.splitlines()]
 
 
-#: What the tag of a script's keys is, if they have one: then a session's events are published on a sharded channel, to
-#: subscribers of the node that has the tag's slot.
+#: The tag of a script's keys, if they have one. Then events are published on a sharded channel, to subscribers of the
+#: node with the tag's slot.
 _TAGGED = (
     "local tag = string.match(ledger, '^chat:{(.+)}:')\n"
     "local function publish_event(channel, event)\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 
 import pytest
 
@@ -13,6 +14,11 @@ from chatbot.store.script_texts import ARGUMENTS, ordered, source, source_lines
 def test_arguments_are_ordered_by_name() -> None:
     arguments = {"longest_wait_ms": 5, "limit": 1, "grace_ms": 3, "first_wait_ms": 4, "lease_ms": 2}
     assert ordered("sweep", {**arguments, "interval_ms": 0, "others": ""}) == [1, 0, 2, 3, 4, 5, ""]
+
+
+def test_every_script_has_its_arguments_listed() -> None:
+    found = {path.name.removesuffix(".lua") for path in (files("chatbot.sessions") / "scripts").iterdir()}
+    assert {name for name in found if not name.startswith("_")} == set(ARGUMENTS), "list it in store/script_texts.py"
 
 
 @pytest.mark.parametrize("arguments", [{}, {"ttl": 1}, {"ttl_ms": 1, "more": 2}])

@@ -3,7 +3,7 @@
 -- An event number that no session reaches: its sockets read a snapshot to fill the gap, and find the session gone.
 local end_of_session = '9007199254740992'
 
--- What a field of `state` holds, nil also when `state` is no hash.
+-- What a field of `state` holds, nil also when `state` is not a hash.
 local function readable_field(field)
   local value = redis.pcall('HGET', state, field)
   return type(value) == 'string' and value or nil

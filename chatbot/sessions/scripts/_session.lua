@@ -113,8 +113,8 @@ local function forget(session)
   redis.call('ZREM', waiting, session)
 end
 
--- Publishes a numbered event and returns its number; `length` is that of the log with the event's message, if it has one,
--- `trace` the trace to which its delivery belongs, or ''. See events.py.
+-- Publishes a numbered event and returns its number. `length` is that of the log with the event's message, if it has one;
+-- `trace` is the trace of its delivery, or ''. See events.py.
 local function publish(frame, length, trace)
   local number = redis.call('HINCRBY', state, 'events', 1)
   publish_event(events, number .. ':' .. (length or '') .. ((trace or '') ~= '' and ':' .. trace or '') .. '\n' .. frame)

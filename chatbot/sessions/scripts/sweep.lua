@@ -1,6 +1,6 @@
 -- Returns up to `limit` overdue sessions in three lists, and gives each a later due time. First those that are owed a
--- reply: a worker claimed them and died or postponed them, or sessions that became ready later were claimed before them,
--- so that their task was lost. Then those that no worker has claimed yet: their task may only wait in a long queue, so
+-- reply: a worker claimed them and died or postponed them, or their task was lost, as sessions that became ready later were
+-- claimed before them. Then those that no worker has claimed yet: their task may only wait in a long queue, so
 -- the interval between their checks doubles, from `first_wait_ms` up to `longest_wait_ms`. Last those owed a reply that an
 -- earlier sweep has returned: their task is in the queue already, and a second one would only delay the others. They are
 -- in the first list again at the third check, the seventh, the fifteenth, as that task may be lost too.
