@@ -78,8 +78,9 @@ class BareCelery:
         return self._order("trips", count)
 
     def flood(self, count: int) -> dict[str, Any]:
-        """`count` tasks as fast as they can be sent: `seconds` until the last result, and the CPU seconds of the
-        `publisher`, which only sends in that time, and of the `worker`."""
+        """Sends `count` tasks as fast as possible. Returns `seconds` until the last result, and the CPU seconds of the
+        `publisher`, which does nothing else meanwhile, and of the `worker`.
+        """
         before = cpu_seconds([self.worker.pid])
         answer = self._order("flood", count)
         return {**answer, "worker": cpu_seconds([self.worker.pid]) - before}

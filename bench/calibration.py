@@ -1,7 +1,7 @@
 """Whether the load generator or the model server is the bottleneck: both measured alone, under more load than in use.
 
-The echo server here answers each message with an ack, a delta and the whole reply, as the chat does with a model at
-0 ms, at almost no cost: the generator limits this pair. `python -m bench.calibration` serves it.
+The echo server here sends an ack, a delta and the whole reply for each message, as the chat does with a model at 0 ms.
+That costs it almost nothing: the generator limits this pair. `python -m bench.calibration` serves it.
 """
 
 from __future__ import annotations

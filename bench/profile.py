@@ -35,7 +35,8 @@ _RATE = 200
 WORKER_KINDS = (
     ("Celery: events", "celery/events/"),
     ("logging", "logging/__init__.py"),
-    ("progress of replies: one thread", "chatbot/worker/open_streams.py & (_run"),
+    ("progress of replies", "chatbot/worker/open_streams.py & (_run"),
+    ("progress of replies", "chatbot/worker/open_streams.py & (_report"),
     ("Redis: claim, commit", "chatbot/sessions/leases.py"),
     ("listener: heartbeat, stop", "chatbot/store/listener.py"),
     ("model: events, text", "chatbot/worker/models/answers/"),

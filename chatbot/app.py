@@ -75,8 +75,9 @@ def _add_commands(app: Flask, services: Services) -> None:
     def model_check() -> None:
         """Ask the configured model one question and print the result; exit status 1 when it gave no reply."""
         # Only this command needs the worker's packages.
-        from chatbot.worker.model_check import check
+        from chatbot.worker.model_check import check, sources
 
+        click.echo(sources())
         if not check(services.settings, click.echo):
             raise SystemExit(1)
 

@@ -1,8 +1,8 @@
 """Writes docker/sbom.cdx.json, the software bill of materials of the image, for `make sbom`.
 
 It lists, in CycloneDX 1.6, the Python packages of docker/requirements.lock that a Linux image installs, with the hashes
-of their files, the page's vendored libraries, and the container images of docker/. It holds no time, so that it changes
-only with what it lists.
+of their files. It also lists the page's vendored libraries and the container images of docker/. It holds no time, so
+that it changes only with what it lists.
 """
 
 from __future__ import annotations

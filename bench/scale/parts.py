@@ -144,6 +144,6 @@ class Session:
     #: The sweep's checks while it is owed, and before it was claimed.
     checks: int = 0
     looks: int = 0
-    #: When its worker was killed, and when its retry is due; 0 when there is no such thing.
+    #: When its worker was killed, and when its retry is due; 0 while it does not apply.
     struck: float = 0.0
     promised: float = 0.0

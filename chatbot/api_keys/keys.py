@@ -37,7 +37,7 @@ class InvalidKey(ChatbotError):
 
 @dataclass(frozen=True)
 class ApiKey:
-    """One key. A limit is absent where there is none."""
+    """One key. A limit that was not set is absent."""
 
     id: str
     name: str
@@ -102,7 +102,7 @@ class ApiKeys:
         yield from sorted(keys, key=lambda key: (key.name, key.created))
 
     def revoke(self, name_or_id: str) -> ApiKey | None:
-        """Revokes a key, which every process refuses from then on; None when there is none that is not revoked."""
+        """Revokes a key: every process refuses it from then on. None when it is unknown or revoked already."""
         for key in self.all():
             if name_or_id in (key.id, key.name) and not key.revoked:
                 with store_errors(_STEP):

@@ -133,11 +133,12 @@ def load_env_file() -> None:
 
     Raises `ConfigurationError` for a `.env` that cannot be used.
     """
-    for name, value in _read_env_file().items():
+    for name, value in read_env_file().items():
         os.environ.setdefault(name, value)
 
 
-def _read_env_file() -> dict[str, str]:
+def read_env_file() -> dict[str, str]:
+    """The variables in `.env` in the working folder, none without it. Raises `ConfigurationError`."""
     try:
         path = os.path.join(os.getcwd(), ".env")
     except FileNotFoundError:
@@ -194,9 +195,9 @@ def check_authorities(environ: Mapping[str, str]) -> None:
                 ) from None
 
 
-def misspelled(environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Variables that look like a setting and are none, each with the nearest setting's name."""
-    known = {variable for variable, _, _ in variables()} | set(ALIASES.values()) | _FOREIGN
+def misspelled(environ: Mapping[str, str], *more: str) -> list[tuple[str, str]]:
+    """Variables that look like a setting, or one of `more`, and are none, each with the nearest one's name."""
+    known = {variable for variable, _, _ in variables()} | set(ALIASES.values()) | _FOREIGN | set(more)
     found = []
     for name in environ:
         if name not in known and len(name) >= _SHORTEST_MISSPELLING:

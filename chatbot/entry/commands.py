@@ -24,6 +24,9 @@ usage: chatbot COMMAND [BOT] [OPTIONS]
   chatbot keys           makes, lists and revokes API keys, and shows what they used
   chatbot end-session ID, chatbot end-sessions
 
+A chat is `chatbot web` and `chatbot worker`, in two terminals, and a Redis with RedisJSON, such as Redis 8.
+`make run` in the project's folder starts all of it, with a Redis, a small model and Flower.
+
 BOT is a function of your own that answers: bot:reply is the function reply in bot.py in this folder. It may be named in
 MODEL_CALLABLE instead. Settings come from the environment and from the file .env in this folder; Redis is where
 REDIS_URL says."""

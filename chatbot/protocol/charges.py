@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-#: How a charge ends. `released`: the request was not accepted, or its session ended first; `ended`: its session ended
-#: in the middle of the reply; `reserved`: what it used is unknown, and what was reserved counts.
+#: How a charge ends. `released`: the request was not accepted, or its session ended before the reply began. `ended`:
+#: the session ended in the middle of the reply. `reserved`: the usage is unknown, so that the reserved tokens count.
 Outcome = Literal["replied", "failed", "ended", "reserved", "released"]
 
 #: The tokens that a charge reports, in their order.

@@ -27,7 +27,7 @@ _TASK, _ARGUMENTS, _BODY = "<task>", "<arguments>", "<body>"
 def task_elements(celery: Celery) -> Callable[[str], tuple[str, str]]:
     """A function that returns for a session the list, and the element that calls `generate_reply`.
 
-    Raises `ValueError` when the broker is no Redis.
+    Raises `ValueError` when the broker is not Redis.
     """
     if is_amqp(celery.conf.broker_url):
         raise ValueError("RabbitMQ has no lists")

@@ -89,7 +89,7 @@ class Leases:
         self._history = {"max_history": max_history, "max_history_bytes": max_history_bytes}
 
     def claim(self, session: str) -> Assignment | None:
-        """The session's next unanswered message; None when there is none, or another worker holds the lease."""
+        """The session's next unanswered message; None when no message is left, or another worker holds the lease."""
         attempt, partition = new_span_id(), self._partitions.of(session)
         answer = self._run(
             "claim",
@@ -114,9 +114,14 @@ class Leases:
     def progress(self, reports: Sequence[Progress]) -> list[str]:
         """Stores and publishes the new text of several replies, and renews their leases: many in one step.
 
-        Answers for each: `on`; `stop` when the user stopped the reply; `lost` when another worker holds the lease;
-        `ended` when the session has ended; `behind` when the text before `offset` is not stored, so that the whole
-        text must be sent; `unavailable` when the session's Redis failed and others did not.
+        Answers for each:
+
+        - `on`: stored.
+        - `stop`: stored, and the user has stopped the reply.
+        - `lost`: another worker holds the lease.
+        - `ended`: the session has ended.
+        - `behind`: the text before `offset` is not stored; the whole text must be sent.
+        - `unavailable`: the session's Redis failed, and others did not.
         """
         partitions = [self._partitions.of(report.assignment.session) for report in reports]
         answers = ["unavailable"] * len(reports)
@@ -140,6 +145,10 @@ class Leases:
         indexes: dict[Partition, list[int]] = {}
         for index, (partition, _) in enumerate(reports):
             indexes.setdefault(partition, []).append(index)
+        if len(indexes) == 1:
+            at = reports[0][0]
+            values = [value for _, report in reports for value in report.values()]
+            return list(self._scripts.run("progress", at.fail_fast, at.shared, *values, **self._lease(at)))
         calls = []
         for partition, of_partition in indexes.items():
             values = [value for index in of_partition for value in reports[index][1].values()]

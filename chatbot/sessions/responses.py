@@ -102,7 +102,7 @@ class Responses:
 
 
 def response_not_found() -> ClientError:
-    """There is no such response, or no longer."""
+    """The response is unknown, or deleted."""
     return ClientError("response_not_found", "There is no response with this id", status=404, param="response_id")
 
 

@@ -175,7 +175,7 @@ class Sessions:
         raise refusal(status, self._max_queue_age, None)
 
     def end(self, session: str, further_keys: Sequence[str] = (), at: Partition | None = None) -> bool:
-        """Deletes the session, and `further_keys`, in one step; false when there is none.
+        """Deletes the session, and `further_keys`, in one step; false when it does not exist.
 
         Its sockets are closed, and a worker's further writes are rejected. `at` says where the session is, if that may
         not be its partition: it was there before REDIS_URL named another Redis.

@@ -56,7 +56,7 @@ _UNKNOWN = "this Redis does not know {}: remove the rename-command of its config
 _DISK = (
     "Redis takes no writes, as it cannot save its data: see its log, and make room on its disk or correct its rights"
 )
-#: What an error of redis-py's means for whoever set the variable, by a part of its text.
+#: By a part of redis-py's error text: what it means for the operator, who set the variable.
 _MEANINGS = (
     ("loading", "Redis is still loading its data"),
     ("DB index", "Redis has no database of this number: end {} with /0"),

@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: Connections of a listener: to subscribe, to send its heartbeat, and one more while the first is being replaced.
 LISTENER_CONNECTIONS = 3
-#: Seconds from a heartbeat received to the next one sent, at least. A listener adds up to a quarter, always the same: a
-#: Redis Cluster passes a heartbeat on to the listeners of all its nodes, and so one of them alone sends it.
+#: Seconds from a heartbeat received to the next one sent, at least. A listener adds up to a quarter, always the same.
+#: A Redis Cluster passes a heartbeat on to the listeners of all nodes: so one of them alone sends it.
 HEARTBEAT_INTERVAL = 2.0
 #: Seconds without a heartbeat after which the connection is replaced.
 HEARTBEAT_TIMEOUT = 6.0

@@ -1,15 +1,16 @@
 """The texts of the Lua scripts in `chatbot/sessions/scripts`: their keys, arguments and shared parts.
 
 A script has its keys and arguments as locals, under the names in keys.py and in `ARGUMENTS`. A file whose name begins
-with `_` is a part: its functions stand before those scripts that name it in `_PARTS`.
+with `_` is a part: each of its functions stands before those scripts that use it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from chatbot.store.keys import EVENTS, SUFFIXES, ApiKeyKeys, SessionKeys, SharedKeys, session_prefix
 
@@ -66,32 +67,31 @@ _OF_MANY: dict[str, Sequence[str]] = {"progress": _PROGRESS, "sweep": tuple(SUFF
 _OF_ADDRESS = ("admit", "give_back", "take")
 #: The scripts that work on an API key, not on a session.
 _OF_API_KEY = ("reserve", "settle")
-#: What a script has before it besides `_session`.
-_PARTS = {
-    "import": ("_rates",),
-    "read": ("_rates", "_log", "_tree", "_page"),
-    "accept": ("_rates", "_pace", "_line", "_stop", "_admission", "_log", "_tree"),
-    "retry": ("_rates", "_pace", "_line", "_stop", "_admission"),
-    "regenerate": ("_rates", "_pace", "_line", "_stop", "_admission", "_log", "_tree"),
-    "admit": ("_rates", "_pace", "_line"),
-    "take": ("_rates",),
-    "sweep": ("_pace", "_line"),
-    "select": ("_log", "_tree"),
-    "feedback": ("_log",),
-    "stop": ("_stop",),
-    "request": ("_log", "_tree"),
-    "path": ("_log", "_tree", "_reply"),
-    "cancel": ("_stop",),
-    "forget": ("_log", "_tree"),
-    "snapshot": ("_rates", "_log", "_tree", "_page"),
-    "end": ("_end",),
-    "give_up": ("_end",),
-    "reserve": ("_key_rates",),
-    "settle": ("_key_rates",),
-    "claim": ("_pace", "_log", "_tree", "_reply"),
-    "commit": ("_log", "_tree", "_reply"),
-    "fail": ("_log", "_tree", "_reply"),
-}
+#: The files with shared functions, each behind those that it uses.
+_PARTS = (
+    *("_session", "_rates", "_key_rates", "_pace", "_line", "_stop", "_admission"),
+    *("_log", "_tree", "_reply", "_page", "_end"),
+)
+_DEFINITION = re.compile(r"local (?:function )?([\w, ]+)")
+_NAME = re.compile(r"[A-Za-z_]\w*")
+#: What holds no names: texts and comments.
+_QUOTED = re.compile(r"'[^']*'|--.*")
+
+
+class Line(NamedTuple):
+    """A line of a script."""
+
+    text: str
+    #: The file in which it stands, without suffix, and its number there; '' for a line that is generated.
+    part: str = ""
+    number: int = 0
+
+
+class Definition(NamedTuple):
+    """A shared function, or values, with the comment before."""
+
+    names: frozenset[str]
+    lines: tuple[Line, ...]
 
 
 def ordered(name: str, arguments: Mapping[str, T]) -> list[T]:
@@ -108,26 +108,77 @@ def ordered(name: str, arguments: Mapping[str, T]) -> list[T]:
 
 @cache
 def source(name: str) -> str:
-    """The text of a script: locals for its keys and arguments, the shared parts, and the script's file."""
-    folder = files("chatbot.sessions") / "scripts"
-    parts = ("_session", *_PARTS.get(name, ()), name)
-    return "".join([_prelude(name), *((folder / f"{part}.lua").read_text("utf-8") for part in parts)])
+    """The text of a script: locals for its keys and arguments, shared functions, and the script's file.
+
+    A script has no functions and no names that it does not use, as Redis makes them anew at each call: with all of them
+    a script takes about a fifth more time.
+    """
+    return "".join(f"{line.text}\n" for line in source_lines(name))
 
 
-def _prelude(name: str) -> str:
-    arguments = ARGUMENTS[name]
+def source_lines(name: str) -> list[Line]:
+    """The lines of `source`."""
+    own = _lines(name)
+    found, used = [own], _names(own)
+    for definition in reversed([*_definitions(_generated(name)), *shared_definitions()]):
+        if definition.names & used:
+            found.append(definition.lines)
+            used |= _names(definition.lines)
+    head = _head(_keys(name), ARGUMENTS[name], used)
+    return [*head, *(line for lines in reversed(found) for line in lines)]
+
+
+@cache
+def shared_definitions() -> tuple[Definition, ...]:
+    """Those of all parts, in order."""
+    return tuple(definition for part in _PARTS for definition in _definitions(_lines(part)))
+
+
+def _definitions(lines: Sequence[Line]) -> Iterator[Definition]:
+    """Every definition begins with `local` at the beginning of a line; a function ends with a line `end`."""
+    begun: list[Line] = []
+    for line in lines:
+        begun.append(line)
+        first = next((each.text for each in begun if each.text.startswith("local ")), None)
+        if first is None:
+            if not line.text:
+                # What stood here is the comment of a file, not of what follows.
+                begun = []
+        elif line.text == "end" or not first.startswith("local function "):
+            yield Definition(frozenset(_NAME.findall(_DEFINITION.match(first)[1])), tuple(begun))  # type: ignore[index]
+            begun = []
+
+
+def _lines(part: str) -> tuple[Line, ...]:
+    text = (files("chatbot.sessions") / "scripts" / f"{part}.lua").read_text("utf-8")
+    return tuple(Line(line, part, number) for number, line in enumerate(text.splitlines(), 1))
+
+
+def _names(lines: Iterable[Line]) -> set[str]:
+    return {name for line in lines for name in _NAME.findall(_QUOTED.sub("", line.text))}
+
+
+def _keys(name: str) -> Sequence[str]:
     if name in _OF_API_KEY:
-        return _head(ApiKeyKeys._fields, arguments)
+        return ApiKeyKeys._fields
     if name in _OF_ADDRESS:
-        return _head(SharedKeys._fields, arguments)
+        return SharedKeys._fields
     if name in _OF_MANY:
-        keys = (*SharedKeys._fields, *(("swept",) if name == "sweep" else ()))
-        return f"{_head(keys, arguments)}{_TAGGED}{_select_session(_OF_MANY[name])}"
-    return f"{_head(SessionKeys._fields, arguments)}{_TAGGED}"
+        return (*SharedKeys._fields, *(("swept",) if name == "sweep" else ()))
+    return SessionKeys._fields
 
 
-#: What the tag of a script's keys is, if they have one: then a session's events are published on a sharded channel, to
-#: subscribers of the node that has the tag's slot.
+def _generated(name: str) -> list[Line]:
+    """Definitions that stand before those of the parts."""
+    numbers = (len(SUFFIXES), len(_keys(name)), len(ARGUMENTS[name]))
+    text = f"local own_keys, named_keys, named_arguments = {', '.join(map(str, numbers))}\n{_TAGGED}"
+    if name in _OF_MANY:
+        text += _select_session(_OF_MANY[name])
+    return [Line(line) for line in text.splitlines()]
+
+
+#: The tag of a script's keys, if they have one. Then events are published on a sharded channel, to subscribers of the
+#: node with the tag's slot.
 _TAGGED = (
     "local tag = string.match(ledger, '^chat:{(.+)}:')\n"
     "local function publish_event(channel, event)\n"
@@ -147,13 +198,14 @@ def _select_session(used: Sequence[str]) -> str:
     )
 
 
-def _head(keys: Sequence[str], arguments: Sequence[str]) -> str:
-    numbers = (len(SUFFIXES), len(keys), len(arguments))
-    return (
-        f"{_locals(keys, 'KEYS')}{_locals(arguments, 'ARGV')}"
-        f"local own_keys, named_keys, named_arguments = {', '.join(map(str, numbers))}\n"
-    )
+def _head(keys: Sequence[str], arguments: Sequence[str], used: Collection[str]) -> list[Line]:
+    """Locals for the keys and arguments that are used."""
+    values = [*_values(keys, "KEYS"), *_values(arguments, "ARGV")]
+    named = [(name, value) for name, value in values if name in used]
+    if not named:
+        return []
+    return [Line(f"local {', '.join(name for name, _ in named)} = {', '.join(value for _, value in named)}")]
 
 
-def _locals(names: Sequence[str], table: str) -> str:
-    return f"local {', '.join(names)} = {', '.join(f'{table}[{i}]' for i in range(1, len(names) + 1))}\n"
+def _values(names: Sequence[str], table: str) -> list[tuple[str, str]]:
+    return [(name, f"{table}[{index}]") for index, name in enumerate(names, 1)]

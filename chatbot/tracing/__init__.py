@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 #: Kinds of spans, as OpenTelemetry names them.
 INTERNAL, SERVER, CLIENT, CONSUMER = "INTERNAL", "SERVER", "CLIENT", "CONSUMER"
 
-#: A span that has ended: name, kind, the ids of its trace, its own ('' for a new one) and its parent's ('' for none),
-#: start and end in epoch nanoseconds, then attributes, error and links as `Span` has them. The garbage collector does
+#: A span that has ended: name; kind; the ids of its trace, its own ('' for a new one) and its parent's ('' for none);
+#: start and end in epoch nanoseconds; attributes, error and links as in `Span`. The garbage collector does
 #: not follow plain tuples of such values while they wait.
 Ended = tuple[str, str, str, str, str, int, int, bytes, str | None, tuple[str, ...]]
 
@@ -38,7 +38,7 @@ NOT_INSTALLED = (
     "or chatbot[tracing]"
 )
 GRPC = "there are no traces: they are sent by http/protobuf alone, and OTEL_EXPORTER_OTLP_PROTOCOL says otherwise"
-#: Later versions may add fields behind those of version 00; ff is none.
+#: Later versions may add fields behind those of version 00; ff is not a version.
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?\Z")
 
 #: An older version stores a `traceparent`.
@@ -186,7 +186,7 @@ def continued(stored: str, name: str, span_id: str = "") -> Span | None:
 
 
 def child(name: str) -> Opened:
-    """A step of the current span; none where there is no current one, or its trace is not sampled."""
+    """A span below the current one; `NOTHING` without a current one, or where its trace is not sampled."""
     span = _current.get()
     return NOTHING if span is None or not span.sampled else span.child(name)
 

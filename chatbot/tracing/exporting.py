@@ -1,8 +1,8 @@
 """Sends ended spans to a collector, by OTLP over HTTP, in batches from a thread. Imported only where traces are on.
 
-The SDK chooses the sampler, describes the process and sends; spans are encoded past its tracer (`otlp.py`): the id of a
-span may be fixed before, and some are those of a worker that died. They are encoded when a request is sent, many in a
-row: that takes a fifth of the time that each takes alone, between other work.
+The SDK chooses the sampler, describes the process and sends. Spans are encoded without its tracer (`otlp.py`): the id
+of a span may be fixed before, and some spans are those of a worker that died. They are encoded when a request is sent,
+many in a row: that takes a fifth of the time that each takes alone, between other work.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def readiness(partitions: Partitions, hub: Hub, worker_timeout: float) -> tuple[
     Of several Redis one that works is enough: the sessions of the others are not served better by another process. The
     problem names those that do not work by their place in REDIS_URL.
 
-    Reported, but not required: `workers`, how many gave a liveness signal within `worker_timeout` seconds,
-    `workers_silent`, how many did not and did not shut down either, and `canary`, the seconds since the last signal.
+    Reported, but not required: `workers`, those with a liveness signal in the last `worker_timeout` seconds;
+    `workers_silent`, those without one that have not shut down; `canary`, the seconds since the last signal.
     """
     parts: dict[str, Any] = dict.fromkeys(_PARTS, "ok")
     parts.update(workers=None, workers_silent=None, canary=None)

@@ -19,7 +19,11 @@ class GroupedStreams:
 
     def __init__(self, leases: Leases, partitions: Partitions, counts: Counts) -> None:
         self._partitions = partitions
-        self._streams = {group: OpenStreams(leases, counts) for group in partitions.groups}
+        # Steps on several partitions are sent by a pipeline, which blocks.
+        self._streams = {
+            group: OpenStreams(leases, counts, in_loop=len(partitions.in_group(group)) == 1)
+            for group in partitions.groups
+        }
 
     def open(self, assignment: Assignment, call: Call) -> Stream:
         return self._of(assignment.session).open(assignment, call)

@@ -2,8 +2,8 @@
 
 NODE is the worker's name as given by `-n`, for example `worker2@%h`; without it all workers of this host are checked.
 Exit status: 0 when they ran a task lately, 1 when one did not or none is known, 2 for an invalid setting. When Redis
-does not answer or is full, the state of the worker is unknown and the status is 0: restarting the worker would not
-bring Redis back, and `/readyz` of web reports Redis.
+does not answer or is full, the worker's state is unknown and the status is 0: a restart would not bring Redis back.
+`/readyz` of web reports Redis.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def requested_conversation(messages: Sequence[Mapping[str, Any]]) -> list[Prompt
 
 
 def newest(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """The newer half of the stored messages, from a human one on; the last one alone when there is no other."""
+    """The newer half of the stored messages, from a human one on; the last one alone when it is the only one."""
     half = messages[(len(messages) + 1) // 2 :] or messages[-1:]
     while len(half) > 1 and half[0]["source"] != "human":
         half = half[1:]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from chatbot.config import HUGGINGFACE, PYTHON, ModelAddress, ModelSettings, Settings
+from chatbot.config.sources import describe_sources
 from chatbot.errors import ConfigurationError
 from chatbot.protocol.documents import utc_now
 from chatbot.worker.bots.model import PythonModel
@@ -25,6 +26,12 @@ from chatbot.worker.models.http.endpoint import ModelEndpoint, check_certificate
 from chatbot.worker.prompts import PromptMessage, estimated_tokens
 
 QUESTION = "Hello! Say in one sentence who you are."
+#: What names the model; of the token the report has a line of its own.
+_VARIABLES = ("MODEL_CALLABLE", "MODEL_URL", "MODEL_API", "MODEL_NAME")
+_NONE_SET = (
+    "the defaults, as neither the environment nor .env in this folder names a model\n           "
+    "If the chat was started with MODEL_URL, MODEL_CALLABLE or others, write the same before this command, or into .env"
+)
 #: Kinds of `ModelError` that mean that no server answered.
 _UNREACHABLE = ("connection", "tls", "address")
 #: Names shown of the models that a server lists.
@@ -67,6 +74,11 @@ def check(settings: Settings, say: Print) -> bool:
     return replied == len(settings.model.servers)
 
 
+def sources() -> str:
+    """The first line of the report: which settings of this process name what is checked, and where they are set."""
+    return f"settings:  {describe_sources(_VARIABLES) or _NONE_SET}"
+
+
 def _check(server: ModelAddress, settings: Settings, say: Print) -> bool:
     say(f"address:   {public_address(server.url)}")
     say(f"protocol:  {server.api}")
@@ -89,7 +101,9 @@ def _check(server: ModelAddress, settings: Settings, say: Print) -> bool:
             say(f"server:    {_without_credentials(failure.server_text, server.url, settings.model.token)}")
         say(f"verdict:   NO REPLY: {failure}")
         if failure.kind == "connection" and server == ModelSettings.servers[0]:
-            say("           This is where `make run` serves its model, while it runs. MODEL_URL names another server.")
+            say(
+                "           Here `make run` serves its model by default, while it runs. MODEL_URL names another server."
+            )
         return False
     say(f"continues: {_continues(model, settings, reply.text)}")
     _report(reply, say)
@@ -188,6 +202,8 @@ def _model(server: ModelAddress, settings: Settings) -> str:
     if server.api == HUGGINGFACE:
         # A request of this protocol names no model: the server has one.
         return listed[0] if listed else "unknown"
+    if server == ModelSettings.servers[0] and settings.model.name == ModelSettings.name and len(listed) == 1:
+        return f"{listed[0]}, as the server lists; `make run` sets MODEL_NAME for its own model"
     if not listed:
         return f"{settings.model.name} (the server lists none)"
     if settings.model.name in listed:

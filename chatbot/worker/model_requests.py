@@ -82,8 +82,10 @@ class ModelRequests:
         return self._model.generate([*conversation, *begun], call)
 
     def _with_fitting_history(self, work: Assignment, call: Call, stream: Stream) -> Pieces:
-        """Asks again with less of the history when the prompt is refused: what fits half of the tokens of a prompt that
-        is too long, and only the newest message when a content filter refuses it, as the filter sees the whole prompt.
+        """Asks again with less of the history when the prompt is refused.
+
+        After a prompt that is too long: with what fits half of its tokens. After the refusal of a content filter, which
+        sees the whole prompt: with the newest message alone.
         """
         history, room = prompt_messages(work.messages, self._keep_reasoning), self._max_prompt_tokens
         conversation = fit(history, room)

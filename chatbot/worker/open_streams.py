@@ -1,8 +1,8 @@
-"""The open streams of a worker process: one thread reports all its replies in progress to Redis.
+"""The open streams of a worker process: reports all its replies in progress to Redis.
 
 One round trip reports the new text of many replies: it stores and publishes the text, renews the leases and reads the
-stop flags. The same thread renews the leases of replies that have no new text, and ends model calls that are stopped,
-past their deadline, or without a lease.
+stop flags. A model loop reports what is due when it is read, without waking a thread. A thread reports the rest, renews
+leases without new text, and ends model calls that are stopped, past their deadline, or without a lease.
 """
 
 from __future__ import annotations
@@ -11,23 +11,21 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import greenlet
 
 from chatbot.errors import StoreUnavailable
 from chatbot.sessions.leases import LEASE, Assignment, Leases, Progress
 from chatbot.telemetry.counters import REPORT_FAILURES, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.models.call import Call
-from chatbot.worker.models.event_loop import outside
+from chatbot.worker.models.event_loop import current_loop
+from chatbot.worker.report_pace import ReportPace
 from chatbot.worker.stream import Stream
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two reports of a reply's text: short enough to look smooth. The first chunk does not wait. While
-#: reports come late, chunks are gathered for longer, up to the second figure, so that there are fewer.
-REPORT_INTERVAL, LONGEST_INTERVAL = 0.04, 0.1
-#: A round of reports is late when it ends so many seconds after its time; factors of the interval after a late one, and
-#: after one in time.
-_LATE, _LONGER, _SHORTER = 0.02, 1.25, 0.95
 #: Seconds between two rounds at most, and for each reply in progress: what becomes due meanwhile goes together. A round
 #: costs as much as the reports of ten replies.
 _ROUND, _ROUND_PER_STREAM = 0.01, 0.0005
@@ -42,8 +40,10 @@ _GIVE_UP_AFTER = 60.0
 class OpenStreams:
     """The replies in progress of this process, and the thread that reports them."""
 
-    def __init__(self, leases: Leases, counts: Counts | None = None) -> None:
+    def __init__(self, leases: Leases, counts: Counts | None = None, *, in_loop: bool = False) -> None:
+        """`in_loop`: the replies' model loop reports too, as `Leases.progress` does not block it."""
         self._leases = leases
+        self._in_loop = in_loop
         self._counts = counts or Counts()
         self.lock = threading.Lock()
         self._changed = threading.Condition(self.lock)
@@ -54,12 +54,12 @@ class OpenStreams:
         self._added: list[Stream] = []
         self._thread: threading.Thread | None = None
         self._paused_until = 0.0
-        #: Seconds between two reports of a reply's text at present.
-        self.interval = REPORT_INTERVAL
+        self.pace = ReportPace()
         # When the last round began, when leases are checked next, and when the thread wakes up.
         self._last_round = self._next_check = self._wakes_at = 0.0
-        # Held during a round trip, so that `close` can wait for its end.
-        self._reporting = threading.Lock()
+        # Notifies the threads that wait for the end of a report, and what continues the replies of a loop that do.
+        self._report_ended = threading.Condition(self.lock)
+        self._closing: list[tuple[Stream, Callable[[], None]]] = []
 
     def open(self, assignment: Assignment, call: Call) -> Stream:
         """Renews the lease of a reply from here to `close`.
@@ -82,8 +82,7 @@ class OpenStreams:
                 self._thread.start()
             elif self._next_check > (check := time.monotonic() + _CHECK_INTERVAL):
                 self._next_check = check
-                self._wakes_at = min(self._wakes_at, check)
-                self._changed.notify()
+                self._wake_by(check)
         return stream
 
     def close(self, stream: Stream) -> None:
@@ -91,13 +90,13 @@ class OpenStreams:
         with self._changed:
             if self._open.get(stream.assignment.session) is stream:
                 del self._open[stream.assignment.session]
-            under_way = stream.in_report
-        if under_way:
-            outside(self._wait_for_report)
-
-    def _wait_for_report(self) -> None:
-        with self._reporting:
-            return
+            loop = current_loop()
+            if loop is None:
+                self._report_ended.wait_for(lambda: not stream.in_report)
+            if loop is None or not stream.in_report:
+                return
+            self._closing.append((stream, partial(loop.post, greenlet.getcurrent().switch)))
+        loop.pause()
 
     def last_report(self, stream: Stream) -> Progress:
         """What is new in a closed stream since its last report."""
@@ -144,18 +143,34 @@ class OpenStreams:
         for stream in added:
             stream.added = False
         # A short reply may have ended with what was read: then its commit alone publishes it.
-        self._mark([stream for stream in added if not stream.ended])
+        added = [stream for stream in added if not stream.ended]
+        loop = added[0].call.loop if added and self._in_loop else None
+        if loop is None:
+            self._mark(added)
+        elif self._mark(added, until=time.monotonic()):
+            loop.begin(self._report_in_loop)
 
-    def _mark(self, streams: Sequence[Stream]) -> None:
+    def _mark(self, streams: Sequence[Stream], until: float = -math.inf) -> bool:
+        """Has the text of these reported. Returns whether some of it is due `until` then, which the caller reports."""
         with self._changed:
             new = [stream for stream in streams if not stream.queued]
             self._dirty += new
             for stream in new:
                 stream.queued = True
-            due = min(map(self._due, new), default=math.inf)
-            if due < self._wakes_at:
-                self._wakes_at = due
-                self._changed.notify()
+            times = [self._due(stream) for stream in new]
+            self._wake_by(min((due for due in times if due > until), default=math.inf))
+            return any(due <= until for due in times)
+
+    def _wake_by(self, due: float) -> None:
+        """Wakes the thread at that time, if it would sleep for longer. The caller holds the lock."""
+        if due < self._wakes_at:
+            self._wakes_at = due
+            self._changed.notify()
+
+    def _report_in_loop(self) -> None:
+        """Reports what is due, in the loop's thread."""
+        while (now := time.monotonic()) >= self._paused_until and self._report(now):
+            self.pace.adapt(time.monotonic() - now)
 
     def _run(self) -> None:
         while True:
@@ -171,9 +186,7 @@ class OpenStreams:
                 if now >= self._next_check:
                     self._check(now)
                 if now >= self._paused_until and self._report(now) and planned:
-                    late = time.monotonic() - planned > _LATE
-                    pace = self.interval * (_LONGER if late else _SHORTER)
-                    self.interval = min(max(pace, REPORT_INTERVAL), LONGEST_INTERVAL)
+                    self.pace.adapt(time.monotonic() - planned)
             except Exception:
                 # The leases of the other replies must still be renewed.
                 logger.exception("reporting replies in progress failed")
@@ -191,32 +204,33 @@ class OpenStreams:
                     self._dirty.append(stream)
 
     def _due(self, stream: Stream) -> float:
-        """When the stream's text is to be reported, by the monotonic clock; the first text at once."""
+        """When the stream's text is to be reported, by the monotonic clock: the first at once, one report at a time."""
+        if stream.in_report:
+            return math.inf
         if not stream.reported:
             return 0.0
-        spacing = min(_ROUND_PER_STREAM * len(self._open), _ROUND)
-        return max(stream.last_report + self.interval, self._last_round + spacing)
+        # A loop reads many together.
+        spacing = 0.0 if self._in_loop else min(_ROUND_PER_STREAM * len(self._open), _ROUND)
+        return max(stream.last_report + self.pace.interval, self._last_round + spacing)
 
     def _report(self, now: float) -> bool:
         """Reports what is due; whether there was something."""
-        with self._reporting:
-            ready, reports = self._due_reports(now)
-            if not ready:
-                return False
-            try:
-                answers = self._leases.progress(reports)
-            except StoreUnavailable as error:
-                self._counts.add(WORKER_REDIS_ERRORS)
-                self._counts.add(REPORT_FAILURES, amount=len(ready))
-                logger.warning("replies that could not be reported: %d: %s", len(ready), error)
-                self._requeue(ready)
-                return False
-            except Exception:
-                self._requeue(ready)
-                raise
-            finally:
-                for stream in ready:
-                    stream.in_report = False
+        ready, reports = self._due_reports(now)
+        if not ready:
+            return False
+        try:
+            answers = self._leases.progress(reports)
+        except StoreUnavailable as error:
+            self._counts.add(WORKER_REDIS_ERRORS)
+            self._counts.add(REPORT_FAILURES, amount=len(ready))
+            logger.warning("replies that could not be reported: %d: %s", len(ready), error)
+            self._requeue(ready)
+            return False
+        except Exception:
+            self._requeue(ready)
+            raise
+        finally:
+            self._reported(ready)
         self._requeue([s for s, answer in zip(ready, answers, strict=True) if answer == "unavailable"])
         for stream, answer in zip(ready, answers, strict=True):
             if answer == "unavailable":
@@ -233,6 +247,21 @@ class OpenStreams:
                     stream.start_over()
                 self._mark([stream])
         return True
+
+    def _reported(self, streams: Sequence[Stream]) -> None:
+        """The report of these has ended: what waits for that goes on."""
+        with self.lock:
+            for stream in streams:
+                stream.in_report = False
+            ended = [go_on for stream, go_on in self._closing if not stream.in_report]
+            self._closing = [each for each in self._closing if each[0].in_report]
+            due = max(min(map(self._due, self._dirty), default=math.inf), self._paused_until)
+            if due > time.monotonic() or current_loop() is None:
+                # What is due already is reported next, in the same thread.
+                self._wake_by(due)
+            self._report_ended.notify_all()
+        for go_on in ended:
+            go_on()
 
     def _due_reports(self, now: float) -> tuple[list[Stream], list[Progress]]:
         """The streams that are to be reported now, and their reports."""

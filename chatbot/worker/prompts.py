@@ -65,8 +65,8 @@ def prompt_messages(messages: Sequence[Mapping[str, Any]], keep_reasoning: bool 
 def fit(conversation: Sequence[PromptMessage], max_tokens: int) -> Sequence[PromptMessage]:
     """The newest turns that are estimated to fit, always with the last message, which is never cut.
 
-    The prompts of a conversation begin with the same turn until one does not fit; then turns are left out down to half
-    of `max_tokens` at once, so that the next prompts begin alike again. That follows from the conversation alone: each
+    The prompts of a conversation begin with the same turn until one does not fit. Then turns are left out at once, down
+    to half of `max_tokens`, and the next prompts begin alike again. That follows from the conversation alone: each
     turn's prompt is cut in order. A turn with a message that is too long to fit alone is left out.
     """
     if sum(message.tokens for message in conversation) <= max_tokens:
@@ -102,8 +102,10 @@ def max_messages(max_tokens: int) -> int:
 
 
 def estimated_tokens(text: str) -> int:
-    """Tokens of a message, a rule of thumb that errs on the high side for GPT-J: one for three ASCII letters or spaces,
-    five for six other bytes, and a few for the label."""
+    """Tokens of a message: one for three ASCII letters or spaces, five for six other bytes, and a few for the label.
+
+    A rule of thumb that errs on the high side for GPT-J.
+    """
     encoded = text.encode("utf-8", "replace")
     others = len(encoded.translate(None, _LETTERS))
     return (len(encoded) - others) // 3 + others * 5 // 6 + _LABEL_TOKENS

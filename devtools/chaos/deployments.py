@@ -54,7 +54,7 @@ class DiskDeployment(Deployment):
         self.redis.command = ["sh", "-c", 'trap "" XFSZ; exec "$@"', "sh", *self.redis.command]
 
     def limit_files(self, size: int = resource.RLIM_INFINITY) -> None:
-        """Bytes that a file may have; by default there is no limit."""
+        """Bytes that a file may have; unlimited by default."""
         _, hard = resource.prlimit(self.redis.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(self.redis.pid, resource.RLIMIT_FSIZE, (size, hard))
 

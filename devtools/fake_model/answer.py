@@ -17,7 +17,7 @@ from devtools.fake_model.protocols import UNLIMITED, OpenAIRequest, TextGenerati
 from devtools.fake_model.state import FAULT, Controls, Record
 
 BURST = 32  # tokens sent in a row without an interval before other streams continue
-HELD_INTERVAL = 0.005  # seconds between two looks at whether a reply may go on
+HELD_INTERVAL = 0.005  # seconds between two checks whether a reply may go on
 ENDLESS_INTERVAL = 0.005  # seconds: a faster endless stream would take a whole core
 NO_PREFILL = "This model does not support assistant message prefill. The conversation must end with a user message."
 STREAM = {"content-type": SSE, "cache-control": "no-cache", "x-accel-buffering": "no"}

@@ -210,7 +210,7 @@ class OpenAIRequest:
             yield 0, b"data: [DONE]\n\n"
 
     def used(self, tokens: int) -> dict[str, Any]:
-        """A cache holds half of each prompt, so that a test can tell the numbers apart."""
+        """A cache holds half of each prompt, so that a test can distinguish the numbers."""
         asked = len((self.prompt or self.human).split())
         details = {"prompt_tokens_details": {"cached_tokens": asked // 2}}
         return {"prompt_tokens": asked, "completion_tokens": tokens, "total_tokens": asked + tokens, **details}

@@ -68,7 +68,7 @@ class Collector(ThreadingHTTPServer):
         return found
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A process that was killed cut its connection: that is no error here."""
+        """A process that was killed cut its connection: that is not an error here."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 

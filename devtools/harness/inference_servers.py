@@ -43,7 +43,12 @@ def served(name: str, command: list[str], port: int, folder: Path, **environ: st
 def llama(folder: Path) -> contextlib.AbstractContextManager[str]:
     """llama.cpp's server with the local model."""
     port = free_port()
-    return served("llama", [sys.executable, "-m", "devtools.local.llama_server", "--port", str(port)], port, folder)
+    return served(
+        "llama",
+        [sys.executable, "-m", "devtools.local.llama_server", "--port", str(port), "--threads", "1"],
+        port,
+        folder,
+    )
 
 
 def vllm(python: Path, model: Path, name: str, folder: Path) -> contextlib.AbstractContextManager[str]:

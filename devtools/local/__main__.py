@@ -8,13 +8,15 @@ import argparse
 import fcntl
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from chatbot.config import Settings
 from chatbot.config.reader import load_env_file
 from chatbot.errors import ConfigurationError
-from devtools.local.plan import CannotRun, LocalSettings, make_plan, writing
+from devtools.local import probes
+from devtools.local.plan import CannotRun, LocalSettings, make_plan, uses_local_redis, writing
 from devtools.local.supervisor import Supervisor
 
 
@@ -36,6 +38,12 @@ def locked(data_dir: Path) -> Iterator[None]:
         yield
 
 
+def check_redis(env: Mapping[str, str]) -> None:
+    """Raise CannotRun when a Redis is named in ``env`` that cannot be used: all services would wait for it."""
+    if not uses_local_redis(env) and (problem := probes.why_redis_is_unusable(Settings.from_env(env).redis)):
+        raise CannotRun([f"{problem}\nWithout REDIS_URL and REDIS_HOST, `make run` starts a Redis of its own"])
+
+
 def main() -> int:
     """Plan, check, run. Returns the exit status."""
     argparse.ArgumentParser(prog="make run", description=__doc__).parse_args()
@@ -47,6 +55,7 @@ def main() -> int:
             with locked(data_dir):  # before the ports are checked, which another run has taken too
                 pass
         plan = make_plan(os.environ, data_dir)
+        check_redis(os.environ)
         with locked(data_dir):
             for remark in plan.remarks:
                 print(remark, flush=True)

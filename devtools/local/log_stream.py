@@ -16,9 +16,11 @@ LAST_LINES = 20  # of a process, shown when it ends unexpectedly
 _SERIOUS = re.compile(
     r"\d (?:WARNING|ERROR|CRITICAL) |\"level\": ?\"(?:warning|error|critical)\"|^\d+:[A-Z] [^#*]{10,40} # ", re.I
 )
-#: Warnings about which the user of a laptop or a container can do nothing, or need do nothing.
+#: Warnings about which the user of a laptop or a container can do nothing, or need do nothing; and one that `make run`
+#: shows itself, once for all processes.
 _NOISE = re.compile(
-    "Memory overcommit|Transparent Huge Pages|TCP backlog|Failed to unload module|ready to exit|runs as root",
+    "Memory overcommit|Transparent Huge Pages|TCP backlog|Failed to unload module|ready to exit|runs as root|"
+    "is not a setting: did you mean",
     re.I,
 )
 
@@ -60,6 +62,11 @@ class LogStream:
     def say(self, name: str, text: str) -> None:
         """Write ``text`` to the screen, and to the file if there is one."""
         self._write(name, text, on_screen=True)
+
+    def last_line(self, name: str) -> str:
+        """Return the last line that a process wrote and that is not empty, "" if it wrote none."""
+        lines = (line.strip() for text in reversed(self._last[name]) for line in reversed(text.split("\n")))
+        return next(filter(None, lines), "")
 
     def show_last(self, name: str) -> None:
         """Show the last lines of a process, unless the screen has had them."""

@@ -5,12 +5,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from functools import partial
 from pathlib import Path
 
 from chatbot.config import Settings, WebSettings, fields
 from chatbot.config.declaration import setting
-from chatbot.config.reader import variables
+from chatbot.config.reader import misspelled, variables
 from chatbot.config.settings import FlowerSettings
 from chatbot.errors import ConfigurationError
 from devtools.local import llama_server, ports, probes, redis_server
@@ -65,7 +66,7 @@ class Plan:
     services: list[Service]
     stop_order: tuple[str, ...]
     welcome: str
-    remarks: list[str]  # which Redis and model are used instead of local ones, passwords hidden
+    remarks: list[str]  # misspelled settings; which Redis and model are used instead of local ones, passwords hidden
     log: Path  # the file for the services' lines
 
 
@@ -154,11 +155,16 @@ def chat_services(chosen: Ports, child_env: Environment, flower_host: str, first
 def default_ports(env: Environment) -> dict[str, int]:
     """Return the port settings of the services that ``env`` has started here, with their defaults."""
     defaults = {"PORT": WebSettings.port, "FLOWER_PORT": FlowerSettings.port}
-    if not _given(env, "REDIS_URL", "REDIS_HOST"):
+    if uses_local_redis(env):
         defaults["REDIS_PORT"] = 6379
     if not _given(env, "MODEL_URL", "MODEL_CALLABLE"):
         defaults["LOCAL_MODEL_PORT"] = LocalSettings.model_port
     return defaults
+
+
+def uses_local_redis(env: Environment) -> bool:
+    """Return whether ``env`` names no Redis, so that one is started here."""
+    return _given(env, "REDIS_URL", "REDIS_HOST") is None
 
 
 def read_ports(env: Environment, problems: list[str]) -> Ports:
@@ -240,8 +246,9 @@ def child_environment(env: Environment, chosen: Ports) -> dict[str, str]:
 
 
 def remarks(env: Environment) -> list[str]:
-    """Return which Redis and model are used instead of local ones, without their passwords."""
-    lines = []
+    """Return misspelled settings, and which Redis and model are used instead of local ones, without their passwords."""
+    own = [field.metadata["variable"] for field in fields_of(LocalSettings)]
+    lines = [f"{name} is not a setting: did you mean {nearest}?" for name, nearest in misspelled(env, *own)]
     if given := _given(env, "REDIS_URL", "REDIS_HOST"):
         lines.append(f"{given} is set: using the Redis at {hide_secrets(env[given])}")
     if given := _given(env, "MODEL_URL"):

@@ -29,5 +29,5 @@ def why_unusable(port: int) -> str | None:
 
 
 def usable_port(start: int, avoid: Collection[int] = ()) -> int | None:
-    """Return the first usable port from ``start`` upwards that is not in ``avoid``, None if there is none."""
+    """Return the first usable port from ``start`` upwards that is not in ``avoid``, None if all are in use."""
     return next((port for port in range(start, HIGHEST + 1) if port not in avoid and why_unusable(port) is None), None)

@@ -6,13 +6,19 @@ a few seconds.
 
 import http.client
 import json
+import time
 from collections.abc import Callable
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from chatbot.config import RedisSettings
+from chatbot.store.access import SESSION_COMMANDS
+from chatbot.telemetry.redis_use import check_use
+
 TIMEOUT = 2.0  # seconds for one answer of a process on this machine
+PATIENCE = 3.0  # seconds for a Redis that may have been started just before
 SHOWN = 200  # characters of an answer that a message repeats
 
 
@@ -47,11 +53,25 @@ def redis_answers(port: int) -> None:
         client.close()
 
 
+def why_redis_is_unusable(settings: RedisSettings) -> str | None:
+    """Return why a Redis that is named in REDIS_URL cannot be used, None if all can or are about to."""
+    deadline = time.monotonic() + PATIENCE
+    for url in settings.urls:
+        while True:
+            use = check_use(url, SESSION_COMMANDS, "REDIS_URL")
+            if use.problem is None or "loading" in use.problem:
+                break
+            if use.answers or time.monotonic() > deadline:
+                return use.problem
+            time.sleep(0.2)
+    return None
+
+
 def http_answers(port: int, path: str, host: str = "127.0.0.1") -> None:
     """Return when GET ``path`` on ``host:port`` answers 200."""
     status, body = _get(host, port, path)
     if status != 200:
-        raise NotReady(f"GET {path} answers {status}: {body[:SHOWN]}")
+        raise NotReady(f"GET {path} answers {status}: {_problems(body)[:SHOWN]}")
 
 
 def workers_answer(port: int) -> None:
@@ -64,6 +84,18 @@ def workers_answer(port: int) -> None:
     workers = answer.get("workers") if isinstance(answer, dict) else None
     if isinstance(workers, int) and workers < 1:
         raise NotReady("no worker has answered yet")
+
+
+def _problems(body: str) -> str:
+    """Return what is wrong by the parts of an answer of /readyz, or any other answer as it is."""
+    try:
+        parts = json.loads(body)
+    except ValueError:
+        return body
+    if not isinstance(parts, dict) or "status" not in parts:
+        return body
+    wrong = (f"{name} {said}" for name, said in parts.items() if isinstance(said, str) and said != "ok")
+    return ", ".join(text for text in wrong if not text.startswith("status "))
 
 
 def _get(host: str, port: int, path: str) -> tuple[int, str]:

@@ -97,6 +97,7 @@ class Supervisor:
             on_gone=lambda: self._events.put(_OutputGone()),
             file=log_file,
         )
+        self._causes: Sequence[str] = ()  # of giving up, said again as the last lines
         self._all_ready = False
         self._hurried = False
 
@@ -124,11 +125,11 @@ class Supervisor:
             self._start_what_is_due()
             self._announce_all_ready()
             now = time.monotonic()
-            late = [run for run in self._running() if not run.ready and run.ready_by <= now]
-            for run in late:
-                self._say(f"{run.name} was not ready within {run.service.ready_within:g} s: {run.missing}")
-            if late:
-                return self._give_up()
+            if late := [run for run in self._running() if not run.ready and run.ready_by <= now]:
+                causes = [
+                    f"{run.name} was not ready within {run.service.ready_within:g} s: {run.missing}" for run in late
+                ]
+                return self._give_up(causes, late)
             match self._next_event(self._next_deadline()):
                 case _Signalled(signum):
                     self._say(f"{STOP_SIGNALS[signal.Signals(signum)]}: ending everything")
@@ -136,13 +137,12 @@ class Supervisor:
                 case _OutputGone():
                     return 0  # the log has no reader
                 case Hopeless(run) if self._is_current(run):
-                    self._say(f"{run.name} will never be ready: {run.missing}")
-                    return self._give_up()
+                    return self._give_up([f"{run.name} will never be ready: {run.missing}"], [run])
                 case Ready(run) if self._is_current(run):
                     self._note_ready(run)
                 case Ended(run):
-                    if not self._plan_restart(run):
-                        return self._give_up()
+                    if cause := self._plan_restart(run):
+                        return self._give_up([cause])
 
     def _start_what_is_due(self) -> None:
         now = time.monotonic()
@@ -174,32 +174,32 @@ class Supervisor:
             if self._when_ready:
                 self._say(self._when_ready)
 
-    def _plan_restart(self, run: ServiceRun) -> bool:
-        """Report the end of ``run``, and plan the next start. Returns False when there is to be none."""
+    def _plan_restart(self, run: ServiceRun) -> str | None:
+        """Report the end of ``run``, and plan the next start. Returns the cause when there is to be none."""
         child, rules = self._children[run.name], self._restarts
         child.run = None
         how = run.reap()
+        last_line = self._log.last_line(run.name)
+        said = f": {last_line}" if last_line and how.startswith("exit") else ""  # what was killed does not say why
         self._log.show_last(run.name)
         if not child.was_ready:
-            self._say(f"{run.name} ended ({how}) before it was ready")
-            return False
+            return f"{run.name} ended ({how}) before it was ready{said}"
         now = time.monotonic()
         child.deaths.append(now)
         while child.deaths[0] <= now - rules.window:
             child.deaths.popleft()
         if len(child.deaths) >= rules.deaths:
-            self._say(f"{run.name} ended ({how}), for the {rules.deaths}th time within {rules.window:g} s")
-            return False
+            return f"{run.name} ended ({how}), for the {rules.deaths}th time within {rules.window:g} s{said}"
         pause = min(rules.longest, rules.first * 2 ** (len(child.deaths) - 1))
         self._say(f"{run.name} ended ({how}): starting it again in {pause:g} s")
         child.start_at = now + pause
-        return True
+        return None
 
-    def _give_up(self) -> int:
-        for run in self._running():
-            if not run.ready:
-                self._log.show_last(run.name)
-        self._say("giving up: ending everything")
+    def _give_up(self, causes: Sequence[str], blamed: Sequence[ServiceRun] = ()) -> int:
+        self._causes = causes
+        for run in blamed:
+            self._log.show_last(run.name)
+        self._say("\n".join((*causes, "giving up: ending everything")))
         return 1
 
     # Stopping
@@ -217,6 +217,8 @@ class Supervisor:
             self._say(f"could not be killed: {', '.join(run.name for run in rest)}")
         else:
             self._say("everything has ended")
+        for cause in self._causes:
+            self._say(f"The cause: {cause}")
 
     def _end(self, runs: Sequence[ServiceRun], grace: float) -> None:
         """Send SIGTERM, and SIGKILL after ``grace`` seconds; no SIGKILL when a SIGINT interrupts to hurry."""

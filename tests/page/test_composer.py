@@ -19,6 +19,11 @@ def test_enter_sends_and_shift_enter_breaks_the_line(ada: PageUser) -> None:
     ada.page.locator("#scroller").focus()
     ada.page.keyboard.type("more")
     expect(ada.draft).to_have_value("more")
+    hint = ada.page.get_by_text("Enter to send, Shift + Enter for a new line", exact=True)
+    expect(hint).to_be_visible()
+    # As wide as a phone, whatever it says of its pointer.
+    ada.page.set_viewport_size({"width": 390, "height": 780})
+    expect(hint).to_be_hidden()
 
 
 def test_the_composer_says_by_how_much_a_message_is_too_long(ada: PageUser) -> None:

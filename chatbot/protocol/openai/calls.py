@@ -13,7 +13,7 @@ _CALL, _FIELD = "\x1e", "\x1f"
 
 
 def encode_calls(calls: Iterable[Mapping[str, Any]]) -> str:
-    """The calls as one text. JSON has no raw separators; they are removed from what is none."""
+    """The calls as one text. JSON has no raw separators; they are removed from arguments that are not JSON."""
     return "".join(
         _CALL + _FIELD.join(_plain(call[name]) for name in ("call_id", "name", "arguments")) for call in calls
     )
@@ -31,8 +31,11 @@ def decode_calls(text: str) -> list[dict[str, Any]]:
 
 
 def in_sequence(calls: Sequence[Mapping[str, Any]], published: str) -> Sequence[Mapping[str, Any]]:
-    """The calls so far that may follow `published`, so that the text only grows: a call waits until the arguments of
-    the one before it are complete, as some servers send those of several calls by turns."""
+    """The calls so far that may follow `published`, so that the text only grows.
+
+    A call waits until the arguments of the one before it are complete: some servers send those of several calls
+    alternately.
+    """
     for number in range(max(published.count(_CALL) - 1, 0), len(calls) - 1):
         if not _is_json(calls[number]["arguments"]):
             return calls[: number + 1]

@@ -41,8 +41,8 @@ class CreateRequest:
     background: bool = False
     store: bool = True
     previous_response_id: str | None = None
-    #: How a client gets what is generated, where it does not wait for the whole reply: as numbered `events`, in which
-    #: reasoning, text and calls follow each other, or as `chunks`, in the order of their arrival.
+    #: How a client that does not wait for the whole reply gets it: as numbered `events`, in which reasoning, text and
+    #: calls follow each other, or as `chunks` in the order of their arrival.
     deltas: Literal["events", "chunks"] = "events"
     #: A digest that the request shares with its repetitions, which get the same reply; b"" if there are none.
     repeats: bytes = b""
@@ -79,7 +79,7 @@ def parse_json(body: bytes | str) -> dict[str, Any]:
         try:
             _check_storable({name: value})
         except (ValueError, RecursionError) as error:
-            # A name that is no text is not repeated.
+            # A name that is not a string is not repeated.
             param = name.encode(errors="replace").decode()[:MAX_ID]
             raise ClientError("invalid_json", f"{param} {_problem(error)}", param=param) from None
     if not isinstance(document, dict):

@@ -126,7 +126,7 @@ class View:
         return self.id.removeprefix("resp_")
 
     def reasoning_item(self) -> dict[str, Any]:
-        """What the model thought, as the summary, which is what clients show; there is no other one."""
+        """What the model thought, as the summary: clients show that."""
         status = "completed" if self.text or self.calls else self._item_status()
         summary = [{"type": "summary_text", "text": self.reasoning}]
         return {"type": "reasoning", "id": f"rs_{self.item_id}", "status": status, "summary": summary}

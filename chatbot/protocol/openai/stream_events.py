@@ -1,8 +1,8 @@
 """The numbered events of a response's stream, computed from what is stored: any process can go on with any stream.
 
 An event's `sequence_number` follows from the request's options and from the place of its text in the reply, never from
-how the text arrived: a delta has a fixed number of characters, the last one of an item what is left. So a client that
-has seen the events up to a number gets exactly those behind it from whichever process it asks.
+how the text arrived. A delta has a fixed number of characters, the last one of an item the remaining ones. So any
+process sends a client exactly the events after the last one that it has seen.
 
 The items follow each other: what the model thinks, its text, its function calls. An item has ended once the next one or
 the response's end is known.
@@ -68,7 +68,7 @@ def events(view: View, after: int = -1) -> Iterator[Event]:
             yield {**item.event(index), "sequence_number": number + index}
         number += item.total
     if view.ended and after < number:
-        # There is no event for a cancelled response: it counts as an incomplete one whose status says more.
+        # OpenAI defines no event for a cancelled response: it ends as an incomplete one, with the status `cancelled`.
         kind = view.status if view.status in ("completed", "failed") else "incomplete"
         yield {"type": f"response.{kind}", "response": resource(view), "sequence_number": number}
 

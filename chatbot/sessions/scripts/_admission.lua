@@ -1,9 +1,11 @@
 -- ms after which a reservation is too old for its request to be accepted: it may be released, see check_charge.lua.
 local longest_reserved = 300000
 
--- What the address's part of the admission says. `elsewhere` is '' with one partition; 'here' where this one has the
--- address's line and rates too; 'unasked' where another one has them and was not asked yet, which is the answer 'ask' while
--- the line is long; else the answer of admit.lua: 'admitted', 'behind' or 'limited', a colon and ms.
+-- What the address's part of the admission says. Values of `elsewhere`:
+--   ''         there is one partition;
+--   'here'     this partition has the address's line and rates too;
+--   'unasked'  another one has them and was not asked yet: while the line is long, the answer is 'ask';
+--   else the answer of admit.lua: 'admitted', 'behind' or 'limited', a colon and ms.
 local function admit_address()
   if elsewhere == 'unasked' then
     local wait = short_wait()

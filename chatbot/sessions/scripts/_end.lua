@@ -3,8 +3,8 @@
 -- An event number that no session reaches: its sockets read a snapshot to fill the gap, and find the session gone.
 local end_of_session = '9007199254740992'
 
--- What a field of `state` holds, nil also when `state` is no hash.
-local function readable(field)
+-- What a field of `state` holds, nil also when `state` is not a hash.
+local function readable_field(field)
   local value = redis.pcall('HGET', state, field)
   return type(value) == 'string' and value or nil
 end
@@ -12,7 +12,7 @@ end
 -- No worker is needed for the session any longer, whatever it holds. Where `state` is damaged its address's line is not
 -- known; the session leaves that after a while, as one whose claim is lost.
 local function leave_lines()
-  local line = readable('line')
+  local line = readable_field('line')
   if line then
     redis.pcall('ZREM', line, session)
   end

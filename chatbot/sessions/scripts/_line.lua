@@ -20,9 +20,9 @@ local function queue_delay()
   return first[2] and math.max(now() - first[2], 0) or 0
 end
 
--- The sessions in line; how many may be, nil while the workers' pace is unknown; sessions claimed in a ms; and, where
--- there is a line, the queue delay, without that of this partition unless `several` or the pace is unknown. `several`: other
--- partitions count too.
+-- Returns the sessions in line; how many may be, nil while the workers' pace is unknown; and the sessions claimed in a ms.
+-- Where there is a line, returns the queue delay too: that of this partition counts only with `several`, or while the pace
+-- is unknown. `several`: other partitions count too.
 local function line_length(several)
   local time, line = now(), ready_sessions()
   if line == 0 and not several then

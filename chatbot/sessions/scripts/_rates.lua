@@ -1,7 +1,7 @@
 -- Takes tokens from each bucket and returns 0, or takes none and returns the ms until each has enough. A bucket refills
--- evenly; its key holds the time at which it is full. The buckets' keys stand behind the named KEYS; behind the named
--- ARGV stand, for each, the ms in which it gains a token, how many it holds, and how many are taken, at most all. Only the
--- part `share` of these is taken, if that is given.
+-- evenly; its key holds the time at which it is full. The buckets' keys stand behind the named KEYS. Behind the named ARGV
+-- stand, for each bucket, the ms in which it gains a token, its size, and the tokens to take, at most all. Only the part
+-- `share` of these is taken, if that is given.
 local function take_tokens(share)
   local time, wait, full = redis.call('TIME'), 0, {}
   time = time[1] * 1000 + time[2] / 1000

@@ -20,8 +20,8 @@ local function parents(last, first)
   return found
 end
 
--- Calls `visit` with the positions of the human message and the reply, if any, of each turn on the path before `turn`, the
--- nearest first, until that answers false; about `size` messages are wanted. Without branches the path is the log.
+-- Calls `visit` for each turn on the path before `turn`, the nearest first, until it returns false. `visit` gets the positions
+-- of the human message and of the reply, if any. About `size` messages are wanted. Without branches the path is the log.
 local function walk(turn, size, visit)
   local _, gone_turns = trimmed()
   local branched = has_branches()
@@ -48,7 +48,7 @@ local function walk(turn, size, visit)
 end
 
 -- Of a prompt: turns at least, turns at most, and the stride of the first.
-local function sizes(all)
+local function window_sizes(all)
   local least = math.floor((all and longest_path or prompt_size) / 2)
   return least, all and least or 2 * least, least + 1
 end
@@ -63,7 +63,7 @@ end
 -- turns. So the prompt grows to `most` turns and is then cut to half of them. With `all` nothing is cut.
 local function window(turn, all)
   local gone = trimmed()
-  local least, most, stride = sizes(all)
+  local least, most, stride = window_sizes(all)
   local found, at, size = {}, depth(turn), 0
   if most == 0 then
     return {}
@@ -88,11 +88,11 @@ local function window(turn, all)
   return found
 end
 
--- The messages of `window` as one JSON text without brackets, the oldest first: '' for none. nil where they are not one run
--- of the log, each turn's reply behind its message. Reading a run takes a tenth of the time.
+-- The messages of `window` as one JSON text without brackets, the oldest first: '' for none. nil unless they are one run of
+-- the log, in which each reply follows its message. Reading a run takes a tenth of the time.
 local function run_of_log(turn, all)
   local gone, gone_turns = trimmed()
-  local least, most, stride = sizes(all)
+  local least, most, stride = window_sizes(all)
   local first = math.max(turn - most, gone_turns)
   if has_branches() or first > turn then
     return nil
@@ -158,8 +158,8 @@ local function begin_attempt(before, time)
 end
 
 -- {'message', fence, id, attempts, loading since, stop?, now, text so far, tokens generated for it, its trace, the attempt
--- before, reasoning so far, calls so far, messages of the prompt...}; `asked` says whether the request has options: its
--- events are append-only, so what was published stays. It was stored under the fence `before`.
+-- before, reasoning so far, calls so far, messages of the prompt...}. `asked` says whether the request has options: then its
+-- events are append-only, so what was published under the fence `before` stays.
 local function assignment(message, before)
   local fields = redis.call('HMGET', state, 'fence', 'attempts', 'loading', 'stop', 'generated', 'attempt',
     'trace:' .. message, 'stop:' .. message)

@@ -10,10 +10,14 @@
 -- its start), `bytes` and `counted` (its size up to a position); of the tree `branches` and `leaf`, see _tree.lua, and
 -- `selected` (number of the last event that selected a path).
 
--- In epoch milliseconds.
+-- In epoch milliseconds; the same throughout a script.
+local time_of_call
 local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  if not time_of_call then
+    local time = redis.call('TIME')
+    time_of_call = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  return time_of_call
 end
 
 local function exists()
@@ -110,8 +114,8 @@ local function forget(session)
   redis.call('ZREM', waiting, session)
 end
 
--- Publishes a numbered event and returns its number; `length` is that of the log with the event's message, if it has one,
--- `trace` the trace to which its delivery belongs, or ''. See events.py.
+-- Publishes a numbered event and returns its number. `length` is that of the log with the event's message, if it has one;
+-- `trace` is the trace of its delivery, or ''. See events.py.
 local function publish(frame, length, trace)
   local number = redis.call('HINCRBY', state, 'events', 1)
   publish_event(events, number .. ':' .. (length or '') .. ((trace or '') ~= '' and ':' .. trace or '') .. '\n' .. frame)

@@ -1,6 +1,6 @@
 -- The tree of a session's turns. A turn is a request for one reply: a human message and the reply to it. A regeneration
--- makes another turn of the same message. Turns are numbered from the session's start in the order of the log, and a
--- turn follows the one before it in the log, unless the index holds a branch for it under '^<turn>': '<parent>', or
+-- makes another turn of the same message. Turns are numbered from the session's start in the order of the log. A turn
+-- follows the one before it in the log, unless the index has a branch for it: under '^<turn>' the value '<parent>', or
 -- '<parent>:<first turn of the message>:<request>' for a regeneration. The parent -1 is the beginning. `branches` in
 -- `state` lists the turns with a branch. In a tree '#<turn>' counts the turns on the path before a turn. A version without
 -- branches ignores them all: to it the tree is a line.
@@ -47,7 +47,7 @@ local function last_turn()
   return gone_turns + redis.call('LLEN', turns) - 1
 end
 
--- The turn of a message or a request, nil when there is none, and whether the id is that of a human message.
+-- The turn of a message or a request, nil for an unknown id, and whether the id is that of a human message.
 local function turn_of(id)
   local _, gone_turns = trimmed()
   local known = redis.call('HGET', index, id)
@@ -146,8 +146,8 @@ local function regenerations(ids)
   return found
 end
 
--- For the stored messages from place `start` to before `stop`, unless each has its parent: the id, the parent as JSON, and
--- the request if it is a regeneration's reply, else ''. A version without branches stores messages without a parent.
+-- For the stored messages from place `start` to before `stop`: the id, the parent as JSON, and the request if it is a
+-- regeneration's reply, else ''. Empty where each has its parent: a version without branches stores messages without one.
 local function lineage(start, stop)
   local found = {}
   if start >= stop then

@@ -1,5 +1,5 @@
--- Whether a charge is still to be settled: 'open' while its request is unanswered or its usage waits to be added to its
--- key's; else 'none', also when the request was never accepted.
+-- Whether a charge must still be settled: 'open' while its request is unanswered, or its usage is in the outbox. Else 'none',
+-- also when the request was never accepted.
 if redis.call('HGET', charges, message) == charge then
   if exists() and redis.call('LPOS', pending, message) then
     return 'open'

@@ -7,8 +7,8 @@ end
 if attended() then
   return {'taken'}
 end
--- Higher than all before, and a time: after a failover to a Redis that lacks the latest writes, a mere counter would
--- give out a number that another worker has already.
+-- Higher than all before, and a time. A new master may lack the latest writes: from it a counter would get a number that
+-- another worker has already.
 local time = redis.call('TIME')
 local last_fence = redis.call('HGET', state, 'fence')
 local fence = math.max(last_fence or 0, time[1] * 1000000 + time[2]) + 1

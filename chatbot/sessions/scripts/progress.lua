@@ -1,8 +1,7 @@
--- For replies in progress, whose values stand behind the named arguments: stores and publishes new reasoning, text and
--- function calls, reads the stop flag, and renews the lease where `renew` is 1. Of each reply these are its session, fence,
--- message, `renew`, the tokens generated for its text, how many values follow, and four for each part that is new: `reasoning`,
--- `text` or `calls`, what is new of it, the byte at which that belongs (0 replaces what is stored), and its frame. Returns an
--- answer for each.
+-- For replies in progress: stores and publishes new reasoning, text and function calls, reads the stop flag, and renews the
+-- lease where `renew` is 1. Returns an answer for each. Behind the named arguments stand, for each reply: its session, fence,
+-- message, `renew`, the tokens generated for its text, and how many values follow. These are four for each part that is new:
+-- `reasoning`, `text` or `calls`; what is new; the byte at which that belongs (0 replaces what is stored); and its frame.
 local values = 6
 
 -- Stores new text at its offset behind a header. Returns whether all text before it was stored.

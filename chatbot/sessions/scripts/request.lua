@@ -1,7 +1,6 @@
--- What is stored of one request: its human message, its reply or '', its failure or '', its place in the queue of the session
--- from 0 or '', whether a worker holds the lease, the text, the reasoning and the calls generated so far, and the number of the
--- last event.
--- Renews the session's time to live.
+-- What is stored of one request: its human message; its reply, its failure, and its place among the pending ones from 0, each
+-- '' if there is none; whether a worker holds the lease; text, reasoning and calls generated so far; the number of the last
+-- event. Renews the session's time to live.
 if not exists() then
   return {'gone'}
 end

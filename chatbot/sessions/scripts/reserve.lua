@@ -1,5 +1,5 @@
--- Reserves a request and its tokens for an API key, until `settle`: what is used, what is reserved and the new request
--- together stay within its quotas and rates, or nothing is reserved. The answer has every limit that the key has: what it
+-- Reserves a request and its tokens for an API key, until `settle`. Reserves nothing where that would exceed a quota or a
+-- rate, together with what the key has used and reserved. The answer has every limit that the key has: what it
 -- counts, its period, the limit, what is left, and for a rate the ms until its bucket is full.
 local wanted = {requests = 1, tokens = tonumber(tokens)}
 local buckets = {requests = request_rate, tokens = token_rate}

@@ -5,10 +5,10 @@ if not held then
   return 'settled before'
 end
 redis.call('HDEL', reserved, charge)
-local prompt, completion = tonumber(prompt_tokens), tonumber(completion_tokens)
+local prompted, completion = tonumber(prompt_tokens), tonumber(completion_tokens)
 if outcome == 'reserved' then
-  prompt = tonumber(string.match(charge, '(%d+):%d+$'))
-  completion = held - prompt
+  prompted = tonumber(string.match(charge, '(%d+):%d+$'))
+  completion = held - prompted
 end
 local counted = outcome == 'failed' and 'failed' or outcome ~= 'released' and 'requests' or nil
 for _, key in ipairs({day, month, total}) do
@@ -20,14 +20,14 @@ for _, key in ipairs({day, month, total}) do
   if counted then
     redis.call('HINCRBY', key, counted, 1)
   end
-  redis.call('HINCRBY', key, 'prompt_tokens', prompt)
+  redis.call('HINCRBY', key, 'prompt_tokens', prompted)
   redis.call('HINCRBY', key, 'completion_tokens', completion)
   redis.call('HINCRBY', key, 'cached_tokens', cached_tokens)
 end
 local limit = tonumber(redis.call('HGET', facts, 'tokens_minute'))
 if limit then
   -- The rate of tokens gets back, or pays, the difference to what was reserved.
-  local time, difference = now(), math.min(prompt + completion, limit) - math.min(held, limit)
+  local time, difference = now(), math.min(prompted + completion, limit) - math.min(held, limit)
   set_filling(token_rate, filling(token_rate, limit, difference, time), time)
 end
 return 'settled'

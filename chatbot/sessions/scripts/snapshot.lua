@@ -10,7 +10,7 @@ if ttl_ms ~= '' then
 end
 local gone = trimmed()
 local length = gone + redis.call('JSON.ARRLEN', document, '.messages')
-local from, recovered, messages, parents = tonumber(position), '', '', {}
+local from, recovered, messages, lineages = tonumber(position), '', '', {}
 if after ~= '' then
   local known = redis.call('HGET', index, after)
   from = known and string.match(known, '^%a:(%d+)') + 1
@@ -31,7 +31,7 @@ if from then
   if recovered == '0' then
     messages = ''
   elseif messages ~= '' then
-    parents = lineage(start, stop)
+    lineages = lineage(start, stop)
   end
 end
 
@@ -62,5 +62,5 @@ return {
   'here', redis.call('JSON.GET', document, '.name'), redis.call('JSON.GET', document, '.session_start'),
   redis.call('PTTL', document), length, recovered, messages, redis.call('GET', partial) or '',
   behind_header(partial_reasoning, claim_header()), unanswered, failures_found, tonumber(redis.call('HGET', state, 'events') or 0), leaf_json(),
-  tonumber(redis.call('HGET', state, 'selected') or 0), regenerations(requests), parents
+  tonumber(redis.call('HGET', state, 'selected') or 0), regenerations(requests), lineages
 }

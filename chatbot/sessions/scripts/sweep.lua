@@ -1,6 +1,6 @@
 -- Returns up to `limit` overdue sessions in three lists, and gives each a later due time. First those that are owed a
--- reply: a worker claimed them and died or postponed them, or sessions that became ready later were claimed before them,
--- so that their task was lost. Then those that no worker has claimed yet: their task may only wait in a long queue, so
+-- reply: a worker claimed them and died or postponed them, or their task was lost, as sessions that became ready later were
+-- claimed before them. Then those that no worker has claimed yet: their task may only wait in a long queue, so
 -- the interval between their checks doubles, from `first_wait_ms` up to `longest_wait_ms`. Last those owed a reply that an
 -- earlier sweep has returned: their task is in the queue already, and a second one would only delay the others. They are
 -- in the first list again at the third check, the seventh, the fifteenth, as that task may be lost too.
@@ -75,11 +75,11 @@ for i = 1, #entries, 2 do
       local stored = redis.call('HMGET', state, 'owed', 'hold')
       local ready = tonumber(redis.call('ZSCORE', waiting, session) or time)
       if owner or stored[1] or stored[2] or ready < claimed then
-        local checks, publish = redis.call('HINCRBY', state, 'sent', 1), 1
-        while publish < checks do
-          publish = 2 * publish + 1
+        local checks, power = redis.call('HINCRBY', state, 'sent', 1), 1
+        while power < checks do
+          power = 2 * power + 1
         end
-        local list = publish == checks and owed or queued
+        local list = power == checks and owed or queued
         list[#list + 1] = session
       else
         local checks = redis.call('HINCRBY', state, 'looks', 1)

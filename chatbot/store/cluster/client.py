@@ -4,9 +4,9 @@ redis-py's own `RedisCluster` refuses EVALSHA in a pipeline, and its pools are n
 round trip to each of its nodes. A command goes to the new owner after a failover or a move of its slot, and waits for
 it: every step is idempotent.
 
-While a slot moves, some of its keys are at one node and some at the other. Redis refuses a script (TRYAGAIN) of whose
-keys one is missing, and fails it in its middle, with its first writes made, where it uses a missing key that it did
-not name. So each script names a key that never exists, and none runs before the move is complete. A command for one
+While a slot moves, some of its keys are at one node and some at the other. Redis refuses a script (TRYAGAIN) when a key
+that it names is missing. A missing key that it uses but does not name fails it in its middle, with its first writes
+made. So each script names a key that never exists, and none runs before the move is complete. A command for one
 missing key gets ASK; it waits too, as the scripts of the same session have to.
 """
 

@@ -46,7 +46,7 @@ _AFTER = query("after", "The last whole message that the client holds")
 _FRAME_REFUSALS = ("400", "403", "404", "409", "413", "429", "503")
 _TOKEN = ("token", "tokenInQuery")
 
-#: Every path may get this: the host is not served, or is no host.
+#: Every path may get this: the host is not served, or is not a host name.
 _ANY = refusals("400")
 
 OPERATIONS = (

@@ -1,7 +1,7 @@
 """gunicorn's server hooks: what happens when its master and its web processes start and end.
 
-gunicorn.conf.py imports this module before gevent has patched the standard library, so it imports nothing of the
-application, and takes `time.sleep` and `threading.Thread` from their modules only when it calls them.
+gunicorn.conf.py imports this module before gevent has patched the standard library. So it imports nothing of the
+application, and looks `time.sleep` and `threading.Thread` up when it calls them.
 """
 
 from __future__ import annotations

@@ -60,12 +60,12 @@ def _text(data: bytes) -> str:
 
 
 def parse_response_id(text: str) -> ResponseId | None:
-    """The parts of an id; None for what is no id of this server."""
+    """The parts of an id; None for a text that is not an id of this server."""
     found = _ID.match(text)
     return ResponseId(found[1], found[2]) if found else None
 
 
 def parse_item_id(text: str) -> ItemId | None:
-    """The parts of an item's id; None for what is no id of this server."""
+    """The parts of an item's id; None for a text that is not an id of this server."""
     found = _ITEM_ID.match(text)
     return ItemId(found[1], ResponseId(found[2], found[3]), int(found[4] or 0)) if found else None

@@ -123,8 +123,7 @@ def _chunks(following: AbstractContextManager[Follower], after: int) -> Generato
 def batches(follower: Follower, after: int) -> Iterator[list[dict[str, Any]]]:
     """The events behind `after` as they become known; an empty list for a second in which nothing came.
 
-    Events are append-only. Where a text took the place of one that was sent, there is no event to say so: the stream
-    ends with an error.
+    Events are append-only: a text cannot replace one that was sent, so the stream ends with an error there.
     """
     sent: Sent = ()
     for view in follower:

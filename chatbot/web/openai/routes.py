@@ -35,7 +35,7 @@ def identify_caller() -> None:
 
 @openai.before_request
 def guard_websocket() -> None:
-    """Refuses a request that is no handshake, or beyond the connections of its address."""
+    """Refuses a request that is not a handshake, or beyond the connections of its address."""
     if request.endpoint != "openai.responses_socket":
         return
     require_handshake("GET on this address")

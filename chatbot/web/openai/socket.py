@@ -1,7 +1,7 @@
 """The websocket of Open Responses, `/v1/responses`: one response at a time, each as the events of its stream.
 
-A response with `store: false` can be continued on the connection that made it, as long as it is the latest: what it
-said is held in memory here, and nowhere else.
+The latest response with `store: false` can be continued on the connection that made it: its items are held in memory
+here, and nowhere else.
 """
 
 from __future__ import annotations

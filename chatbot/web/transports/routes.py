@@ -78,7 +78,7 @@ def poll() -> Response:
     wait = _parse_wait(request.args.get("wait", "0"))
     found, client, token = services(), network(), bearer_token()
     session = session_id(token or "")
-    # A wait is no measure of how fast requests are answered.
+    # A wait says nothing about how fast requests are answered.
     g.untimed = True
     admit_address(found, client)
     try:

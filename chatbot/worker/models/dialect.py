@@ -107,8 +107,8 @@ class Dialect:
     ) -> Change | None:
         """`change` and what this refusal adds to it; None when it does not say what to do without.
 
-        `parameters` are those of the refused request, which held a message with the role `system` if `system`; those
-        in `own` are the request's, not the operator's: others may use them with other values.
+        `parameters` are those of the refused request; `system` says whether it held a message with that role. Those in
+        `own` are the request's, not the operator's: other requests may use them with other values.
         """
         if isinstance(error, (PromptTooLong, ContentRefused)):
             return None

@@ -17,10 +17,13 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import greenlet
 import pycurl
+
+from chatbot.worker.models.gathering import FEW, Gathering
+from chatbot.worker.models.transfer import Transfer
 
 logger = logging.getLogger(__name__)
 
@@ -28,31 +31,10 @@ logger = logging.getLogger(__name__)
 _CHECK_INTERVAL = 0.25
 #: Seconds to wait for an event at most: a bound, should libcurl forget a timer.
 _LONGEST_WAIT = 1.0
-#: Seconds between two checks for events at most, and for each transfer: what comes meanwhile is read together. Of a few
-#: transfers each event is read at once.
-_PAUSE, _PAUSE_PER_TRANSFER, _FEW = 0.005, 0.00002, 10
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _EVENTS = {pycurl.POLL_IN: _READ, pycurl.POLL_OUT: _WRITE, pycurl.POLL_INOUT: _READ | _WRITE}
 
 T = TypeVar("T")
-
-
-class Transfer(Protocol):
-    """A request under way. The loop calls these methods, in its thread."""
-
-    easy: Any
-
-    def ending(self) -> None:
-        """The transfer ends; libcurl still knows its connection."""
-
-    def finished(self, code: int) -> None:
-        """The transfer ended, with a code of libcurl."""
-
-    def resume(self) -> None:
-        """Continues the greenlet that waits for what arrived or ended."""
-
-    def check_times(self, now: float) -> None:
-        """Compares the times with their limits; `now` is monotonic."""
 
 
 class _Visit:
@@ -106,6 +88,7 @@ class ModelLoop:
         #: Sockets of connections that had a response, by their local address.
         self.sockets: dict[tuple[str, int], int] = {}
         self._ready: dict[Transfer, None] = {}
+        self.gathering = Gathering(self._selector)
         self._afterwards: list[Callable[[], Any]] = []
         self._next_check = 0.0
         #: Called in the loop's thread with the monotonic time, each second at least. They must not block.
@@ -162,6 +145,10 @@ class ModelLoop:
         """Returns once something switches to the present greenlet, and what it gives: other calls run meanwhile."""
         return self._hub.switch()
 
+    def begin(self, work: Callable[[], Any]) -> None:
+        """Like `start`, but runs `work` at once until it waits. For a step of the loop, not for a call."""
+        _Visit(self, work, _log_error).begin()
+
     def add(self, transfer: Transfer) -> None:
         """Starts a transfer. Raises `pycurl.error`."""
         self._multi.add_handle(transfer.easy)
@@ -175,6 +162,15 @@ class ModelLoop:
     def ready(self, transfer: Transfer) -> None:
         """Resumes the transfer's greenlet after the present events: not within a callback of libcurl."""
         self._ready[transfer] = None
+
+    def begun(self, transfer: Transfer) -> None:
+        """Of many transfers, those that have begun are read at intervals: what arrives meanwhile is read together."""
+        if len(self._transfers) > FEW:
+            self.gathering.add(transfer.easy.getinfo(pycurl.ACTIVESOCKET))
+
+    def read_at_once(self, transfer: Transfer) -> None:
+        """Ends that."""
+        self.gathering.remove(transfer.easy.getinfo(pycurl.ACTIVESOCKET))
 
     def check_within(self, seconds: float) -> None:
         """Has the transfers check their times again after `seconds`."""
@@ -207,12 +203,10 @@ class ModelLoop:
                 logger.exception("reading from the model servers failed")
 
     def _step(self) -> None:
-        if len(self._transfers) > _FEW:
-            time.sleep(min(_PAUSE_PER_TRANSFER * len(self._transfers), _PAUSE))
         with self._lock:
             # From here on a step that is posted has to wake this thread.
             self._woken = bool(self._posted)
-        events = self._selector.select(0.0 if self._woken or self._afterwards else self._wait())
+        events = self._selector.select(0.0 if self._woken else self._wait())
         self._woken = True
         self.now = time.monotonic()
         for key, mask in events:
@@ -223,6 +217,8 @@ class ModelLoop:
             else:
                 flags = (pycurl.CSELECT_IN if mask & _READ else 0) | (pycurl.CSELECT_OUT if mask & _WRITE else 0)
                 self._multi.socket_action(key.fd, flags)
+        for descriptor in self.gathering.take_turn(self.now):
+            self._multi.socket_action(descriptor, pycurl.CSELECT_IN)
         while self._posted:
             self._posted.popleft()()
         if self._timer is not None and self._timer <= time.monotonic():
@@ -236,9 +232,10 @@ class ModelLoop:
             ready, self._ready = self._ready, {}
             for transfer in ready:
                 transfer.resume()
-        afterwards, self._afterwards = self._afterwards, []
-        for step in afterwards:
-            step()
+        while self._afterwards:
+            afterwards, self._afterwards = self._afterwards, []
+            for step in afterwards:
+                step()
 
     def _check_times(self) -> None:
         for transfer in list(self._transfers.values()):
@@ -250,6 +247,8 @@ class ModelLoop:
         if not self._transfers:
             return _LONGEST_WAIT
         until = self._next_check if self._timer is None else min(self._next_check, self._timer)
+        if self.gathering:
+            until = min(until, self.gathering.due)
         return max(until - time.monotonic(), 0)
 
     def _clear_wake(self) -> None:
@@ -269,6 +268,7 @@ class ModelLoop:
 
     def _watch(self, what: int, fd: int, *_: Any) -> None:
         """Called by libcurl with the events for which it waits on a socket."""
+        self.gathering.discard(fd)
         if what == pycurl.POLL_REMOVE:
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(fd)

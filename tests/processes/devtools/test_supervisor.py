@@ -186,7 +186,9 @@ def test_a_process_that_keeps_dying_ends_everything_by_name(start: Start) -> Non
         """
     )
     assert running.status() == 1
-    assert "run    | web ended (exit code 3), for the 5th time within 30 s\n" in running.text
+    cause = f"web ended (exit code 3), for the 5th time within 30 s: pid {running.pid_of('web', life=5)}\n"
+    assert f"run    | {cause}run    | giving up" in running.text
+    assert running.lines[-1] == f"run    | The cause: {cause}"
     assert len(re.findall(r"^web +\| pid", running.text, re.MULTILINE)) == 5
     assert not alive(running.pid_of("steady"))
 
@@ -194,12 +196,13 @@ def test_a_process_that_keeps_dying_ends_everything_by_name(start: Start) -> Non
 def test_a_process_that_dies_before_it_was_ready_ends_everything_by_name(start: Start) -> None:
     running = start(
         """
-        web = child("web", "sys.exit(3)", ready=lambda: file_exists("never"), after=["steady"])
+        code = "say('there is no bot'); say(); sys.exit(3)"
+        web = child("web", code, ready=lambda: file_exists("never"), after=["steady"])
         sys.exit(Supervisor([steady(), web]).run())
         """
     )
     assert running.status() == 1
-    assert "run    | web ended (exit code 3) before it was ready\n" in running.text
+    assert running.lines[-1] == "run    | The cause: web ended (exit code 3) before it was ready: there is no bot\n"
     assert not alive(running.pid_of("steady"))
 
 
@@ -223,7 +226,7 @@ def test_a_service_that_is_not_ready_in_time_is_named_with_the_reason(start: Sta
         """
     )
     assert running.status() == 1
-    assert "run    | web was not ready within 0.3 s: never is missing\n" in running.text
+    assert running.lines[-1] == "run    | The cause: web was not ready within 0.3 s: never is missing\n"
     assert not alive(running.pid_of("steady"))
 
 
@@ -236,7 +239,7 @@ def test_a_probe_can_end_the_wait(start: Start) -> None:
         """
     )
     assert running.status() == 1
-    assert "run   | redis will never be ready: it lacks JSON\n" in running.text
+    assert running.lines[-1] == "run   | The cause: redis will never be ready: it lacks JSON\n"
 
 
 def test_a_process_starts_only_when_those_before_it_are_ready(start: Start, tmp_path: Path) -> None:
@@ -425,10 +428,13 @@ def test_with_a_file_the_screen_gets_warnings_only() -> None:
     log.write("redis", "9:M 27 Nov 2026 06:50:49.144 * Configuration loaded")
     log.write("redis", "9:M 27 Nov 2026 06:50:49.144 # Can't save in background: fork: no memory")
     log.write("redis", "9:M 27 Nov 2026 06:50:49.144 # WARNING Memory overcommit must be enabled!")
+    log.write(
+        "web", "2026-11-27 06:50:56,440 WARNING chatbot.logs: MODEL_ULR is not a setting: did you mean MODEL_URL?"
+    )
     log.say("run", "web is ready")
     shown = out.getvalue().splitlines()
     assert [line.split(" ")[-1] for line in shown] == ["text", "text", 'JSON"}', "memory", "ready"]
-    assert len(file.getvalue().splitlines()) == 8
+    assert len(file.getvalue().splitlines()) == 9
 
 
 def test_the_last_lines_of_a_process_that_ended_are_shown_from_its_file(start: Start, tmp_path: Path) -> None:
@@ -438,6 +444,6 @@ def test_the_last_lines_of_a_process_that_ended_are_shown_from_its_file(start: S
         sys.exit(Supervisor([web], log_file=open("run.log", "w")).run())
         """
     )
-    running.sees(r"^web \| out of luck\nrun \| web ended \(exit code 3\) before it was ready$")
+    running.sees(r"^web \| out of luck\nrun \| web ended \(exit code 3\) before it was ready: out of luck$")
     assert running.status() == 1
     assert "out of luck" in (tmp_path / "run.log").read_text()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -100,5 +101,6 @@ def test_urllib3_logs_neither_the_address_nor_what_the_server_sent() -> None:
     with answering(b"HTTP/1.1 200 OK\r\nwhat the server wrote\r\n\r\n", answer("404 Not Found", "")) as url:
         checked = run_model_check(MODEL_URL=f"{url}/v1?key=k-e-y", LOG_LEVEL="DEBUG")
     assert "NO REPLY: bad_answer" in checked.stdout
+    assert re.match(r"settings:  MODEL_URL from the environment(, .*)?\naddress: ", checked.stdout)
     assert checked.stderr == ""
     assert checked.returncode == 1

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from chatbot.store.script_texts import Definition, Line
 from devtools.lint_lua import findings
 
 
@@ -19,12 +20,21 @@ def luacheck() -> None:
 
 
 def found(shared: str, **scripts: str) -> list[str]:
-    """The findings in scripts that begin with a generated line and the part `_shared`."""
-    complete = {name: f"local key = KEYS[1]\n{shared}{text}" for name, text in scripts.items()}
-    return findings(complete, {"_shared": shared, **scripts})
+    """The findings in scripts that begin with a generated line, and with the part `_shared` if they use it."""
+    part = [Line(text, "_shared", number) for number, text in enumerate(shared.splitlines(), 1)]
+    complete = {
+        name: [
+            Line("local key = KEYS[1]"),
+            *(part if USES in text else ()),
+            *(Line(line, name, number) for number, line in enumerate(text.splitlines(), 1)),
+        ]
+        for name, text in scripts.items()
+    }
+    return findings(complete, [Definition(frozenset({USES}), tuple(part))])
 
 
-SHARED = "local function put(value)\n  redis.call('SET', key, value)\nend\n"
+USES = "put"
+SHARED = "-- Stores it.\nlocal function put(value)\n  redis.call('SET', key, value)\nend\n"
 
 
 def test_a_function_that_one_script_uses_is_not_unused() -> None:
@@ -33,26 +43,17 @@ def test_a_function_that_one_script_uses_is_not_unused() -> None:
 
 def test_a_function_that_no_script_uses_is_unused() -> None:
     assert found(SHARED, one="return key\n", two="return key\n") == [
-        "_shared.lua:1:1: unused in every script: local function put(value)"
+        "_shared.lua:2:1: unused in every script: local function put(value)"
     ]
 
 
 def test_an_undefined_name_is_found_where_it_stands() -> None:
     assert found(SHARED, one="put(1)\nputt(2)\n") == ["one.lua:2:1: (W113) accessing undefined variable 'putt'"]
+    assert found(SHARED.replace("value)\nend", "valu)\nend"), one="put(1)\n", two="put(2)\n") == [
+        "_shared.lua:2:20: (W212) unused argument 'value'",
+        "_shared.lua:3:26: (W113) accessing undefined variable 'valu'",
+    ]
 
 
 def test_what_redis_does_not_offer_is_undefined() -> None:
-    assert len(found("-- shared\n", one="print(key)\n", two="return os.time() + key\n")) == 2
-
-
-def test_a_shared_function_may_use_names_of_the_scripts_that_use_it() -> None:
-    shared = "local function renew()\n  redis.call('PEXPIRE', key, ttl)\nend\n"
-    one = "local ttl = ARGV[1]\n"
-    complete = {"one": one + "local key = KEYS[1]\n" + shared + "renew()\n", "two": shared + "return 1\n"}
-    parts = {"_shared": shared, "one": "renew()\n", "two": "return 1\n"}
-    assert findings(complete, parts) == []
-    complete["two"] = shared + "renew()\n"
-    assert {line.partition(" ")[0] for line in findings(complete, {**parts, "two": "renew()\n"})} == {
-        "_shared.lua:2:25:",
-        "_shared.lua:2:30:",
-    }
+    assert len(found(SHARED, zero="put(1)\n", one="print(key)\n", two="return os.time() + key\n")) == 2

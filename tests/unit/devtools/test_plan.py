@@ -16,7 +16,7 @@ import pytest
 
 from devtools.harness.ports import free_port
 from devtools.local import llama_server, plan, probes, redis_server
-from devtools.local.__main__ import locked
+from devtools.local.__main__ import check_redis, locked
 from devtools.local.plan import CannotRun, Ports, child_environment, hide_secrets, make_plan, read_ports
 from devtools.local.ports import why_unusable
 from devtools.paths import BIN, ROOT
@@ -83,6 +83,23 @@ def test_a_redis_that_is_named_is_used_instead(ports_env: dict[str, str], tmp_pa
         assert service.env.get("REDIS_URL") == env.get("REDIS_URL")
         assert service.env["REDIS_PORT"] == "6380"
     assert planned.remarks == [f"{name} is set: using the Redis at elsewhere"]
+
+
+def test_misspelled_settings_are_named_those_of_make_run_included(ports_env: dict[str, str], tmp_path: Path) -> None:
+    env = {**ports_env, "MODEL_ULR": "x", "LOCAL_DATA_DRI": "y", "LOCAL_DATA_DIR": "z"}
+    assert make_plan(env, tmp_path).remarks == [
+        "MODEL_ULR is not a setting: did you mean MODEL_URL?",
+        "LOCAL_DATA_DRI is not a setting: did you mean LOCAL_DATA_DIR?",
+    ]
+
+
+def test_a_redis_that_is_named_and_does_not_answer_ends_the_run_with_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "PATIENCE", 0.0)
+    check_redis({})
+    with pytest.raises(
+        CannotRun, match=r"^no Redis answers where REDIS_URL says: .*127\.0\.0\.1:9.*\nWithout REDIS_URL"
+    ):
+        check_redis({"REDIS_URL": "redis://127.0.0.1:9/0"})
 
 
 def test_a_model_that_is_named_is_used_instead(ports_env: dict[str, str], tmp_path: Path) -> None:
@@ -316,8 +333,8 @@ def web_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 def test_the_web_server_is_ready_when_it_answers_200(web_port: int) -> None:
     probes.http_answers(web_port, "/readyz")
-    Answers.status, Answers.body = 503, {"redis": "down"}
-    with pytest.raises(probes.NotReady, match=r"GET /readyz answers 503: .*redis.*down"):
+    Answers.status, Answers.body = 503, {"status": "not ready", "redis": "is down", "redisjson": "ok", "workers": None}
+    with pytest.raises(probes.NotReady, match=r"^GET /readyz answers 503: redis is down$"):
         probes.http_answers(web_port, "/readyz")
 
 

@@ -7,8 +7,6 @@ import os
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from devtools.paths import BIN, ROOT
 
 GUNICORN = ("gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app")
@@ -34,30 +32,12 @@ def failure(command: tuple[str, ...], folder: Path, **settings: str) -> str:
     return str(json.loads(line)["message"])
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "problem"),
-    [
-        ("WEB_CONCURRENCY", "5000", "must be from 1 to 1000, not 5000"),
-        ("HOST", "a b", "must be a host name or an IP address, not 'a b'"),
-    ],
-)
-def test_gunicorn_names_an_invalid_setting(tmp_path: Path, name: str, value: str, problem: str) -> None:
-    assert f"Settings: {name} {problem}" == failure(GUNICORN, tmp_path, **{name: value})
-
-
 def test_gunicorn_takes_its_settings_from_env_files_too(tmp_path: Path) -> None:
     # gunicorn reads the variable itself, but before the file is read.
     (tmp_path / ".env").write_text("WEB_CONCURRENCY=many\n")
     assert failure(GUNICORN, tmp_path) == "Settings: WEB_CONCURRENCY must be a whole number, not 'many'"
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "problem"),
-    [
-        # Flower reads this one itself, too.
-        ("FLOWER_PORT", "x", "must be a whole number, not 'x'"),
-        ("FLOWER_UNAUTHENTICATED", "perhaps", "must be true or false, not 'perhaps'"),
-    ],
-)
-def test_flower_names_an_invalid_setting(tmp_path: Path, name: str, value: str, problem: str) -> None:
-    assert f"Settings: {name} {problem}" == failure(FLOWER, tmp_path, **{name: value})
+def test_flower_names_an_invalid_setting(tmp_path: Path) -> None:
+    # Flower reads it itself, too.
+    assert failure(FLOWER, tmp_path, FLOWER_PORT="x") == "Settings: FLOWER_PORT must be a whole number, not 'x'"

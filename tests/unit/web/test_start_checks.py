@@ -25,6 +25,7 @@ def nothing_done(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "variable", "says"),
     [
         (["-k", "eventlet", "wsgi:app"], "", "start gunicorn without -k"),
+        (["-k", "sync", "wsgi:app"], "", "start gunicorn without -k"),
         (["--worker-class=no.such:Class", "wsgi:app"], "", "start gunicorn without -k"),
         (["wsgi:app"], "-k uvicorn.workers.UvicornWorker", "start gunicorn without -k"),
         (["wsgi"], "", "start gunicorn wsgi:app"),
@@ -65,6 +66,7 @@ def master(address: Any = ("127.0.0.1", 0), **changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("address", "says"),
     [
+        (("192.0.2.1", 8080), "HOST 192.0.2.1 is not an address of this machine"),
         (("127.0.0.1", 99999), "PORT 99999: a port is a number up to 65535"),
         ("/no/such/folder/socket", "this user cannot create files in /no/such/folder"),
         (str(Path(__file__).parent), "something else has this name"),

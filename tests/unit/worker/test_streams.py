@@ -5,17 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import pytest
 
+from chatbot.errors import StoreUnavailable
 from chatbot.protocol import frames
 from chatbot.protocol.compact_json import to_json
 from chatbot.protocol.openai.calls import decode_calls
 from chatbot.sessions.leases import RENEW, Assignment, Leases
 from chatbot.worker.models.call import Call
-from chatbot.worker.models.event_loop import ModelLoop
-from chatbot.worker.open_streams import LONGEST_INTERVAL, REPORT_INTERVAL, OpenStreams
+from chatbot.worker.models.event_loop import ModelLoop, outside
+from chatbot.worker.open_streams import OpenStreams
+from chatbot.worker.report_pace import LONGEST_INTERVAL, REPORT_INTERVAL
 from chatbot.worker.stream import Stream
 from devtools.harness.deployment import eventually
 
@@ -100,7 +103,7 @@ def test_chunks_are_gathered_for_longer_while_reports_come_late() -> None:
 
     def grows(until: float) -> bool:
         stream.add("more")
-        return streams.interval == until
+        return streams.pace.interval == until
 
     eventually(lambda: grows(LONGEST_INTERVAL), what="the longest interval")
     slow.delay = 0
@@ -154,6 +157,88 @@ def test_the_first_text_is_reported_unless_the_reply_ends_with_what_was_read(wai
     loop.run(lambda: None)
     streams.close(stream)
     assert counting.reported == (["text"] if waits else [])
+
+
+class _HeldRedis:
+    """Answers a report once `release` is set; in a model loop other replies run meanwhile."""
+
+    def __init__(self) -> None:
+        self.reported: list[str] = []
+        self.threads: set[str] = set()
+        self.begun, self.release = threading.Event(), threading.Event()
+        self.fails = False
+
+    def progress(self, reports: list[Any]) -> list[str]:
+        self.reported += [report.text for report in reports]
+        self.threads.add(threading.current_thread().name)
+        self.begun.set()
+        outside(self.release.wait)
+        if self.fails:
+            self.fails = False
+            raise StoreUnavailable("away")
+        return ["on"] * len(reports)
+
+
+@pytest.mark.parametrize("closes_in_loop", [False, True])
+def test_the_loop_reports_what_it_reads_and_a_reply_ends_after_its_report(closes_in_loop: bool) -> None:
+    held, loop, call = _HeldRedis(), ModelLoop(2), Call(30)
+    streams = OpenStreams(cast(Leases, held), in_loop=True)
+    call.loop = loop
+    closing, closed = threading.Event(), threading.Event()
+    stream = streams.open(with_message(), call)
+    # The thread has looked once, and sleeps.
+    eventually(lambda: streams._next_check > time.monotonic() + 0.2)
+    loop.run(lambda: stream.add("text"))
+    assert held.begun.wait(30)
+
+    def close() -> None:
+        closing.set()
+        streams.close(stream)
+        closed.set()
+
+    if closes_in_loop:
+        loop.start(close)
+    else:
+        threading.Thread(target=close).start()
+    assert closing.wait(30)
+    # The loop has run what the reply does until it waits.
+    loop.run(lambda: None)
+    assert not closed.is_set()
+    held.release.set()
+    assert closed.wait(30)
+    assert (held.reported, held.threads) == (["text"], {"model-streams"})
+
+
+def test_the_first_text_of_a_reply_does_not_wait_for_the_report_of_another() -> None:
+    held, loop = _HeldRedis(), ModelLoop(2)
+    streams = OpenStreams(cast(Leases, held), in_loop=True)
+    opened = []
+    for session in ("one", "two"):
+        call = Call(30)
+        call.loop = loop
+        opened.append(streams.open(replace(with_message(), session=session), call))
+        loop.run(partial(opened[-1].add, session))
+        eventually(lambda: held.reported[-1] == opened[-1].assignment.session, what="the report")
+    held.release.set()
+    for stream in opened:
+        streams.close(stream)
+    assert held.reported == ["one", "two"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_text_that_comes_during_a_report_of_the_loop_is_reported_behind_it(fails: bool) -> None:
+    held, loop, call = _HeldRedis(), ModelLoop(2), Call(30)
+    streams = OpenStreams(cast(Leases, held), in_loop=True)
+    call.loop, held.fails = loop, fails
+    stream = streams.open(with_message(), call)
+    loop.run(lambda: stream.add("one "))
+    assert held.begun.wait(30)
+    loop.run(lambda: stream.add("two"))
+    held.release.set()
+    # After a failure Redis may have the text or not.
+    expected = ["one ", "one two" if fails else "two"]
+    eventually(lambda: held.reported == expected, what="both reports")
+    streams.close(stream)
 
 
 def test_the_deadline_of_a_reply_that_begins_after_an_idle_time_counts() -> None:

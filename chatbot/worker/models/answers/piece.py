@@ -16,7 +16,7 @@ class Piece(NamedTuple):
 
     text: str
     finish_reason: str | None = None
-    #: The model's thinking, which is no part of the reply.
+    #: The model's reasoning, which is not part of the reply.
     reasoning: str = ""
     #: All text before this chunk was thinking, as it turns out: the reply's text begins with this chunk's.
     retracts: bool = False

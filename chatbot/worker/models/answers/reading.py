@@ -68,7 +68,7 @@ def read_reply(
             raise
         reply.reason = "content_filter"
     except ModelError:
-        # What follows the end is no part of the reply.
+        # What follows the end is not part of the reply.
         if not reply.ended:
             raise
     except (urllib3.exceptions.HTTPError, requests.RequestException, OSError):
@@ -269,7 +269,7 @@ def _parsed(data: str) -> Iterable[dict[str, Any]]:
 
 
 def _unusual(document: Any, data: str) -> Iterator[dict[str, Any]]:
-    """The objects of a list, or of data that is no JSON document."""
+    """The objects of a list, or of data that is not a JSON document."""
     if document is None:
         # Some servers leave out the empty line between events, some repeat the field's name.
         lines = [line.strip().removeprefix("data:") for line in data.splitlines() if line.strip()]

@@ -21,7 +21,7 @@ _ENDS = (
 )
 _LONGEST = max(map(len, _ENDS))
 _ENDINGS = re.compile(rf"(?:(?:{'|'.join(map(re.escape, _ENDS))})\s*)*")
-#: What tells the end of text that is struck out in HTML from a special token of Llama and Mistral.
+#: Distinguishes the end of struck-out text in HTML from a special token of Llama and Mistral.
 _STRIKES = re.compile(r"<s(\s|>|\Z)")
 
 

@@ -20,7 +20,7 @@ _FIELDS = (b"data", b"event", b"id", b"retry", b"")
 
 
 class Event(NamedTuple):
-    """One event; `stray` holds a line that is no field of the format, as servers write when they fail."""
+    """One event; `stray` holds a line that is not a field of the format, as servers write when they fail."""
 
     name: str
     data: str

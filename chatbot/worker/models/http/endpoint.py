@@ -106,7 +106,7 @@ class ModelEndpoint:
             call.done()
 
     def get(self, url: str) -> Any:
-        """The JSON at another address of the same server; None when there is none."""
+        """The JSON at another address of the same server; None when it has no such address."""
         try:
             with self._blocking.send(
                 requests.Request("GET", url, self._headers).prepare(), self._read_timeout

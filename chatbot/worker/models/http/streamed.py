@@ -131,6 +131,11 @@ class StreamedResponse(ModelResponse):
         if self._error is not None and not self._chunks and not self._body_began:
             raise self._error
 
+    def begun(self) -> None:
+        if not self._call.begun and not self._ended:
+            self._loop.begun(self)
+        super().begun()
+
     def close(self) -> None:
         self._call.done()
         if self._ended:
@@ -139,6 +144,7 @@ class StreamedResponse(ModelResponse):
             self._loop.remove(self)
             self._release()
         else:
+            self._loop.read_at_once(self)
             self._drain_until = self._loop.now + _DRAIN_TIMEOUT
             self._loop.check_within(_DRAIN_TIMEOUT)
 

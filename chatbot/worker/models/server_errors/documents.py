@@ -26,7 +26,7 @@ _KEY = re.compile(r"^(sk|hf|gsk|xai|nvapi|pplx|bearer)[-_]|^(?=.*[A-Za-z])(?=(.*
 #: Fields with types and codes of an error, and those that may stand beside it.
 _NAMES = ("type", "__type", "code", "status", "error_code", "status_code", "statusCode")
 _OUTER_NAMES = ("code", "type", "status_code", "statusCode")
-#: A number of seconds beyond this is none.
+#: A larger number does not count as seconds.
 _MOST_SECONDS = 1e9
 #: Levels of a document, and texts in it, that are searched.
 _MAX_DEPTH, _MAX_STRINGS = 8, 50

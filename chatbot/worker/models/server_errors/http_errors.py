@@ -1,8 +1,8 @@
 """What a model server's status, error document or broken connection means, as a `ModelError`.
 
-The server's own text decides the type and the kind of the error, but never becomes part of the error's text: servers
-quote requests, validators the body and proxies the headers. The log gets the server's error code and type, and the
-length of its text. `ModelError.server_text` holds the text itself.
+The server's own text decides the type and the kind of the error, but never becomes part of the error's text. Servers
+quote requests, validators quote the body, and proxies the headers. The log gets the server's error code and type, and
+the length of its text. `ModelError.server_text` holds the text itself.
 """
 
 from __future__ import annotations

@@ -246,8 +246,8 @@ _TOO_LARGE_AT_ALL = re.compile(r"request too large|must be reduced|reduce your m
 def meaning(status: int, names: tuple[str, ...], text: str, *, waits: bool = False) -> Meaning:
     """What an error means.
 
-    `status` is the HTTP status, or the one in a document under 200; `text` all texts of the error; `waits` whether the
-    server names a time after which to try again.
+    `status` is the HTTP status, or the one in a document under 200. `text` holds all texts of the error. `waits` says
+    whether the server names a time after which to try again.
     """
     if status == 413 or (status == 429 and _TOO_LARGE_AT_ALL.search(text)):
         return Meaning.TOO_LONG

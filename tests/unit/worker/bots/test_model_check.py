@@ -1,16 +1,20 @@
-"""`model-check` with a bot of one's own."""
+"""`model-check` with a bot of one's own, and where its settings come from."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from chatbot.bot import Context, Message
-from chatbot.config import Settings
-from chatbot.worker.model_check import check
+from chatbot.config import ModelSettings, Settings
+from chatbot.config.reader import load_env_file
+from chatbot.worker import model_check
+from chatbot.worker.model_check import check, sources
 
 Check = Callable[..., tuple[bool, str]]
 
@@ -65,3 +69,21 @@ def test_a_bot_that_gives_no_reply_is_not(checked: Check, name: str, verdict: st
     fine, lines = checked(name, MODEL_TIMEOUT="0.05", MODEL_LOADING_TIMEOUT="0.05")
     assert not fine
     assert f"verdict:   {verdict}" in lines
+
+
+def test_the_first_line_says_where_the_settings_come_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    # `load_env_file` adds to the environment.
+    monkeypatch.setattr(os, "environ", {})
+    assert sources().startswith("settings:  the defaults, as neither the environment nor .env in this folder names a ")
+    (tmp_path / ".env").write_text("MODEL_NAME=gpt-k\nMODEL_URL=http://127.0.0.1:8/v1\n")
+    os.environ["MODEL_URL"] = ModelSettings.servers[0].url
+    load_env_file()
+    assert sources() == "settings:  MODEL_URL from the environment, MODEL_NAME from .env"
+
+
+def test_the_model_of_make_run_is_named_where_no_model_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_check, "_listed_models", lambda *_: ["small"])
+    (server,), named = ModelSettings.servers, Settings.from_env({"MODEL_NAME": "gpt-k"})
+    assert model_check._model(server, Settings()).startswith("small, as the server lists; ")
+    assert model_check._model(server, named) == "gpt-k (MODEL_NAME), which the server does not list; it lists small"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import http.server
 import json
-import os
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +18,9 @@ from chatbot.errors import ConfigurationError
 from chatbot.store.client import connect
 from chatbot.worker.models.errors import ModelError, PermanentModelError
 from chatbot.worker.models.http.endpoint import check_certificate
+from chatbot.worker.process import _check_model
 from devtools.harness.certificates import make_certificates, run_openssl
 from devtools.harness.ports import free_port
-from devtools.paths import BIN, ROOT
 from tests.support.models import ask, at
 
 REPLY = json.dumps({"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}).encode()
@@ -98,12 +96,9 @@ def test_an_unusable_certificate_is_named(folder: Path, files: tuple[str, ...]) 
 
 
 def test_a_worker_with_an_unusable_certificate_does_not_start() -> None:
-    env = {**os.environ, "MODEL_CLIENT_CERT": "/no/such/file.pem"}
-    command = [str(BIN / "celery"), "-A", "celery_worker", "worker"]
-    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
-    assert ended.returncode == 1
-    assert "Settings: MODEL_CLIENT_CERT is not usable (/no/such/file.pem)" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    settings = Settings.from_env({"MODEL_CLIENT_CERT": "/no/such/file.pem"})
+    with pytest.raises(SystemExit, match=r"^Settings: MODEL_CLIENT_CERT is not usable \(/no/such/file.pem\)"):
+        _check_model(settings)
 
 
 def test_connections_to_redis_trust_the_authority_in_ssl_cert_file(
