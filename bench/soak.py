@@ -34,17 +34,17 @@ def main() -> int:
     """Exit status 1 when memory or latency grew, or replies were lost, doubled or out of order."""
     parser = argparse.ArgumentParser(prog="make bench-soak", description=__doc__)
     parser.add_argument("minutes", nargs="?", type=float, default=10.0, help="how long (10)")
-    parser.add_argument("--people", type=int, default=50, help="users at once (50)")
+    parser.add_argument("--users", type=int, default=50, help="users at once (50)")
     options = parser.parse_args()
     with PacedModel() as model:
-        outcome = soak(model, options.minutes, options.people)
+        outcome = soak(model, options.minutes, options.users)
     report.print_outcome(outcome)
     results.save("soak", outcome)
     report.write()
     return 0 if all(row.verdict.startswith("met") for row in outcome.rows) else 1
 
 
-def soak(model: PacedModel, minutes: float, people: int) -> Outcome:
+def soak(model: PacedModel, minutes: float, users: int) -> Outcome:
     """Runs the soak. Sessions live for a tenth of the time, so that as many end as begin."""
     seconds = minutes * 60
     samples: list[dict[str, float]] = []
@@ -54,7 +54,7 @@ def soak(model: PacedModel, minutes: float, people: int) -> Outcome:
 
         async def main() -> None:
             model.set(STREAMED)
-            crowd = [asyncio.create_task(_person(system, talk)) for _ in range(people)]
+            crowd = [asyncio.create_task(_user(system, talk)) for _ in range(users)]
             start = time.monotonic()
             for number in range(1, _SAMPLES + 1):
                 await asyncio.sleep(max(start + seconds * number / _SAMPLES - time.monotonic(), 0))
@@ -65,13 +65,13 @@ def soak(model: PacedModel, minutes: float, people: int) -> Outcome:
         talk.open()
         run(main())
         talk.close()
-    outcome = _judge(samples, talk, people)
+    outcome = _judge(samples, talk, users)
     outcome.seconds = time.monotonic() - began
     outcome.load_before, outcome.load_after = load, os.getloadavg()[0]
     return outcome
 
 
-async def _person(system: ChatSystem, talk: Talk) -> None:
+async def _user(system: ChatSystem, talk: Talk) -> None:
     while talk.sending:
         client = system.clients(1)[0]
         await client.connect(system.url)
@@ -99,11 +99,11 @@ def _sample(system: ChatSystem, talk: Talk, minute: float) -> dict[str, float]:
     return {**taken, **system.memory()}
 
 
-def _judge(samples: Sequence[dict[str, float]], talk: Talk, people: int) -> Outcome:
+def _judge(samples: Sequence[dict[str, float]], talk: Talk, users: int) -> Outcome:
     fitted = samples[int(len(samples) * _WARM_UP) :]
     minutes = [s["minute"] for s in fitted]
     table = Table(
-        f"Soak: {round(samples[-1]['minute'], 1):g} minutes, {people} users, model at 0.5 s in 25 tokens",
+        f"Soak: {round(samples[-1]['minute'], 1):g} minutes, {users} users, model at 0.5 s in 25 tokens",
         ["what", "mean", "growth over the fitted time", "verdict"],
         [],
         f"A straight line through all but the first {_WARM_UP:.0%} of the time; users leave after {_REPLIES} replies, "

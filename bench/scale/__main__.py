@@ -101,7 +101,7 @@ def _costs(_: int) -> str:
 
 
 def _compare_servers(seed: int) -> str:
-    crowd = Crowd(6, 5, 4, seconds=60.0)
+    crowd = Crowd(6, 5, 4, reading=0.1, seconds=60.0)
     table = report.balances([measured.run_crowd(crowd), balance(replace(crowd, seconds=400.0), seed)])
     table = [["", *table[0]], ["measured", *table[1]], ["simulated", *table[2]]]
     report.show(table)

@@ -54,13 +54,14 @@ FAULTS = (
         lost=(30, 35),
     ),
 )
-#: Model servers: the product's choice, and what it would be if workers knew each other's calls.
+#: Model servers: the product's choice (0.1 s), without Redis, and with counts of other ages.
 CROWDS = (
-    Crowd(2, 4, 2),
+    Crowd(2, 4, 2, reading=0.1),
+    Crowd(20, 5, 4, reading=0.1),
     Crowd(20, 5, 4),
     Crowd(20, 5, 4, reading=3.0),
     Crowd(20, 5, 4, reading=0.0),
+    Crowd(20, 25, 4, reading=0.1),
     Crowd(20, 25, 4),
-    Crowd(20, 25, 4, reading=0.0),
-    Crowd(20, 500, 16, seconds=12.0),
+    Crowd(20, 500, 16, seconds=12.0, reading=0.1),
 )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import heapq
-import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.scale.outcome import imbalance
 from chatbot.worker.models.answers.piece import Pieces
-from chatbot.worker.models.balancer import _MAX_LOAD, BalancedModel, _BalancedServer
+from chatbot.worker.models.balancer import BalancedModel, _BalancedServer
 from chatbot.worker.models.base import Model
 from chatbot.worker.models.call import Call
 from chatbot.worker.prompts import PromptMessage
@@ -28,17 +27,36 @@ class _Nowhere(Model):
         raise NotImplementedError
 
 
+class _Others:
+    """The calls of the other workers, as they were read last: in place of the product's exchange by Redis."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, int] = {}
+
+    def others(self) -> dict[str, int]:
+        return self.calls
+
+    def begun(self) -> None:
+        """Nothing to publish."""
+
+
 class _Choice(BalancedModel):
-    """One worker's choice; a variant of the product's also counts the calls of others, as far as it knows them."""
+    """One worker's choice, with the calls of others as far as it knows them."""
 
     def __init__(self, servers: int) -> None:
         super().__init__({f"http://model-{n}:8000/v1": _Nowhere() for n in range(servers)}, 30)
-        self.others: list[int] | None = None
+        self.known = _Others()
+        self._shared = self.known  # type: ignore[assignment]
         self.read_at = 0.0
 
     @property
     def calls(self) -> list[int]:
         return [server.calls for server in self._servers]
+
+    def read(self, choices: Sequence[_Choice]) -> None:
+        """Notes the calls of all others."""
+        sums = [sum(column) for column in zip(*(c.calls for c in choices), strict=True)]
+        self.known.calls = {server.name: n - server.calls for server, n in zip(self._servers, sums, strict=True)}
 
     def start(self, call: Call) -> _BalancedServer:
         server = self._start(set(), call)
@@ -48,13 +66,6 @@ class _Choice(BalancedModel):
     def home(self, session: str) -> _BalancedServer:
         return min(self._servers, key=lambda server: server.rank(session))
 
-    def _order(self, call: Call) -> Callable[[_BalancedServer], tuple[bool, float, bool, int]]:
-        if self.others is None:
-            return super()._order(call)
-        others = dict(zip(self._servers, self.others, strict=True))
-        most = math.ceil(_MAX_LOAD * (sum(self.calls) + sum(self.others) + 1) / len(others))
-        return lambda server: (False, 0.0, server.calls + others[server] >= most, server.rank(call.session))
-
 
 @dataclass(frozen=True)
 class Crowd:
@@ -63,7 +74,7 @@ class Crowd:
     workers: int
     calls: int
     servers: int
-    #: Seconds between two readings of what all workers count; None without any, as in the product; 0 for always.
+    #: Seconds between two readings of what all workers count; None without any, as where Redis is away; 0 for always.
     reading: float | None = None
     seconds: float = 200.0
 
@@ -104,8 +115,7 @@ def balance(crowd: Crowd, seed: int) -> Balance:
         if ended is not None:
             ended[0].end(ended[1])
         if crowd.reading is not None and now >= choice.read_at:
-            sums = [sum(column) for column in zip(*(c.calls for c in choices), strict=True)]
-            choice.others = [all_calls - own for all_calls, own in zip(sums, choice.calls, strict=True)]
+            choice.read(choices)
             choice.read_at = now + crowd.reading
         call = Call(60, "", chance.choice(names))
         server = choice.start(call)

@@ -29,6 +29,8 @@ API_KEYS = "chat:keys"
 CHARGES_CHECKED = "chat:charges:checked"
 #: Before a worker's name: its replies in progress and its slots, as two numbers.
 WORKER_LOAD = "chat:load:"
+#: A hash: the calls in progress on several model servers. Field: a worker process; see telemetry/model_calls.py.
+MODEL_CALLS = "chat:model-calls"
 #: A hash with the sums of what all workers counted: see telemetry/counters.py.
 METRICS = "chat:metrics"
 #: Never exists, and each script names it. While a slot of a Redis Cluster moves, Redis so refuses the script before it

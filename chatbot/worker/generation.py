@@ -72,6 +72,7 @@ class Generator:
         if reported is None or reported.estimated:
             stream.usage = Usage(stream.prompt_tokens, 0, stream.generated, estimated=True)
             return
+        stream.server_usage = reported
         # Of the attempts before, the prompts are not known.
         stream.usage = replace(reported, completion=before + (reported.completion or 0), estimated=before > 0)
         self._counts.add(TOKENS, "prompt", reported.prompt or 0)
@@ -83,7 +84,7 @@ def log_reply(stream: Stream, finish_reason: str) -> None:
     """Logs what a reply took. Called once it is committed: the user does not wait for the line."""
     line = "replied with %d characters in %.3f s, the first after %.3f s (%s); %s"
     first = stream.first_after or 0.0
-    logger.info(line, len(stream.text), stream.took, first, finish_reason, _in_words(stream.usage))
+    logger.info(line, len(stream.text), stream.took, first, finish_reason, _in_words(stream.server_usage))
 
 
 def _take(piece: Piece, work: Assignment, stream: Stream) -> int:
@@ -105,6 +106,6 @@ def _take(piece: Piece, work: Assignment, stream: Stream) -> int:
 
 
 def _in_words(usage: Usage | None) -> str:
-    if usage is None or usage.estimated:
+    if usage is None:
         return "the server did not report its tokens"
     return f"tokens: {usage.prompt or 0} of the prompt, {usage.cached or 0} cached; {usage.completion or 0} generated"

@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import greenlet
@@ -20,7 +20,7 @@ from chatbot.errors import StoreUnavailable
 from chatbot.sessions.leases import LEASE, Assignment, Leases, Progress
 from chatbot.telemetry.counters import REPORT_FAILURES, WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.models.call import Call
-from chatbot.worker.models.event_loop import ModelLoop, outside
+from chatbot.worker.models.event_loop import current_loop
 from chatbot.worker.report_pace import ReportPace
 from chatbot.worker.stream import Stream
 
@@ -57,9 +57,9 @@ class OpenStreams:
         self.pace = ReportPace()
         # When the last round began, when leases are checked next, and when the thread wakes up.
         self._last_round = self._next_check = self._wakes_at = 0.0
-        # Held during a round trip, for whose end `close` waits: in one of the loop as these greenlets.
-        self._reporting = threading.Lock()
-        self._closing: list[greenlet.greenlet] | None = None
+        # Notifies the threads that wait for the end of a report, and what continues the replies of a loop that do.
+        self._report_ended = threading.Condition(self.lock)
+        self._closing: list[tuple[Stream, Callable[[], None]]] = []
 
     def open(self, assignment: Assignment, call: Call) -> Stream:
         """Renews the lease of a reply from here to `close`.
@@ -90,17 +90,13 @@ class OpenStreams:
         with self._changed:
             if self._open.get(stream.assignment.session) is stream:
                 del self._open[stream.assignment.session]
-            under_way = stream.in_report
-        loop = stream.call.loop
-        if under_way and loop is not None and self._closing is not None:
-            self._closing.append(greenlet.getcurrent())
-            loop.pause()
-        elif under_way:
-            outside(self._wait_for_report)
-
-    def _wait_for_report(self) -> None:
-        with self._reporting:
-            return
+            loop = current_loop()
+            if loop is None:
+                self._report_ended.wait_for(lambda: not stream.in_report)
+            if loop is None or not stream.in_report:
+                return
+            self._closing.append((stream, partial(loop.post, greenlet.getcurrent().switch)))
+        loop.pause()
 
     def last_report(self, stream: Stream) -> Progress:
         """What is new in a closed stream since its last report."""
@@ -151,10 +147,8 @@ class OpenStreams:
         loop = added[0].call.loop if added and self._in_loop else None
         if loop is None:
             self._mark(added)
-        elif self._mark(added, until=time.monotonic()) and self._reporting.acquire(blocking=False):
-            # The round under way, if there is one, reports what became due meanwhile.
-            self._closing = []
-            loop.start(partial(self._report_in_loop, loop))
+        elif self._mark(added, until=time.monotonic()):
+            loop.begin(self._report_in_loop)
 
     def _mark(self, streams: Sequence[Stream], until: float = -math.inf) -> bool:
         """Has the text of these reported. Returns whether some of it is due `until` then, which the caller reports."""
@@ -173,18 +167,10 @@ class OpenStreams:
             self._wakes_at = due
             self._changed.notify()
 
-    def _report_in_loop(self, loop: ModelLoop) -> None:
-        """Reports what is due, in the loop's thread. `_reporting` is held, and released at the end."""
-        try:
-            while (now := time.monotonic()) >= self._paused_until and self._report_due(now):
-                self.pace.adapt(time.monotonic() - now)
-        finally:
-            closing, self._closing = self._closing or (), None
-            self._reporting.release()
-            for call in closing:
-                loop.post(call.switch)
-            with self._changed:
-                self._wake_by(min(map(self._due, self._dirty), default=math.inf))
+    def _report_in_loop(self) -> None:
+        """Reports what is due, in the loop's thread."""
+        while (now := time.monotonic()) >= self._paused_until and self._report(now):
+            self.pace.adapt(time.monotonic() - now)
 
     def _run(self) -> None:
         while True:
@@ -218,19 +204,17 @@ class OpenStreams:
                     self._dirty.append(stream)
 
     def _due(self, stream: Stream) -> float:
-        """When the stream's text is to be reported, by the monotonic clock; the first text at once."""
+        """When the stream's text is to be reported, by the monotonic clock: the first at once, one report at a time."""
+        if stream.in_report:
+            return math.inf
         if not stream.reported:
             return 0.0
-        spacing = min(_ROUND_PER_STREAM * len(self._open), _ROUND)
+        # A loop reads many together.
+        spacing = 0.0 if self._in_loop else min(_ROUND_PER_STREAM * len(self._open), _ROUND)
         return max(stream.last_report + self.pace.interval, self._last_round + spacing)
 
     def _report(self, now: float) -> bool:
         """Reports what is due; whether there was something."""
-        with self._reporting:
-            return self._report_due(now)
-
-    def _report_due(self, now: float) -> bool:
-        """The same for a caller that holds `_reporting`."""
         ready, reports = self._due_reports(now)
         if not ready:
             return False
@@ -246,8 +230,7 @@ class OpenStreams:
             self._requeue(ready)
             raise
         finally:
-            for stream in ready:
-                stream.in_report = False
+            self._reported(ready)
         self._requeue([s for s, answer in zip(ready, answers, strict=True) if answer == "unavailable"])
         for stream, answer in zip(ready, answers, strict=True):
             if answer == "unavailable":
@@ -264,6 +247,21 @@ class OpenStreams:
                     stream.start_over()
                 self._mark([stream])
         return True
+
+    def _reported(self, streams: Sequence[Stream]) -> None:
+        """The report of these has ended: what waits for that goes on."""
+        with self.lock:
+            for stream in streams:
+                stream.in_report = False
+            ended = [go_on for stream, go_on in self._closing if not stream.in_report]
+            self._closing = [each for each in self._closing if each[0].in_report]
+            due = max(min(map(self._due, self._dirty), default=math.inf), self._paused_until)
+            if due > time.monotonic() or current_loop() is None:
+                # What is due already is reported next, in the same thread.
+                self._wake_by(due)
+            self._report_ended.notify_all()
+        for go_on in ended:
+            go_on()
 
     def _due_reports(self, now: float) -> tuple[list[Stream], list[Progress]]:
         """The streams that are to be reported now, and their reports."""

@@ -102,7 +102,7 @@ class WorkerServices:
     def _create_model(self) -> Model:
         if self._settings.model.api == PYTHON:
             return PythonModel(str(self._settings.model.callable), self.leases.facts, self.slots)
-        return create_model(self._settings)
+        return create_model(self._settings, lambda: self.client)
 
     def replies(self) -> Replies:
         """One object for all tasks and threads of the process."""

@@ -75,6 +75,8 @@ class Stream:
         #: Tokens of the prompt, estimated.
         self.prompt_tokens = 0
         self.usage: Usage | None = None
+        #: What the server reported of this attempt alone.
+        self.server_usage: Usage | None = None
         #: Seconds until this attempt's first text.
         self.first_after: float | None = None
         #: Seconds that this attempt took.

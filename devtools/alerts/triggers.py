@@ -36,16 +36,16 @@ class LiveChat:
         self.model = model
         self.broker = broker
         self._ending = threading.Event()
-        self._people = [threading.Thread(target=self._talk, args=(n,), daemon=True) for n in range(4)]
+        self._users = [threading.Thread(target=self._talk, args=(n,), daemon=True) for n in range(4)]
 
     def start_talking(self) -> None:
-        for person in self._people:
-            person.start()
+        for user in self._users:
+            user.start()
 
     def stop_talking(self) -> None:
         self._ending.set()
-        for person in self._people:
-            person.join(60)
+        for user in self._users:
+            user.join(60)
 
     def _talk(self, number: int) -> None:
         while not self._ending.is_set():

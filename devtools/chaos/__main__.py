@@ -50,7 +50,7 @@ def parse() -> argparse.Namespace:
         "names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(known)}; all faults by default"
     )
     parser.add_argument("--times", type=int, help="repetitions of each fault; by default a number for each")
-    parser.add_argument("--people", type=int, default=20, help="users: twice as many as the workers have slots (20)")
+    parser.add_argument("--users", type=int, default=20, help="users: twice as many as the workers have slots (20)")
     parser.add_argument("--webs", type=int, default=2, help="web processes (2)")
     parser.add_argument("--workers", type=int, default=2, help="workers (2)")
     parser.add_argument("--tokens", type=int, default=40, help="tokens of a reply (40)")
@@ -70,7 +70,7 @@ def parse() -> argparse.Namespace:
 @contextlib.contextmanager
 def started(kind: type[Deployment], options: argparse.Namespace) -> Iterator[tuple[Deployment | None, ModelServer]]:
     """A chat whose workers have half as many slots as there are users, so that these ask for twice what it can do."""
-    slots = max(options.people // (2 * options.workers), 1)
+    slots = max(options.users // (2 * options.workers), 1)
     with ModelServer(first=100, interval=options.interval, tokens=options.tokens, record=False) as model:
         try:
             chat = kind(model.url, webs=options.webs, workers=options.workers, worker_concurrency=slots)
@@ -87,7 +87,7 @@ def inflict(chat: Deployment, model: ModelServer, name: str, options: argparse.N
     began = time.monotonic()
     times = options.times or EXPERIMENTS[name].times
     before = last_request(model)
-    crowd = run_experiment(chat, model, name, times, options.people, reply_length=reply_length(options))
+    crowd = run_experiment(chat, model, name, times, options.users, reply_length=reply_length(options))
     kept = show(name, times, crowd, began, options)
     show_tokens(model, before, crowd)
     return kept

@@ -1,210 +1,24 @@
-"""Users who talk while parts of the chat break: they reconnect, wait and resend by the rules of docs/protocol.md, and
-record what was acknowledged."""
+"""Users who talk at once while parts of the chat break, and what became of their messages."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
-import requests
-
-from chatbot.sessions.ids import session_id
-from devtools.chaos.clients import BROKEN, Socket
-from devtools.harness.chat_client import history, new_session
+from devtools.chaos.user import RETRY_DELAY, TrackedMessage, User
+from devtools.harness.chat_client import history
 from devtools.harness.delivery import Delivery
 
 #: Seconds after which the reply to a message counts as lost, unless a crowd is given another number.
 LOST_AFTER = 60.0
-#: Seconds between two attempts to connect.
-RETRY_DELAY = 0.1
 #: Threads for HTTP requests.
 _HTTP_THREADS = 8
-
-T = TypeVar("T")
-
-
-@dataclass(eq=False)
-class TrackedMessage:
-    """One message, its acknowledgement and its replies. Times are those of `time.monotonic()`; 0 means not yet."""
-
-    message_id: str
-    sent_at: float
-    acknowledged_at: float = 0.0
-    answered_at: float = 0.0
-    streamed: dict[str, str] = field(default_factory=dict)
-    replies: dict[str, str] = field(default_factory=dict)
-    #: When a reply was begun: its first text came.
-    begun: list[float] = field(default_factory=list)
-    #: When a retry was promised, and in how many seconds.
-    promised: list[tuple[float, float]] = field(default_factory=list)
-    #: How often it was refused before it was accepted.
-    refused: int = 0
-
-
-class Person:
-    """A user who sends one message after the other in one session until `end()`."""
-
-    def __init__(self, crowd: Crowd, number: int) -> None:
-        self.name = f"person{number}"
-        self.number = number
-        self.messages: list[TrackedMessage] = []
-        self.problems: list[str] = []
-        self.token = ""
-        self.reconnects = 0
-        #: The web process of the socket.
-        self.url = ""
-        self.done = False
-        self._crowd = crowd
-        self._random = random.Random(number)
-        self._ending = asyncio.Event()
-        self._socket: Socket | None = None
-        self._last: str | None = None
-
-    @property
-    def session(self) -> str:
-        """The session's id; '' before it exists."""
-        return session_id(self.token) if self.token else ""
-
-    @property
-    def waiting(self) -> TrackedMessage | None:
-        """The acknowledged message that has no reply yet."""
-        last = self.messages[-1] if self.messages else None
-        return last if last and last.acknowledged_at and not last.answered_at else None
-
-    def end(self) -> None:
-        """Sends no more messages; the reply to an accepted one is still awaited."""
-        self._ending.set()
-
-    async def run(self) -> None:
-        try:
-            self.token = await self._insist(lambda url: self._crowd.http(new_session, url, f"person {self.number}"))
-            while not self._ending.is_set():
-                await self._converse(len(self.messages))
-        except Exception as error:  # noqa: BLE001 - reported to the test, which fails
-            self.problems.append(f"{self.name}: {type(error).__name__}: {error}")
-        finally:
-            self._disconnect()
-            self.done = True
-
-    async def _converse(self, number: int) -> None:
-        message = TrackedMessage(f"m{number}", time.monotonic())
-        self.messages.append(message)
-        asked = f"{self._crowd.order(self.number + number)}person {self.number} asks {number}"
-        cut_at = self._random.randint(1, 8) if self._crowd.cut_often and self._random.random() < 0.5 else 0
-        while not message.answered_at:
-            if self._ending.is_set() and not message.acknowledged_at and message.refused:
-                return
-            if time.monotonic() - message.sent_at > self._crowd.lost_after:
-                state = "acknowledged" if message.acknowledged_at else "never acknowledged"
-                self.problems.append(f"{asked}: no reply ({state})")
-                # Later messages would wait behind this one.
-                self._ending.set()
-                return
-            try:
-                socket = await self._connected()
-                if not message.acknowledged_at:
-                    socket.send(type="message", msg=asked, id=message.message_id)
-                await self._read(socket, message, asked, cut_at)
-            except BROKEN:
-                self._disconnect()
-                await asyncio.sleep(RETRY_DELAY)
-            cut_at = 0
-
-    async def _read(self, socket: Socket, message: TrackedMessage, asked: str, cut_at: int) -> None:
-        while not message.answered_at:
-            frame = await socket.receive()
-            kind = frame["type"]
-            if kind == "session" and frame["recovered"] is False:
-                self._resume_after_a_restore(socket, message, asked)
-            elif kind == "ack" and frame["id"] == message.message_id:
-                message.acknowledged_at = message.acknowledged_at or time.monotonic()
-                self._last = frame["id"]
-            elif kind == "error" and not await self._handle_error(frame, message, asked):
-                return
-            elif kind == "status" and frame["id"] == message.message_id and frame["state"] == "retrying":
-                message.promised.append((time.monotonic(), float(frame["retry_in"] or 0)))
-            elif kind == "delta" and frame["reply_to"] == message.message_id:
-                self._take_delta(frame, message)
-                if cut_at and len(message.streamed[frame["id"]].split()) >= cut_at:
-                    self.reconnects += 1
-                    self._disconnect()
-                    return
-            elif kind == "message":
-                self._take_message(frame, message, asked)
-
-    def _take_delta(self, frame: dict[str, Any], message: TrackedMessage) -> None:
-        text = message.streamed.get(frame["id"], "")
-        if frame["offset"] == 0:
-            message.begun.append(time.monotonic())
-        message.streamed[frame["id"]] = text[: frame["offset"]] + frame["msg"]
-
-    def _take_message(self, frame: dict[str, Any], message: TrackedMessage, asked: str) -> None:
-        self._last = frame["id"]
-        if frame["id"] == message.message_id:
-            # A replay: the message is stored, even if its ack was lost.
-            message.acknowledged_at = message.acknowledged_at or time.monotonic()
-        elif frame.get("reply_to") == message.message_id:
-            message.replies[frame["id"]] = frame["msg"]
-            message.answered_at = time.monotonic()
-            if not frame["msg"].startswith(f"You said: {asked} "):
-                self.problems.append(f"{asked}: got {frame['msg'][:80]!r}")
-            if not frame["msg"].startswith(message.streamed.get(frame["id"], "")):
-                self.problems.append(f"{asked}: the deltas do not make the reply")
-
-    async def _handle_error(self, frame: dict[str, Any], message: TrackedMessage, asked: str) -> bool:
-        """Waits as long as the server asks; false when the message must be sent again, or is settled."""
-        if frame["code"] == "unavailable":
-            # Not stored.
-            await asyncio.sleep(RETRY_DELAY)
-        elif frame["code"] == "rate_limited" and not message.acknowledged_at:
-            message.refused += 1
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), frame["retry_after"] or 1)
-        else:
-            self.problems.append(f"{asked}: {frame}")
-            self._ending.set()
-            message.answered_at = time.monotonic()
-        return False
-
-    def _resume_after_a_restore(self, socket: Socket, message: TrackedMessage, asked: str) -> None:
-        """The server does not know the last message: sends the present one again, under the same id."""
-        if not self._crowd.restored:
-            self.problems.append(f"{asked}: the server does not know message {self._last}")
-        message.acknowledged_at = 0.0
-        message.streamed.clear()
-        self._last = None
-        socket.send(type="message", msg=asked, id=message.message_id)
-
-    async def _connected(self) -> Socket:
-        if self._socket is None:
-            self._socket = await self._insist(
-                lambda url: Socket.connect(url, self.token, self._last, self._crowd.address(self.number))
-            )
-        return self._socket
-
-    def _disconnect(self) -> None:
-        socket, self._socket = self._socket, None
-        if socket is not None:
-            socket.cut()
-
-    async def _insist(self, attempt: Callable[[str], Awaitable[T]]) -> T:
-        began = time.monotonic()
-        while True:
-            try:
-                self.url = self._random.choice(self._crowd.urls())
-                return await attempt(self.url)
-            except (*BROKEN, requests.RequestException):
-                if time.monotonic() - began > self._crowd.lost_after:
-                    raise
-                await asyncio.sleep(RETRY_DELAY)
 
 
 @dataclass
@@ -246,7 +60,7 @@ class Crowd:
         self.order = order
         #: When Redis was copied, and when it was restored from that copy: messages acknowledged in between are lost.
         self.restored: list[tuple[float, float]] = []
-        self.people = [Person(self, n) for n in range(count)]
+        self.users = [User(self, n) for n in range(count)]
         self.outcome = CrowdDelivery()
         self._addresses = addresses
         self._reply_length = reply_length
@@ -261,16 +75,14 @@ class Crowd:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for person in self.people:
-            self._loop.call_soon_threadsafe(person.end)
+        for user in self.users:
+            self._loop.call_soon_threadsafe(user.end)
         self._thread.join()
         self._loop.close()
         with self._http:
-            stored = self._http.map(
-                lambda person: history(self.urls()[0], person.token) if person.token else [], self.people
-            )
-            for person, messages in zip(self.people, stored, strict=True):
-                self._check(person, messages)
+            stored = self._http.map(lambda user: history(self.urls()[0], user.token) if user.token else [], self.users)
+            for user, messages in zip(self.users, stored, strict=True):
+                self._check(user, messages)
                 self.outcome.shown += sum(len(m["msg"].split()) for m in messages if m["source"] == "bot")
         for at, message in self.struck:
             if message.answered_at > at:
@@ -290,24 +102,24 @@ class Crowd:
 
     def talking(self) -> int:
         """The number of users who have received a part of a reply."""
-        return sum(bool(person.waiting and person.waiting.streamed) for person in self.people)
+        return sum(bool(user.waiting and user.waiting.streamed) for user in self.users)
 
     def answered(self) -> int:
-        return sum(bool(m.answered_at) for p in self.people for m in p.messages)
+        return sum(bool(m.answered_at) for user in self.users for m in user.messages)
 
     def _run(self) -> None:
         async def run_all() -> None:
-            await asyncio.gather(*(person.run() for person in self.people))
+            await asyncio.gather(*(user.run() for user in self.users))
             # The event loop closes the sockets in its next iterations.
             await asyncio.sleep(RETRY_DELAY)
 
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(run_all())
 
-    def _check(self, person: Person, stored: list[dict[str, Any]]) -> None:
+    def _check(self, user: User, stored: list[dict[str, Any]]) -> None:
         outcome = self.outcome
-        outcome.problems += person.problems
-        acknowledged = {m.message_id for m in person.messages if m.acknowledged_at and not self._forgiven(m)}
+        outcome.problems += user.problems
+        acknowledged = {m.message_id for m in user.messages if m.acknowledged_at and not self._forgiven(m)}
         humans = [m["id"] for m in stored if m["source"] == "human"]
         replied = [m["reply_to"] for m in stored if m["source"] == "bot"]
         order = {message_id: n for n, message_id in enumerate(humans)}
@@ -317,8 +129,8 @@ class Crowd:
         outcome.lost += len(acknowledged - set(replied))
         outcome.doubled += len(replied) - len(set(replied)) + len(humans) - len(set(humans))
         outcome.out_of_order += sum(a > b for a, b in pairwise(places))
-        outcome.refused += sum(m.refused for m in person.messages)
-        outcome.waits += [m.answered_at - m.sent_at for m in person.messages if m.answered_at]
+        outcome.refused += sum(m.refused for m in user.messages)
+        outcome.waits += [m.answered_at - m.sent_at for m in user.messages if m.answered_at]
 
     def _forgiven(self, message: TrackedMessage) -> bool:
         """Whether the message is younger than the copy from which Redis was restored."""

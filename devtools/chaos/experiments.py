@@ -70,22 +70,22 @@ EXPERIMENTS = {
 
 
 def run_experiment(
-    chat: Deployment, model: ModelServer, name: str, times: int, people: int, *, reply_length: float = 0.0
+    chat: Deployment, model: ModelServer, name: str, times: int, users: int, *, reply_length: float = 0.0
 ) -> Crowd:
-    """Inflicts a fault `times` times while `people` users talk, each time once replies are being streamed again."""
+    """Inflicts a fault `times` times while `users` users talk, each time once replies are being streamed again."""
     experiment = EXPERIMENTS[name]
 
     def urls() -> list[str]:
         return [chat.url(n) for n in range(len(chat.webs))]
 
-    with Crowd(people, urls, cut_often=experiment.cut_often, reply_length=reply_length) as crowd:
+    with Crowd(users, urls, cut_often=experiment.cut_often, reply_length=reply_length) as crowd:
         for round_number in range(times):
             # Every fault hits users during replies, after new messages were answered.
-            goal = crowd.answered() + max(people // 2, 1)
+            goal = crowd.answered() + max(users // 2, 1)
             eventually(partial(_answered, crowd, goal), _PATIENCE, f"replies arrive before fault {round_number}")
-            eventually(lambda: crowd.talking() >= max(people // 4, 1), _PATIENCE, "replies are being streamed")
+            eventually(lambda: crowd.talking() >= max(users // 4, 1), _PATIENCE, "replies are being streamed")
             experiment.inflict(Scene(chat, model, crowd, round_number))
-        goal = crowd.answered() + people
+        goal = crowd.answered() + users
         eventually(lambda: crowd.answered() >= goal, _PATIENCE, "replies arrive after the last fault")
     return crowd
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from devtools.chaos.crowd import Crowd, TrackedMessage
+from devtools.chaos.crowd import Crowd
 from devtools.chaos.scene import Scene
+from devtools.chaos.user import TrackedMessage
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment, Process
 
@@ -48,15 +49,13 @@ class Killer:
         process.start()
 
 
-def run_kills(
-    chat: Deployment, model: ModelServer, count: int, people: int, pause: float, reply_length: float
-) -> Crowd:
-    """Kills `count` processes, one every `pause` seconds, while `people` users talk."""
+def run_kills(chat: Deployment, model: ModelServer, count: int, users: int, pause: float, reply_length: float) -> Crowd:
+    """Kills `count` processes, one every `pause` seconds, while `users` users talk."""
 
     def urls() -> list[str]:
         return [chat.url(n) for n in range(len(chat.webs))]
 
-    with Crowd(people, urls, reply_length=reply_length) as crowd:
+    with Crowd(users, urls, reply_length=reply_length) as crowd:
         killer = Killer(Scene(chat, model, crowd))
         shown = due = time.monotonic()
         for number, kind in zip(range(count), itertools.cycle(_VICTIMS), strict=False):

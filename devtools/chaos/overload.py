@@ -23,8 +23,8 @@ LATE_RETRY, BEGUN_AGAIN = 4.0, 6.0
 FAILING = 5
 
 
-def recovery(people: int, workers: int, slots: int, kills: int, calm: float) -> list[Finding]:
-    """Promised retries and the replies of killed workers, with `people` users and no bound of the queue delay.
+def recovery(users: int, workers: int, slots: int, kills: int, calm: float) -> list[Finding]:
+    """Promised retries and the replies of killed workers, with `users` users and no bound of the queue delay.
 
     Before each kill and after the last the users talk for `calm` seconds.
     """
@@ -33,15 +33,15 @@ def recovery(people: int, workers: int, slots: int, kills: int, calm: float) -> 
         Deployment(model.url, webs=2, workers=workers, worker_concurrency=slots, max_queue_age=0) as chat,
     ):
         urls = [chat.url(n) for n in range(len(chat.webs))]
-        with Crowd(people, lambda: urls, reply_length=REPLY, order=_order) as crowd:
+        with Crowd(users, lambda: urls, reply_length=REPLY, order=_order) as crowd:
             scene = Scene(chat, model, crowd)
-            eventually(lambda: crowd.answered() >= people // 2, 120, "replies arrive")
+            eventually(lambda: crowd.answered() >= users // 2, 120, "replies arrive")
             for number in range(kills):
                 time.sleep(calm)
                 scene.kill_worker(chat.workers[number % workers])
             time.sleep(calm)
     outcome = crowd.outcome
-    messages = [m for person in crowd.people for m in person.messages if m.answered_at]
+    messages = [m for user in crowd.users for m in user.messages if m.answered_at]
     # A retry that was in progress when its worker was killed counts with the replies of killed workers.
     struck = {id(m): at for at, m in crowd.struck}
     late = [
@@ -112,8 +112,8 @@ def _ways() -> list[Finding]:
 
 #: By name; each runs with its own processes.
 TRIES: dict[str, Callable[[], list[Finding]]] = {
-    "overload": partial(recovery, people=60, workers=2, slots=4, kills=4, calm=8.0),
-    "overload-wide": partial(recovery, people=1000, workers=1, slots=500, kills=2, calm=12.0),
+    "overload": partial(recovery, users=60, workers=2, slots=4, kills=4, calm=8.0),
+    "overload-wide": partial(recovery, users=1000, workers=1, slots=500, kills=2, calm=12.0),
     "admission": admission,
     "key-usage": key_usage,
     "ways": _ways,

@@ -107,8 +107,8 @@ def stop_web(scene: Scene[Deployment]) -> None:
 
 def cut_sockets(scene: Scene[Deployment]) -> None:
     """Sockets are cut at random moments of a stream; the users do that themselves."""
-    before = sum(person.reconnects for person in scene.crowd.people)
-    eventually(lambda: sum(p.reconnects for p in scene.crowd.people) >= before + 10, 60, "ten more sockets were cut")
+    before = sum(user.reconnects for user in scene.crowd.users)
+    eventually(lambda: sum(p.reconnects for p in scene.crowd.users) >= before + 10, 60, "ten more sockets were cut")
 
 
 def kill_master(scene: Scene[SentinelDeployment]) -> None:

@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from devtools.chaos.crowd import Crowd, TrackedMessage
+from devtools.chaos.crowd import Crowd
+from devtools.chaos.user import TrackedMessage
 from devtools.fake_model import ModelServer
 from devtools.harness.deployment import Deployment, Process
 
@@ -39,16 +40,16 @@ class Scene(Generic[Kind]):
 
     def owed(self) -> list[Owed]:
         """The messages whose replies are in progress or owed now, as Redis has it."""
-        waiting = [(person, message) for person in self.crowd.people if (message := person.waiting)]
+        waiting = [(user, message) for user in self.crowd.users if (message := user.waiting)]
         found = []
-        for person, message in waiting:
-            partition = self.chat.partitions.of(person.session)
+        for user, message in waiting:
+            partition = self.chat.partitions.of(user.session)
             with partition.client.pipeline(transaction=False) as pipeline:
-                pipeline.get(partition.keys(person.session).lease)
-                pipeline.hget(partition.keys(person.session).state, "owed")
+                pipeline.get(partition.keys(user.session).lease)
+                pipeline.hget(partition.keys(user.session).state, "owed")
                 owner, owed = pipeline.execute()
             if owed:
-                found.append(Owed(message, person.url, owner or "", person.session))
+                found.append(Owed(message, user.url, owner or "", user.session))
         return found
 
     def strike(self) -> None:

@@ -72,30 +72,30 @@ class User:
 
 def run(chat: Deployment, kills: int, users: int, pause: float) -> list[Finding]:
     """Kills a process every `pause` seconds while `users` talk by each way, then compares."""
-    people = [User(way, chat.url(n % len(chat.webs))) for n in range(users) for way in WAYS]
+    crowd = [User(way, chat.url(n % len(chat.webs))) for n in range(users) for way in WAYS]
     stop = threading.Event()
 
     async def talk() -> None:
-        await asyncio.gather(*(user.talk(stop) for user in people))
+        await asyncio.gather(*(user.talk(stop) for user in crowd))
 
     talking = threading.Thread(target=lambda: asyncio.run(talk()), daemon=True)
     talking.start()
-    _wait_for_replies(people, 1)
+    _wait_for_replies(crowd, 1)
     restart_in_turn(chat, _VICTIMS, kills, pause)
-    _wait_for_replies(people, max(len(user.said) for user in people) + 1)
+    _wait_for_replies(crowd, max(len(user.said) for user in crowd) + 1)
     stop.set()
     talking.join(_PATIENCE)
-    return [_finding(way, [user for user in people if user.way == way], kills) for way in WAYS]
+    return [_finding(way, [user for user in crowd if user.way == way], kills) for way in WAYS]
 
 
-def _wait_for_replies(people: list[User], count: int) -> None:
+def _wait_for_replies(users: list[User], count: int) -> None:
     """Waits until every user has sent so many messages and one is answered since."""
-    eventually(lambda: all(len(user.said) > count for user in people), _PATIENCE, "replies arrive by every way")
+    eventually(lambda: all(len(user.said) > count for user in users), _PATIENCE, "replies arrive by every way")
 
 
-def _finding(way: Way, people: list[User], kills: int) -> Finding:
-    problems = [problem for user in people for problem in user.problems()]
-    messages = sum(len(user.said) for user in people)
+def _finding(way: Way, users: list[User], kills: int) -> Finding:
+    problems = [problem for user in users for problem in user.problems()]
+    messages = sum(len(user.said) for user in users)
     measured = f"{len(problems)} problems" + (f", the first: {problems[0]}" if problems else "")
     what = f"{messages} messages by {way} through {kills} kills: lost, doubled, out of order, or shown otherwise"
     return Finding(what, "none", measured, not problems)

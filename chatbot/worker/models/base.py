@@ -25,6 +25,8 @@ from chatbot.worker.models.dialect import Change, Dialect, apply
 from chatbot.worker.models.errors import ModelError
 from chatbot.worker.prompts import PromptMessage
 
+_BEGAN_AGAIN = "the server began another reply"
+
 
 class Model(ABC):
     """A text-generation model: takes a conversation, generates chunks of text and a finish reason."""
@@ -80,9 +82,9 @@ class ModelProtocol(Model):
             try:
                 for end in sorted({sure_end(partial), len(partial)}):
                     if end == len(partial) and not self.continuation.proven:
-                        raise CannotContinue("the server began another reply")
+                        raise CannotContinue(_BEGAN_AGAIN)
                     last = replace(conversation[-1], text=partial[:end])
-                    seam = Seam(partial[end:], self.continuation.works)
+                    seam = Seam(partial, end, self.continuation.works)
                     try:
                         with closing(self._answered([*conversation[:-1], last], call, way, seam)) as pieces:
                             for piece in pieces:
@@ -92,6 +94,8 @@ class ModelProtocol(Model):
                                 yield piece
                         return
                     except Diverged as diverged:
+                        if diverged.again:
+                            raise CannotContinue(_BEGAN_AGAIN) from None
                         if diverged.goes_on:
                             self.continuation.works()
                         begun = True
@@ -108,7 +112,7 @@ class ModelProtocol(Model):
 
         That message is too short to show whether the server continues it. Raises `CannotContinue`.
         """
-        seam = Seam(conversation[-1].text, lambda: None)
+        seam = Seam(conversation[-1].text, 0, lambda: None)
         try:
             with closing(self._answered(conversation[:-1], call, None, seam)) as pieces:
                 yield from pieces

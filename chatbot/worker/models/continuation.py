@@ -27,6 +27,10 @@ _LAST_WORD = re.compile(r"(?<=[^\W_]) (?=[^\W_]\S*\Z)")
 _LONGEST_WORD = 40
 #: Of a text without spaces the last characters serve as its last word, if it has more than a few.
 _LAST_CHARACTERS, _FEW = 2, 8
+#: Characters of a last word that another reply hardly begins with; without its space a shorter one shows nothing.
+_TELLING = 4
+#: Characters at its beginning by which a reply is known that begins again.
+_BEGINNING = 24
 #: How servers refuse a last message of the assistant's under another status than that of a refused request.
 _REFUSALS = ("prefill", "continue_final_message", "add_generation_prompt")
 
@@ -41,10 +45,13 @@ class CannotContinue(RequestRefused):
 class Diverged(ChatbotError):
     """The server generated another text than the one that is shown."""
 
-    def __init__(self, seen: str) -> None:
+    def __init__(self, seen: str, beginning: str) -> None:
+        """`beginning` is that of the reply."""
         super().__init__("the continuation differs from the text that is shown")
+        #: Whether it is the same reply from its beginning.
+        self.again = bool(beginning) and seen.startswith(beginning)
         #: Whether it began as a continuation does, with white space, and not as an answer does.
-        self.goes_on = seen[:1].isspace()
+        self.goes_on = seen[:1].isspace() and not (beginning and beginning.startswith(seen.lstrip()[: len(beginning)]))
 
 
 class Continuation:
@@ -96,27 +103,38 @@ def sure_end(text: str) -> int:
 
 
 class Seam:
-    """Drops the beginning of a continuation that repeats `shown`, the end of the text so far."""
+    """Drops the beginning of a continuation that repeats the end of the text so far.
 
-    def __init__(self, shown: str, on_repeated: Callable[[], None]) -> None:
-        """Calls `on_repeated` when the continuation has begun with `shown`."""
-        self._shown = shown
+    A server that does not continue may begin its reply again, which may begin like that end by chance.
+    """
+
+    def __init__(self, text: str, end: int, on_repeated: Callable[[], None]) -> None:
+        """The server was given `text` up to `end`. Calls `on_repeated` when it has gone on from there."""
+        self._shown = text[end:]
+        #: How the reply begins, for one that begins again.
+        self._beginning = text[:_BEGINNING] if end else ""
         self._on_repeated = on_repeated
         self._seen = ""
-        self.passed = not shown
+        self.passed = not self._shown
 
     def feed(self, text: str, *, last: bool = False) -> str:
-        """The text behind the seam. Raises `Diverged` for other text than `shown`."""
+        """The text behind the seam. Raises `Diverged` for other text than the end of the text so far."""
         if self.passed:
             return text
-        self._seen += text
-        if self._seen and not self._seen[0].isspace():
+        seen = self._seen = self._seen + text
+        shown, undecided = self._shown, False
+        if seen and not seen[0].isspace():
             # Some servers drop the white space before their answer.
-            self._shown = self._shown.lstrip()
-        if self._seen.startswith(self._shown):
+            shown = shown.lstrip()
+            undecided = self._beginning.startswith(seen)
+            if self._beginning and seen.startswith(self._beginning):
+                raise Diverged(seen, self._beginning)
+        if seen.startswith(shown) and (last or not undecided):
+            if shown != self._shown and len(shown) < _TELLING:
+                raise Diverged(seen, self._beginning)
             self.passed = True
             self._on_repeated()
-            return self._seen[len(self._shown) :]
-        if last or not self._shown.startswith(self._seen):
-            raise Diverged(self._seen)
+            return seen[len(shown) :]
+        if last or not (undecided or shown.startswith(seen)):
+            raise Diverged(seen, self._beginning)
         return ""

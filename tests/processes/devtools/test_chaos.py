@@ -49,7 +49,7 @@ def test_nothing_is_lost_when_the_network_breaks(remote: NetworkDeployment, mode
 
 def check(chat: Deployment, model: ModelServer, name: str, times: int) -> None:
     model.control(first=100, interval=50, tokens=20)
-    crowd = run_experiment(chat, model, name, times, people=10, reply_length=1.0)
+    crowd = run_experiment(chat, model, name, times, users=10, reply_length=1.0)
     assert crowd.outcome.problems == []
     assert crowd.outcome.kept, crowd.outcome
     assert crowd.outcome.acknowledged == crowd.outcome.answered > 0

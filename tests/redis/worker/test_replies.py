@@ -405,7 +405,10 @@ def die(talk: Talk, *pieces: Piece) -> None:
     talk.client.delete(session_keys(talk.session).lease)
 
 
-def test_a_reply_goes_on_where_a_dead_worker_left_it(talk: Talk, frames: Callable[[], list[dict[str, Any]]]) -> None:
+def test_a_reply_goes_on_where_a_dead_worker_left_it(
+    talk: Talk, frames: Callable[[], list[dict[str, Any]]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     talk.send("q1")
     die(talk, Piece("Hé"), Piece("llo "), Piece("you"))
     limits: list[int] = []
@@ -420,6 +423,11 @@ def test_a_reply_goes_on_where_a_dead_worker_left_it(talk: Talk, frames: Callabl
     assert model.prompts == [["q1", "Héllo you"]]
     assert limits == [3], "tokens generated before count towards the limit"
     assert talk.last()["msg"] == "Héllo you there!"
+    # Log lines and counters agree, as both have what the server reported.
+    assert "tokens: 9 of the prompt, 8 cached; 2 generated" in caplog.text
+    talk.counts.flush(talk.client)
+    counted = sums(talk.client)
+    assert [counted[f"{TOKENS.name}:{kind}"] for kind in TOKENS.values] == [9, 8, 2]
     # Of the first attempt the server reported nothing.
     expected = {"prompt_tokens": 9, "cached_tokens": 8, "completion_tokens": 5, "estimated": True}
     assert talk.last()["usage"] == expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -178,7 +179,8 @@ class _HeldRedis:
         return ["on"] * len(reports)
 
 
-def test_the_loop_reports_what_it_reads_and_a_reply_ends_after_its_report() -> None:
+@pytest.mark.parametrize("closes_in_loop", [False, True])
+def test_the_loop_reports_what_it_reads_and_a_reply_ends_after_its_report(closes_in_loop: bool) -> None:
     held, loop, call = _HeldRedis(), ModelLoop(2), Call(30)
     streams = OpenStreams(cast(Leases, held), in_loop=True)
     call.loop = loop
@@ -186,15 +188,18 @@ def test_the_loop_reports_what_it_reads_and_a_reply_ends_after_its_report() -> N
     stream = streams.open(with_message(), call)
     # The thread has looked once, and sleeps.
     eventually(lambda: streams._next_check > time.monotonic() + 0.2)
+    loop.run(lambda: stream.add("text"))
+    assert held.begun.wait(30)
 
-    def reply() -> None:
-        stream.add("text")
-        outside(held.begun.wait)
+    def close() -> None:
         closing.set()
         streams.close(stream)
         closed.set()
 
-    loop.start(reply)
+    if closes_in_loop:
+        loop.start(close)
+    else:
+        threading.Thread(target=close).start()
     assert closing.wait(30)
     # The loop has run what the reply does until it waits.
     loop.run(lambda: None)
@@ -202,6 +207,22 @@ def test_the_loop_reports_what_it_reads_and_a_reply_ends_after_its_report() -> N
     held.release.set()
     assert closed.wait(30)
     assert (held.reported, held.threads) == (["text"], {"model-streams"})
+
+
+def test_the_first_text_of_a_reply_does_not_wait_for_the_report_of_another() -> None:
+    held, loop = _HeldRedis(), ModelLoop(2)
+    streams = OpenStreams(cast(Leases, held), in_loop=True)
+    opened = []
+    for session in ("one", "two"):
+        call = Call(30)
+        call.loop = loop
+        opened.append(streams.open(replace(with_message(), session=session), call))
+        loop.run(partial(opened[-1].add, session))
+        eventually(lambda: held.reported[-1] == opened[-1].assignment.session, what="the report")
+    held.release.set()
+    for stream in opened:
+        streams.close(stream)
+    assert held.reported == ["one", "two"]
 
 
 @pytest.mark.parametrize("fails", [False, True])

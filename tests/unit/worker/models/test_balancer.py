@@ -114,7 +114,7 @@ def test_load_is_spread_over_the_servers(servers: list[ModelServer]) -> None:
     assert asked(servers) == [5, 5]
 
 
-class _Idle(Model):
+class Idle(Model):
     """A model whose replies last until they are closed."""
 
     def generate(self, conversation: Sequence[PromptMessage], call: Call) -> Pieces:
@@ -123,7 +123,7 @@ class _Idle(Model):
 
 
 def balanced(count: int) -> BalancedModel:
-    return BalancedModel({f"http://model{n}": _Idle() for n in range(count)}, REST)
+    return BalancedModel({f"http://model{n}": Idle() for n in range(count)}, REST)
 
 
 def chosen(model: BalancedModel, session: str) -> tuple[int, Pieces]:
@@ -186,6 +186,18 @@ def test_a_server_with_too_many_calls_passes_a_session_on_to_its_next_server() -
         pieces.close()
     assert max(calls) == 7
     assert sum(calls) == 20
+
+
+def test_failed_servers_do_not_count_where_the_others_share_the_calls() -> None:
+    model = balanced(8)
+    for server in model._servers[2:]:
+        server.failed(TransientModelError("server_error", "made up"))
+    replies = [chosen(model, "the same session")[1] for _ in range(30)]
+    calls = [server.calls for server in model._servers]
+    for pieces in replies:
+        pieces.close()
+    assert sum(calls[2:]) == 0
+    assert max(calls) <= 20
 
 
 def test_no_text_comes_twice(servers: list[ModelServer]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -30,9 +31,9 @@ def rest(model: Model, partial: str, question: str = "how are you today?", call:
     return "".join(piece.text for piece in pieces)
 
 
-def chat(url: str) -> OpenAIProtocol:
+def chat(url: str, continuing: str = "auto") -> OpenAIProtocol:
     """A chat model, whose calls run in the thread of the test."""
-    settings = Settings(model=ModelSettings(servers=(ModelAddress(url, OPENAI_CHAT),)))
+    settings = Settings(model=ModelSettings(servers=(ModelAddress(url, OPENAI_CHAT),), continuing=continuing))
     return OpenAIProtocol(ModelEndpoint(url, settings), OPENAI_CHAT, settings)
 
 
@@ -210,14 +211,45 @@ def test_where_a_token_surely_ends(text: str, sure: str) -> None:
     assert text[: sure_end(text)] == sure
 
 
+def through(text: str, end: int, answer: Sequence[str]) -> str:
+    """What a seam passes on of an answer to `text` up to `end`."""
+    seam = Seam(text, end, lambda: None)
+    return "".join(seam.feed(piece, last=n == len(answer) - 1) for n, piece in enumerate(answer))
+
+
 def test_a_seam_drops_what_is_shown_already() -> None:
     repeated: list[bool] = []
-    seam = Seam(" cats", lambda: repeated.append(True))
+    seam = Seam("I like cats", 6, lambda: repeated.append(True))
     assert [seam.feed(text) for text in (" c", "at", "s and", " dogs")] == ["", "", " and", " dogs"]
     assert repeated == [True]
-    assert Seam(" cats", lambda: None).feed("cats purr") == " purr", "a server may drop white space"
+    assert through("I like cats", 6, ["cats purr"]) == " purr", "a server may drop white space"
     with pytest.raises(Diverged) as diverged:
-        Seam(" cats", lambda: None).feed(" dogs")
+        through("I like cats", 6, [" dogs"])
     assert diverged.value.goes_on
+    assert not diverged.value.again
     with pytest.raises(Diverged):
-        Seam(" cats", lambda: None).feed(" ca", last=True)
+        through("I like cats", 6, [" ca"])
+
+
+@pytest.mark.parametrize("space", ["", "\n\n"])
+@pytest.mark.parametrize("word", ["T", "Th", "The", "The quick"])
+@pytest.mark.parametrize("other", ["The quick brown fox jumps over it.", "This is another reply.", "Then it rests."])
+def test_a_reply_that_begins_again_with_the_last_word_by_chance_is_not_taken_for_the_rest(
+    space: str, word: str, other: str
+) -> None:
+    text = f"The quick brown fox jumps over the lazy dog. {word}"
+    for words in ([space + other], list(space + other)):
+        with pytest.raises(Diverged) as diverged:
+            through(text, sure_end(text), words)
+        assert not diverged.value.goes_on or other != "The quick brown fox jumps over it."
+
+
+def test_a_server_that_repeats_the_beginning_is_not_believed_though_the_setting_says_that_it_continues() -> None:
+    text = "The quick brown fox jumps over the lazy dog."
+    chunks = [json.dumps({"choices": [{"index": 0, "delta": {"content": text[n : n + 4]}}]}) for n in range(0, 44, 4)]
+    stream = "".join(f"data: {chunk}\n\n" for chunk in [*chunks, "[DONE]"])
+    with (
+        answering(answer("200 OK", stream, "text/event-stream")) as url,
+        pytest.raises(CannotContinue, match="another reply"),
+    ):
+        rest(chat(url, continuing="prefill"), text[:40])
