@@ -236,7 +236,7 @@ def test_streams_count_as_sockets_of_their_session(chat: Deployment, token: str)
 @pytest.fixture(scope="module")
 def pinging(model: ModelServer) -> Iterator[Deployment]:
     """One web process with frequent pings, which the last test stops."""
-    with Deployment(model.url, ping_interval=0.3) as deployment:
+    with Deployment(model.url, workers=0, ping_interval=0.3) as deployment:
         yield deployment
 
 
