@@ -97,8 +97,8 @@ def reset_model(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def chat(model: ModelServer) -> Iterator[Deployment]:
-    """Two web processes, three workers on one Redis."""
-    with Deployment(model.url, webs=2, workers=3, model_attempts=2) as deployment:
+    """Two web processes, two workers on one Redis."""
+    with Deployment(model.url, webs=2, workers=2, model_attempts=2) as deployment:
         yield deployment
 
 

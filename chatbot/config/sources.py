@@ -1,19 +1,25 @@
-"""Where settings come from: the environment of this process, or the file `.env`."""
+"""Where settings come from: the environment of this process, the file `.env`, or the command line."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 
 from chatbot.config.reader import read_env_file
 
 
 def describe_sources(names: Sequence[str]) -> str:
-    """Which of the variables are set and where: "MODEL_NAME from .env, MODEL_URL from the environment".
+    """Which of the variables are set and where: "MODEL_URL from the environment, MODEL_NAME from .env".
 
     Empty if none is set. The environment wins over `.env`; of a variable with one value in both, `.env` is named.
     """
     file = read_env_file()
     given = {name: os.environ[name] for name in names if os.environ.get(name, "").strip()}
-    found = {name: ".env" if file.get(name) == value else "the environment" for name, value in given.items()}
-    return ", ".join(f"{name} from {source}" for name, source in found.items())
+    return ", ".join(f"{name} from {_source(value, file.get(name))}" for name, value in given.items())
+
+
+def _source(value: str, in_file: str | None) -> str:
+    if value in sys.argv[1:]:  # a bot
+        return "the command line"
+    return ".env" if value == in_file else "the environment"

@@ -35,6 +35,8 @@ class Snapshot:
     event: int
     #: The last message of the path that the session shows; None without messages.
     leaf: str | None
+    #: Number of the last event that selected a path; messages and regenerations are shown without one. 0 for none.
+    selected: int
     #: Of the pending and failed requests the regenerations, each with its human message.
     requests: dict[str, str]
 
@@ -42,7 +44,7 @@ class Snapshot:
     def of(cls, answer: list[Any]) -> tuple[Snapshot, int]:
         """The answer of scripts/snapshot.lua, and the length of its messages as JSON."""
         _, name, start, ttl, length, recovered, messages, partial, reasoning, pending, failed, event, *tree = answer
-        leaf, requests, lineage = tree
+        leaf, selected, requests, lineage = tree
         snapshot = cls(
             name=json.loads(name),
             session_start=json.loads(start),
@@ -56,6 +58,7 @@ class Snapshot:
             failed=dict(zip(failed[::2], failed[1::2], strict=True)),
             event=event,
             leaf=json.loads(leaf),
+            selected=selected,
             requests=dict(zip(requests[::2], requests[1::2], strict=True)),
         )
         return snapshot, len(messages)

@@ -6,6 +6,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import cycle
 from typing import TextIO
 
@@ -29,7 +30,8 @@ class LogStream:
     """Writes ``name | line`` to ``out``, from any thread. Never raises when ``out`` is gone.
 
     ``names`` fixes the padding and the colours; there are colours only when ``out`` is a terminal and NO_COLOR
-    is not set. With a ``file``, every line is written to it, and ``out`` gets those at warning or above.
+    is not set. With a ``file``, every line is written to it, and ``out`` gets those at warning or above; all when
+    the file cannot be written.
     ``on_gone`` is called once, from the writing thread, when writing to ``out`` fails because the pager or the
     terminal went away.
     """
@@ -57,7 +59,7 @@ class LogStream:
     def write(self, name: str, text: str) -> None:
         """Write ``text``, of one or more lines, of the process ``name``: to the screen if there is no file."""
         self._last[name].append(text)
-        self._write(name, text, on_screen=not self._file or bool(_SERIOUS.search(text) and not _NOISE.search(text)))
+        self._write(name, text, on_screen=bool(_SERIOUS.search(text) and not _NOISE.search(text)))
 
     def say(self, name: str, text: str) -> None:
         """Write ``text`` to the screen, and to the file if there is one."""
@@ -76,12 +78,25 @@ class LogStream:
         self._last[name].clear()
 
     def _write(self, name: str, text: str, *, on_screen: bool) -> None:
-        if self._file:
-            with self._lock:
-                self._file.write(_block(self._plain[name], text))
-                self._file.flush()
-        if on_screen:
+        if not self._to_file(_block(self._plain[name], text)) or on_screen:
             self._to_screen(_block(self._prefixes[name], text))
+
+    def _to_file(self, block: str) -> bool:
+        """Return whether the file has ``block``. One that cannot be written is closed; the screen gets all then."""
+        with self._lock:
+            if self._file is None:
+                return False
+            try:
+                self._file.write(block)
+                self._file.flush()
+                return True
+            except OSError as error:
+                problem = f"The log cannot be written ({error.strerror}): its lines follow here\n"
+                with suppress(OSError):
+                    self._file.close()
+                self._file = None
+        self._to_screen(problem)
+        return False
 
     def _to_screen(self, block: str) -> None:
         with self._lock:

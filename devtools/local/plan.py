@@ -1,6 +1,7 @@
 """What `make run` starts: the ports, the environment and the services with their order."""
 
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from devtools.paths import BIN
 STOP_ORDER = ("web", "flower", "worker", "model", "redis")
 REPLY_TOKENS = "256"  # bounds a reply of the local model, which rarely ends one by itself
 SYSTEM_PROMPT = "You are a helpful assistant."
+LEAST_FREE = 20_000_000  # bytes; on a full disk Redis takes no messages
 MODEL_NOTE = "a small model, which is often wrong, and knows neither the time nor the weather"
 
 Environment = Mapping[str, str]
@@ -107,6 +109,9 @@ def make_plan(env: Environment, data_dir: Path) -> Plan:
     with writing(data_dir):
         redis_data.mkdir(parents=True, exist_ok=True)
         log.parent.mkdir(exist_ok=True)
+    if (free := shutil.disk_usage(data_dir).free) < LEAST_FREE:
+        space = f"{data_dir} has {free // 10**6} MB free, {LEAST_FREE // 10**6} are needed"
+        raise CannotRun([f"{space}: make room, or set LOCAL_DATA_DIR to another folder"])
 
     child_env = child_environment(env, chosen)
     flower_host = child_env["FLOWER_ADDRESS"] if child_env["FLOWER_ADDRESS"] != "0.0.0.0" else ports.LOOPBACK  # noqa: S104 - compared, not bound

@@ -1,4 +1,4 @@
-"""The whole way, over real processes: two web processes, three workers, one Redis."""
+"""The whole way, over real processes: two web processes, two workers, one Redis."""
 
 import threading
 

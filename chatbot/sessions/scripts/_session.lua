@@ -7,7 +7,8 @@
 -- `attempts` (failed ones), `attempt` (span of the latest), `loading` (when the model began to load), `hold` (when a retry is
 -- due), `stop` (its id if its reply is stopped), `generated` (tokens of `partial`), `owed` (1 once it was claimed),
 -- `looks` and `sent` (checks by sweeps: before a claim, and since). Of the log: `trimmed` and `trimmed_turns` (dropped from
--- its start), `bytes` and `counted` (its size up to a position); of the tree `branches` and `leaf`, see _tree.lua.
+-- its start), `bytes` and `counted` (its size up to a position); of the tree `branches` and `leaf`, see _tree.lua, and
+-- `selected` (number of the last event that selected a path).
 
 -- In epoch milliseconds; the same throughout a script.
 local time_of_call

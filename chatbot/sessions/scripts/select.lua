@@ -67,6 +67,6 @@ if shown == last then
 else
   redis.call('HSET', state, 'leaf', shown .. ':' .. last)
 end
-publish('{"type":"selected","id":' .. leaf_json() .. '}')
+redis.call('HSET', state, 'selected', publish('{"type":"selected","id":' .. leaf_json() .. '}'))
 touch()
 return {'selected'}

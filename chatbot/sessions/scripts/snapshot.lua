@@ -62,5 +62,5 @@ return {
   'here', redis.call('JSON.GET', document, '.name'), redis.call('JSON.GET', document, '.session_start'),
   redis.call('PTTL', document), length, recovered, messages, redis.call('GET', partial) or '',
   behind_header(partial_reasoning, claim_header()), unanswered, failures_found, tonumber(redis.call('HGET', state, 'events') or 0), leaf_json(),
-  regenerations(requests), lineages
+  tonumber(redis.call('HGET', state, 'selected') or 0), regenerations(requests), lineages
 }

@@ -225,7 +225,8 @@ class Hub:
             if frame.get("source") != "human" or not subscriber.owns(frame["id"]):
                 subscriber.send_frame(frame)
                 time.sleep(0)
-        for frame in (*replayed_requests(snapshot), frames.selected(snapshot.leaf)):
+        selected = [frames.selected(snapshot.leaf)] if snapshot.selected > subscriber.event else []
+        for frame in (*replayed_requests(snapshot), *selected):
             if not subscriber.owns(frame["id"] or ""):
                 subscriber.send_frame(frame)
         if not subscriber.release(snapshot):

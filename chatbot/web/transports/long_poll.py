@@ -31,7 +31,7 @@ _GATHER = 0.2
 #: Seconds between two checks of whether the client is still there.
 _CHECK_INTERVAL = 2.0
 _PART = (b'{"type":"delta"', b'{"type":"reasoning"')
-_CURSOR = re.compile(r"(\d{1,15})\.(\d{1,15})\.(\d{1,9})\.(\d{1,9})\.([0-9a-f]{8})\.([A-Za-z0-9_-]{0,64})\Z")
+_CURSOR = re.compile(r"(\d{1,15})\.(\d{1,15})\.(\d{1,9})\.(\d{1,9})\.([0-9a-f]{8})\.[A-Za-z0-9_-]{0,64}\Z")
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,6 @@ class Cursor:
     reasoning: int
     text: int
     check: str
-    #: The last message or request of the path that is shown; '' without one.
-    leaf: str
 
     @classmethod
     def parse(cls, after: str | None) -> Cursor | None:
@@ -56,10 +54,11 @@ class Cursor:
         if found is None:
             return None
         position, event, reasoning, text = map(int, found.groups()[:4])
-        return cls(position, event, reasoning, text, found[5], found[6])
+        return cls(position, event, reasoning, text, found[5])
 
     def __str__(self) -> str:
-        return f"{self.position}.{self.event}.{self.reasoning}.{self.text}.{self.check}.{self.leaf}"
+        # Older versions name the end of the path that is shown behind the last dot.
+        return f"{self.position}.{self.event}.{self.reasoning}.{self.text}.{self.check}."
 
     def held(self, snapshot: Snapshot) -> tuple[int, int]:
         """How much of the reply in progress the client has: nothing if the reply was begun again since."""
@@ -129,9 +128,7 @@ class Poll:
         elif cursor.event != snapshot.event:
             yield from replay(self._subscriber.session, snapshot, cursor.held(snapshot))
             yield from replayed_requests(snapshot)
-            # Messages are shown without a further frame.
-            shown = {cursor.leaf, *snapshot.requests, *(message["id"] for message in snapshot.messages)}
-            if snapshot.leaf not in shown:
+            if snapshot.selected > cursor.event:
                 yield frames.selected(snapshot.leaf)
 
     def _wait(self, deadline: float) -> None:
@@ -160,29 +157,24 @@ class Poll:
 
 
 class _Progress:
-    """What a client has of the reply in progress and of the path once it has applied its frames."""
+    """What a client has of the reply in progress once it has applied its frames."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._reasoning, self._text = snapshot.reasoning, snapshot.partial
-        self._leaf = snapshot.leaf or ""
 
     def apply(self, frame: dict[str, Any]) -> None:
-        kind, human = frame["type"], frame.get("source") == "human"
+        kind = frame["type"]
         if kind == "reasoning":
             self._reasoning = self._reasoning[: frame["offset"]] + frame["msg"]
             self._text = self._text if frame["offset"] else ""
         elif kind == "delta":
             self._text = self._text[: frame["offset"]] + frame["msg"]
-        elif kind == "message" and not human:
+        elif kind == "message" and frame["source"] == "bot":
             self._reasoning = self._text = ""
-        if kind in ("request", "selected") or human:
-            self._leaf = frame["id"] or ""
-        elif kind == "message" and frame.get("request", frame["reply_to"]) == self._leaf:
-            self._leaf = frame["id"]
 
     def cursor(self, subscriber: Subscriber) -> Cursor:
         check = _check(self._reasoning, self._text)
-        return Cursor(subscriber.position, subscriber.event, len(self._reasoning), len(self._text), check, self._leaf)
+        return Cursor(subscriber.position, subscriber.event, len(self._reasoning), len(self._text), check)
 
 
 def _check(reasoning: str, text: str) -> str:

@@ -89,13 +89,7 @@ class SharedCalls:
         busy_at = 0.0
         while True:
             self._begun.wait()
-            if any(self._own().values()):
-                busy_at = time.monotonic()
-            elif time.monotonic() - busy_at > _LINGER:
-                self._begun.clear()
-                if any(self._own().values()):
-                    # A call has begun meanwhile, and found the event set.
-                    self._begun.set()
+            busy_at = time.monotonic() if any(self._own().values()) else busy_at
             pause = self._interval
             try:
                 self.exchange()
@@ -105,4 +99,9 @@ class SharedCalls:
             except Exception:
                 pause = _PAUSE
                 logger.exception("exchanging the calls on model servers failed")
+            if time.monotonic() - busy_at > _LINGER:
+                self._begun.clear()
+                if any(self._own().values()):
+                    # A call has begun meanwhile, and found the event set.
+                    self._begun.set()
             time.sleep(pause)

@@ -437,6 +437,17 @@ def test_with_a_file_the_screen_gets_warnings_only() -> None:
     assert len(file.getvalue().splitlines()) == 9
 
 
+def test_a_log_file_that_cannot_be_written_is_reported_and_the_screen_gets_all_lines() -> None:
+    out = io.StringIO()
+    with open("/dev/full", "w") as file:
+        log = LogStream(out, ["web"], on_gone=lambda: None, file=file)
+        log.write("web", "one")
+        log.write("web", "two")
+    assert out.getvalue() == (
+        "The log cannot be written (No space left on device): its lines follow here\nweb | one\nweb | two\n"
+    )
+
+
 def test_the_last_lines_of_a_process_that_ended_are_shown_from_its_file(start: Start, tmp_path: Path) -> None:
     running = start(
         """

@@ -16,7 +16,7 @@ from devtools.harness.deployment import Deployment
 @pytest.fixture(scope="module")
 def named(model: ModelServer) -> Iterator[Deployment]:
     """Reached from other machines as chat.example."""
-    with Deployment(model.url, host="0.0.0.0", allowed_hosts="chat.example, .sub.example") as deployment:
+    with Deployment(model.url, workers=0, host="0.0.0.0", allowed_hosts="chat.example, .sub.example") as deployment:
         yield deployment
 
 

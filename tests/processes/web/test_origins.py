@@ -21,7 +21,7 @@ FRIEND = "https://friend.example"
 def open_to_friend(model: ModelServer) -> Iterator[Deployment]:
     """Behind a proxy on this machine, and open to pages of `FRIEND`."""
     with Deployment(
-        model.url, allowed_origins=FRIEND, trusted_proxies="127.0.0.1", allowed_hosts="chat.example"
+        model.url, workers=0, allowed_origins=FRIEND, trusted_proxies="127.0.0.1", allowed_hosts="chat.example"
     ) as deployment:
         yield deployment
 

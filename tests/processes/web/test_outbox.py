@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from chatbot.web.fanout.outbox import SEND_DEADLINE
-from devtools.fake_model import ModelServer
 from devtools.harness.chat_client import ChatClient
 from devtools.harness.deployment import Deployment
 from tests.support.rounds import within
 
 
-def test_a_client_that_never_reads_is_closed_and_others_are_served(model: ModelServer) -> None:
-    with Deployment(model.url) as chat, ChatClient(chat.url()) as deaf, ChatClient(chat.url()) as polite:
+def test_a_client_that_never_reads_is_closed_and_others_are_served(chat: Deployment) -> None:
+    with ChatClient(chat.url()) as deaf, ChatClient(chat.url()) as polite:
         deaf.ask("x" * 8000, "m1")
         # Each repeated message gets its reply again: more than 5 MB in all.
         for _ in range(700):

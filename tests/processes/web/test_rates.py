@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import pytest
 import redis
@@ -22,6 +23,29 @@ from devtools.harness.histories import stored_messages
 from tests.support.http_transports import post
 
 
+@pytest.fixture(scope="module")
+def strict(model: ModelServer) -> Iterator[Deployment]:
+    """Two web processes with low rates, which take the client's address from X-Forwarded-For.
+
+    While a test counts what is admitted, hardly more comes back, even on a busy machine: the rates are by the minute.
+    Only those of one session let a client in again soon.
+    """
+    with Deployment(
+        model.url,
+        webs=2,
+        ratelimit_enabled="true",
+        ratelimit_sessions="4/minute",
+        ratelimit_session_messages="3/3second",
+        ratelimit_address_messages="6/minute",
+        ratelimit_address_bytes="5000/hour",
+        ratelimit_session_reads="4/4second",
+        ratelimit_address_reads="6/minute",
+        max_pending_messages=20,
+        trusted_proxies="127.0.0.0/8",
+    ) as deployment:
+        yield deployment
+
+
 def create_session(chat: Deployment, address: str, web: int = 0) -> requests.Response:
     return requests.post(
         chat.url(web) + "/token", json={"name": "Ada"}, headers={"X-Forwarded-For": address}, timeout=30
@@ -33,6 +57,15 @@ def client_at(chat: Deployment, address: str, web: int = 0, token: str | None = 
     client = ChatClient(chat.url(web), token or create_session(chat, address).json()["token"], header=header)
     assert client.receive()["type"] == "session"
     return client
+
+
+def read(chat: Deployment, token: str, address: str = "192.0.2.1", web: int = 0) -> requests.Response:
+    return requests.get(
+        chat.url(web) + "/refresh_token",
+        params={"token": token},
+        headers={"X-Forwarded-For": address},
+        timeout=30,
+    )
 
 
 def test_new_sessions_of_one_address_are_limited_over_all_processes(strict: Deployment) -> None:
@@ -140,20 +173,53 @@ def test_a_flood_gets_an_answer_to_each_frame_and_is_slowed_down(strict: Deploym
         assert sorted(answered) == sorted(f"m{number}" for number in range(100))
 
 
-def test_without_redis_rates_answer_unavailable_and_recover(model: ModelServer) -> None:
-    with Deployment(model.url, ratelimit_enabled="true") as chat, ChatClient(chat.url()) as client:
+def test_ends_are_limited_by_the_rate_of_new_sessions(strict: Deployment) -> None:
+    token = create_session(strict, "192.0.2.70").json()["token"]
+
+    def end() -> int:
+        headers = {"X-Forwarded-For": "192.0.2.70"}
+        return requests.delete(
+            strict.url() + "/token", params={"token": token}, headers=headers, timeout=30
+        ).status_code
+
+    assert [end() for _ in range(5)] == [204, 400, 400, 400, 429]
+
+
+def test_reads_of_one_session_are_limited_over_all_processes(strict: Deployment) -> None:
+    token = create_session(strict, "192.0.2.50").json()["token"]
+    began, number = time.monotonic(), 0
+    while (answer := read(strict, token, f"192.0.2.{number}", number % 2)).status_code == 200:
+        number += 1
+        assert number < 100, "no read is refused"
+    # Four at once, and one more each second.
+    assert 4 <= number <= 5 + time.monotonic() - began
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limited")
+    assert answer.headers["Retry-After"] == "1"
+    time.sleep(1)
+    assert read(strict, token).status_code == 200
+
+
+def test_reads_of_one_address_are_limited_over_all_its_sessions(strict: Deployment) -> None:
+    tokens = [create_session(strict, f"192.0.2.{60 + number}").json()["token"] for number in range(6)]
+    assert [read(strict, token, "192.0.2.20").status_code for token in tokens] == [200] * 6
+    assert read(strict, "an unknown token", "192.0.2.20").status_code == 429
+    assert read(strict, tokens[0], "192.0.2.21").status_code == 200
+
+
+def test_without_redis_rates_answer_unavailable_and_recover(strict: Deployment) -> None:
+    with client_at(strict, "192.0.2.80") as client:
         client.ask("is all well?")
-        chat.redis.kill()
-        answer = requests.post(chat.url() + "/token", json={"name": "Ada"}, timeout=30)
+        strict.redis.kill()
+        answer = create_session(strict, "192.0.2.80")
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
         client.send("and now?", "m1")
         error = client.until("error")
         assert (error["code"], error["id"]) == ("unavailable", "m1")
-        chat.redis.start()
-        chat.wait_for_redis()
-        eventually(chat.ready)
+        strict.redis.start()
+        strict.wait_for_redis()
+        eventually(strict.ready)
         assert client.ask("and now?", "m1")["reply_to"] == "m1"
-        assert "Traceback" not in chat.webs[0].log
+        assert "Traceback" not in strict.webs[0].log
 
 
 def test_no_message_is_accepted_while_the_queue_delay_is_too_long(model: ModelServer) -> None:

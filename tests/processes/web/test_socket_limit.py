@@ -14,7 +14,7 @@ from devtools.harness.deployment import Deployment, eventually
 @pytest.fixture(scope="module")
 def strict(model: ModelServer) -> Iterator[Deployment]:
     """Two web processes, and at most three sockets in a session."""
-    with Deployment(model.url, webs=2, max_sockets_per_session=3) as deployment:
+    with Deployment(model.url, webs=2, workers=0, max_sockets_per_session=3) as deployment:
         yield deployment
 
 

@@ -129,6 +129,34 @@ def test_polls_at_changing_processes_put_the_reply_together(chat: Deployment, mo
     assert sent == len(text) > 0
 
 
+def test_a_poll_learns_of_a_selected_path_once_and_of_no_other(chat: Deployment, token: str) -> None:
+    after: str | None = None
+
+    def frames(*kinds: str) -> list[tuple[str, str]]:
+        nonlocal after
+        answer = poll(chat.url(), token, after).json()
+        after = answer["after"]
+        return [(frame["type"], frame["id"]) for frame in answer["frames"] if frame["type"] in kinds]
+
+    with ChatClient(chat.url(), token) as client:
+        first = client.ask("first", "m1")["id"]
+        after = poll(chat.url(), token, first).json()["after"]
+        client.send_frame(type="regenerate", of=first, id="q1")
+        again = client.until("message", request="q1")["id"]
+        assert frames("message", "selected") == [("message", again)]
+        # Both paths have new messages; the older one is shown.
+        client.ask("second", "m2")
+        second = client.of_type("message")[-1]["id"]
+        client.send_frame(type="message", msg="third", id="m3", parent=first)
+        client.until("message", reply_to="m3")
+        client.send_frame(type="select", id="m2")
+        assert client.until("selected")["id"] == second
+        assert frames("selected") == [("selected", second)]
+        client.send_frame(type="feedback", id=first, rating="up")
+        client.until("feedback")
+        assert frames("message", "selected") == []
+
+
 def test_a_poll_answers_at_once_when_something_came_later_and_else_waits(chat: Deployment, token: str) -> None:
     with ChatClient(chat.url(), token) as client:
         reply = client.ask("hello", "m1")
@@ -208,7 +236,7 @@ def test_streams_count_as_sockets_of_their_session(chat: Deployment, token: str)
 @pytest.fixture(scope="module")
 def pinging(model: ModelServer) -> Iterator[Deployment]:
     """One web process with frequent pings, which the last test stops."""
-    with Deployment(model.url, ping_interval=0.3) as deployment:
+    with Deployment(model.url, workers=0, ping_interval=0.3) as deployment:
         yield deployment
 
 

@@ -15,13 +15,15 @@ from wsproto.frame_protocol import FrameProtocol
 from chatbot.app import create_app
 from chatbot.config import RedisSettings, Settings
 from chatbot.protocol import close_codes
-from chatbot.sessions.ids import session_id
+from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Leases, Progress
 from chatbot.sessions.requests import Accepted, Requests
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.client import connect
 from chatbot.store.keys import events_channel, session_keys
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
+from chatbot.store.partitions import partitions_of
+from chatbot.store.scripts import Scripts, Value
 from chatbot.web.fanout.hub import Hub, replay
 from chatbot.web.fanout.subscriber import Subscriber
 from chatbot.web.transports.frame_handler import FrameHandler
@@ -122,6 +124,31 @@ def test_what_a_broken_subscription_missed_is_read_from_the_store(
         eventually(partial(_has, socket, [f"a{i}" for i in range(1, number + 1)]))
     assert socket.ended == []
     assert [f["id"] for f in socket.frames if f.get("source") == "human"] == [f"m{i}" for i in range(1, 6)]
+
+
+def test_a_selected_path_is_sent_again_only_if_its_event_was_missed(
+    hub: Hub, sessions: Sessions, leases: Leases, session: str, redis_client: redis.Redis
+) -> None:
+    def selected() -> list[dict[str, Any]]:
+        return [frame for frame in socket.frames if frame["type"] == "selected"]
+
+    socket = Socket(hub, session)
+    socket.attach(sessions)
+    answer(sessions, leases, session, 1)
+    answer(sessions, leases, session, 2)
+    sessions.select(session, "m1")
+    eventually(selected)
+    cut_pubsub(redis_client)
+    answer(sessions, leases, session, 3)
+    eventually(partial(_has, socket, ["a1", "a2", "a3"]))
+    # The path was selected before.
+    assert len(selected()) == 1
+    sessions.requests.edit(session, "m1", "m4", "edited")
+    partition = partitions_of(redis_client).of(session)
+    arguments: dict[str, Value] = {"message": "m1", "events": "missed", "ttl_ms": 60_000}
+    assert Scripts().run("select", partition, partition.keys(session), **arguments) == ["selected"]
+    sessions.rate(session, reply_id(session, "m1"), "up", None)
+    eventually(lambda: [frame["id"] for frame in selected()[1:]] == [reply_id(session, "m3")])
 
 
 def test_a_message_goes_to_the_other_sockets_of_its_session_at_once(hub: Hub, sessions: Sessions, session: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections import Counter
 
 import pytest
@@ -75,8 +74,10 @@ def test_old_counts_do_not_count(redis_client: redis.Redis, monkeypatch: pytest.
 
 
 def test_workers_with_few_calls_each_spread_them_and_keep_most_sessions_at_their_first_server(
-    redis_client: redis.Redis,
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Each exchange is the test's own.
+    monkeypatch.setattr(SharedCalls, "begun", lambda _: None)
     models = [
         BalancedModel({f"http://model{n}": Idle() for n in range(4)}, 30, lambda: redis_client) for _ in range(20)
     ]
@@ -97,17 +98,15 @@ def test_workers_with_few_calls_each_spread_them_and_keep_most_sessions_at_their
     assert home >= 80
 
 
-def test_calls_are_published_while_there_are_any_without_being_asked(redis_client: redis.Redis) -> None:
-    first, second = (
-        BalancedModel({f"http://model{n}": Idle() for n in range(2)}, 30, lambda: redis_client) for _ in range(2)
-    )
-    with (
-        contextlib.closing(first.generate([], Call(30, session="x"))) as one,
-        contextlib.closing(second.generate([], Call(30, session="y"))) as another,
-    ):
-        next(one)
-        next(another)
-        assert first._shared is not None
-        eventually(lambda: sum(first._shared.others().values()) == 1)  # type: ignore[union-attr]
-    eventually(lambda: not first._shared.others(), what="the other call has ended")  # type: ignore[union-attr]
-    assert sum(thread.name == "model-calls" for thread in threading.enumerate()) >= 2
+def test_calls_are_published_while_there_are_any_and_for_a_moment_after(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_calls, "_LINGER", 0.1)
+    models = [BalancedModel({f"http://model{n}": Idle() for n in range(2)}, 30, lambda: redis_client) for _ in range(2)]
+    shared = [model._shared for model in models if model._shared is not None]
+    with contextlib.ExitStack() as replies:
+        for model in models:
+            next(replies.enter_context(contextlib.closing(model.generate([], Call(30, session="x")))))
+        eventually(lambda: all(sum(each.others().values()) == 1 for each in shared))
+    eventually(lambda: not any(each._begun.is_set() for each in shared), what="both threads wait for a call")
+    assert not any(":" in text for text in redis_client.hgetall(MODEL_CALLS).values())

@@ -64,6 +64,14 @@ def test_a_folder_that_cannot_be_written_is_named(ports_env: dict[str, str], tmp
             call(folder)
 
 
+def test_a_disk_that_is_full_is_named(
+    ports_env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "LEAST_FREE", 10**20)
+    with pytest.raises(CannotRun, match=rf"^{tmp_path} has \d+ MB free, 100000000000000 are needed: make room, or set"):
+        make_plan(ports_env, tmp_path)
+
+
 def test_the_commands_come_from_this_python_installation(ports_env: dict[str, str], tmp_path: Path) -> None:
     commands = {s.name: [*s.command] for s in make_plan(ports_env, tmp_path).services}
     celery = [str(BIN / "celery"), "-A", "celery_worker"]

@@ -12,7 +12,7 @@ from chatbot.sessions.snapshots import Snapshot
 from chatbot.web.fanout.subscriber import Subscriber
 from chatbot.web.transports.long_poll import Cursor, _Progress
 
-EMPTY = Snapshot("Ada", "", 60.0, 2, True, [], ["m1"], "", "", {}, 7, "m1", {})
+EMPTY = Snapshot("Ada", "", 60.0, 2, True, [], ["m1"], "", "", {}, 7, "m1", 0, {})
 
 
 def cursor_of(snapshot: Snapshot, *applied: dict[str, Any]) -> Cursor:
@@ -44,18 +44,18 @@ def test_of_a_reply_that_began_again_everything_is_sent() -> None:
     assert cursor.held(replace(EMPTY, reasoning="hm", partial="Good morning")) == (0, 0)
 
 
-def test_a_complete_reply_leaves_nothing_in_progress_and_becomes_the_leaf() -> None:
+def test_a_complete_reply_leaves_nothing_in_progress() -> None:
     whole = {"type": "message", "id": "r", "source": "bot", "msg": "Hi", "reply_to": "m1", "request": "q1"}
-    asked = frames.request("q1", "m1")
-    cursor = cursor_of(replace(EMPTY, partial="H"), asked, whole)
-    assert (cursor.text, cursor.leaf) == (0, "r")
-    other = cursor_of(EMPTY, frames.selected("m0"), whole)
-    assert other.leaf == "m0"
-    assert cursor_of(replace(EMPTY, leaf=None)).leaf == ""
+    cursor = cursor_of(replace(EMPTY, partial="H"), frames.request("q1", "m1"), whole)
+    assert cursor.text == 0
+
+
+def test_what_an_older_version_names_is_understood() -> None:
+    assert Cursor.parse("2.7.0.0.00000000.m1") == Cursor(2, 7, 0, 0, "00000000")
 
 
 def test_what_redis_has_lost_or_too_much_of_is_no_continuation() -> None:
-    cursor = Cursor(2, 7, 0, 0, "", "")
+    cursor = Cursor(2, 7, 0, 0, "")
     assert cursor.is_before(EMPTY)
     assert not cursor.is_before(replace(EMPTY, event=6))
     assert not cursor.is_before(replace(EMPTY, length=1))
