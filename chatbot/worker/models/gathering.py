@@ -12,8 +12,8 @@ import selectors
 FEW = 10
 #: Groups of sockets that take turns: few replies are read in a row, so that other events do not wait for long.
 _GROUPS = 8
-#: Seconds from one reading of a reply to the next, for each reply in progress, up to a bit more than the time between
-#: two reports of its text (see worker/report_pace.py); then for each reply more, up to the longest.
+#: Seconds from one reading of a reply to the next: for each reply in progress up to the usual ones, then for each more
+#: up to the longest. Both are a bit above the intervals of reports (worker/report_pace.py): what is read is due.
 _PER_REPLY, _USUAL = 0.001, 0.045
 _PER_REPLY_MORE, _LONGEST = 0.0002, 0.1
 
