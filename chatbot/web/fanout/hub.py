@@ -225,8 +225,7 @@ class Hub:
             if frame.get("source") != "human" or not subscriber.owns(frame["id"]):
                 subscriber.send_frame(frame)
                 time.sleep(0)
-        selected = [frames.selected(snapshot.leaf)] if snapshot.selected > subscriber.event else []
-        for frame in (*replayed_requests(snapshot), *selected):
+        for frame in replayed_path(snapshot, subscriber.event):
             if not subscriber.owns(frame["id"] or ""):
                 subscriber.send_frame(frame)
         if not subscriber.release(snapshot):
@@ -251,8 +250,13 @@ def replay(session: str, snapshot: Snapshot, held: tuple[int, int] = (0, 0)) -> 
             yield frames.delta(*reply, held[1], partial, regeneration)
 
 
-def replayed_requests(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-    """A frame for each regeneration without a reply; a new socket has them in its `session` frame."""
-    for request in snapshot.pending:
-        if request in snapshot.requests:
-            yield frames.request(request, snapshot.requests[request])
+def replayed_path(snapshot: Snapshot, event: int) -> Iterator[dict[str, Any]]:
+    """What follows `replay` for a client that has the events up to `event`.
+
+    That is a frame for each regeneration without a reply, then the path that is shown, if one was selected since or
+    what is replayed shows another.
+    """
+    requests = [frames.request(id_, snapshot.requests[id_]) for id_ in snapshot.pending if id_ in snapshot.requests]
+    yield from requests
+    if snapshot.selected > event or requests or any(message["source"] == "human" for message in snapshot.messages):
+        yield frames.selected(snapshot.leaf)

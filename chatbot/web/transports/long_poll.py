@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chatbot.protocol import close_codes, frames
+from chatbot.protocol import close_codes
 from chatbot.protocol.client_errors import SessionDamaged, SessionNotFound
 from chatbot.protocol.close_codes import Closing
 from chatbot.protocol.compact_json import to_json
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.snapshots import Snapshot
 from chatbot.web.disconnects import has_disconnected
-from chatbot.web.fanout.hub import replay, replayed_requests
+from chatbot.web.fanout.hub import replay, replayed_path
 from chatbot.web.fanout.subscriber import Subscriber
 from chatbot.web.services import Services
 from chatbot.web.transports.connections import Connection, session_frame
@@ -127,9 +127,7 @@ class Poll:
             yield from self._session(replace(snapshot, recovered=False))
         elif cursor.event != snapshot.event:
             yield from replay(self._subscriber.session, snapshot, cursor.held(snapshot))
-            yield from replayed_requests(snapshot)
-            if snapshot.selected > cursor.event:
-                yield frames.selected(snapshot.leaf)
+            yield from replayed_path(snapshot, cursor.event)
 
     def _wait(self, deadline: float) -> None:
         """Waits for an event until the deadline, a monotonic time, then a moment for the other parts of a reply."""
