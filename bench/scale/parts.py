@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from bench.scale.rules import Pace
-from chatbot.worker.recovery import recovery_slots
+from chatbot.worker.services import recovery_slots
 
 #: Without an unanswered message; ready for a worker; with a lease; waiting for a retry.
 IDLE, READY, HELD, POSTPONED = range(4)

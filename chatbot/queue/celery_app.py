@@ -20,6 +20,7 @@ from redis import RedisError
 from chatbot.config import Settings
 from chatbot.config.broker_urls import is_amqp
 from chatbot.queue import transport
+from chatbot.queue.redis_broker import celery_broker
 
 GENERATE_REPLY = "chatbot.generate_reply"
 CANARY = "chatbot.canary"
@@ -88,7 +89,7 @@ def create_celery(settings: Settings) -> Celery:
 
 def _redis(broker_url: str) -> dict[str, Any]:
     transport.install()
-    url, transport_options, use_ssl = transport.celery_broker(broker_url)
+    url, transport_options, use_ssl = celery_broker(broker_url)
     return {
         "broker_url": url,
         "broker_use_ssl": use_ssl,

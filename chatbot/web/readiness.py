@@ -12,7 +12,7 @@ import redis
 
 from chatbot.config.broker_urls import is_amqp
 from chatbot.errors import StoreUnavailable
-from chatbot.queue.transport import CLUSTER_PREFIX
+from chatbot.queue.redis_broker import CLUSTER_PREFIX
 from chatbot.store.access import JSON_MISSING, SESSION_COMMANDS, find_problem
 from chatbot.store.cluster.topology import is_cluster
 from chatbot.store.partitions import PartitionGroup, Partitions

@@ -17,9 +17,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
 
-import redis
 from celery import Celery
 from celery.worker import state
 from kombu.entity import Exchange, Queue
@@ -27,7 +25,8 @@ from kombu.entity import Exchange, Queue
 from chatbot.errors import StoreUnavailable
 from chatbot.queue.celery_app import BROKER_ERRORS, CANARY
 from chatbot.telemetry import liveness
-from chatbot.telemetry.counters import WORKER_REDIS_ERRORS, Counts
+from chatbot.telemetry.counters import WORKER_REDIS_ERRORS
+from chatbot.worker.services import WorkerServices
 
 logger = logging.getLogger(__name__)
 
@@ -46,29 +45,12 @@ _TIMEOUTS_TO_END = 4
 class Canary:
     """A thread that sends canaries and flushes the counts."""
 
-    def __init__(
-        self,
-        celery: Celery,
-        client: Callable[[], redis.Redis],
-        counts: Counts,
-        *,
-        worker: str,
-        timeout: float,
-        reporting: Callable[[], bool],
-        load: Callable[[], tuple[int, int]],
-    ) -> None:
-        """`worker` is its name in `telemetry.liveness`; after `timeout` seconds without a signal it counts as silent.
-
-        `reporting` returns whether a reply is in progress that is within its deadline and was reported lately;
-        `load` the number of replies in progress, and of slots.
-        """
+    def __init__(self, celery: Celery, services: WorkerServices, *, worker: str, timeout: float) -> None:
+        """`worker` is its name in `telemetry.liveness`: silent after `timeout` seconds without a signal."""
         self._celery = celery
-        self._client = client
-        self._counts = counts
+        self._services = services
         self._worker = worker
         self._interval = min(timeout / _PER_TIMEOUT, _LONGEST_INTERVAL)
-        self._reporting = reporting
-        self._load = load
         # Checks in a row that found the worker silent: not a time, for a process that was frozen gets another chance.
         self._silent_checks = 0
         self._most_silent_checks = _TIMEOUTS_TO_END * timeout / self._interval
@@ -92,7 +74,7 @@ class Canary:
         """Stops sending canaries, and removes the worker from the list of workers."""
         self._ending.set()
         try:
-            liveness.forget_worker(self._client(), self._worker)
+            liveness.forget_worker(self._services.client, self._worker)
         except StoreUnavailable as error:
             logger.warning("could not unregister this worker: %s", error)
 
@@ -100,11 +82,11 @@ class Canary:
         """Adds the counts to the sums in Redis, and records the worker's load."""
         try:
             if not self._ending.is_set():
-                liveness.record_load(self._client(), self._worker, *self._load())
-            self._counts.flush(self._client())
+                liveness.record_load(self._services.client, self._worker, *self._services.load())
+            self._services.counts.flush(self._services.client)
         except StoreUnavailable as error:
             # The counts are kept for the next flush.
-            self._counts.add(WORKER_REDIS_ERRORS)
+            self._services.counts.add(WORKER_REDIS_ERRORS)
             logger.debug("metrics are kept until Redis is back: %s", error)
 
     def _run(self) -> None:
@@ -112,7 +94,7 @@ class Canary:
             try:
                 self._send_canary()
                 if self._excused():
-                    liveness.record_signal(self._client(), self._worker)
+                    liveness.record_signal(self._services.client, self._worker)
                 self._watch()
             except StoreUnavailable as error:
                 self._silent_checks = 0
@@ -127,7 +109,7 @@ class Canary:
 
     def _watch(self) -> None:
         """Ends the process once it has been silent for long. Raises `StoreUnavailable`: its state is unknown then."""
-        age = liveness.signal_age(self._client(), self._worker)
+        age = liveness.signal_age(self._services.client, self._worker)
         self._silent_checks = 0 if age is not None and age <= self._timeout else self._silent_checks + 1
         if self._silent_checks >= self._most_silent_checks and not self._ending.is_set():
             logger.critical("this worker runs no tasks any longer, and ends itself for another to start in its place")
@@ -158,4 +140,4 @@ class Canary:
         if time.monotonic() < self._excused_until:
             return True
         busy = len(state.reserved_requests) >= self._celery.conf.worker_concurrency
-        return busy and self._reporting()
+        return busy and self._services.reporting()

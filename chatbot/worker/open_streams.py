@@ -26,8 +26,8 @@ from chatbot.worker.stream import Stream
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two rounds at most, and for each reply in progress: what becomes due meanwhile goes together. A round
-#: costs as much as the reports of ten replies.
+#: Seconds between two rounds of the thread at most, and for each reply in progress: what becomes due meanwhile goes
+#: together. A round costs as much as the reports of ten replies.
 _ROUND, _ROUND_PER_STREAM = 0.01, 0.0005
 #: Seconds between two checks of leases and deadlines; without replies in progress there is none until the next begins.
 _CHECK_INTERVAL, _NO_CHECK = 0.25, 3600.0
@@ -38,7 +38,7 @@ _GIVE_UP_AFTER = 60.0
 
 
 class OpenStreams:
-    """The replies in progress of this process, and the thread that reports them."""
+    """The replies in progress of this process, and what reports them."""
 
     def __init__(self, leases: Leases, counts: Counts | None = None, *, in_loop: bool = False) -> None:
         """`in_loop`: the replies' model loop reports too, as `Leases.progress` does not block it."""
@@ -209,7 +209,7 @@ class OpenStreams:
             return math.inf
         if not stream.reported:
             return 0.0
-        # A loop reads many together.
+        # A loop reads many together, which makes a round.
         spacing = 0.0 if self._in_loop else min(_ROUND_PER_STREAM * len(self._open), _ROUND)
         return max(stream.last_report + self.pace.interval, self._last_round + spacing)
 

@@ -65,7 +65,7 @@ def create_worker(settings: Settings) -> Celery:
         celery.conf.broker_heartbeat = HEARTBEAT
     services = WorkerServices(settings)
     celery.task_loop = services.task_loop
-    add_tasks(celery, services.replies, lambda: services.ledger, lambda: services.client, services.counts)
+    add_tasks(celery, services)
     # By default signals hold their receivers weakly.
     signals.celeryd_init.connect(partial(_apply_options, celery, services), weak=False)
     signals.celeryd_init.connect(partial(_set_up_output, settings), weak=False)
@@ -129,28 +129,12 @@ def _set_up_threads(
     wait_until_usable(settings)
     services.partitions.announce()
     warn_of_namesake(services.client, sender, settings.worker.health_timeout)
-    canary = Canary(
-        celery,
-        lambda: services.client,
-        services.counts,
-        worker=f"{sender} {os.getpid()}",
-        timeout=settings.worker.health_timeout,
-        reporting=services.reporting,
-        load=services.load,
-    )
+    canary = Canary(celery, services, worker=f"{sender} {os.getpid()}", timeout=settings.worker.health_timeout)
     canary.add_queue()
     # Celery writes the banner past `sys.stdout`.
     instance.quiet = instance.quiet or logs.is_json(settings)
     recovery = Recovery(
-        celery,
-        lambda: services.ledger,
-        lambda: services.charges,
-        services.replies,
-        services.counts,
-        services.recovery_slots,
-        services.load,
-        services.partitions,
-        lambda: getattr(getattr(instance, "consumer", None), "connection", None) is not None,
+        celery, services, lambda: getattr(getattr(instance, "consumer", None), "connection", None) is not None
     )
     # Without waiting for the broker, which recovery does not need.
     recovery.start()

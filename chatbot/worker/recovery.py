@@ -19,57 +19,29 @@ from contextlib import suppress
 
 from celery import Celery
 
-from chatbot.api_keys.charges import Charges
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
 from chatbot.queue.celery_app import BROKER_ERRORS, NEW, OWED, PUBLISH_TIMEOUT, publish_reply
-from chatbot.sessions.ledger import OUTAGE_INTERVAL, SWEEP_INTERVAL, Ledger
-from chatbot.store.partitions import PartitionGroup, Partitions
-from chatbot.telemetry.counters import SWEEPS, WORKER_REDIS_ERRORS, Counts
-from chatbot.worker.replies import Replies
+from chatbot.sessions.ledger import OUTAGE_INTERVAL, SWEEP_INTERVAL
+from chatbot.store.partitions import PartitionGroup
+from chatbot.telemetry.counters import SWEEPS, WORKER_REDIS_ERRORS
+from chatbot.worker.services import WorkerServices
 from chatbot.worker.tasks import counting_outages
 
 logger = logging.getLogger(__name__)
 
-#: Slots for recovery alone are one for so many others, and at least one.
-_SLOTS_PER_RECOVERY_SLOT = 8
 #: Seconds after which a failure is that of a frozen broker (one that is down refuses at once); seconds without it then.
 _SLOW_FAILURE, _BROKER_REST = 3.0, 5.0
-
-
-def recovery_slots(concurrency: int) -> int:
-    """The slots that a worker with `concurrency` slots for all messages has besides, for recovery alone."""
-    return max(1, concurrency // _SLOTS_PER_RECOVERY_SLOT)
 
 
 class Recovery:
     """A thread for each Redis that sweeps its ledger, and a thread for each reply that is recovered."""
 
-    def __init__(
-        self,
-        celery: Celery,
-        ledger: Callable[[], Ledger],
-        charges: Callable[[], Charges],
-        replies: Callable[[], Replies],
-        counts: Counts,
-        slots: int,
-        load: Callable[[], tuple[int, int]],
-        partitions: Partitions,
-        connected: Callable[[], bool],
-    ) -> None:
-        """`ledger`, `charges` and `replies` are called in the threads, after a fork if there is one.
-
-        `slots` are those for recovery alone; `load` returns the replies in progress, and all slots of the worker;
-        `connected` whether the worker can fetch tasks from the broker.
-        """
+    def __init__(self, celery: Celery, services: WorkerServices, connected: Callable[[], bool]) -> None:
+        """`connected` returns whether the worker can fetch tasks from the broker."""
         self._celery = celery
-        self._ledger = ledger
-        self._charges = charges
-        self._replies = replies
-        self._counts = counts
-        self._partitions = partitions
-        self._slots = slots
-        self._load = load
+        # Its parts are made when they are first used: in the threads, after a fork if there is one.
+        self._services = services
         self._connected = connected
         self._lock = threading.Lock()
         self._answering = 0
@@ -79,7 +51,7 @@ class Recovery:
 
     def start(self) -> None:
         """Sweeps now, and then each second, or more often while the broker is away."""
-        for group in self._partitions.groups:
+        for group in self._services.partitions.groups:
             threading.Thread(target=self._run, args=(group,), name="recovery", daemon=True).start()
 
     def stop(self) -> None:
@@ -91,7 +63,7 @@ class Recovery:
             try:
                 self.sweep(group)
             except StoreUnavailable as error:
-                self._counts.add(WORKER_REDIS_ERRORS)
+                self._services.counts.add(WORKER_REDIS_ERRORS)
                 logger.warning("could not sweep: %s", error)
             except Exception:
                 logger.exception("a sweep failed")
@@ -106,10 +78,10 @@ class Recovery:
     def sweep(self, group: PartitionGroup) -> None:
         """Gives each overdue session of a group a worker, and settles the charges there. Raises `StoreUnavailable`."""
         connected = self._connected()
-        overdue = self._ledger().overdue(group, SWEEP_INTERVAL if connected else OUTAGE_INTERVAL)
+        overdue = self._services.ledger.overdue(group, SWEEP_INTERVAL if connected else OUTAGE_INTERVAL)
         if overdue is None:
             return
-        self._counts.add(SWEEPS)
+        self._services.counts.add(SWEEPS)
         away = self._publish_after is not None or not connected
         owed, new = overdue.owed, overdue.unclaimed
         if away:
@@ -123,10 +95,10 @@ class Recovery:
             new = [session for session in new if not self._answer(session, any_slot=True)]
         if unpublished := self._publish([*((session, OWED) for session in owed), *((session, NEW) for session in new)]):
             left = [session for session in unpublished if not self._answer(session, any_slot=True)]
-            self._ledger().check_next(left)
-        self._charges().settle(overdue.charged)
-        if group is self._partitions.groups[0]:
-            self._charges().check_old()
+            self._services.ledger.check_next(left)
+        self._services.charges.settle(overdue.charged)
+        if group is self._services.partitions.groups[0]:
+            self._services.charges.check_old()
 
     def _publish(self, tasks: list[tuple[str, int]]) -> list[str]:
         """Publishes a task for each session, with its priority; returns those that the broker did not take."""
@@ -148,9 +120,10 @@ class Recovery:
 
     def _answer(self, session: str, *, any_slot: bool = False) -> bool:
         """Answers the session in a slot for recovery, or in `any_slot`; false when none is free."""
-        busy, slots = self._load()
+        busy, slots = self._services.load()
         with self._lock:
-            if self._answering >= self._slots and not (any_slot and max(busy, self._answering) < slots):
+            spare = any_slot and max(busy, self._answering) < slots
+            if self._answering >= self._services.recovery_slots and not spare:
                 return False
             self._answering += 1
         threading.Thread(target=self._answer_now, args=(session,), name="recovered", daemon=True).start()
@@ -158,8 +131,8 @@ class Recovery:
 
     def _answer_now(self, session: str) -> None:
         try:
-            with bound(session=session), suppress(StoreUnavailable), counting_outages(self._counts):
-                self._replies().answer(session)
+            with bound(session=session), suppress(StoreUnavailable), counting_outages(self._services.counts):
+                self._services.replies().answer(session)
         except Exception:
             with bound(session=session):
                 logger.exception("recovering a session failed")

@@ -25,7 +25,6 @@ from chatbot.worker.models.base import Model
 from chatbot.worker.models.event_loop import ModelLoop
 from chatbot.worker.pipelined_scripts import PipelinedScripts
 from chatbot.worker.prompts import max_messages
-from chatbot.worker.recovery import recovery_slots
 from chatbot.worker.replies import Replies
 
 logger = logging.getLogger(__name__)
@@ -34,6 +33,13 @@ logger = logging.getLogger(__name__)
 _FIRST_SUBSCRIPTION = 1.0
 #: Connections to a Redis besides one for each reply in progress.
 _SPARE_CONNECTIONS = 10
+#: Slots for recovery alone are one for so many others, and at least one.
+_SLOTS_PER_RECOVERY_SLOT = 8
+
+
+def recovery_slots(concurrency: int) -> int:
+    """The slots that a worker with `concurrency` slots for all messages has besides, for recovery alone."""
+    return max(1, concurrency // _SLOTS_PER_RECOVERY_SLOT)
 
 
 class WorkerServices:

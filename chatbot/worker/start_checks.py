@@ -20,7 +20,7 @@ from chatbot.config import Settings
 from chatbot.config.broker_urls import is_amqp
 from chatbot.errors import StoreUnavailable
 from chatbot.queue.celery_app import BROKER_ERRORS, PUBLISH_TIMEOUT
-from chatbot.queue.transport import CLUSTER_PREFIX
+from chatbot.queue.redis_broker import CLUSTER_PREFIX
 from chatbot.store.access import SESSION_COMMANDS, queue_commands
 from chatbot.store.client import database
 from chatbot.store.cluster.topology import is_cluster

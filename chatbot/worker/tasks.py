@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-import redis
 from celery import Celery
 from celery.exceptions import Retry
 
 from chatbot.errors import ChatbotError, StoreUnavailable
 from chatbot.logs import bound
 from chatbot.queue.celery_app import CANARY, GENERATE_REPLY
-from chatbot.sessions.ledger import Ledger
 from chatbot.telemetry import liveness
 from chatbot.telemetry.counters import WORKER_REDIS_ERRORS, Counts
 from chatbot.worker.models.event_loop import outside
-from chatbot.worker.replies import Replies
+from chatbot.worker.services import WorkerServices
 
 logger = logging.getLogger(__name__)
 
@@ -26,24 +24,18 @@ class ReplyFailed(ChatbotError):
     """The model gave no reply to some messages of a task; each failure is recorded and may be retried."""
 
 
-def add_tasks(
-    celery: Celery,
-    replies: Callable[[], Replies],
-    ledger: Callable[[], Ledger],
-    client: Callable[[], redis.Redis],
-    counts: Counts,
-) -> None:
-    """Adds the tasks to the app; the functions are called when a task runs, in its process."""
+def add_tasks(celery: Celery, services: WorkerServices) -> None:
+    """Adds the tasks to the app. They use the services of the process in which they run."""
 
     @celery.task(name=GENERATE_REPLY, throws=(StoreUnavailable, ReplyFailed))
     def generate_reply(session_id: str) -> None:
         """Answers the unanswered messages of a session. Idempotent: may run twice, late or out of order."""
         # Bound: steps of a reply run in other threads too, where Celery knows of no task.
-        with bound(task_id=generate_reply.request.id), counting_outages(counts):
+        with bound(task_id=generate_reply.request.id), counting_outages(services.counts):
             try:
-                outcome = replies().answer(session_id)
+                outcome = services.replies().answer(session_id)
             except StoreUnavailable:
-                ledger().missed(session_id)
+                services.ledger.missed(session_id)
                 raise
         # What follows changes only how Flower shows the task, which is done.
         if outcome.failures:
@@ -55,7 +47,7 @@ def add_tasks(
     @celery.task(name=CANARY, send_events=False, throws=(StoreUnavailable,))
     def canary(worker: str) -> None:
         """Records that `worker`, the only consumer of this task's queue, runs tasks."""
-        outside(lambda: liveness.record_signal(client(), worker))
+        outside(lambda: liveness.record_signal(services.client, worker))
 
 
 @contextmanager

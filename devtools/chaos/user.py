@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import requests
 
@@ -16,13 +16,24 @@ from chatbot.sessions.ids import session_id
 from devtools.chaos.clients import BROKEN, Socket
 from devtools.harness.chat_client import new_session
 
-if TYPE_CHECKING:
-    from devtools.chaos.crowd import Crowd
-
 #: Seconds between two attempts to connect.
 RETRY_DELAY = 0.1
 
 T = TypeVar("T")
+
+
+class Surroundings(Protocol):
+    """What a user shares with the others: see `Crowd`."""
+
+    urls: Callable[[], list[str]]
+    order: Callable[[int], str]
+    cut_often: bool
+    lost_after: float
+    restored: list[tuple[float, float]]
+
+    def address(self, number: int) -> str: ...
+
+    def http(self, call: Callable[..., dict[str, Any]], url: str, name: str) -> Awaitable[str]: ...
 
 
 @dataclass(eq=False)
@@ -46,7 +57,7 @@ class TrackedMessage:
 class User:
     """A user who sends one message after the other in one session until `end()`."""
 
-    def __init__(self, crowd: Crowd, number: int) -> None:
+    def __init__(self, crowd: Surroundings, number: int) -> None:
         self.name = f"user{number}"
         self.number = number
         self.messages: list[TrackedMessage] = []

@@ -14,7 +14,7 @@ import redis
 import yaml
 
 from chatbot.config import Settings
-from chatbot.worker.recovery import recovery_slots
+from chatbot.worker.services import recovery_slots
 from devtools.harness.deployment import eventually
 from devtools.harness.ports import free_port
 from devtools.local.redis_server import redis_command

@@ -32,9 +32,6 @@ local function report(at, further)
     end
     hold_lease()
   end
-  if stored[2] == message then
-    return 'stop'
-  end
   local number = tonumber(stored[3] or 0)
   for place = at + values, at + values + further - 1, 4 do
     local kind, new, offset, frame = unpack(ARGV, place, place + 3)
@@ -53,7 +50,8 @@ local function report(at, further)
     end
     publish_event(events, number .. ':\n' .. frame)
   end
-  return 'on'
+  -- What was generated before the stop is part of the reply.
+  return stored[2] == message and 'stop' or 'on'
 end
 
 local answers = {}

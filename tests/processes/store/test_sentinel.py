@@ -15,7 +15,7 @@ from chatbot.config import Settings
 from chatbot.errors import ConfigurationError, StoreUnavailable
 from chatbot.protocol.client_errors import SessionNotFound
 from chatbot.queue.celery_app import create_celery
-from chatbot.queue.transport import celery_broker
+from chatbot.queue.redis_broker import celery_broker
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.client import connect

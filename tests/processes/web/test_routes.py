@@ -93,7 +93,7 @@ def test_health_and_readiness_are_reported(chat: Deployment) -> None:
     assert requests.get(chat.url() + "/healthz", timeout=30).status_code == 200
     ready = requests.get(chat.url() + "/readyz", timeout=30)
     assert ready.status_code == 200
-    assert ready.json()["workers"] == 3
+    assert ready.json()["workers"] == 2
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,14 @@ from itertools import combinations
 import pytest
 import redis
 
-from chatbot.protocol.events import STOP_CHANNEL, stopped_reply
+from chatbot.protocol.compact_json import to_json
+from chatbot.protocol.events import STOP_CHANNEL, Event, stopped_reply
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Assignment, Leases, Progress
 from chatbot.sessions.requests import Requests, Terms
 from chatbot.sessions.responses import Responses
 from chatbot.sessions.sessions import Sessions
-from chatbot.store.keys import session_keys
+from chatbot.store.keys import events_channel, session_keys
 from tests.support.subscription import Subscription
 
 
@@ -152,6 +153,20 @@ def test_a_retried_message_is_answered_though_its_reply_was_stopped(talk: Talk) 
     talk.client.hset(session_keys(talk.session).state, "stop:second", "second")
     talk.requests.retry(talk.session, "second")
     assert talk.outcome() == {"first": "stopped", "second": "stop"}
+
+
+def test_text_that_is_reported_after_the_stop_is_published(talk: Talk) -> None:
+    """The worker counts it as reported, so no later delta has it; and the next worker needs it should this one die."""
+    assert talk.work is not None
+    talk.stop()
+    with Subscription(talk.client, events_channel(talk.session)) as events:
+        report = Progress(talk.work, "so far", 0, {"type": "delta", "msg": "so far"})
+        assert talk.leases.progress([report]) == ["stop"]
+        assert Event.decode(events.next()).frame == to_json(report.frame)
+    talk.die()
+    talk.claim()
+    assert talk.work is not None
+    assert (talk.work.stopped, talk.work.partial) == (True, "so far")
 
 
 def test_marks_of_stops_do_not_stay(talk: Talk, redis_client: redis.Redis) -> None:

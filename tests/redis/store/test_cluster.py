@@ -13,7 +13,7 @@ from redis.exceptions import TryAgainError
 
 from chatbot.config import Settings
 from chatbot.queue.celery_app import create_celery, publish_reply
-from chatbot.queue.transport import CLUSTER_PREFIX
+from chatbot.queue.redis_broker import CLUSTER_PREFIX
 from chatbot.sessions.assignments import Progress
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.leases import Leases

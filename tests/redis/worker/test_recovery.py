@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import cast
 
 import redis
@@ -18,7 +20,7 @@ from chatbot.store.keys import SWEPT, WAITING
 from chatbot.store.partitions import PartitionGroup, Partitions
 from chatbot.telemetry.counters import Counts
 from chatbot.worker.recovery import Recovery
-from chatbot.worker.replies import Replies
+from chatbot.worker.services import WorkerServices
 from devtools.harness.deployment import eventually
 from devtools.harness.ports import free_port
 
@@ -45,6 +47,21 @@ class Busy:
         self.done.append(session)
 
 
+def services_of(
+    ledger: Ledger, table: Partitions, replies: Busy, load: Callable[[], tuple[int, int]]
+) -> WorkerServices:
+    services = SimpleNamespace(
+        ledger=ledger,
+        charges=Charges(table),
+        replies=lambda: replies,
+        counts=Counts(),
+        recovery_slots=1,
+        load=load,
+        partitions=table,
+    )
+    return cast("WorkerServices", services)
+
+
 def test_all_slots_answer_while_the_broker_is_away_and_the_first_are_served_first(
     redis_client: redis.Redis, sessions: Sessions, leases: Leases
 ) -> None:
@@ -57,13 +74,7 @@ def test_all_slots_answer_while_the_broker_is_away_and_the_first_are_served_firs
     ledger.check_next(waiting)
     recovery = Recovery(
         create_celery(Settings(redis=RedisSettings(broker_url=f"redis://127.0.0.1:{free_port()}/0"))),
-        lambda: ledger,
-        lambda: Charges(table),
-        lambda: cast("Replies", replies),
-        Counts(),
-        1,
-        lambda: (len(replies.begun) - len(replies.done), SLOTS),
-        table,
+        services_of(ledger, table, replies, lambda: (len(replies.begun) - len(replies.done), SLOTS)),
         lambda: False,
     )
 
@@ -96,13 +107,7 @@ def test_a_worker_without_the_broker_sweeps_more_often(redis_client: redis.Redis
     table = Partitions.single(redis_client)
     recovery = Recovery(
         create_celery(Settings(redis=RedisSettings(broker_url=f"redis://127.0.0.1:{free_port()}/0"))),
-        lambda: Noted(table),
-        lambda: Charges(table),
-        lambda: cast("Replies", Busy(leases)),
-        Counts(),
-        1,
-        lambda: (0, SLOTS),
-        table,
+        services_of(Noted(table), table, Busy(leases), lambda: (0, SLOTS)),
         lambda: connected,
     )
     recovery.start()
