@@ -225,7 +225,7 @@ class Hub:
             if frame.get("source") != "human" or not subscriber.owns(frame["id"]):
                 subscriber.send_frame(frame)
                 time.sleep(0)
-        for frame in replayed_path(snapshot, subscriber.event):
+        for frame in replayed_path(snapshot, subscriber.event, repeats=True):
             if not subscriber.owns(frame["id"] or ""):
                 subscriber.send_frame(frame)
         if not subscriber.release(snapshot):
@@ -250,13 +250,14 @@ def replay(session: str, snapshot: Snapshot, held: tuple[int, int] = (0, 0)) -> 
             yield frames.delta(*reply, held[1], partial, regeneration)
 
 
-def replayed_path(snapshot: Snapshot, event: int) -> Iterator[dict[str, Any]]:
+def replayed_path(snapshot: Snapshot, event: int, *, repeats: bool = False) -> Iterator[dict[str, Any]]:
     """What follows `replay` for a client that has the events up to `event`.
 
     That is a frame for each regeneration without a reply, then the path that is shown, if one was selected since or
-    what is replayed shows another.
+    what is replayed shows another: a regeneration, or with `repeats` a message that the client may have already.
     """
     requests = [frames.request(id_, snapshot.requests[id_]) for id_ in snapshot.pending if id_ in snapshot.requests]
     yield from requests
-    if snapshot.selected > event or requests or any(message["source"] == "human" for message in snapshot.messages):
+    repeated = repeats and any(message["source"] == "human" for message in snapshot.messages)
+    if snapshot.selected > event or requests or repeated:
         yield frames.selected(snapshot.leaf)
