@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from devtools.fake_model import ModelServer
 from devtools.fake_model.faults import DIALECTS, FAULTS, LOADING
 from devtools.harness.chat_client import ChatClient, history, new_session
 from devtools.harness.deployment import Deployment
+from tests.support.models import answer, answering
 
 SECRET = "hf_a-made-up-token"
 READ_TIMEOUT, TIMEOUT, ATTEMPTS, LOADING_TIMEOUT = 1, 3, 2, 2
@@ -127,6 +129,23 @@ def test_a_message_that_is_too_long_for_the_model_has_an_error_of_its_own(
         failure = client.until("error")
     assert failure["message"] == "This message is too long for the model."
     assert failure["reason"] == "context_length_exceeded"
+
+
+def test_a_reply_that_grows_beyond_the_context_is_cut_there() -> None:
+    events = [
+        *({"choices": [{"text": text, "finish_reason": None}]} for text in (" I go", " on and")),
+        {"error": {"message": "index 2048 is out of bounds for dimension 0 with size 2048"}},
+    ]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    filtered = 'data: {"choices": [{"text": " No", "finish_reason": "content_filter"}]}\n\ndata: [DONE]\n\n'
+    with (
+        answering(*(answer("200 OK", each, "text/event-stream") for each in (body, filtered))) as url,
+        Deployment(f"{url}/v1/completions") as chat,
+        ChatClient(chat.url()) as client,
+    ):
+        reply = client.ask("go on")
+        assert (reply["msg"], reply["finish_reason"]) == ("I go on and", "length")
+        assert client.ask("how?")["finish_reason"] == "content_filter"
 
 
 def test_the_next_of_several_servers_answers_and_no_text_comes_twice(model: ModelServer) -> None:
