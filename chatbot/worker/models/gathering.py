@@ -12,10 +12,8 @@ import selectors
 FEW = 10
 #: Groups of sockets that take turns: few replies are read in a row, so that other events do not wait for long.
 _GROUPS = 8
-#: Seconds from one reading of a reply to the next: for each reply in progress up to the usual ones, then for each more
-#: up to the longest. Both are a bit above the intervals of reports (worker/report_pace.py): what is read is due.
-_PER_REPLY, _USUAL = 0.001, 0.045
-_PER_REPLY_MORE, _LONGEST = 0.0002, 0.1
+#: Seconds from one reading of a reply to the next: for each reply in progress, and at most.
+_PER_REPLY, _LONGEST = 0.00006, 0.1
 
 
 class Gathering:
@@ -65,5 +63,4 @@ class Gathering:
 
 def interval(replies: int) -> float:
     """Seconds from one reading of a reply to the next, with so many in progress."""
-    more = max(replies - _USUAL / _PER_REPLY, 0)
-    return min(_PER_REPLY * replies, _USUAL + _PER_REPLY_MORE * more, _LONGEST)
+    return min(_PER_REPLY * replies, _LONGEST)
