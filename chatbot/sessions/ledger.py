@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
@@ -55,7 +55,9 @@ class Overdue(NamedTuple):
 class Ledger:
     """Every method but `missed` and `check_next` raises `StoreUnavailable` when Redis fails."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, settled: Callable[[PartitionGroup], bool] = lambda _: True) -> None:
+        """`settled` returns whether a group's Redis can say which workers live: see `Listener.settled`."""
+        self._settled = settled
         self._partitions = partitions_of(store)
         self._scripts = Scripts()
         self._figures = Figures()
@@ -189,6 +191,7 @@ class Ledger:
             "first_wait_ms": FIRST_WAIT,
             "longest_wait_ms": LONGEST_WAIT,
             "others": seen.others(partition) if self._partitions.several else "",
+            "settled": int(self._settled(partition.group)),
         }
         return (*partition.shared, partition.swept), (), arguments
 

@@ -8,6 +8,7 @@ subscribers read from Redis what they may have missed.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -32,6 +33,8 @@ HEARTBEAT_TIMEOUT = 6.0
 #: Seconds between two attempts to connect: at first, and at most.
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 1.0
+#: Seconds after a break until other processes, which try once in `_LONGEST_DELAY`, are surely connected again too.
+_SETTLING = 2.0
 #: Channels of one SUBSCRIBE.
 _BATCH = 500
 #: Messages that are handled in a row.
@@ -71,6 +74,8 @@ class Listener:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._last_heartbeat = 0.0
+        #: The monotonic time from which `settled` is true; never while the connection is broken.
+        self._settled_from = 0.0
 
     def start(self) -> None:
         """Starts the thread; later calls do nothing."""
@@ -104,6 +109,14 @@ class Listener:
     def receiving(self) -> bool:
         """Whether the listener received its heartbeat within `HEARTBEAT_TIMEOUT`."""
         return time.monotonic() - self._last_heartbeat < HEARTBEAT_TIMEOUT
+
+    @property
+    def settled(self) -> bool:
+        """Whether a break lies so far back that the other processes have subscribed again.
+
+        Until then a channel without a subscriber does not show that its process is dead.
+        """
+        return time.monotonic() >= self._settled_from
 
     def subscribe(self, channel: str, timeout: float) -> bool:
         """Subscribes, and waits up to `timeout` seconds until Redis confirms it; false when it did not.
@@ -159,6 +172,8 @@ class Listener:
         while not self._closed:
             try:
                 self._connect()
+                if self._settled_from == math.inf:
+                    self._settled_from = time.monotonic() + _SETTLING
                 if broken:
                     logger.info("the listener receives again")
                     self._on_break()
@@ -172,6 +187,7 @@ class Listener:
                     logger.warning("the listener lost Redis, and tries again: %s", found)
             except Exception:
                 logger.exception("the listener failed and starts again")
+            self._settled_from = math.inf
             with self._changed:
                 self._disconnect()
                 if not self._closed:

@@ -60,6 +60,10 @@ class Listeners:
         """Whether the process received its heartbeat from the group's Redis lately."""
         return self._listeners[group].receiving
 
+    def settled(self, group: PartitionGroup) -> bool:
+        """Whether the group's Redis can say which processes live: `Listener.settled`."""
+        return self._listeners[group].settled
+
     @property
     def receiving(self) -> bool:
         """Whether the heartbeats of all groups arrive."""
@@ -120,6 +124,9 @@ class ClusterListeners:
 
     def hears(self, group: PartitionGroup) -> bool:
         return self._subscriptions.hears_slots(*self._slots[group])
+
+    def settled(self, group: PartitionGroup) -> bool:
+        return self._subscriptions.settled(*self._slots[group])
 
     @property
     def receiving(self) -> bool:

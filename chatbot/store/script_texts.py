@@ -52,7 +52,7 @@ ARGUMENTS = {
     "commit": (*_SETTLE, "reply_id", "reply", "last_delta", *_HISTORY),
     "fail": (*_SETTLE, "failure"),
     "postpone": ("session", "fence", "delay_ms", "loading", "keep", "events", "frame"),
-    "sweep": ("limit", "interval_ms", "lease_ms", "grace_ms", "first_wait_ms", "longest_wait_ms", "others"),
+    "sweep": ("limit", "interval_ms", "lease_ms", "grace_ms", "first_wait_ms", "longest_wait_ms", "others", "settled"),
     "admit": ("session", "max_wait_ms"),
     "give_back": ("session", "stays"),
     "take": ("share",),

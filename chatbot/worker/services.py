@@ -84,7 +84,7 @@ class WorkerServices:
 
     @cached_property
     def ledger(self) -> Ledger:
-        return Ledger(self.partitions)
+        return Ledger(self.partitions, self.listeners.settled)
 
     @cached_property
     def charges(self) -> Charges:

@@ -13,7 +13,7 @@ from chatbot.store.script_texts import ARGUMENTS, ordered, source, source_lines
 
 def test_arguments_are_ordered_by_name() -> None:
     arguments = {"longest_wait_ms": 5, "limit": 1, "grace_ms": 3, "first_wait_ms": 4, "lease_ms": 2}
-    assert ordered("sweep", {**arguments, "interval_ms": 0, "others": ""}) == [1, 0, 2, 3, 4, 5, ""]
+    assert ordered("sweep", {**arguments, "interval_ms": 0, "others": "", "settled": 1}) == [1, 0, 2, 3, 4, 5, "", 1]
 
 
 def test_every_script_has_its_arguments_listed() -> None:

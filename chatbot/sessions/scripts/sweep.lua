@@ -38,10 +38,11 @@ if others ~= '' then
 end
 
 -- Whether the worker process is dead: its connections were closed, so that its channel has no subscriber. Without a
--- channel only the lease's expiry shows that.
+-- channel, and while Redis was away so lately that workers may not have subscribed again (`settled`), only the lease's
+-- expiry shows that.
 local subscribers = {}
 local function dead(owner)
-  if owner == '' then
+  if owner == '' or settled == '0' then
     return false
   end
   subscribers[owner] = subscribers[owner] or redis.call('PUBSUB', 'NUMSUB', owner)[2]

@@ -93,6 +93,14 @@ class ClusterSubscriptions:
         except redis.ConnectionError:
             return False
 
+    def settled(self, *slots: int) -> bool:
+        """Whether the owners of these slots can say which processes live: `Listener.settled`."""
+        try:
+            found = map(self._listeners.get, self._topology.owners(slots))
+            return all(listener is None or listener.settled for listener in found)
+        except redis.ConnectionError:
+            return False
+
     def subscribe(self, channel: str, timeout: float) -> bool:
         """Subscribes, and waits up to `timeout` seconds for the confirmation; false when it did not come.
 

@@ -517,6 +517,11 @@ def test_the_sweep_releases_the_lease_of_a_dead_worker(
         assert overdue(redis_client) == []
         assert leases.claim(session) is None
     eventually(lambda: redis_client.pubsub_numsub("worker-channel")[0][1] == 0)
+    # After a restart of Redis a living worker has no subscription either, until it is connected again.
+    redis_client.delete(SWEPT)
+    found = Ledger(redis_client, lambda _: False).overdue()
+    assert found is not None
+    assert found.owed == []
     assert overdue(redis_client) == [session]
     assert overdue(redis_client) == []
     with pytest.raises(LeaseLost):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from chatbot.store import listener as listener_module
 from chatbot.store.client import connect
 from chatbot.store.listener import LISTENER_CONNECTIONS, Listener
 from devtools.harness.deployment import eventually
@@ -70,3 +71,27 @@ def test_subscriptions_are_confirmed_between_messages(
         publish(redis_client, *["text"] * 20)
         assert listener.subscribe(f"chat:test:{number}", 20)
     eventually(lambda: len(received) == 1000, what="all messages")
+
+
+def test_after_a_break_it_is_settled_once_other_processes_are_connected_again_too(
+    listener: Listener, received: Received, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settled() -> bool:
+        return listener.settled
+
+    assert listener.subscribe("chat:test", 20)
+    # Nothing broke: what starts anew need not wait.
+    assert settled()
+    monkeypatch.setattr(listener_module, "_SETTLING", 3600.0)
+    redis_client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    eventually(lambda: not settled(), what="the break is noticed")
+
+    def receives() -> bool:
+        publish(redis_client, "again")
+        return bool(received)
+
+    eventually(receives, what="it is connected again")
+    assert not settled()
+    monkeypatch.setattr(listener_module, "_SETTLING", 0.0)
+    redis_client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    eventually(settled, what="the time is over")
