@@ -12,8 +12,8 @@ import selectors
 FEW = 10
 #: Groups of sockets that take turns: few replies are read in a row, so that other events do not wait for long.
 _GROUPS = 8
-#: Seconds from one reading of a reply to the next: for each reply in progress, and at most.
-_PER_REPLY, _LONGEST = 0.00006, 0.1
+#: Seconds from one reading of a reply to the next: for each reply in progress, more for each beyond many, and at most.
+_PER_REPLY, _MANY, _PER_REPLY_MORE, _LONGEST = 0.00006, 200, 0.00024, 0.08
 
 
 class Gathering:
@@ -63,4 +63,4 @@ class Gathering:
 
 def interval(replies: int) -> float:
     """Seconds from one reading of a reply to the next, with so many in progress."""
-    return min(_PER_REPLY * replies, _LONGEST)
+    return min(_PER_REPLY * replies + _PER_REPLY_MORE * max(replies - _MANY, 0), _LONGEST)
