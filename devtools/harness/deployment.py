@@ -34,6 +34,9 @@ STOP_TIMEOUT = 30.0
 #: Seconds for a condition that must come true: generous, as the machine may be busy.
 PATIENCE = 30.0
 
+#: Characters of a log that a failing test shows of a traceback.
+_TRACEBACK = 4000
+
 #: Every variable that the chat reads.
 SETTINGS = frozenset({*(name for name, _, _ in variables()), *ALIASES.values()})
 #: Read by gunicorn and Flower themselves, which take no empty value.
@@ -105,6 +108,11 @@ class Process:
     def lines(self) -> list[str]:
         """The lines of the log, without one that is being written."""
         return self.log.rpartition("\n")[0].splitlines()
+
+    def traceback(self, since: int = 0) -> str:
+        """The log from its first traceback on, cut off; '' without one. `since` is how many characters to leave out."""
+        _, found, rest = self.log[since:].partition("Traceback")
+        return (found + rest)[:_TRACEBACK]
 
     def signal(self, number: int) -> None:
         """Sends a signal to the process and its children."""

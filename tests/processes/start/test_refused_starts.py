@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from chatbot.config.reader import variables
+from devtools.harness.deployment import SETTINGS
 from devtools.harness.ports import free_port
 from devtools.paths import BIN, ROOT
 
@@ -81,6 +81,8 @@ WAYS = {
 @pytest.fixture(scope="module")
 def ends() -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
     """How each way ended; all run at the same time, two by two."""
+    # Here, as pytest changes the environment between tests, which another thread must not see.
+    clean = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     with (
         socket.create_server(("127.0.0.1", free_port())) as taken,
         ThreadPoolExecutor(2) as pool,
@@ -89,8 +91,8 @@ def ends() -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
 
         def run(name: str) -> subprocess.CompletedProcess[str]:
             way = WAYS[name]
-            env = {name: value for name, value in os.environ.items() if name not in {v for v, _, _ in variables()}}
-            env |= {
+            env = {
+                **clean,
                 "REDIS_URL": "redis://127.0.0.1:9/0",
                 "MODEL_URL": "http://127.0.0.1:9/v1",
                 "PORT": str(free_port()),

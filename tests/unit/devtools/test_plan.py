@@ -16,7 +16,7 @@ import pytest
 
 from devtools.harness.ports import free_port
 from devtools.local import llama_server, plan, probes, redis_server
-from devtools.local.__main__ import check_redis, locked
+from devtools.local.command import check_redis, locked
 from devtools.local.plan import CannotRun, Ports, child_environment, hide_secrets, make_plan, read_ports
 from devtools.local.ports import why_unusable
 from devtools.paths import BIN, ROOT
