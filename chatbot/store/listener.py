@@ -41,6 +41,8 @@ _BATCH = 500
 _IN_A_ROW = 16
 #: Seconds to wait at most, for data while it connects and for the end of the thread.
 _POLL, _END_TIMEOUT = 0.5, 1.0
+#: Not the global generator, whose numbers a program may want to repeat: threads would draw from it at any time.
+_CHANCE = random.Random()
 
 
 class Listener:
@@ -218,7 +220,7 @@ class Listener:
     def _listen(self) -> None:
         pubsub = self._pubsub
         self._last_heartbeat = time.monotonic()
-        interval = HEARTBEAT_INTERVAL * random.uniform(1.0, 1.25)
+        interval = HEARTBEAT_INTERVAL * _CHANCE.uniform(1.0, 1.25)
         next_heartbeat = 0.0
         while not self._closed and pubsub is not None and pubsub is self._pubsub:
             now = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import socket
 import threading
 import time
@@ -17,7 +16,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, AuthenticationError, ClusterDownError, MovedError, ResponseError, TryAgainError
 from redis.retry import Retry
 
-from chatbot.store.cluster.topology import ClusterAddress, ClusterNode, topology
+from chatbot.store.cluster.topology import CHANCE, ClusterAddress, ClusterNode, topology
 
 _Answer = TypeVar("_Answer")
 
@@ -107,7 +106,7 @@ class ClusterPool(redis.ConnectionPool):
 
     def node(self, slot: int | None) -> ClusterNode:
         """The node that has the slot, or any master. Raises redis-py's `ConnectionError`."""
-        return self.topology.owner(slot) if slot is not None else random.choice(list(self.topology.masters()))
+        return self.topology.owner(slot) if slot is not None else CHANCE.choice(list(self.topology.masters()))
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
         pool = self.of_slot(None)

@@ -38,6 +38,8 @@ _SHORTEST_INTERVAL = 0.1
 #: The queries, which are sent together.
 _QUERIES: tuple[Any, ...] = (("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
 _PACKED = b"".join(map(hiredis.pack_command, _QUERIES))
+#: Not the global generator: threads would draw from it while a program wants to repeat its numbers.
+CHANCE = random.Random()
 
 
 class ClusterNode(NamedTuple):
@@ -180,7 +182,7 @@ class Topology:
             if self._firsts and self._asked_at > min(called, time.monotonic() - _SHORTEST_INTERVAL):
                 return
             known = list(self.nodes()) if self._firsts else []
-            random.shuffle(known)
+            CHANCE.shuffle(known)
             problem: Exception | None = None
             for node in dict.fromkeys((*known, *self._address.nodes)):
                 try:
