@@ -1,24 +1,22 @@
-"""Logging to standard error, as text or JSON, with session, message and task ids and without tokens."""
+"""Logging to standard error, as text or JSON, with session, message and task ids and without tokens.
+
+The lines are made in `formats`; `output` has what else a process writes become such lines.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from typing import Any
 
 from chatbot.config import Settings, misspelled, read_settings
 from chatbot.errors import ConfigurationError
 from chatbot.logs import output
+from chatbot.logs.formats import JSONFormat, Redactor, TextFormat, escape, redact
+from chatbot.logs.ids import bound, present_ids
 from chatbot.logs.repeated_lines import Summaries, client_line
-from chatbot.tracing import current
 
 __all__ = [
     "Redactor",
@@ -38,26 +36,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-_context: ContextVar[dict[str, str] | None] = ContextVar("log_context", default=None)
-
-#: The argument of `generate_reply`.
-_SESSION = re.compile(r"[0-9a-f]{32}\Z")
-#: Characters that begin a line, or change how a terminal shows one: controls, line separators, marks of direction.
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
-)
-_TOKEN = re.compile(r"(token=|Bearer\s+|hf_|sk-|resp_|(?:msg|rs|fc)_(?=[\w-]{59}))[\w.~+/=-]{8,}", re.IGNORECASE)
-
-
-@contextmanager
-def bound(**ids: str | None) -> Iterator[None]:
-    """Adds ids to every line logged inside the context; None adds nothing."""
-    token = _context.set({**(_context.get() or {}), **{name: value for name, value in ids.items() if value}})
-    try:
-        yield
-    finally:
-        _context.reset(token)
 
 
 def configure(settings: Settings, file: str | None = None) -> None:
@@ -94,7 +72,7 @@ def settings_or_exit() -> Settings:
         text = f"Settings: {error}"
         form = os.environ.get("LOG_FORMAT", "").strip().lower() or "auto"
         if form == "json" or (form == "auto" and not sys.stderr.isatty()):
-            output.write_now(_JSON(), "chatbot.config", logging.CRITICAL, text)
+            output.write_now(JSONFormat(), "chatbot.config", logging.CRITICAL, text)
             raise SystemExit(1) from None
         raise SystemExit(escape(text)) from None
 
@@ -132,39 +110,7 @@ def is_json(settings: Settings) -> bool:
 
 def formatter(settings: Settings) -> logging.Formatter:
     """The formatter for this process' handlers, gunicorn's included."""
-    return _JSON() if is_json(settings) else _Text()
-
-
-def redact(text: str) -> str:
-    """The text with everything that looks like a token replaced."""
-    return _TOKEN.sub(r"\1[redacted]", text)
-
-
-def escape(text: str) -> str:
-    """The text with controls as in JSON, so that nothing in it looks like a line of its own."""
-    return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], text)
-
-
-def _ids() -> dict[str, str]:
-    """The ids that a line belongs to; Celery's own lines about a task get them too."""
-    ids = dict(_context.get() or {})
-    if (span := current()) is not None:
-        ids["trace_id"], ids["span_id"] = span.trace_id, span.span_id
-    # Not imported: gunicorn.conf.py uses this module before gevent has patched the modules that Celery imports.
-    celery = sys.modules.get("celery._state")
-    task = celery.get_current_task() if celery is not None else None
-    request = task.request if task is not None else None
-    if request is not None and request.id:
-        ids["task_id"] = request.id
-        if request.args and _SESSION.match(str(request.args[0])):
-            ids.setdefault("session", request.args[0])
-    return ids
-
-
-def _ids_of(record: logging.LogRecord) -> dict[str, str]:
-    """The ids that a line was logged with, or those of the line that is being logged."""
-    found: dict[str, str] | None = getattr(record, "ids", None)
-    return _ids() if found is None else found
+    return JSONFormat() if is_json(settings) else TextFormat()
 
 
 class _Handler(logging.StreamHandler[Any]):
@@ -182,44 +128,4 @@ class _FileHandler(WatchedFileHandler):
 
 
 #: Of this process, for all its loggers.
-summaries = Summaries(_ids)
-
-
-class Redactor(logging.Filter):
-    """Redacts lines of loggers with handlers of their own, such as gunicorn's, which repeats malformed requests."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = redact(record.getMessage()), ()
-        return True
-
-
-class _Text(logging.Formatter):
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-
-    def format(self, record: logging.LogRecord) -> str:
-        ids = " ".join(f"{key}={value}" for key, value in _ids_of(record).items())
-        record.message, record.asctime = record.getMessage(), self.formatTime(record)
-        line = escape(redact(self.formatMessage(record)))
-        lines = [f"{line} [{escape(ids)}]" if ids else line]
-        if record.exc_info:
-            # Marked, as the text of an exception may look like a line of the log.
-            trace = redact(self.formatException(record.exc_info))
-            lines += [f"    | {escape(part)}" for part in trace.split("\n")]
-        return "\n".join(lines)
-
-
-class _JSON(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": redact(record.getMessage()),
-            **_ids_of(record),
-        }
-        if hasattr(record, "repeated"):
-            line["repeated"] = record.repeated
-        if record.exc_info:
-            line["exception"] = redact(self.formatException(record.exc_info))
-        return escape(json.dumps(line, ensure_ascii=False))
+summaries = Summaries(present_ids)

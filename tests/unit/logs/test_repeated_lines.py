@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from chatbot.logs import _ids, _ids_of, bound, client_line
+from chatbot.logs import bound, client_line
 from chatbot.logs import repeated_lines as module
+from chatbot.logs.ids import ids_of, present_ids
 from chatbot.logs.repeated_lines import CLIENT_LIMIT, LIMIT, Summaries
 from devtools.harness.deployment import eventually
 
@@ -151,7 +152,7 @@ def test_the_next_interval_counts_anew() -> None:
 def test_the_line_that_ends_an_interval_gives_no_ids_to_a_summary(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    lines = collect(Summaries(_ids, 600))
+    lines = collect(Summaries(present_ids, 600))
     with bound(session="a"):
         for _ in range(LIMIT + 1):
             web.warning("x")
@@ -160,7 +161,7 @@ def test_the_line_that_ends_an_interval_gives_no_ids_to_a_summary(monkeypatch: p
         web.warning("y")
     assert lines.repeated == [1]
     (summary,) = (record for record in lines.records if hasattr(record, "repeated"))
-    assert _ids_of(summary) == {"session": "a"}
+    assert ids_of(summary) == {"session": "a"}
 
 
 def test_many_kinds_take_bounded_memory(lines: Lines, summaries: Summaries) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from chatbot import logs
 from chatbot.bot import Chunk, Context, Message, Retry, Usage
 from chatbot.errors import StoreUnavailable
 from chatbot.logs import bound
+from chatbot.logs.ids import present_ids
 from chatbot.worker.bots.model import PythonModel
 from chatbot.worker.models.answers.piece import Piece
 from chatbot.worker.models.answers.usage import Usage as ModelUsage
@@ -137,11 +137,11 @@ def test_all_async_bots_run_in_one_loop_and_plain_ones_in_threads_with_the_ids_o
     seen: list[tuple[Any, dict[str, str]]] = []
 
     async def asynchronous(_: list[Message]) -> str:
-        seen.append((asyncio.get_running_loop(), logs._ids()))
+        seen.append((asyncio.get_running_loop(), present_ids()))
         return ""
 
     def synchronous(_: list[Message]) -> str:
-        seen.append((threading.current_thread(), logs._ids()))
+        seen.append((threading.current_thread(), present_ids()))
         return ""
 
     for bot in (asynchronous, synchronous):
