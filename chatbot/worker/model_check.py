@@ -34,6 +34,12 @@ _NONE_SET = (
 )
 #: Kinds of `ModelError` that mean that no server answered.
 _UNREACHABLE = ("connection", "tls", "address")
+#: Seconds after which a line says what is waited for, and how long at most.
+_QUIET = 2.0
+#: Seconds after its deadline at which a call ends: a silent server has ended it before, and its error says more.
+_GRACE = 1.0
+#: Seconds within which a server lists its models.
+_LIST_TIMEOUT = 3.0
 #: Names shown of the models that a server lists.
 _MAX_NAMES = 5
 #: Characters shown of a server's error text.
@@ -84,11 +90,13 @@ def _check(server: ModelAddress, settings: Settings, say: Print) -> bool:
     say(f"protocol:  {server.api}")
     login = "in the address, which takes precedence over HUGGINGFACE_INFERENCE_TOKEN"
     say(f"token:     {login if '@' in urlsplit(server.url).netloc else 'set' if settings.model.token else 'not set'}")
-    model, reply, failure = create_protocol(server, settings), _Reply(), None
+    model, call, reply, failure = create_protocol(server, settings), _call(settings), _Reply(), None
+    waits = f"the first token at most {_silence(settings)}, the end of the reply at most {_whole(settings)} more"
     try:
-        _ask(model, settings, reply)
+        with _watched(call, waits, say):
+            _ask(model, call, reply)
     except CallCancelled:
-        say(_too_late(reply, settings))
+        say(_too_late(call, settings))
         return False
     except ModelError as error:
         failure = error
@@ -105,21 +113,22 @@ def _check(server: ModelAddress, settings: Settings, say: Print) -> bool:
                 "           Here `make run` serves its model by default, while it runs. MODEL_URL names another server."
             )
         return False
-    say(f"continues: {_continues(model, settings, reply.text)}")
+    say(f"continues: {_continues(model, settings, reply.text, say)}")
     _report(reply, say)
     return True
 
 
-def _continues(model: ModelProtocol, settings: Settings, text: str) -> str:
+def _continues(model: ModelProtocol, settings: Settings, text: str, say: Print) -> str:
     """Whether the server continues a reply that was cut off in the middle, and how."""
     if settings.model.continuing == "off":
         return "not asked, MODEL_CONTINUE is off"
     half = [PromptMessage("user", QUESTION), PromptMessage("assistant", text[: len(text) // 2].rstrip(), begins=True)]
     if not half[1].text:
         return "not asked, the reply is too short"
-    call = Call(settings.model.timeout, loading_timeout=settings.model.loading_timeout)
+    call = _call(settings)
+    waits = f"the first token of a reply that goes on, at most {_silence(settings)}"
     try:
-        with _deadline(call, settings), closing(model.generate(half, call)) as pieces:
+        with _watched(call, waits, say), closing(model.generate(half, call)) as pieces:
             for _ in pieces:
                 break
     except CannotContinue as error:
@@ -131,30 +140,44 @@ def _continues(model: ModelProtocol, settings: Settings, text: str) -> str:
 
 def _check_callable(name: str, settings: Settings, say: Print) -> bool:
     say(f"callable:  {name}")
-    reply = _Reply()
+    call, reply = _call(settings), _Reply()
+    waits = f"the first text at most {call.first_limit}, the end of the reply at most {_whole(settings)} more"
     try:
-        _ask(PythonModel(name, lambda _: ("model-check", utc_now()), 1), settings, reply)
+        with _watched(call, waits, say):
+            _ask(PythonModel(name, lambda _: ("model-check", utc_now()), 1), call, reply)
     except (ConfigurationError, ModelError) as error:
         say(f"verdict:   NO REPLY: {error}")
         return False
     except CallCancelled:
-        say(_too_late(reply, settings))
+        say(_too_late(call, settings))
         return False
     _report(reply, say)
     return True
 
 
-def _too_late(reply: _Reply, settings: Settings) -> str:
-    what = "the reply did not end" if reply.text else "no text arrived"
-    return f"verdict:   NO REPLY: {what} within MODEL_TIMEOUT, {settings.model.timeout:g} s"
+def _call(settings: Settings) -> Call:
+    return Call(settings.model.timeout, loading_timeout=settings.model.loading_timeout)
 
 
-def _ask(model: Model, settings: Settings, reply: _Reply) -> None:
+def _silence(settings: Settings) -> str:
+    return f"MODEL_LOADING_TIMEOUT, {settings.model.loading_timeout:g} s"
+
+
+def _whole(settings: Settings) -> str:
+    return f"MODEL_TIMEOUT, {settings.model.timeout:g} s"
+
+
+def _too_late(call: Call, settings: Settings) -> str:
+    if call.begun:
+        return f"verdict:   NO REPLY: the reply did not end within {_whole(settings)}"
+    return f"verdict:   NO REPLY: no text arrived within {call.first_limit}"
+
+
+def _ask(model: Model, call: Call, reply: _Reply) -> None:
     """Fills `reply` while it arrives. Raises `ModelError` and `CallCancelled`."""
     began = time.monotonic()
     question = [PromptMessage("user", QUESTION)]
-    call = Call(settings.model.timeout, loading_timeout=settings.model.loading_timeout)
-    with _deadline(call, settings), closing(model.generate(question, call)) as pieces:
+    with closing(model.generate(question, call)) as pieces:
         for piece in pieces:
             if piece.retracts:
                 reply.reasoning, reply.text = reply.reasoning + reply.text, ""
@@ -168,16 +191,24 @@ def _ask(model: Model, settings: Settings, reply: _Reply) -> None:
 
 
 @contextmanager
-def _deadline(call: Call, settings: Settings) -> Iterator[None]:
-    """Ends the call when it takes longer than MODEL_TIMEOUT after the time for loading."""
-    longest = settings.model.timeout + max(settings.model.timeout, settings.model.loading_timeout)
-    timer = threading.Timer(longest, call.cancel, ["deadline"])
-    timer.daemon = True
-    timer.start()
+def _watched(call: Call, waits: str, say: Print) -> Iterator[None]:
+    """Says what the call `waits` for once it takes longer than a moment, and ends it soon after its deadline."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        if not ended.wait(min(_QUIET, call.deadline - time.monotonic())):
+            say(f"waiting:   for {waits}")
+        while not ended.wait(max(call.deadline + _GRACE - time.monotonic(), 0)):
+            # The deadline is a later one once the first token is there.
+            if call.deadline + _GRACE <= time.monotonic():
+                call.cancel("deadline")
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
-        timer.cancel()
+        ended.set()
 
 
 def _report(reply: _Reply, say: Print) -> None:
@@ -202,10 +233,12 @@ def _model(server: ModelAddress, settings: Settings) -> str:
     if server.api == HUGGINGFACE:
         # A request of this protocol names no model: the server has one.
         return listed[0] if listed else "unknown"
-    if server == ModelSettings.servers[0] and settings.model.name == ModelSettings.name and len(listed) == 1:
+    unnamed = server == ModelSettings.servers[0] and settings.model.name == ModelSettings.name
+    if unnamed and listed and len(listed) == 1:
         return f"{listed[0]}, as the server lists; `make run` sets MODEL_NAME for its own model"
     if not listed:
-        return f"{settings.model.name} (the server lists none)"
+        within = f" within {_LIST_TIMEOUT:g} s" if listed is None else ""
+        return f"{settings.model.name} (the server lists none{within})"
     if settings.model.name in listed:
         return f"{settings.model.name}, which the server lists"
     more = ", ..." if len(listed) > _MAX_NAMES else ""
@@ -213,16 +246,21 @@ def _model(server: ModelAddress, settings: Settings) -> str:
     return f"{settings.model.name} (MODEL_NAME), which the server does not list; it lists {names}"
 
 
-def _listed_models(server: ModelAddress, settings: Settings) -> list[str]:
+def _listed_models(server: ModelAddress, settings: Settings) -> list[str] | None:
+    """The names that the server lists; None if it did not answer in time."""
     parts = urlsplit(server.url)
     if server.api == HUGGINGFACE:
         path = parts.path.rstrip("/").removesuffix("_stream").removesuffix("/generate") + "/info"
     else:
         path = parts.path.rstrip("/").removesuffix("/responses").removesuffix("/completions").removesuffix("/chat")
         path += "/models"
-    document = ModelEndpoint(server.url, settings).get(parts._replace(path=path).geturl())
+    call = Call(_LIST_TIMEOUT)
+    timer = threading.Timer(_LIST_TIMEOUT, call.cancel, ["deadline"])
+    timer.start()
+    document = ModelEndpoint(server.url, settings).get(parts._replace(path=path).geturl(), call)
+    timer.cancel()
     if not isinstance(document, dict):
-        return []
+        return None if call.cancelled else []
     listed = [document.get("model_id")]
     if isinstance(document.get("data"), list):
         listed = [model.get("id") for model in document["data"] if isinstance(model, dict)]

@@ -193,7 +193,9 @@ class Replies:
         if stream.begun:
             logger.warning("the reply took longer than MODEL_TIMEOUT and is cut at %d characters", len(stream.text))
             return self._commit(work, "length", stream)
-        return self._settle_failed(work, ModelUnavailable("timeout", "no text before the deadline"), stream)
+        return self._settle_failed(
+            work, ModelUnavailable("timeout", f"no text within {stream.call.first_limit}"), stream
+        )
 
     def _store_rest(self, stream: Stream) -> None:
         """Stores the text that was not reported before the stream was closed, for the next attempt to go on from."""

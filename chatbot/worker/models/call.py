@@ -57,10 +57,17 @@ class Call:
         self.loop: ModelLoop | None = None
         #: Returns once more of the answer has arrived, or the call has ended. Reading waits by itself, too.
         self.wait_for_more: Callable[[], None] = _return_at_once
-        self._timeout = timeout
+        self._timeout, self._loading_timeout = timeout, loading_timeout
         self._lock = threading.Lock()
         self._end: Callable[[], None] | None = None
         self._reason: str | None = None
+
+    @property
+    def first_limit(self) -> str:
+        """The setting that the deadline of the first token comes from, and its value, for people."""
+        if self._loading_timeout >= self._timeout:
+            return f"MODEL_LOADING_TIMEOUT, {self._loading_timeout:g} s"
+        return f"MODEL_TIMEOUT, {self._timeout:g} s"
 
     @property
     def cancelled(self) -> str | None:

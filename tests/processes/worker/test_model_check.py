@@ -1,9 +1,14 @@
 """`flask --app wsgi model-check`, as an operator runs it."""
 
+import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
+import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 from click.testing import Result
@@ -11,6 +16,7 @@ from click.testing import Result
 from chatbot.app import create_app
 from chatbot.config import Settings
 from devtools.fake_model import ModelServer
+from devtools.harness.ports import free_port
 from devtools.paths import BIN, ROOT
 from tests.support.models import answer, answering
 
@@ -72,6 +78,61 @@ def test_an_address_without_a_server_is_a_connection_failure(model: ModelServer)
     checked = model_check(MODEL_URL="http://127.0.0.1:9/")
     assert checked.exit_code == 1
     assert "NO REPLY: connection" in checked.stdout
+
+
+@contextlib.contextmanager
+def silent_server() -> Iterator[str]:
+    """The address of a server that accepts connections and says nothing."""
+    with socket.create_server(("127.0.0.1", free_port())) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_server_without_tls_is_named_as_such_soon() -> None:
+    with silent_server() as address:
+        began = time.monotonic()
+        checked = model_check(MODEL_URL=f"https://{address}/v1", MODEL_CONNECT_TIMEOUT="0.5")
+    assert "reachable: no\n" in checked.stdout
+    verdict = "NO REPLY: tls: no TLS handshake within MODEL_CONNECT_TIMEOUT, 0.5 s; does the server use TLS? (asked"
+    assert verdict in checked.stdout
+    assert time.monotonic() - began < 10
+
+
+def test_a_silent_server_is_waited_for_as_long_as_is_said_and_set() -> None:
+    with silent_server() as address:
+        began = time.monotonic()
+        checked = model_check(MODEL_URL=f"http://{address}/v1", MODEL_LOADING_TIMEOUT="3")
+    assert time.monotonic() - began < 20
+    said = checked.stdout.splitlines()
+    assert "waiting:   for the first token at most MODEL_LOADING_TIMEOUT, 3 s, " in said[5]
+    assert said[6] == "reachable: yes"
+    assert said[7].endswith("(the server lists none within 3 s)")
+    assert said[8].startswith("verdict:   NO REPLY: timeout: no token within MODEL_LOADING_TIMEOUT, 3 s (asked ")
+
+
+def test_a_list_of_models_that_does_not_end_is_not_waited_for() -> None:
+    def trickle(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+            while True:
+                connection.sendall(b" ")
+                time.sleep(0.1)
+
+    def serve() -> None:
+        first, _ = server.accept()
+        with first:
+            first.recv(65536)
+            first.sendall(answer("401 Unauthorized", "{}"))
+        second, _ = server.accept()
+        with second:
+            trickle(second)
+
+    with socket.create_server(("127.0.0.1", free_port())) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        checked = model_check(MODEL_URL=f"http://127.0.0.1:{server.getsockname()[1]}/v1")
+        thread.join(30)
+    assert "(the server lists none within 3 s)" in checked.stdout
+    assert "NO REPLY: unauthorized" in checked.stdout
 
 
 def test_the_servers_error_text_is_shown_to_the_operator() -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import ssl
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ import urllib3
 from chatbot.config import Settings
 from chatbot.errors import ConfigurationError
 from chatbot.worker.models.call import Call
-from chatbot.worker.models.errors import ModelError, ModelUnavailable
+from chatbot.worker.models.errors import CallCancelled, ModelError, ModelUnavailable
 from chatbot.worker.models.http.blocking import BlockingClient
 from chatbot.worker.models.http.response import ModelResponse, Route
 from chatbot.worker.models.http.streamed import StreamClient
@@ -40,7 +40,7 @@ class ModelEndpoint:
         self._connect_timeout, self._read_timeout = settings.model.connect_timeout, settings.model.read_timeout
         #: Seconds of silence before the first token: a server may load the model at the first request, and stop
         #: loading when the client hangs up.
-        self._first_timeout = max(settings.model.read_timeout, settings.model.loading_timeout)
+        self._loading_timeout = settings.model.loading_timeout
         self._request_id_header = settings.model.request_id_header
         self._session_header = settings.model.session_header
         self._headers = {
@@ -89,7 +89,7 @@ class ModelEndpoint:
             call.check()
             call.server = self.public_address
             request = self._prepared(url, json.dumps(document).encode(), call)
-            silences = self._read_timeout if call.impatient else self._first_timeout, self._read_timeout
+            silences = self._first_silence(call), self._read_timeout
             if call.loop is not None and document.get("stream"):
                 response = self._streaming.open(request, call, call.loop, silences)
             else:
@@ -105,15 +105,21 @@ class ModelEndpoint:
                 response.close()
             call.done()
 
-    def get(self, url: str) -> Any:
-        """The JSON at another address of the same server; None when it has no such address."""
+    def get(self, url: str, call: Call) -> Any:
+        """The JSON at another address of the same server; None when it has none there, or `call` ends before."""
+        request = requests.Request("GET", url, self._headers).prepare()
         try:
-            with self._blocking.send(
-                requests.Request("GET", url, self._headers).prepare(), self._read_timeout
-            ) as response:
-                return response.json() if response.status_code == 200 else None
-        except (requests.RequestException, ValueError):
+            with closing(self._blocking.open(request, call, (self._read_timeout, self._read_timeout))) as response:
+                return json.loads(b"".join(response.chunks())) if response.status == 200 else None
+        except (
+            *(requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError, RecursionError),
+            CallCancelled,
+        ):
             return None
+
+    def _first_silence(self, call: Call) -> float:
+        """Seconds of silence before the first token; fewer where another server can be asked."""
+        return min(self._read_timeout, self._loading_timeout) if call.impatient else self._loading_timeout
 
     def _prepared(self, url: str, body: bytes, call: Call) -> requests.PreparedRequest:
         """A POST request. All but the body and the id is prepared once."""
@@ -136,9 +142,13 @@ class ModelEndpoint:
 
     def _failure(self, error: Exception, call: Call) -> ModelError:
         failure = connection_error(error, self._connect_timeout, self._read_timeout)
-        loads = not (call.begun or call.impatient) and self._first_timeout > self._read_timeout
-        if loads and isinstance(error, (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError, ServerSilent)):
-            detail = f"no token within MODEL_LOADING_TIMEOUT, {self._first_timeout:g} s"
+        # `requests` reports a TLS handshake without an answer as silence too: its kind is another one.
+        silent = failure.kind == "timeout" and isinstance(
+            error, (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError, ServerSilent)
+        )
+        loads = not call.impatient or self._loading_timeout < self._read_timeout
+        if silent and loads and not call.begun:
+            detail = f"no token within MODEL_LOADING_TIMEOUT, {self._loading_timeout:g} s"
             return ModelUnavailable("timeout", detail)
         return failure
 

@@ -32,7 +32,7 @@ from chatbot.worker.models.errors import (
 from chatbot.worker.models.server_errors.documents import ServerError, server_error
 from chatbot.worker.models.server_errors.retry_after import wait_in_error, wait_in_headers
 from chatbot.worker.models.server_errors.table import Meaning, meaning
-from chatbot.worker.models.server_errors.transfer_errors import TransferFailed, transfer_error
+from chatbot.worker.models.server_errors.transfer_errors import TransferFailed, tls_advice, transfer_error
 
 #: Bytes of an error's body that are read.
 _MAX_ERROR_BODY = 65536
@@ -157,9 +157,7 @@ def connection_error(error: Exception, connect_timeout: float, read_timeout: flo
     # The innermost says what happened, the others only where it was caught.
     reason = _reason(chain[-1])
     if isinstance(error, requests.exceptions.SSLError) and not any(isinstance(c, _TLS_CUT) for c in chain):
-        return PermanentModelError(
-            "tls", f"{reason}; an authority of your own goes into REQUESTS_CA_BUNDLE or SSL_CERT_FILE"
-        )
+        return PermanentModelError("tls", f"{reason}; {tls_advice(reason)}")
     if "handshake" in str(chain[-1]) and isinstance(error, requests.Timeout):
         return TransientModelError(
             "tls", f"no TLS handshake within MODEL_CONNECT_TIMEOUT, {connect_timeout:g} s; does the server use TLS?"

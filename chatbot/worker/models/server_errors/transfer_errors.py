@@ -40,6 +40,8 @@ _WORDS = {
     pycurl.E_SSL_CACERT_BADFILE: "the file of authorities is not usable",
 }
 _NOT_HTTP = "the answer is not HTTP"
+#: How OpenSSL reports an answer that is not TLS, but HTTP, say.
+_NOT_TLS = re.compile(r"wrong.version.number|packet.length.too.long|record.layer.failure", re.IGNORECASE)
 
 
 class TransferFailed(OSError):
@@ -70,13 +72,18 @@ def transfer_error(error: TransferFailed, connect_timeout: float) -> ModelError:
         return PermanentModelError("address", "check MODEL_URL")
     refused = code == pycurl.E_SSL_CONNECT_ERROR and not _TLS_CUT.search(error.text)
     if code in _TLS or refused or _ALERT.search(error.text):
-        return PermanentModelError(
-            "tls", f"{_reason(error)}; an authority of your own goes into REQUESTS_CA_BUNDLE or SSL_CERT_FILE"
-        )
+        return PermanentModelError("tls", f"{_reason(error)}; {tls_advice(error.text)}")
     if error.system_error == errno.ECONNREFUSED:
         # Without a proxy in front, which would answer 503, this is how a server restarts.
         return ModelUnavailable("connection", _reason(error))
     return TransientModelError("connection", _reason(error))
+
+
+def tls_advice(text: str) -> str:
+    """What to look at, by OpenSSL's text for a failure."""
+    if _NOT_TLS.search(text):
+        return "does the server use TLS?"
+    return "an authority of your own goes into REQUESTS_CA_BUNDLE or SSL_CERT_FILE"
 
 
 def _reason(error: TransferFailed) -> str:

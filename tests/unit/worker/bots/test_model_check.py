@@ -29,6 +29,11 @@ def fail(_: list[Message]) -> str:
     raise ValueError("a detail")
 
 
+def stall(_: list[Message], context: Context) -> Iterator[str]:
+    yield "You"
+    context.wait(30)
+
+
 def hang(_: list[Message], context: Context) -> str:
     context.wait(30)
     return ""
@@ -38,7 +43,7 @@ def hang(_: list[Message], context: Context) -> str:
 def checked(monkeypatch: pytest.MonkeyPatch) -> Check:
     """Checks one of the functions above; returns whether it is fine, and the lines."""
     module = ModuleType("bots_to_check")
-    module.__dict__.update(reply=reply, fail=fail, hang=hang)
+    module.__dict__.update(reply=reply, fail=fail, stall=stall, hang=hang)
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
     def checked(name: str, **environ: str) -> tuple[bool, str]:
@@ -62,7 +67,8 @@ def test_a_bot_that_replies_is_ok(checked: Check) -> None:
     [
         ("fail", "NO REPLY: callable: bots_to_check:fail raised ValueError"),
         ("nothing", "NO REPLY: MODEL_CALLABLE cannot be used: "),
-        ("hang", "NO REPLY: no text arrived within MODEL_TIMEOUT, 0.05 s"),
+        ("stall", "NO REPLY: the reply did not end within MODEL_TIMEOUT, 0.05 s"),
+        ("hang", "NO REPLY: no text arrived within MODEL_LOADING_TIMEOUT, 0.05 s"),
     ],
 )
 def test_a_bot_that_gives_no_reply_is_not(checked: Check, name: str, verdict: str) -> None:

@@ -47,7 +47,7 @@ from tests.support.models import ModelFactory, answer, answering, ask, at
         ("broken_json", "bad_answer", TransientModelError),
         ("error_in_stream", None, TransientModelError),
         ("cut_stream", None, TransientModelError),
-        ("silent", "timeout", TransientModelError),
+        ("silent", "timeout", ModelUnavailable),
         ("silent_stream", "timeout", TransientModelError),
         ("redirect", "redirect", PermanentModelError),
     ],
@@ -117,12 +117,13 @@ def test_the_user_learns_what_went_wrong_and_whether_trying_again_may_help() -> 
     assert PromptTooLong("too_long", "").public == "This message is too long for the model."
 
 
-def test_a_server_without_tls_that_waits_is_named_as_such(make: ModelFactory) -> None:
-    with (
-        socket.create_server(("127.0.0.1", free_port())) as silent,
-        pytest.raises(TransientModelError, match="no TLS handshake within MODEL_CONNECT_TIMEOUT"),
-    ):
-        ask(make(f"https://127.0.0.1:{silent.getsockname()[1]}", connect_timeout=0.3), "hello")
+@pytest.mark.parametrize("loading_timeout", [1.0, 300.0])
+def test_a_server_without_tls_that_waits_is_named_as_such(make: ModelFactory, loading_timeout: float) -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        model = make(url, connect_timeout=0.3, loading_timeout=loading_timeout)
+        with pytest.raises(TransientModelError, match="no TLS handshake within MODEL_CONNECT_TIMEOUT"):
+            ask(model, "hello")
 
 
 def test_a_tls_connection_that_is_cut_is_a_transient_failure() -> None:
@@ -141,7 +142,7 @@ def test_a_server_without_tls_is_a_permanent_failure(make: ModelFactory) -> None
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(PermanentModelError, match="tls"):
+        with pytest.raises(PermanentModelError, match=r"tls: .*; does the server use TLS\?"):
             ask(make(f"https://127.0.0.1:{plain.getsockname()[1]}"), "hello")
         thread.join()
 
