@@ -22,11 +22,14 @@ def session_commands(sessions: Sessions, rates: RateLimits) -> list[click.Comman
     @click.command("end-sessions", cls=StoreCommand)
     def end_sessions() -> None:
         """End all sessions of all users, as end-session does with one."""
-        count = 0
+        count, all_ended = 0, False
         try:
             for id, at in sessions.find_all():
                 count += sessions.end(id, rates.session_keys(id), at)
+            all_ended = True
         finally:
-            click.echo(f"{count} sessions ended")
+            # An error that follows says all where none was ended.
+            if count or all_ended:
+                click.echo(f"{count} sessions ended")
 
     return [end_session, end_sessions]

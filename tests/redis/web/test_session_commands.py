@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import redis
 
 from chatbot.app import create_app
-from chatbot.config import Settings
+from chatbot.config import Settings, read_settings
 from chatbot.sessions.ids import session_id
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import events_channel
 from chatbot.web.services import Services
 from devtools.harness.deployment import eventually
+
+
+def test_without_redis_no_number_of_sessions_is_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
+    ended = create_app(read_settings()).test_cli_runner().invoke(args=["end-sessions"])
+    assert (ended.exit_code, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("Error: no Redis answers where REDIS_URL says: ")
 
 
 def test_the_commands_end_one_and_all_sessions(redis_url: str, sessions: Sessions, redis_client: redis.Redis) -> None:
