@@ -10,12 +10,14 @@ from chatbot.protocol.openai.chat_params import limit_name
 from chatbot.protocol.openai.create import CreateRequest
 from chatbot.protocol.openai.items import (
     MAX_ITEMS,
+    ROLES,
     Item,
     image_part,
     invalid,
     message,
     parse_input,
     parse_item,
+    unknown_role,
     unsupported,
 )
 from chatbot.protocol.openai.options import parse_options, parse_tools
@@ -129,6 +131,8 @@ def _items(raw: Any, param: str) -> list[Item]:
         if not said and not calls:
             said = [message("assistant", [])]
         return [*said, *parse_input([_call(call, param) for call in calls], f"{param}.tool_calls")]
+    if role not in tuple(ROLES):
+        raise unknown_role(param, (*ROLES, "tool"))
     if isinstance(content, list):
         content = [_part(part, f"{param}.content[{number}]") for number, part in enumerate(content)]
     return _present(parse_item({"type": "message", "role": role, "content": content}, param))

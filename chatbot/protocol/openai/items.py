@@ -20,7 +20,7 @@ MAX_ITEMS, MAX_PARTS = 2000, 200
 MAX_ID = 64
 #: Bytes of the text in a compaction item.
 _MAX_COMPACTION = 1024 * 1024
-_ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
+ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 _DETAILS = ("auto", "low", "high")
 
 Item = dict[str, Any]
@@ -145,15 +145,20 @@ def _kind_without_type(raw: Mapping[str, Any]) -> str | None:
 
 def _message(raw: Mapping[str, Any], param: str) -> Item:
     given = raw.get("role")
-    role = _ROLES.get(given) if isinstance(given, str) else None
+    role = ROLES.get(given) if isinstance(given, str) else None
     if role is None:
-        raise invalid(f"{param}.role", f"{param}.role must be one of {', '.join(_ROLES)}")
+        raise unknown_role(param, ROLES)
     content = raw.get("content")
     if isinstance(content, str):
         return message(role, [text_part(role, _text(content, f"{param}.content"))])
     if not isinstance(content, list):
         raise invalid(f"{param}.content", f"{param}.content must be a text or a list of parts", "invalid_type")
     return message(role, _parts(content, role, f"{param}.content"))
+
+
+def unknown_role(param: str, roles: Iterable[str]) -> ClientError:
+    """The error for a message whose role is none of `roles`."""
+    return invalid(f"{param}.role", f"{param}.role must be one of {', '.join(roles)}")
 
 
 def _parts(content: list[Any], role: str, param: str) -> list[dict[str, Any]]:

@@ -157,6 +157,14 @@ def test_an_error_of_a_chat_completion_names_the_field_as_its_client_does(furthe
     assert refused.value.message.startswith(param)
 
 
+@pytest.mark.parametrize("role", ["wizard", None, ["user"]])
+def test_a_wrong_role_is_refused_with_all_that_are_accepted(role: Any) -> None:
+    document = {"messages": [{"role": role, "content": "x"}]}
+    with pytest.raises(ClientError) as refused, chat_names(document):
+        parse_chat(document)
+    assert refused.value.message == "messages[0].role must be one of user, assistant, system, developer, tool"
+
+
 def test_errors_found_later_name_the_fields_of_chat_completions_too() -> None:
     with pytest.raises(ClientError) as refused, chat_names({}):
         raise invalid("input", "input is wrong")
