@@ -66,9 +66,9 @@ class Metric:
 
 REPLIES = Metric(
     "chatbot_replies_total",
-    "Messages settled by workers: how the reply ended, or that it failed for good",
+    "Messages settled by workers: how the reply ended, or that it failed for good, by the client's fault if refused",
     "outcome",
-    ("stop", "length", "content_filter", "stopped", "interrupted", "failed"),
+    ("stop", "length", "content_filter", "stopped", "interrupted", "failed", "refused"),
 )
 FIRST_TOKEN = Metric(
     "chatbot_reply_first_token_seconds",
@@ -91,7 +91,7 @@ RETRIES = Metric(
 )
 MODEL_ERRORS = Metric(
     "chatbot_model_errors_total",
-    "Model calls that gave no reply",
+    "Model calls that gave no reply, unless the client is at fault",
     "kind",
     (*get_args(ModelErrorKind), OTHER),
 )

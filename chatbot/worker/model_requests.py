@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -102,6 +103,8 @@ class ModelRequests:
                     yield Piece("", "length" if too_long else "content_filter")
                     return
                 if alone:
+                    if too_long:
+                        error.clients_fault = self._exceeds(conversation)
                     raise
                 room = self._less(conversation, room) if too_long else 0
                 conversation = fit(history, room)
@@ -122,7 +125,7 @@ class ModelRequests:
         while True:
             conversation = requested_conversation(messages)
             try:
-                if sum(message.tokens for message in conversation) > self._max_prompt_tokens:
+                if self._exceeds(conversation):
                     raise PromptTooLong("too_long", "a request to /v1 has more than MAX_PROMPT_TOKENS, as estimated")
                 yield from self._ask(conversation, call, stream)
                 return
@@ -131,9 +134,16 @@ class ModelRequests:
                     yield Piece("", "length")
                     return
                 if options.get("truncation") != "auto" or len(messages) == 1:
+                    # Functions and forms are part of the prompt, as the server makes it.
+                    error.clients_fault = self._exceeds(conversation, json.dumps(options, ensure_ascii=False))
                     raise
                 messages = newest(messages)
                 logger.warning("retrying with the newest messages alone, %d: %s", len(messages), error)
+
+    def _exceeds(self, conversation: Sequence[PromptMessage], more: str = "") -> bool:
+        """Whether the prompt, with `more` text, is longer than MAX_PROMPT_TOKENS, as estimated."""
+        added = estimated_tokens(more) if more else 0
+        return sum(message.tokens for message in conversation) + added > self._max_prompt_tokens
 
     def _estimated(self, conversation: Sequence[PromptMessage]) -> int:
         return self._instructions + sum(message.tokens for message in conversation)

@@ -55,7 +55,7 @@ class _Settled(NamedTuple):
 
     #: The session's next request, under the same lease.
     following: Assignment | None
-    #: Whether a failure was recorded.
+    #: Whether a failure was recorded that is not its client's fault.
     failed: bool = False
     #: Seconds until the retry; None where none is scheduled.
     retry_in: float | None = None
@@ -64,7 +64,7 @@ class _Settled(NamedTuple):
 class Outcome(NamedTuple):
     """What became of a session's requests."""
 
-    #: Requests for which a failure was recorded.
+    #: Requests for which a failure was recorded that is not their client's fault.
     failures: int = 0
     #: Seconds until the last one is tried again; None where no retry is scheduled.
     retry_in: float | None = None
@@ -206,17 +206,18 @@ class Replies:
     def _settle_failed(self, work: Assignment, error: ModelError, stream: Stream) -> _Settled:
         delay = retry_delay(work, error, max_attempts=self._max_attempts, loading_timeout=self._loading_timeout)
         loading = isinstance(error, ModelLoading)
-        self._counts.add(MODEL_ERRORS, error.kind)
+        if not error.clients_fault:
+            self._counts.add(MODEL_ERRORS, error.kind)
         traces.failed(error.kind)
         if self._ends_there(work, stream, again=delay is not None):
             # Events were sent with the text, which stays.
-            logger.error("the reply ends at %d characters: %s", len(stream.text), error)
+            logger.log(_level(error), "the reply ends at %d characters: %s", len(stream.text), error)
             return self._commit(work, "interrupted", stream)
         if delay is None:
-            logger.error("the model gave no reply, not retrying: %s", error)
+            logger.log(_level(error), "the model gave no reply, not retrying: %s", error)
             following = self._settle("fail", lambda: self._leases.fail(work, error.public, go_on=not self.draining))
-            self._counts.add(REPLIES, "failed")
-            return _Settled(following, failed=True)
+            self._counts.add(REPLIES, "refused" if error.clients_fault else "failed")
+            return _Settled(following, failed=not error.clients_fault)
         logger.warning("the model gave no reply, retrying in %.1f s: %s", delay, error)
         self._store_rest(stream)
         self._settle("postpone", lambda: self._leases.postpone(work, delay, loading=loading))
@@ -276,3 +277,8 @@ class Replies:
                 logger.warning("Redis is unavailable, retrying in %.1f s: %s", delay, error)
             outside(partial(time.sleep, delay))
             delay = min(delay * 2, _LONGEST_SETTLE_DELAY)
+
+
+def _level(error: ModelError) -> int:
+    """The level of the line about a failure: a client's fault is none of the deployment's."""
+    return logging.INFO if error.clients_fault else logging.ERROR

@@ -37,6 +37,8 @@ class ModelError(ChatbotError):
     #: All texts of the error document, and the parameters that it names; never logged either.
     server_words = ""
     server_parameters: tuple[str, ...] = ()
+    #: Whether the client asked for what cannot be: neither the model nor the settings are to blame.
+    clients_fault = False
 
     def __init__(self, kind: ModelErrorKind, detail: str) -> None:
         super().__init__(kind, detail)
@@ -79,7 +81,7 @@ class RequestRefused(PermanentModelError):
 
 
 class PromptTooLong(RequestRefused):
-    """The prompt does not fit the model's context."""
+    """The prompt does not fit the model's context. The client's fault where it is longer than the settings allow."""
 
     public = failures.TOO_LONG
 
@@ -88,12 +90,14 @@ class NotSupported(RequestRefused):
     """The model has no images, or no tools."""
 
     public = failures.NOT_SUPPORTED
+    clients_fault = True
 
 
 class ContentRefused(RequestRefused):
     """A content filter refuses the prompt: the newest message, or one of the messages before it."""
 
     public = failures.CONTENT
+    clients_fault = True
 
 
 class CallCancelled(ChatbotError):

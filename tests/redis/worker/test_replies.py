@@ -16,14 +16,14 @@ from chatbot.protocol.events import Event
 from chatbot.sessions.leases import Leases
 from chatbot.sessions.sessions import Sessions
 from chatbot.store.keys import events_channel, session_keys
-from chatbot.telemetry.counters import TOKENS, Counts, sums
+from chatbot.telemetry.counters import MODEL_ERRORS, REPLIES, TOKENS, Counts, sums
 from chatbot.web.fanout.hub import replay
 from chatbot.worker.models.answers.piece import Piece, Pieces
 from chatbot.worker.models.answers.usage import Usage
 from chatbot.worker.models.base import Model
 from chatbot.worker.models.call import Call
 from chatbot.worker.models.continuation import CannotContinue
-from chatbot.worker.models.errors import ContentRefused, ModelError, PromptTooLong, TransientModelError
+from chatbot.worker.models.errors import ContentRefused, ModelError, NotSupported, PromptTooLong, TransientModelError
 from chatbot.worker.open_streams import OpenStreams
 from chatbot.worker.prompts import PromptMessage, estimated_tokens
 from chatbot.worker.replies import Replies
@@ -383,6 +383,54 @@ def test_a_request_with_options_beyond_the_limit_for_prompts_asks_no_model(talk:
     assert talk.ask("long " * 15, truncation="disabled") == []
     assert talk.failures() == {"m2": TOO_LONG.public}
     assert talk.ask("long " * 14, said("a3"), truncation="auto") == [["long " * 14]]
+
+
+def outcomes(talk: Talk) -> dict[str, float]:
+    """The counters of replies and of the model's errors."""
+    talk.counts.flush(talk.client)
+    return {
+        name: value
+        for name, value in sums(talk.client).items()
+        if name.startswith((REPLIES.name, "chatbot_model_errors"))
+    }
+
+
+NO_TOOLS = NotSupported("refused", "400: no tools")
+
+
+@pytest.mark.parametrize(
+    ("text", "step", "options"),
+    [
+        ("long " * 30, None, {"truncation": "disabled"}),
+        ("long " * 30, PromptTooLong("too_long", "400"), {}),
+        ("q1", PromptTooLong("too_long", "400"), {"tools": [{"name": "look", "description": "long " * 30}]}),
+        ("q1", NO_TOOLS, {"tools": [{"name": "look"}]}),
+        ("q1", REFUSED, {}),
+    ],
+    ids=["beyond the limit", "long for the model", "long tools", "no tools", "filtered"],
+)
+def test_a_clients_own_fault_is_neither_an_error_nor_the_models_failure(
+    talk: Talk, caplog: pytest.LogCaptureFixture, text: str, step: Any, options: dict[str, Any]
+) -> None:
+    talk.settings = {"max_prompt_tokens": 30}
+    talk.send(text, **options)
+    with caplog.at_level("INFO"):
+        outcome = talk.worker(Script(*filter(None, [step]))).answer(talk.session)
+    (line,) = (record for record in caplog.records if "not retrying" in record.message)
+    assert line.levelname == "INFO"
+    assert outcome.failures == 0
+    assert "m1" in talk.failures()
+    assert outcomes(talk) == {f"{REPLIES.name}:refused": 1}
+
+
+def test_a_fitting_prompt_that_is_too_long_for_the_model_is_the_settings_fault(
+    talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, options in enumerate(({}, {"truncation": "disabled"}), 1):
+        talk.send("q1", **options)
+        assert talk.worker(Script(PromptTooLong("too_long", "400"))).answer(talk.session).failures == 1
+        assert [record.levelname for record in caplog.records if "not retrying" in record.message] == ["ERROR"] * number
+    assert outcomes(talk) == {f"{REPLIES.name}:failed": 2, f"{MODEL_ERRORS.name}:too_long": 2}
 
 
 class Continuing(Script):
