@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 from celery import Celery
 from flask import Flask
@@ -48,6 +50,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings is None:
         check_app()
         settings = load_settings()
+        if click.get_current_context(silent=True):
+            # A command of the operator.
+            settings = replace(settings, log=replace(settings.log, format="text"))
     logs.configure(settings)
     celery = create_celery(settings)
     services = _create_services(settings, celery)

@@ -10,7 +10,8 @@ from chatbot.config.addresses import (
     WITH_TOOLS,
     ModelAddress,
 )
-from chatbot.config.reader import Settings, load_settings, misspelled, read_settings
+from chatbot.config.misspellings import misspelled
+from chatbot.config.reader import Settings, load_settings, read_settings
 from chatbot.config.settings import LimitsSettings, ModelSettings, RedisSettings, WebSettings, WorkerSettings
 
 __all__ = [

@@ -1,9 +1,8 @@
-"""Reads the settings from the environment, checks them, and finds misspelled variables."""
+"""Reads the settings from the environment and checks them."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import io
 import os
 import re
@@ -40,12 +39,6 @@ _AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_
 _OF_CELERY = ("CELERY_CONFIG_MODULE", "CELERY_LOADER")
 #: Docker's `--env-file` passes quotation marks on.
 _QUOTED = re.compile(r"""(["'])(?!.*\1.*\1).*\1\Z""", re.DOTALL)
-#: How much two names must have in common for one to count as a misspelling of the other.
-_SIMILARITY = 0.85
-#: A variable of Flower's own that resembles a setting.
-_FOREIGN = {"FLOWER_UNAUTHENTICATED_API"}
-#: Characters: shorter names are similar to too many others.
-_SHORTEST_MISSPELLING = 6
 
 
 GROUPS = {
@@ -193,17 +186,6 @@ def check_authorities(environ: Mapping[str, str]) -> None:
                 raise ConfigurationError(
                     f"{variable} names a file that cannot be read, or holds no certificate in PEM form"
                 ) from None
-
-
-def misspelled(environ: Mapping[str, str], *more: str) -> list[tuple[str, str]]:
-    """Variables that look like a setting, or one of `more`, and are none, each with the nearest one's name."""
-    known = {variable for variable, _, _ in variables()} | set(ALIASES.values()) | _FOREIGN | set(more)
-    found = []
-    for name in environ:
-        if name not in known and len(name) >= _SHORTEST_MISSPELLING:
-            nearest = difflib.get_close_matches(name, known, 1, _SIMILARITY)
-            found += [(name, nearest[0])] if nearest else []
-    return found
 
 
 def _read_group(group: type[Any], environ: Mapping[str, str], problems: list[str]) -> dict[str, Any]:

@@ -48,7 +48,10 @@ def main() -> None:
     if name in _WITH_BOT and arguments and not arguments[0].startswith("-"):
         if not _BOT.match(arguments[0]):
             raise SystemExit(f"BOT is module:function, such as bot:reply, not {arguments[0]}")
-        os.environ["MODEL_API"], os.environ["MODEL_CALLABLE"] = "python", arguments.pop(0)
+        from chatbot.config.sources import imply
+
+        imply("MODEL_API", "python")
+        os.environ["MODEL_CALLABLE"] = arguments.pop(0)
     if name == "web":
         _gunicorn(arguments)
     elif name in ("worker", "flower"):

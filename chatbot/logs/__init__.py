@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 def configure(settings: Settings, file: str | None = None) -> None:
     """Sends this process' log to standard error or `file`, uncaught exceptions of threads included.
 
-    Warns of each environment variable that looks like a misspelled setting.
+    Warns of each variable that is no setting, though it looks like one or stands in `.env`.
     """
     # Watched: logrotate may move the file.
     handler = _FileHandler(file, encoding="utf-8") if file else _Handler(output.underlying(sys.stderr))
@@ -60,7 +60,10 @@ def configure(settings: Settings, file: str | None = None) -> None:
     for name in ("celery.worker.strategy", "celery.worker.request", "celery.app.trace"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(settings.log.level)))
     for name, nearest in misspelled(os.environ):
-        logger.warning("%s is not a setting: did you mean %s?", name, nearest)
+        if nearest:
+            logger.warning("%s is not a setting: did you mean %s?", name, nearest)
+        else:
+            logger.warning("%s in .env is not a setting: docs/settings.md lists them", name)
 
 
 def settings_or_exit() -> Settings:

@@ -21,7 +21,7 @@ _SERIOUS = re.compile(
 #: shows itself, once for all processes.
 _NOISE = re.compile(
     "Memory overcommit|Transparent Huge Pages|TCP backlog|Failed to unload module|ready to exit|runs as root|"
-    "is not a setting: did you mean",
+    "is not a setting: ",
     re.I,
 )
 

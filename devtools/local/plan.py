@@ -10,9 +10,9 @@ from dataclasses import fields as fields_of
 from functools import partial
 from pathlib import Path
 
-from chatbot.config import Settings, WebSettings, fields
+from chatbot.config import Settings, WebSettings, fields, misspelled
 from chatbot.config.declaration import setting
-from chatbot.config.reader import misspelled, variables
+from chatbot.config.reader import variables
 from chatbot.config.settings import FlowerSettings
 from chatbot.errors import ConfigurationError
 from devtools.local import llama_server, ports, probes, redis_server
@@ -253,7 +253,12 @@ def child_environment(env: Environment, chosen: Ports) -> dict[str, str]:
 def remarks(env: Environment) -> list[str]:
     """Return misspelled settings, and which Redis and model are used instead of local ones, without their passwords."""
     own = [field.metadata["variable"] for field in fields_of(LocalSettings)]
-    lines = [f"{name} is not a setting: did you mean {nearest}?" for name, nearest in misspelled(env, *own)]
+    lines = [
+        f"{name} is not a setting: did you mean {nearest}?"
+        if nearest
+        else f"{name} in .env is not a setting: docs/settings.md lists them"
+        for name, nearest in misspelled(env, *own)
+    ]
     if given := _given(env, "REDIS_URL", "REDIS_HOST"):
         lines.append(f"{given} is set: using the Redis at {hide_secrets(env[given])}")
     if given := _given(env, "MODEL_URL"):

@@ -277,6 +277,31 @@ def test_a_misspelled_setting_is_one_warning_that_names_the_nearest(log_format: 
         assert line.endswith(f"WARNING chatbot.logs: {message}")
 
 
+@pytest.mark.parametrize("log_format", ["auto", "json"])
+def test_the_hints_of_a_command_are_text_for_people(tmp_path: Path, log_format: str) -> None:
+    (tmp_path / ".env").write_text(f"PORTT=5102\nFAVOURITE_COLOUR=red\nLOG_FORMAT={log_format}\n")
+    (tmp_path / "bot.py").write_text("def reply(conversation):\n    return 'hi'\n")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MODEL_", "LOG_"))}
+    env["PYTHONPATH"] = str(ROOT)
+    for command, bot in ((["-m", "flask", "--app", "chatbot.entry.wsgi"], []), (["-m", "chatbot"], ["bot:reply"])):
+        done = subprocess.run(
+            [sys.executable, *command, "model-check", *bot],
+            cwd=tmp_path,
+            env={**env, "MODEL_URL": "" if bot else "http://127.0.0.1:9/v1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        hints = [line.partition(" WARNING chatbot.logs: ")[2] for line in done.stderr.splitlines()]
+        assert hints == [
+            "PORTT is not a setting: did you mean PORT?",
+            *([] if bot else ["FAVOURITE_COLOUR in .env is not a setting: docs/settings.md lists them"]),
+        ]
+        origin = "MODEL_CALLABLE from the command line" if bot else "MODEL_URL from the environment"
+        assert done.stdout.splitlines()[0] == f"settings:  {origin}"
+
+
 #: What would begin a line of its own, or change how a terminal shows one.
 CONTROLS = "\x1b[2J\r\x08\x85\u2028\u2029\u202e\u2066"
 

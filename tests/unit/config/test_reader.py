@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chatbot.config import ModelAddress, Settings, read_settings
-from chatbot.config.reader import check_authorities, misspelled
+from chatbot.config import ModelAddress, Settings, misspelled, read_settings
+from chatbot.config.reader import check_authorities
 from chatbot.errors import ConfigurationError
 from chatbot.store.cluster.topology import ClusterAddress
 from devtools.paths import BIN, ROOT
@@ -456,6 +456,31 @@ def test_a_misspelled_variable_is_found_with_the_nearest_name() -> None:
         "HOSTNAME": "h",
     }
     assert misspelled(environ) == [("MODEL_ULR", "MODEL_URL"), ("MAX_MESAGE_LENGTH", "MAX_MESSAGE_LENGTH")]
+
+
+def test_in_the_environment_only_sure_slips_of_short_names_and_of_case_are_named() -> None:
+    foreign = ("PORTS", "HOSTS", "SEEDS", "GHOST", "host", "http_proxy", "EXPORT", "TOP", "OPENAI_API_KEY")
+    environ = dict.fromkeys((*foreign, "PORTT", "HSOT", "max_new_tokens"), "1")
+    assert misspelled(environ) == [("PORTT", "PORT"), ("HSOT", "HOST"), ("max_new_tokens", "MAX_NEW_TOKENS")]
+
+
+def test_in_the_file_every_name_is_named_that_nothing_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    read = ("OTEL_SERVICE_NAME", "GUNICORN_CMD_ARGS", "https_proxy", "FLOWER_DEBUG", "LOCAL_DATA_DIR", "MODEL_NAME")
+    names = (*read, "PORTT", "port", "max_new_tokens", "MAX_TOKENS", "FAVOURITE_COLOUR")
+    (tmp_path / ".env").write_text("".join(f"{name}=1\n" for name in names))
+    environ = {**dict.fromkeys(names, "1"), "OF_THE_ENVIRONMENT": "1"}
+    found: list[tuple[str, str | None]] = [
+        ("PORTT", "PORT"),
+        ("port", "PORT"),
+        ("max_new_tokens", "MAX_NEW_TOKENS"),
+        ("MAX_TOKENS", "MAX_NEW_TOKENS"),
+    ]
+    assert misspelled(environ) == [*found, ("FAVOURITE_COLOUR", None)]
+    # The function may read variables of its own.
+    with_bot = misspelled({**environ, "MODEL_CALLABLE": "bot:reply"})
+    assert ("PORTT", "PORT") in with_bot
+    assert ("FAVOURITE_COLOUR", None) not in with_bot
 
 
 @pytest.mark.parametrize("value", ["*", "https://chat.example.org", "http://x:8080, https://[::1]:8443", "https://x/"])
