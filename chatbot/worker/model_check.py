@@ -160,7 +160,9 @@ def _call(settings: Settings) -> Call:
 
 
 def _silence(settings: Settings) -> str:
-    return f"MODEL_LOADING_TIMEOUT, {settings.model.loading_timeout:g} s"
+    if settings.model.loading_timeout > settings.model.read_timeout:
+        return f"MODEL_LOADING_TIMEOUT, {settings.model.loading_timeout:g} s"
+    return f"MODEL_READ_TIMEOUT, {settings.model.read_timeout:g} s"
 
 
 def _whole(settings: Settings) -> str:

@@ -119,6 +119,6 @@ class ModelSettings:
         "MODEL_LOADING_TIMEOUT",
         300.0,
         fields.seconds(),
-        "Seconds for which a server may load or be unavailable: report so, or be silent before the first token, also "
-        "if this is below MODEL_READ_TIMEOUT.",
+        "Seconds for which a server may load or be unavailable: report so, or be silent before the first token if this "
+        "is longer than MODEL_READ_TIMEOUT.",
     )

@@ -40,7 +40,7 @@ class ModelEndpoint:
         self._connect_timeout, self._read_timeout = settings.model.connect_timeout, settings.model.read_timeout
         #: Seconds of silence before the first token: a server may load the model at the first request, and stop
         #: loading when the client hangs up.
-        self._loading_timeout = settings.model.loading_timeout
+        self._first_timeout = max(settings.model.read_timeout, settings.model.loading_timeout)
         self._request_id_header = settings.model.request_id_header
         self._session_header = settings.model.session_header
         self._headers = {
@@ -89,7 +89,7 @@ class ModelEndpoint:
             call.check()
             call.server = self.public_address
             request = self._prepared(url, json.dumps(document).encode(), call)
-            silences = self._first_silence(call), self._read_timeout
+            silences = self._read_timeout if call.impatient else self._first_timeout, self._read_timeout
             if call.loop is not None and document.get("stream"):
                 response = self._streaming.open(request, call, call.loop, silences)
             else:
@@ -117,10 +117,6 @@ class ModelEndpoint:
         ):
             return None
 
-    def _first_silence(self, call: Call) -> float:
-        """Seconds of silence before the first token; fewer where another server can be asked."""
-        return min(self._read_timeout, self._loading_timeout) if call.impatient else self._loading_timeout
-
     def _prepared(self, url: str, body: bytes, call: Call) -> requests.PreparedRequest:
         """A POST request. All but the body and the id is prepared once."""
         template = self._templates.get(url)
@@ -146,9 +142,9 @@ class ModelEndpoint:
         silent = failure.kind == "timeout" and isinstance(
             error, (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError, ServerSilent)
         )
-        loads = not call.impatient or self._loading_timeout < self._read_timeout
-        if silent and loads and not call.begun:
-            detail = f"no token within MODEL_LOADING_TIMEOUT, {self._loading_timeout:g} s"
+        loads = not (call.begun or call.impatient) and self._first_timeout > self._read_timeout
+        if silent and loads:
+            detail = f"no token within MODEL_LOADING_TIMEOUT, {self._first_timeout:g} s"
             return ModelUnavailable("timeout", detail)
         return failure
 

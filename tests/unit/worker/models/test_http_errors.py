@@ -47,7 +47,7 @@ from tests.support.models import ModelFactory, answer, answering, ask, at
         ("broken_json", "bad_answer", TransientModelError),
         ("error_in_stream", None, TransientModelError),
         ("cut_stream", None, TransientModelError),
-        ("silent", "timeout", ModelUnavailable),
+        ("silent", "timeout", TransientModelError),
         ("silent_stream", "timeout", TransientModelError),
         ("redirect", "redirect", PermanentModelError),
     ],
