@@ -65,6 +65,8 @@ def main() -> int:
         problem = "interrupted"
         try:
             problem = make(folder)
+        except KeyboardInterrupt:
+            return 130
         finally:
             if problem:
                 shutil.rmtree(folder, ignore_errors=True)

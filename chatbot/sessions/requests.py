@@ -36,8 +36,8 @@ class Accepted:
 
     id: str
     wake: bool = False
-    #: Whether an event published the request: not for a repeated one, nor for a retry.
-    published: bool = False
+    #: The number of the event that published the request; 0 for a repeated one, and for a retry.
+    event: int = 0
     #: Whether the request was known before.
     repeated: bool = False
     #: The reply of a repeated request, if it has one.
@@ -184,7 +184,7 @@ class Requests:
         """The result of a step, and what its script says of the request besides. Raises `ClientError`."""
         status, *rest = answer
         if status == "accepted":
-            return Accepted(request_id, wake=bool(rest[0]), published=bool(rest[1])), rest[2]
+            return Accepted(request_id, wake=bool(rest[0]), event=int(rest[1])), rest[2]
         if status == "known":
             reply = json.loads(rest[0]) if rest[0] else None
             return Accepted(request_id, repeated=True, reply=reply, failure=rest[1] or None), rest[2]

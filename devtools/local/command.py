@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from chatbot.config import Settings
 from chatbot.config.reader import load_env_file
@@ -44,6 +45,13 @@ def check_redis(env: Mapping[str, str]) -> None:
         raise CannotRun([f"{problem}\nWithout REDIS_URL and REDIS_HOST, `make run` starts a Redis of its own"])
 
 
+def new_log(path: Path) -> TextIO:
+    """Open an empty log. That of the run before, which may say why it failed, is kept as ``NAME.previous.log``."""
+    if path.exists():
+        path.replace(path.with_suffix(".previous.log"))
+    return path.open("w", encoding="utf-8")
+
+
 def main() -> int:
     """Plan, check, run. Returns the exit status."""
     argparse.ArgumentParser(prog="make run", description=__doc__).parse_args()
@@ -60,7 +68,7 @@ def main() -> int:
             for remark in plan.remarks:
                 print(remark, flush=True)
             with writing(data_dir):
-                log_file = plan.log.open("w", encoding="utf-8")
+                log_file = new_log(plan.log)
             with log_file:
                 shown = plan.log.relative_to(folder) if plan.log.is_relative_to(folder) else plan.log
                 print(f"Starting: it takes some seconds. The log is in {shown}", flush=True)

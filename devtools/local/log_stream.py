@@ -72,8 +72,8 @@ class LogStream:
 
     def show_last(self, name: str) -> None:
         """Show the last lines of a process, unless the screen has had them."""
-        if self._file:
-            for text in self._last[name]:
+        if self._file and self._last[name]:
+            for text in (f"the last lines of {name}:", *self._last[name]):
                 self._to_screen(_block(self._prefixes[name], text))
         self._last[name].clear()
 

@@ -126,6 +126,19 @@ def test_everything_can_be_done_with_the_keyboard(chromium: Browser, site: Deplo
     user.close()
 
 
+def test_what_stands_out_of_a_turn_is_drawn_with_its_focus_ring(ada: PageUser) -> None:
+    ada.ask("hello")
+    ring = "node => parseFloat(getComputedStyle(node).outlineWidth) + parseFloat(getComputedStyle(node).outlineOffset)"
+    turn = ada.page.locator(".turn").last.bounding_box()
+    assert turn is not None
+    for button in ada.page.locator(".turn button:visible").all():
+        button.focus()
+        box = button.bounding_box()
+        assert box is not None
+        assert box["x"] - button.evaluate(ring) >= turn["x"]
+        assert box["x"] + box["width"] + button.evaluate(ring) <= turn["x"] + turn["width"]
+
+
 def test_the_list_of_chats_on_a_phone_takes_the_focus_and_returns_it(chromium: Browser, site: Deployment) -> None:
     user = PageUser(chromium, site.url(), **PHONE).start_chat()
     page, opener = user.page, user.page.get_by_role("button", name="Your chats")

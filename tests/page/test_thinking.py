@@ -75,6 +75,8 @@ def test_a_stop_while_the_model_thinks_shows_what_it_thought(ada: PageUser) -> N
     frames = [{"type": "ack", "id": "m1"}, final("", finish_reason="stopped", reasoning="hm")]
     ada.page.evaluate(SHOW, [ada.modules, frames])
     expect(ada.page.locator(".foot .meta")).to_have_text("Stopped")
+    expect(ada.page.get_by_role("button", name="Regenerate the reply")).to_be_visible()
+    expect(ada.page.get_by_role("button", name="Good reply")).to_be_hidden()
     expect(ada.page.locator(".thought")).to_have_text("hm")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,8 @@ class Subscriber:
         # Ids of this socket's own requests whose events have not come yet. They are known by id, not by the event's
         # number: when storing one fails, its event may come all the same.
         self._own: set[str] = set()
+        # Set by what may be the last event for which `pass_before` waits.
+        self._arrival: threading.Event | None = None
 
     def deliver(self, event: Event, frame: bytes) -> bool:
         """Passes a live event on, or holds it; false when an event before it is missing.
@@ -61,6 +64,7 @@ class Subscriber:
         with self._lock:
             if self._holds or self._gap:
                 self._held.append((event, frame))
+                self._notify()
                 if len(self._held) > _MAX_HELD:
                     self.end(close_codes.TRY_LATER)
                 return True
@@ -88,11 +92,33 @@ class Subscriber:
                 self._own.difference_update(message["id"] for message in snapshot.messages)
                 self._gap = False
                 self.attached = True
+                self._notify()
             self._holds -= 1
             if self._holds or self._gap:
                 return True
             held, self._held = self._held, []
             return self._pass_all(held)
+
+    def pass_before(self, number: int, timeout: float) -> bool:
+        """Passes on the events before the one with this number, and waits for those that have not come; call it during
+        a hold. False when one of them is missing, or after `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            with self._lock:
+                if self._event >= number - 1:
+                    return True
+                if not self._gap:
+                    held, self._held = self._held, []
+                    passed = self._pass_all([each for each in held if each[0].number < number])
+                    self._held += [each for each in held if each[0].number >= number]
+                    if not passed:
+                        return False
+                    if self._event >= number - 1:
+                        return True
+                self._arrival = arrival = threading.Event()
+            if not arrival.wait(max(deadline - time.monotonic(), 0)):
+                return False
 
     @property
     def event(self) -> int:
@@ -130,6 +156,11 @@ class Subscriber:
     def send_frame(self, frame: dict[str, Any]) -> None:
         """Encodes and sends a frame at once."""
         self.send(self.encode(to_json(frame)))
+
+    def _notify(self) -> None:
+        if self._arrival is not None:
+            self._arrival.set()
+            self._arrival = None
 
     def _pass_all(self, events: list[tuple[Event, bytes]]) -> bool:
         for at, (event, frame) in enumerate(events):

@@ -8,6 +8,7 @@ import { extensions } from './markdown-marks.js';
 import { Lexer, Marked } from './vendor/marked.esm.js';
 import './vendor/purify.min.js'; // defines DOMPurify
 
+const BOX = { true: '☑ ', false: '☐ ' }; // of an item of a task list: done, and not
 const SAFE_LINK = /^(?:https?:\/\/|mailto:)/i;
 const HEADING_OFFSET = 1; // the page itself has the h1
 const TAGS =
@@ -48,7 +49,7 @@ const marked = new Marked({
       const name = `h${Math.min(6, depth + HEADING_OFFSET)}`;
       return `<${name}>${this.parser.parseInline(tokens)}</${name}>`;
     },
-    checkbox: ({ checked }) => (checked ? '☑ ' : '☐ '),
+    checkbox: ({ checked }) => BOX[checked],
     code: ({ text, lang = '' }) =>
       `<pre data-language="${escapeHtml(lang.split(/\s/, 1)[0])}"><code>${escapeHtml(text)}</code></pre>`,
   },
@@ -70,6 +71,10 @@ export function nodesOf(blocks) {
     link.rel = 'noopener noreferrer nofollow';
   }
   for (const pre of fragment.querySelectorAll('pre')) frameCode(pre);
+  for (const item of fragment.querySelectorAll('li')) {
+    const beginning = item.firstChild?.textContent.slice(0, 2);
+    if (beginning === BOX.true || beginning === BOX.false) item.className = 'task';
+  }
   for (const table of fragment.querySelectorAll('table')) {
     const frame = make('div', { className: 'table', tabIndex: 0, ariaLabel: 'Table', role: 'group' });
     table.replaceWith(frame);

@@ -94,9 +94,10 @@ export class MessageView {
     setText(this.#foot.querySelector('.meta'), reply ? endingOf(reply) : '');
     this.#foot.querySelector('.copy').hidden = !reply?.text;
     for (const button of this.#foot.querySelectorAll('[data-rating]')) {
+      button.hidden = !reply?.text; // nothing is there to be rated
       button.ariaPressed = String(button.dataset.rating === reply?.rating);
     }
-    this.#showOpinion(Boolean(reply?.rating && reply.asksWhy));
+    this.#showOpinion(Boolean(reply?.text && reply.rating && reply.asksWhy));
     this.#showFailure(this.#reply, stored ? failure : null);
 
     clearTimeout(this.#timer);

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of a client's frame.
 MAX_FRAME = 64 * 1024
+#: Seconds that an `ack` waits for events from before its request: they take as long as Redis' answer unless some were
+#: lost, then as long as a snapshot. Should they not come, the client gets its `ack` all the same.
+_EARLIER_EVENTS = 0.5
 
 
 class FrameHandler:
@@ -136,9 +139,20 @@ class FrameHandler:
         except ClientError:
             self._subscriber.not_published(given)
             raise
-        if not accepted.published:
+        if accepted.event:
+            self._send_earlier(self._subscriber, accepted.event)
+        else:
             self._subscriber.not_published(given)
         return accepted
+
+    def _send_earlier(self, subscriber: Subscriber, event: int) -> None:
+        """Sends what was published before a request: the client may reconnect with `after` and the request's id.
+
+        Redis' answer may have overtaken events, which come on another connection.
+        """
+        if not subscriber.pass_before(event, _EARLIER_EVENTS):
+            self._hub.resync([subscriber])
+            subscriber.pass_before(event, _EARLIER_EVENTS)
 
     def _store(self, frame: ClientFrame, given: str) -> Accepted:
         session, terms = self._session, self._terms._replace(on_busy=frame.on_busy)

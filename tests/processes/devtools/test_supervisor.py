@@ -448,13 +448,13 @@ def test_a_log_file_that_cannot_be_written_is_reported_and_the_screen_gets_all_l
     )
 
 
-def test_the_last_lines_of_a_process_that_ended_are_shown_from_its_file(start: Start, tmp_path: Path) -> None:
+def test_the_last_lines_of_a_process_that_ended_are_shown_as_such_from_its_file(start: Start, tmp_path: Path) -> None:
     running = start(
         """
         web = child("web", "say('out of luck'); sys.exit(3)", ready=lambda: file_exists("never"))
         sys.exit(Supervisor([web], log_file=open("run.log", "w")).run())
         """
     )
-    running.sees(r"^web \| out of luck\nrun \| web ended \(exit code 3\) before it was ready: out of luck$")
+    running.sees(r"^web \| the last lines of web:\nweb \| pid \d+\nweb \| out of luck\nrun \| web ended \(exit code 3")
     assert running.status() == 1
     assert "out of luck" in (tmp_path / "run.log").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ from wsproto.frame_protocol import FrameProtocol
 from chatbot.app import create_app
 from chatbot.config import RedisSettings, Settings
 from chatbot.protocol import close_codes
+from chatbot.protocol.events import Event
 from chatbot.sessions.ids import reply_id, session_id
 from chatbot.sessions.leases import Leases, Progress
 from chatbot.sessions.requests import Accepted, Requests
@@ -85,7 +87,7 @@ def send(socket: Socket, sessions: Sessions, message_id: str) -> None:
     socket.subscriber.hold()
     socket.subscriber.sending(message_id)
     accepted = sessions.requests.accept(socket.subscriber.session, message_id, "mine")
-    assert accepted.published
+    assert accepted.event
     socket.subscriber.release()
 
 
@@ -197,6 +199,44 @@ def test_the_ack_of_a_message_goes_before_its_reply(
     handler = FrameHandler(services, session, "127.0.0.1", sender.frames.append, subscriber=sender.subscriber)
     assert handler.handle('{"type":"message","msg":"q","id":"m1"}') is None
     eventually(lambda: [frame["type"] for frame in sender.frames] == ["ack", "message"])
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_ack_of_a_message_goes_behind_the_replies_before_it(
+    hub: Hub,
+    sessions: Sessions,
+    leases: Leases,
+    session: str,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: bool,
+) -> None:
+    sender = Socket(hub, session)
+    sender.attach(sessions)
+    sessions.requests.accept(session, "m1", "q1")
+    work = leases.claim(session)
+    assert work is not None
+    eventually(lambda: sender.subscriber.event == 1)
+    late: list[tuple[Event, bytes]] = []
+    deliver = sender.subscriber.deliver
+
+    def keep(event: Event, frame: bytes) -> bool:
+        late.append((event, frame))
+        return True
+
+    monkeypatch.setattr(sender.subscriber, "deliver", keep)
+    leases.commit(work, "a1", "stop", go_on=True)
+    eventually(lambda: late)
+    if lost:
+        monkeypatch.undo()
+    else:
+        threading.Timer(0.1, lambda: deliver(*late[0])).start()
+    services = create_app(Settings(redis=RedisSettings(url=redis_url, broker_url=redis_url))).extensions["chatbot"]
+    services = replace(services, hub=hub, sessions=sessions)
+    handler = FrameHandler(services, session, "127.0.0.1", sender.frames.append, subscriber=sender.subscriber)
+    assert handler.handle('{"type":"message","msg":"q2","id":"m2"}') is None
+    assert [frame["type"] for frame in sender.frames[-2:]] == ["message", "ack"]
+    assert sender.replies() == ["a1"]
 
 
 def test_after_a_gap_a_socket_gets_others_messages_and_not_its_own(

@@ -16,7 +16,7 @@ import pytest
 
 from devtools.harness.ports import free_port
 from devtools.local import llama_server, plan, probes, redis_server
-from devtools.local.command import check_redis, locked
+from devtools.local.command import check_redis, locked, new_log
 from devtools.local.plan import CannotRun, Ports, child_environment, hide_secrets, make_plan, read_ports
 from devtools.local.ports import why_unusable
 from devtools.paths import BIN, ROOT
@@ -361,3 +361,13 @@ def test_a_web_server_that_does_not_answer_is_not_ready() -> None:
         probes.http_answers(port, "/readyz")
     with pytest.raises(probes.NotReady):
         probes.workers_answer(port)
+
+
+def test_the_log_of_the_run_before_is_kept(tmp_path: Path) -> None:
+    for text in ("first", "second", "third"):
+        with new_log(tmp_path / "run.log") as log:
+            log.write(text)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "run.log": "third",
+        "run.previous.log": "second",
+    }
