@@ -81,7 +81,8 @@ class PageUser:
 
     def ask(self, text: str) -> Locator:
         """Sends a message, waits until the reply is complete, and returns the reply's text."""
-        feet = self.page.locator(".foot:visible")
+        # By their state: what is out of sight is not always laid out, nor a text drawn at once.
+        feet = self.page.locator(".foot:not([hidden])")
         count = feet.count()
         self.send(text)
         expect(feet).to_have_count(count + 1)
